@@ -1,0 +1,169 @@
+"""Validation of a call: what can only be judged with the whole call in view.
+
+Constructors check their own arguments. Here nothing is computed for the solve; each check raises or lets pass.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, get_args, get_origin
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .controllers import AbstractStepSizeController
+from .jaxkit import RealScalar, Time, Y, is_traced
+from .saving import SaveAt
+from .saving.saveat import SubSaveAt, is_sub
+from .solvers import AbstractSolver
+from .terms import MultiTerm, is_term
+
+
+def check_times(t0: Any, t1: Any, dt0: Any) -> None:
+    """What can be said of the times before their values are known: that they are real scalars."""
+    for name, value in (("t0", t0), ("t1", t1), ("dt0", dt0)):
+        if value is None and name == "dt0":
+            continue
+        try:
+            shape, dtype = jnp.shape(value), jnp.result_type(value)
+        except TypeError as error:
+            raise ValueError(f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {value!r}") from error
+        if shape != ():
+            raise ValueError(
+                f"`{name}` must be a single time.\nExpected: a scalar, shape ()\nFound:    shape {shape}\n"
+                "To solve for many, use `jax.vmap` over it."
+            )
+        if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
+            raise ValueError(f"`{name}` must be real.\nExpected: a float\nFound:    {dtype}")
+
+
+def check_state(y0: Y) -> None:
+    """That every leaf of the state can move continuously."""
+    for path, leaf in jax.tree.leaves_with_path(y0):
+        where = f"y0{jax.tree_util.keystr(path)}"
+        try:
+            dtype = jnp.result_type(leaf)
+        except TypeError as error:
+            raise ValueError(
+                f"`{where}` must be a number or an array.\nExpected: a float or complex array\n"
+                f"Found:    {type(leaf).__name__}\nPut whatever is not part of the state into `args`."
+            ) from error
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise ValueError(
+                f"`{where}` must be real or complex, for it changes continuously.\nExpected: a float or complex dtype\n"
+                f"Found:    {dtype}\nWrite 1.0 instead of 1, or convert with `.astype(float)`."
+            )
+
+
+def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
+    """That buffers have a size known in advance."""
+    if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
+        raise ValueError(
+            f"`max_steps` bounds the number of attempted steps.\nExpected: a positive integer or None\n"
+            f"Found:    {max_steps!r}\nIt must be a Python integer, for it decides the size of buffers."
+        )
+    if max_steps is not None:
+        return
+    subs: list[SubSaveAt] = jax.tree.leaves(saveat.subs, is_leaf=is_sub)
+    for name, asked in (("steps", any(sub.steps for sub in subs)), ("dense", saveat.dense)):
+        if asked:
+            raise ValueError(
+                f"`SaveAt({name}=...)` keeps something of every step and needs to know how many there may be.\n"
+                "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
+                "Give `max_steps`, or save at chosen times with `ts`."
+            )
+
+
+def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:
+    """That the terms are what the solver is for."""
+    structure = solver.term_structure
+    if not _fits(structure, terms):
+        raise ValueError(
+            f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {_describe(structure)}\n"
+            f"Found:    {_describe(jax.tree.map(type, terms, is_leaf=is_term))}\n"
+            "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
+        )
+
+
+def _fits(structure: Any, terms: Any) -> bool:
+    origin = get_origin(structure)
+    if origin is MultiTerm:
+        parts = get_args(structure)
+        # Both `MultiTerm[tuple[A, B]]` and `MultiTerm[A, B]` say the same.
+        parts = get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is tuple else parts
+        return (
+            isinstance(terms, MultiTerm)
+            and len(parts) == len(terms.terms)
+            and all(_fits(part, term) for part, term in zip(parts, terms.terms, strict=True))
+        )
+    if isinstance(origin or structure, type):
+        return isinstance(terms, origin or structure)
+    classes, tree = jax.tree.flatten(structure)
+    try:
+        subtrees = tree.flatten_up_to(terms)
+    except ValueError:
+        return False
+    return all(_fits(c, s) for c, s in zip(classes, subtrees, strict=True))
+
+
+def _describe(structure: Any) -> str:
+    return structure.__name__ if isinstance(structure, type) else str(structure)
+
+
+def check_known_values(
+    t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]
+) -> bool:
+    """Raise for wrong values if all are known now; otherwise say that it remains to be done (`False`)."""
+    times = [sub.ts for sub in jax.tree.leaves(saveat.subs, is_leaf=is_sub) if sub.ts is not None]
+    if is_traced(t0, t1, dt0, times, controller):
+        return False
+    for ok, message in _conditions(np, t0, t1, dt0, times, controller):
+        if not ok:
+            raise ValueError(message())
+    return True
+
+
+def values_are_valid(
+    t0: Time, t1: Time, dt0: RealScalar | None, times: list[Any], controller: AbstractStepSizeController[Any]
+) -> jax.Array:
+    """The same for values that only the running program knows."""
+    conditions = _conditions(jnp, t0, t1, dt0, times, controller)
+    return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
+
+
+def _conditions(
+    xp: Any, t0: Any, t1: Any, dt0: Any, times: list[Any], controller: AbstractStepSizeController[Any]
+) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """What must hold of the values, and what to say if it does not."""
+    for name, t in (("t0", t0), ("t1", t1)):
+        number = t == t if name == "t1" else xp.isfinite(t)
+        yield number, lambda name=name, t=t: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}"
+    if dt0 is not None:
+        yield (dt0 * (t1 - t0) > 0) | ((t0 == t1) & (dt0 == dt0)), lambda: (
+            f"`dt0` must lead from `t0` towards `t1`, and not be zero.\n"
+            f"Expected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"
+            "Change its sign, or swap `t0` and `t1`."
+        )
+    for ts in times:
+        yield from _saved_time_conditions(xp, t0, t1, xp.asarray(ts))
+    ok = controller.times_fit(t0, t1)
+    yield ok, lambda: (
+        f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.\n"
+        f"Expected: first {t0}, last {t1}\nFound:    {controller}\nGive the controller the times of this solve."
+    )
+
+
+def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[tuple[Any, Callable[[], str]]]:
+    lower, upper = xp.minimum(t0, t1), xp.maximum(t0, t1)
+    # Comparing so that a NaN fails.
+    yield xp.all((ts >= lower) & (ts <= upper)), lambda: (
+        f"`SaveAt(ts=...)` must lie between `t0` and `t1`.\nExpected: from {lower} to {upper}\n"
+        f"Found:    from {ts.min()} to {ts.max()}\nLeave out the times outside, or enlarge the interval."
+    )
+    steps = (ts[1:] - ts[:-1]) * xp.where(t1 >= t0, 1, -1).astype(ts.dtype)
+    yield xp.all(steps >= 0), lambda: (
+        "`SaveAt(ts=...)` must be sorted in the direction of travel.\n"
+        f"Expected: {'increasing' if t1 >= t0 else 'decreasing'}, as t0={t0} and t1={t1}\n"
+        f"Found:    ts[{int((steps < 0).argmax())}:][:2] = {ts[int((steps < 0).argmax()) :][:2]}\n"
+        f"Sort them: `jnp.sort(ts)`{'' if t1 >= t0 else '[::-1]'}."
+    )

@@ -1,0 +1,9 @@
+"""How long a step is."""
+
+from .base import (
+    AbstractAdaptiveStepSizeController as AbstractAdaptiveStepSizeController,
+    AbstractStepSizeController as AbstractStepSizeController,
+)
+from .constant import ConstantStepSize as ConstantStepSize
+from .pid import PIDController as PIDController
+from .step_to import StepTo as StepTo

@@ -1,0 +1,102 @@
+"""The protocol of a step size controller."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, Self
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
+from ..results import RESULTS
+
+
+class AbstractStepSizeController[ControllerState](eqx.Module):
+    """How long a step is, and whether it is kept.
+
+    Subclass it for a rule of your own. Inside a solve time always increases: a solve backwards runs in `-t`, of which
+    `wrap` tells once before `init`, for controllers that hold times.
+    """
+
+    @property
+    def can_jump(self) -> bool:
+        """Whether `adapt_step_size` may ever return a true `made_jump`."""
+        return True
+
+    def wrap(self, direction: Time) -> Self:
+        """This controller for times multiplied by `direction`, which is 1 or -1."""
+        del direction
+        return self
+
+    def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
+        """Whether times that this controller holds, if any, suit a solve from `t0` to `t1`."""
+        del t0, t1
+        return True
+
+    @abc.abstractmethod
+    def init(
+        self,
+        terms: PyTree[Any],
+        t0: Time,
+        t1: Time,
+        y0: Y,
+        dt0: RealScalar | None,
+        args: Args,
+        func: Callable[..., Any],
+        error_order: RealScalar | None,
+    ) -> tuple[Time, ControllerState]:
+        """Where the first step ends, and the controller's memory.
+
+        Parameters
+        ----------
+        terms, args
+            The terms of the equation and their arguments.
+        t0, t1
+            Ends of the whole interval.
+        y0
+            The initial state.
+        dt0
+            The first step asked for, positive, or `None` to choose it.
+        func
+            The solver's `func(terms, t0, y0, args)`.
+        error_order
+            Order of the solver's error estimate in the step size, `None` if not known.
+        """
+
+    @abc.abstractmethod
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: ControllerState,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, RESULTS]:
+        """Judge the attempt from `t0`, `y0` to `t1`, `y1_candidate`.
+
+        Returns
+        -------
+        keep_step, next_t0, next_t1, made_jump, controller_state, result
+            Whether to keep it; where the next attempt starts (`t1` if kept, up to a jump, else `t0`) and ends, clipped
+            to the end of the interval by the loop, NaN for no way on; whether the equation jumps between `t1` and `next_t0`; the memory;
+            and `RESULTS.successful` or why the solve must end.
+        """
+
+
+class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeController[ControllerState]):
+    """A controller that holds an error estimate against tolerances.
+
+    Attributes
+    ----------
+    rtol, atol
+        Relative and absolute tolerance: scalars, arrays, or pytrees like the state.
+    norm
+        Reduces a pytree of scaled errors to one number.
+    """
+
+    rtol: eqx.AbstractVar[PyTree[Any]]
+    atol: eqx.AbstractVar[PyTree[Any]]
+    norm: eqx.AbstractVar[Callable[[PyTree[Any]], RealScalar]]

@@ -1,0 +1,222 @@
+r"""Error control by a proportional–integral–derivative rule.
+
+With $e_0, e_1, e_2$ the inverse scaled errors of this and the two last kept steps and $k$ the order of the error estimate,
+the step size is multiplied by
+
+$$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax import lax
+from jaxtyping import PyTree
+
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
+from ..results import RESULTS
+from .base import AbstractAdaptiveStepSizeController
+from .initial_step import initial_step
+
+
+type State = tuple[Time, Time] | None
+"""The errors of the two last kept steps; `None` for a purely integral rule, which needs no memory."""
+
+
+class PIDController(AbstractAdaptiveStepSizeController[State]):
+    r"""Chooses step sizes so that each step's estimated error meets the tolerances.
+
+    A step is kept when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next step
+    is longer or shorter by the factor of Söderlind's PID rule, within bounds.
+
+    Parameters
+    ----------
+    rtol, atol
+        Relative and absolute tolerance: scalars, arrays that broadcast against each leaf, or pytrees like the state.
+        `rtol=1e-3, atol=1e-6` are moderate; there is no default because no choice suits every problem.
+    norm
+        Reduces a pytree of scaled errors to one number; by default the root mean square over all entries.
+    pcoeff, icoeff, dcoeff
+        Coefficients of the rule, in this order below. The default (0, 1, 0) is the elementary controller. From the
+        literature: PI4020 (0.2, 0.4, 0), PI3333 (1/3, 1/3, 0) and PI3040 (0.4, 0.3, 0) for moderately stiff problems;
+        the digital filters H211PI (-1/6, 1/3, 0) and H312PID (-2/9, 2/9, 1/18), whose step sizes are smoother, for
+        stochastic and irregular ones. (Söderlind's table gives the exponents themselves, $k\beta_1 = i + p + d$,
+        $k\beta_2 = -(p + 2d)$, $k\beta_3 = d$: H211PI is 1/6, 1/6 and H312PID is 1/18, 1/9, 1/18 there.)
+    dtmin, dtmax
+        Bounds on the step size.
+    force_dtmin
+        At `dtmin`, keep the step whatever its error; otherwise the solve ends with `RESULTS.dt_min_reached`.
+    factormin, factormax
+        Bounds on the factor from one step to the next. A kept step never shortens the next one.
+    safety
+        Multiplies the factor: aiming a little below the tolerance avoids rejections.
+    error_order
+        Order k of the error estimate in the step size; by default what the solver states.
+
+    Differentiability
+    -----------------
+    No gradient flows through the choice of step sizes: the solution's dependence on them is the discretisation error.
+
+    References
+    ----------
+    G. Söderlind, Digital filters in adaptive time-stepping, ACM Trans. Math. Softw. 29 (2003), 1–26, Table II.
+    G. Söderlind, Automatic control and adaptive time-stepping, Numer. Algorithms 31 (2002), 281–310.
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-9)
+    >>> h211pi = rungax.PIDController(rtol=1e-6, atol=1e-9, pcoeff=1 / 6, icoeff=1 / 6)
+    """
+
+    rtol: PyTree[Any]
+    atol: PyTree[Any]
+    norm: Callable[[PyTree[Any]], RealScalar] = optx.rms_norm
+    pcoeff: RealScalar = 0
+    icoeff: RealScalar = 1
+    dcoeff: RealScalar = 0
+    dtmin: RealScalar | None = None
+    dtmax: RealScalar | None = None
+    force_dtmin: bool = True
+    factormin: RealScalar = 0.2
+    factormax: RealScalar = 10.0
+    safety: RealScalar = 0.9
+    error_order: RealScalar | None = None
+
+    @property
+    def can_jump(self) -> bool:
+        """Never; see `ClipStepSizeController`."""
+        return False
+
+    def init(
+        self,
+        terms: PyTree[Any],
+        t0: Time,
+        t1: Time,
+        y0: Y,
+        dt0: RealScalar | None,
+        args: Args,
+        func: Callable[..., Any],
+        error_order: RealScalar | None,
+    ) -> tuple[Time, State]:
+        """The first step: `dt0`, or chosen by the algorithm of Hairer, Nørsett and Wanner."""
+        del func
+        if dt0 is None:
+            order = self._order(error_order)
+            scale = self._scale(y0, y0)
+            dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self.norm(_ratio(x, scale, t0.dtype)), order)
+        dt = self._within_bounds(jnp.asarray(dt0).astype(t0.dtype))
+        one = jnp.ones_like(t0)
+        return t0 + dt, (one, one) if self._remembers() else None
+
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: State,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, State, RESULTS]:
+        """Keep the step if its error meets the tolerances, and size the next one by the rule above."""
+        del args
+        t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
+        dt = t1 - t0
+        error = self._scaled_error(y0, y1_candidate, y_error, dt.dtype)
+        keep = error < 1
+        forced = jnp.asarray(False) if self.dtmin is None else dt <= self.dtmin
+        result = RESULTS.successful
+        if self.force_dtmin:
+            keep = keep | (forced & jnp.isfinite(error))
+        elif self.dtmin is not None:
+            result = RESULTS.where(forced & ~keep, RESULTS.dt_min_reached, result)
+
+        factor, state = self._factor(error, keep, self._order(error_order), controller_state)
+        next_t0 = jnp.where(keep, t1, t0)
+        next_t1 = next_t0 + self._within_bounds(dt * factor)
+        # Where even the shortest step gives no number, shortening is hopeless: a time of NaN ends the solve.
+        hopeless = (error == jnp.inf) & ((next_t1 <= t0) | forced)
+        next_t1 = jnp.where(hopeless, jnp.nan, next_t1)
+        return keep, next_t0, next_t1, False, state, result
+
+    def _scaled_error(self, y0: Y, y1: Y, y_error: Y | None, dtype: np.dtype[Any]) -> jax.Array:
+        if y_error is None:
+            raise RuntimeError(
+                "`PIDController` needs an error estimate, but the solver gives none.\n"
+                "Use a solver with an embedded estimate such as `Heun` or `Tsit5`, wrap this one in `HalfSolver`,\n"
+                "or step with `ConstantStepSize`."
+            )
+        error = self.norm(_ratio(y_error, self._scale(y0, y1), dtype))
+        error = lax.stop_gradient(jnp.asarray(error)).astype(dtype)
+        return jnp.where(jnp.isnan(error), jnp.inf, error)
+
+    def _scale(self, y0: Y, y1: Y) -> PyTree[Any]:
+        rtol, atol = (_broadcast(x, y0) for x in (self.rtol, self.atol))
+
+        def leaf(a: jax.Array, b: jax.Array, rtol: Any, atol: Any) -> jax.Array:
+            size = jnp.maximum(jnp.abs(a), jnp.abs(b))
+            return jnp.asarray(atol).astype(size.dtype) + jnp.asarray(rtol).astype(size.dtype) * size
+
+        return jax.tree.map(leaf, y0, y1, rtol, atol)
+
+    def _factor(self, error: Time, keep: jax.Array, order: RealScalar, state: State) -> tuple[Time, State]:
+        p, i, d = self.pcoeff, self.icoeff, self.dcoeff
+        factor = self.safety * _power(error, -(i + p + d) / order)
+        if state is not None:
+            e1, e2 = state
+            factor = factor * _power(e1, (p + 2 * d) / order) * _power(e2, -d / order)
+            # An error of zero or infinity is no information for later steps.
+            usable = keep & jnp.isfinite(error) & (error > 0)
+            state = (jnp.where(usable, error, e1), jnp.where(usable, e1, e2))
+        low = jnp.where(keep, 1.0, self.factormin)
+        high = jnp.where(keep, self.factormax, self.safety)
+        return jnp.clip(factor, low, high).astype(error.dtype), state
+
+    def _remembers(self) -> bool:
+        return not (_is_zero(self.pcoeff) and _is_zero(self.dcoeff))
+
+    def _order(self, error_order: RealScalar | None) -> RealScalar:
+        order = error_order if self.error_order is None else self.error_order
+        if order is None:
+            raise ValueError(
+                "The order of the solver's error estimate is not known.\n"
+                "Expected: `solver.error_order(terms)` to be a number\nFound:    None\n"
+                "Give `PIDController(..., error_order=...)`."
+            )
+        return order
+
+    def _within_bounds(self, dt: Time) -> Time:
+        dt = dt if self.dtmin is None else jnp.maximum(dt, self.dtmin)
+        return dt if self.dtmax is None else jnp.minimum(dt, self.dtmax)
+
+
+def _power(error: Time, exponent: RealScalar) -> jax.Array:
+    """`error ** exponent` to seven digits, more than a step size needs, for half the time of all sixteen."""
+    return error.astype(jnp.float32) ** jnp.asarray(exponent, jnp.float32)
+
+
+def _is_zero(coefficient: RealScalar) -> bool:
+    return isinstance(coefficient, int | float) and coefficient == 0
+
+
+def _broadcast(tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
+    """`tolerance` as a pytree like `y`."""
+    if jax.tree.structure(tolerance) == jax.tree.structure(y):
+        return tolerance
+    return jax.tree.map(lambda _: tolerance, y)
+
+
+def _ratio(x: Y, scale: PyTree[Any], dtype: np.dtype[Any]) -> PyTree[Any]:
+    """|x| / scale, infinite where the scale is not finite: an infinite state must not excuse an infinite error."""
+
+    def leaf(x: jax.Array, s: jax.Array) -> jax.Array:
+        size = jnp.abs(x) if jnp.iscomplexobj(x) else x
+        return jnp.where(jnp.isfinite(s), size / s, jnp.inf).astype(dtype)
+
+    return jax.tree.map(leaf, x, scale)

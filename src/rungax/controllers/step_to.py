@@ -1,0 +1,88 @@
+"""Steps to given times."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
+from ..results import RESULTS
+from .base import AbstractStepSizeController
+from .constant import if_finite
+
+
+class StepTo(AbstractStepSizeController[IntScalar]):
+    """Steps that end at given times.
+
+    Parameters
+    ----------
+    ts
+        The times, shape `(n,)` with n at least 2, from the `t0` to the `t1` of the solve, strictly monotone in the
+        direction of travel. `dt0` must be `None`.
+    """
+
+    ts: Float[Array | np.ndarray, " times"] = eqx.field(converter=lambda ts: ts if is_traced(ts) else np.asarray(ts))
+
+    def __check_init__(self) -> None:
+        shape = jnp.shape(self.ts)
+        if len(shape) != 1 or shape[0] < 2:
+            raise ValueError(
+                "`StepTo(ts)` steps from each time to the next.\nExpected: a one-dimensional array of at least 2 times\n"
+                f"Found:    shape {shape}\nGive the times from `t0` to `t1`, for example jnp.linspace(t0, t1, 100)."
+            )
+
+    @property
+    def can_jump(self) -> bool:
+        """Never."""
+        return False
+
+    def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
+        """Whether they go from `t0` to `t1`, strictly monotone."""
+        ts = self.ts
+        steps = (ts[1:] - ts[:-1]) * (t1 - t0)
+        return (ts[0] == t0) & (ts[-1] == t1) & (steps > 0).all()
+
+    def wrap(self, direction: Time) -> Self:
+        """The same steps in the direction of travel."""
+        return type(self)(jnp.asarray(self.ts).astype(direction.dtype) * direction)
+
+    def init(
+        self,
+        terms: PyTree[Any],
+        t0: Time,
+        t1: Time,
+        y0: Y,
+        dt0: RealScalar | None,
+        args: Args,
+        func: Callable[..., Any],
+        error_order: RealScalar | None,
+    ) -> tuple[Time, IntScalar]:
+        """The second of the times."""
+        del terms, t0, t1, y0, args, func, error_order
+        if dt0 is not None:
+            raise ValueError(
+                "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
+                f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
+            )
+        return jnp.asarray(self.ts)[1], jnp.asarray(1, jnp.int32)
+
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: IntScalar,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, IntScalar, RESULTS]:
+        """Keep the step unless it is not finite; go on to the next of the times."""
+        del t0, y0, args, y_error, error_order
+        index = controller_state + 1
+        times = jnp.asarray(self.ts)
+        keep, next_t1 = if_finite(y1_candidate, times[jnp.minimum(index, times.size - 1)])
+        return keep, t1, next_t1, False, index, RESULTS.successful

@@ -1,0 +1,102 @@
+"""Interpolation over all steps of a solve."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, scaled
+from ..paths import AbstractPath
+from .base import AbstractLocalInterpolation
+
+
+class DenseInterpolation(AbstractPath):
+    """The solution as a function of time, from the interpolation of every step; NaN outside the steps.
+
+    `Solution.interpolation` with `SaveAt(dense=True)`; also usable as a control.
+
+    Parameters
+    ----------
+    start
+        Where the first step starts, in the solve's increasing time.
+    ends
+        Where each step ends, padded with infinity, shape `(max_steps,)`.
+    num_steps
+        How many of the steps were made.
+    infos
+        What `interpolation_cls` needs of each step, stacked along the first axis of each leaf.
+    direction
+        1, or -1 for a solve backwards in time.
+    y0
+        The initial state: all there is in a solve over no time.
+    interpolation_cls
+        Makes the interpolation over one step, `interpolation_cls(t0=, t1=, **info)`.
+    """
+
+    start: Time
+    ends: Float[Array, " steps"]
+    starts: Float[Array, " steps"]
+    num_steps: IntScalar
+    infos: DenseInfo
+    direction: Time
+    y0: Y
+    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
+
+    @property
+    def t0(self) -> RealScalar:
+        """Where the solve started, in true time."""
+        return self.start * self.direction
+
+    @property
+    def t1(self) -> RealScalar:
+        """Where the solve ended, in true time."""
+        return self._last_end() * self.direction
+
+    def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
+        """The solution at `t0`, or with `t1` its increment from `t0` to `t1`.
+
+        At a time where one step ends and the next begins, `left` picks the former.
+        """
+        if t1 is None:
+            return self._value(t0, left)
+        return jax.tree.map(jnp.subtract, self._value(t1, left), self._value(t0, left))
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The derivative of the solution with respect to time at `t`."""
+        s = self._to_solve_time(t)
+        slope = self._step_over(s, left).derivative(s)
+        slope = jax.tree.map(lambda x: scaled(self.direction, x), slope)
+        return self._nan_outside(s, slope)
+
+    def _value(self, t: RealScalar, left: bool) -> PyTree[Any]:
+        s = self._to_solve_time(t)
+        value = self._step_over(s, left).evaluate(s)
+        at_start = s == self.start
+        value = jax.tree.map(lambda v, y: jnp.where(at_start, y, v), value, self.y0)
+        return self._nan_outside(s, value)
+
+    def _to_solve_time(self, t: RealScalar) -> Time:
+        t = jnp.asarray(t)
+        if t.ndim != 0:
+            raise ValueError(
+                f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
+                "Use `jax.vmap(solution.evaluate)(times)` for many."
+            )
+        return t.astype(self.ends.dtype) * self.direction
+
+    def _last_end(self) -> Time:
+        last = self.ends[jnp.maximum(self.num_steps - 1, 0)]
+        return jnp.where(self.num_steps == 0, self.start, last)
+
+    def _step_over(self, s: Time, left: bool) -> AbstractLocalInterpolation:
+        index = jnp.searchsorted(self.ends, s, side="left" if left else "right")
+        index = jnp.clip(index, 0, jnp.maximum(self.num_steps - 1, 0))
+        info = jax.tree.map(lambda leaf: leaf[index], self.infos)
+        return self.interpolation_cls(t0=self.starts[index], t1=self.ends[index], **info)
+
+    def _nan_outside(self, s: Time, value: PyTree[Any]) -> PyTree[Any]:
+        inside = (s >= self.start) & (s <= self._last_end())
+        return jax.tree.map(lambda v: jnp.where(inside, v, jnp.asarray(jnp.nan, v.dtype)), value)

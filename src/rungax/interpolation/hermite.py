@@ -1,0 +1,100 @@
+"""Polynomials through the ends of a step with given slopes."""
+
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from ..jaxkit import RealScalar, Y, combination
+from .base import AbstractLocalInterpolation, blend, fraction
+
+
+class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
+    r"""The cubic with given values and slopes at both ends of a step.
+
+    $$y_0 + \theta^2 (3 - 2\theta)(y_1 - y_0) + \theta (1 - \theta)^2 k_0 - \theta^2 (1 - \theta) k_1$$
+
+    Parameters
+    ----------
+    t0, t1
+        Ends of the step.
+    y0, y1
+        States there.
+    k0, k1
+        Slopes there, times the length of the step.
+    """
+
+    t0: RealScalar
+    t1: RealScalar
+    y0: Y
+    y1: Y
+    k0: Y
+    k1: Y
+
+    def __init__(self, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k0: Y, k1: Y):
+        self.t0, self.t1, self.y0, self.y1, self.k0, self.k1 = t0, t1, y0, y1, k0, k1
+
+    @classmethod
+    def from_k(cls, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Y) -> Self:
+        """The cubic whose slopes are the first and the last Runge–Kutta stage, `k[0]` and `k[-1]`."""
+        first, last = (jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in (0, -1))
+        return cls(t0=t0, t1=t1, y0=y0, y1=y1, k0=first, k1=last)
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """The value of the cubic at `t`."""
+        s = fraction(t, self.t0, self.t1)
+        weights = [s * s * (3 - 2 * s), s * (1 - s) * (1 - s), -s * s * (1 - s)]
+
+        def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array) -> jax.Array:
+            return blend(weights, [y1 - y0, k0, k1], y0)
+
+        return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1)
+
+
+class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
+    r"""The quartic with given values and slopes at both ends of a step and a given value in its middle.
+
+    Subclass it with the class attribute `c_mid`: the middle value is $y_0 + \sum_i c_{\text{mid},i} k_i$.
+
+    Parameters
+    ----------
+    t0, t1
+        Ends of the step.
+    y0, y1
+        States there.
+    k
+        Runge–Kutta stages, times the length of the step, stacked along the first axis of each leaf.
+
+    References
+    ----------
+    L. F. Shampine, Some practical Runge–Kutta formulas, Math. Comp. 46 (1986), 135–150.
+    """
+
+    c_mid: ClassVar[np.ndarray]
+    t0: RealScalar
+    t1: RealScalar
+    y0: Y
+    y1: Y
+    k0: Y
+    k1: Y
+    y_mid: Y
+
+    def __init__(self, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Y):
+        stages = [jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(len(self.c_mid))]
+        self.t0, self.t1, self.y0, self.y1 = t0, t1, y0, y1
+        self.k0, self.k1 = stages[0], stages[-1]
+        self.y_mid = combination(self.c_mid, stages, y0)
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """The value of the quartic at `t`."""
+        s = fraction(t, self.t0, self.t1)
+        cubic = [s * s * (3 - 2 * s), s * (1 - s) * (1 - s), -s * s * (1 - s)]
+        bump = 16 * s * s * (1 - s) * (1 - s)
+
+        def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
+            # The cubic's own middle value is (y0 + y1)/2 + (k0 - k1)/8; the bump is 1 there and flat at both ends.
+            missing = y_mid - y0 - 0.5 * (y1 - y0) - 0.125 * (k0 - k1)
+            return blend([*cubic, bump], [y1 - y0, k0, k1, missing], y0)
+
+        return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1, self.y_mid)

@@ -1,0 +1,27 @@
+"""What Rungax needs of JAX beyond its everyday interface; the only home of version-dependent or unusual JAX."""
+
+from .clock import grid_time as grid_time, is_stuck as is_stuck, land_on as land_on, number_of_steps as number_of_steps
+from .closed import ClosedFunction as ClosedFunction, close as close
+from .compiled import compiled as compiled
+from .errors import raise_if as raise_if
+from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
+from .trees import (
+    accumulation as accumulation,
+    all_finite as all_finite,
+    cast_like as cast_like,
+    combination as combination,
+    is_traced as is_traced,
+    scaled as scaled,
+    select as select,
+    strong as strong,
+    time_dtype as time_dtype,
+)
+from .types import (
+    Args as Args,
+    BoolScalar as BoolScalar,
+    DenseInfo as DenseInfo,
+    IntScalar as IntScalar,
+    RealScalar as RealScalar,
+    Time as Time,
+    Y as Y,
+)

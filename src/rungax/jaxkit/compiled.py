@@ -1,0 +1,43 @@
+"""`jax.jit` for functions of arbitrary pytrees, which does not recompile when a Python float changes."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, cast
+
+import jax
+import numpy as np
+
+
+_DYNAMIC = (jax.Array, np.ndarray, np.generic, float, complex)
+
+
+def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """`function`, compiled: arrays, floats and complex numbers anywhere in its arguments are traced, the rest is static.
+
+    A float becomes a weakly typed scalar, as if it had been written into the program, except that another value
+    needs no other program. Integers, booleans, strings and functions are part of the program.
+    """
+
+    def on_leaves(leaves: list[Any], structure: tuple[Any, ...]) -> R:
+        tree, static = structure
+        dynamic = iter(leaves)
+        args, kwargs = jax.tree.unflatten(tree, [next(dynamic) if s is _TRACED else s for s in static])
+        return function(*args, **kwargs)
+
+    jitted = jax.jit(on_leaves, static_argnums=1)
+
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        leaves, tree = jax.tree.flatten((args, kwargs))
+        dynamic = [leaf for leaf in leaves if isinstance(leaf, _DYNAMIC)]
+        static = tuple(_TRACED if isinstance(leaf, _DYNAMIC) else leaf for leaf in leaves)
+        return cast(R, jitted(dynamic, (tree, static)))
+
+    return call
+
+
+class _Traced:
+    """The place of a traced leaf in the static half of the arguments."""
+
+
+_TRACED = _Traced()

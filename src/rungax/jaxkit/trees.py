@@ -1,0 +1,98 @@
+"""Arithmetic on pytrees of arrays whose leaves may differ in dtype."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from .types import BoolScalar, RealScalar
+
+
+def is_traced(*values: Any) -> bool:
+    """Whether any leaf of `values` becomes known only when the program runs."""
+    return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
+
+
+def scaled(scale: RealScalar, x: jax.Array) -> jax.Array:
+    """`scale * x` in the dtype of `x`, whatever promotion is allowed."""
+    return jnp.asarray(scale).astype(jnp.result_type(x)) * x
+
+
+def combination[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], start: T | None = None) -> T:
+    """`start + sum(weight * tree)`, leaf by leaf; zero weights cost nothing.
+
+    The weights are Python numbers, so they are constants of the program and take the dtype of each leaf.
+    """
+    terms = [(float(w), tree) for w, tree in zip(weights, trees, strict=True) if w != 0]
+
+    def combine(*leaves: jax.Array) -> jax.Array:
+        inner, first = (leaves[:-1], leaves[-1]) if start is not None else (leaves, None)
+        total: jax.Array | None = None
+        for (weight, _), leaf in zip(terms, inner, strict=True):
+            total = weight * leaf if total is None else total + weight * leaf
+        if total is None:
+            return jnp.zeros_like(leaves[0]) if first is None else first
+        return total if first is None else first + total
+
+    if not terms and start is None:
+        return jax.tree.map(jnp.zeros_like, trees[0])
+    operands = [tree for _, tree in terms] + ([start] if start is not None else [])
+    return jax.tree.map(combine, *operands)
+
+
+def accumulation[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], start: T) -> T:
+    """`start + w0 * tree0 + w1 * tree1 + ...`, added in this order; zero weights cost nothing."""
+    total = start
+    for weight, tree in zip(weights, trees, strict=True):
+        if weight != 0:
+            total = jax.tree.map(lambda s, x, w=float(weight): s + w * x, total, tree)
+    return total
+
+
+def select[T](pred: BoolScalar, on_true: T, on_false: T) -> T:
+    """Leaf by leaf, `on_true` where `pred` holds and `on_false` elsewhere.
+
+    A leaf that is the same on both sides passes through untouched, so that a loop sees that it never changes.
+    """
+
+    def choose(a: Any, b: Any) -> Any:
+        if a is b or pred is True:
+            return a
+        return jnp.where(pred, a, b)
+
+    return jax.tree.map(choose, on_true, on_false)
+
+
+def all_finite(tree: Any) -> jax.Array:
+    """Whether every entry of every leaf is finite."""
+    flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(flags)) if len(flags) > 1 else (flags[0] if flags else jnp.asarray(True))
+
+
+def cast_like[T](tree: T, like: T) -> T:
+    """`tree` with each leaf in the dtype of the same leaf of `like`."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(jnp.result_type(y)), tree, like)
+
+
+def time_dtype(*times: Any) -> np.dtype[Any]:
+    """The dtype of time in a solve: the promotion of all times given, whatever promotion is otherwise allowed.
+
+    Integers count as floats, and nothing narrower than float32 is used.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        dtype = jnp.result_type(*times)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            dtype = jnp.result_type(float)
+        return jnp.promote_types(dtype, jnp.float32)
+
+
+def strong(x: Any, dtype: np.dtype[Any]) -> jax.Array:
+    """`x` as an array that keeps its own dtype; a Python number takes the width of `dtype`."""
+    array = jnp.asarray(x)
+    if isinstance(x, np.ndarray | np.generic) or not jax.typeof(array).weak_type:
+        return array
+    with jax.numpy_dtype_promotion("standard"):
+        return array.astype(jnp.result_type(array, dtype))

@@ -1,0 +1,69 @@
+"""The stepping loop: attempt, judge, keep, record."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .jaxkit import any_lane, is_stuck, land_on, match_varying, select
+from .results import RESULTS, first_failure, is_successful
+from .step import Plan, State, Step, Verdict
+
+
+def integrate(plan: Plan, state: State) -> State:
+    """Step until every lane has reached the end or failed; record on the way."""
+    state = match_varying(state, (plan, state))
+    return lax.while_loop(lambda state: any_lane(is_running(plan, state)), lambda state: advance(plan, state), state)
+
+
+def is_running(plan: Plan, state: State) -> jax.Array:
+    """Whether this lane has steps left to make, and may make them."""
+    running = ~has_ended(plan, state) & ~is_stuck(state.t, state.t_next) & is_successful(state.result)
+    return running if plan.max_steps is None else running & (state.num_steps < plan.max_steps)
+
+
+def advance(plan: Plan, state: State) -> State:
+    """One attempt, kept or not. Lanes that have ended are carried along unchanged."""
+    running = is_running(plan, state)
+    step = plan.attempt(state)
+    verdict = plan.judge(state, step)
+    kept = running & verdict.accepted
+    records = tuple(
+        recorder.record(plan, record, step, kept, state.num_accepted)
+        for recorder, record in zip(plan.recorders, state.records, strict=True)
+    )
+    t_next = land_on(plan.problem.t1, verdict.next_t1)
+    failure = first_failure(step_failure(step, verdict), verdict.result)
+    return State(
+        t=select(kept, verdict.next_t0, state.t),
+        t_next=select(running, t_next, state.t_next),
+        y=select(kept, step.y1, state.y),
+        solver_state=select(kept, step.solver_state, state.solver_state),
+        controller_state=select(running, verdict.controller_state, state.controller_state),
+        made_jump=None if state.made_jump is None else select(kept, verdict.made_jump, state.made_jump),
+        num_steps=state.num_steps + jnp.asarray(running).astype(jnp.int32),
+        num_accepted=state.num_accepted + jnp.asarray(kept).astype(jnp.int32),
+        result=select(running, first_failure(state.result, failure), state.result),
+        records=records,
+    )
+
+
+def has_ended(plan: Plan, state: State) -> jax.Array:
+    """Whether this lane has reached the end of its interval."""
+    return ~(state.t < plan.problem.t1)
+
+
+def step_failure(step: Step, verdict: Verdict) -> RESULTS:
+    """A step whose equations were not solved is the solve's failure only if nobody rejects it."""
+    if step.result is RESULTS.successful:
+        return step.result
+    return RESULTS.where(verdict.accepted, step.result, RESULTS.successful)
+
+
+def final_result(plan: Plan, state: State) -> RESULTS:
+    """How the solve ended, from the state in which the loop left it.
+
+    Most solves end without anybody having said why, so that the loop need not carry it.
+    """
+    stuck = RESULTS.where(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
+    reason = RESULTS.where(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)
+    return first_failure(state.result, RESULTS.where(has_ended(plan, state), RESULTS.successful, reason))

@@ -1,0 +1,3 @@
+"""What can drive an equation."""
+
+from .base import AbstractPath as AbstractPath

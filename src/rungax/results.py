@@ -1,0 +1,58 @@
+"""How a solve ended."""
+
+import jax
+import numpy as np
+import optimistix as optx
+
+
+class RESULTS(optx.RESULTS):
+    """How a solve ended: an enumeration whose members carry their explanation.
+
+    `RESULTS[item]` is the text of an item; `successful` has none. The nonlinear and linear solvers' failures are
+    members too: `RESULTS.promote(optimistix_result)` turns theirs into ours. `RESULTS.where(pred, a, b)` selects.
+    """
+
+    dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
+    event_occurred = "The solve was ended by an event before it reached the end of its interval."
+    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and revisited."
+    internal_error = "Something that should not happen in Rungax has happened; please report it."
+    invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
+
+
+def is_okay(result: RESULTS) -> bool:
+    """Whether the solve succeeded or was ended by an event.
+
+    Parameters
+    ----------
+    result
+        `Solution.result`.
+    """
+    return is_successful(result) | is_event(result)
+
+
+def is_successful(result: RESULTS) -> bool:
+    """Whether the solve reached the end of its interval."""
+    return result == RESULTS.successful
+
+
+def is_event(result: RESULTS) -> bool:
+    """Whether the solve was ended by an event."""
+    return result == RESULTS.event_occurred
+
+
+def first_failure(earlier: RESULTS, later: RESULTS) -> RESULTS:
+    """`earlier` unless it is a success, else `later`: of several failures the first is kept."""
+    if earlier is RESULTS.successful or later is RESULTS.successful:
+        return later if earlier is RESULTS.successful else earlier
+    return RESULTS.where(earlier == RESULTS.successful, later, earlier)
+
+
+def known_failure(result: RESULTS) -> bool | None:
+    """Whether `result` is a failure, read on the host; `None` while it is only known to a traced program."""
+    (code,) = jax.tree.leaves(result)
+    if isinstance(code, jax.core.Tracer):
+        return None
+    return not np.isin(np.asarray(code), _OKAY_CODES).all()
+
+
+_OKAY_CODES = [int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred)]

@@ -1,0 +1,146 @@
+"""What the user asks to be kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree, Real
+
+from ..jaxkit import Args, RealScalar, Y, is_traced
+
+
+def save_y(t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
+    """The state itself: the default of `SubSaveAt.fn`."""
+    del t, args
+    return y
+
+
+def _times(ts: Any) -> Any:
+    if ts is None or is_traced(ts):
+        return ts
+    # Kept as given where it is an array: converting would change its dtype, which may decide the dtype of time.
+    ts = ts if isinstance(ts, jax.Array | np.ndarray) else np.asarray(ts)
+    return None if ts.size == 0 else ts
+
+
+class SubSaveAt(eqx.Module):
+    """What to keep of one function of the solution, and when.
+
+    Parameters
+    ----------
+    t0, t1
+        At the start; at the end.
+    ts
+        At these times, shape `(n,)`, sorted in the direction of travel, within the interval.
+    steps
+        At every step that is kept (`True`), or at every n-th (`n`).
+    fn
+        What is kept: `fn(t, y, args)`, any pytree of arrays; by default the state. It sees the true time.
+    """
+
+    t0: bool = False
+    t1: bool = False
+    ts: Real[Array | np.ndarray, " times"] | None = eqx.field(default=None, converter=_times)
+    steps: bool | int = False
+    fn: Callable[..., PyTree[Any]] = save_y
+
+    def __check_init__(self) -> None:
+        if self.ts is not None and jnp.ndim(self.ts) != 1:
+            raise ValueError(
+                "`SaveAt(ts=...)` is a list of times.\nExpected: a one-dimensional array\n"
+                f"Found:    shape {jnp.shape(self.ts)}\nFor a single time t write `ts=[t]`."
+            )
+        if isinstance(self.steps, int) and self.steps < 0:
+            raise ValueError(
+                "`SaveAt(steps=n)` keeps every n-th step.\nExpected: True, False or a positive integer\n"
+                f"Found:    {self.steps}\nUse `steps=True` for every step."
+            )
+
+    @property
+    def stride(self) -> int:
+        """Every how many-th step is kept; 0 for none."""
+        return int(self.steps)
+
+
+def _one_sub(t0: bool, t1: bool, ts: Any, steps: bool | int, fn: Callable[..., Any]) -> SubSaveAt | None:
+    sub = SubSaveAt(t0=t0, t1=t1, ts=ts, steps=steps, fn=fn)
+    return sub if t0 or t1 or sub.ts is not None or steps else None
+
+
+class SaveAt(eqx.Module):
+    """What to keep of a solve.
+
+    Parameters
+    ----------
+    t0, t1, ts, steps, fn
+        As in `SubSaveAt`.
+    subs
+        A pytree of `SubSaveAt`, instead of the five above; `Solution.ts` and `Solution.ys` take its structure.
+    dense
+        The solution as a function of time, for `Solution.evaluate` and `Solution.derivative`.
+    solver_state, controller_state, made_jump
+        What is needed to go on later: pass them to another `diffeqsolve`, with `t0` and `y0` where this one ended.
+
+    Raises
+    ------
+    ValueError
+        If both `subs` and one of `t0, t1, ts, steps` are given, a `SubSaveAt` keeps nothing, `ts` is not
+        one-dimensional or `steps` is negative.
+    """
+
+    subs: PyTree[SubSaveAt] = None
+    dense: bool = False
+    solver_state: bool = False
+    controller_state: bool = False
+    made_jump: bool = False
+
+    def __init__(
+        self,
+        *,
+        t0: bool = False,
+        t1: bool = False,
+        ts: Any = None,
+        steps: bool | int = False,
+        fn: Callable[..., PyTree[Any]] = save_y,
+        subs: PyTree[SubSaveAt] = None,
+        dense: bool = False,
+        solver_state: bool = False,
+        controller_state: bool = False,
+        made_jump: bool = False,
+    ):
+        own = _one_sub(t0, t1, ts, steps, fn)
+        if subs is None:
+            subs = own
+        elif own is not None:
+            raise ValueError(
+                "`SaveAt(subs=...)` says by itself what is kept.\nExpected: either `subs` or `t0, t1, ts, steps`\n"
+                f"Found:    both ({own})\nMove them into one more `SubSaveAt` of `subs`."
+            )
+        for sub in jax.tree.leaves(subs, is_leaf=is_sub):
+            _check_sub(sub)
+        self.subs = subs
+        self.dense = dense
+        self.solver_state = solver_state
+        self.controller_state = controller_state
+        self.made_jump = made_jump
+
+
+def is_sub(x: Any) -> bool:
+    """Whether `x` is a `SubSaveAt`: for use as `is_leaf`."""
+    return isinstance(x, SubSaveAt)
+
+
+def _check_sub(sub: Any) -> None:
+    if not is_sub(sub):
+        raise ValueError(
+            f"`SaveAt(subs=...)` is a pytree of `SubSaveAt`.\nExpected: SubSaveAt\nFound:    {type(sub).__name__}\n"
+            "Write, for example, `subs=[SubSaveAt(t1=True), SubSaveAt(ts=ts, fn=fn)]`."
+        )
+    if not (sub.t0 or sub.t1 or sub.ts is not None or sub.steps):
+        raise ValueError(
+            "This `SubSaveAt` keeps nothing.\nExpected: one of `t0`, `t1`, `ts`, `steps`\nFound:    none\n"
+            "Give it one of them, or leave it out."
+        )

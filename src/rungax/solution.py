@@ -1,0 +1,84 @@
+"""What a solve returns."""
+
+from typing import Any
+
+import equinox as eqx
+from jaxtyping import Array, Float, PyTree
+
+from .interpolation import DenseInterpolation
+from .jaxkit import RealScalar
+from .results import RESULTS
+
+
+class Solution(eqx.Module):
+    """The outcome of `diffeqsolve`.
+
+    Attributes
+    ----------
+    t0, t1
+        The interval that was asked for.
+    ts, ys
+        Saved times and values, in the structure of `SaveAt.subs`; unused slots are infinite. `None` if nothing was
+        to be saved.
+    interpolation
+        The solution as a function of time, with `SaveAt(dense=True)`.
+    stats
+        `num_steps` (attempts), `num_accepted_steps`, `num_rejected_steps`, `max_steps`.
+    result
+        How the solve ended.
+    solver_state, controller_state, made_jump
+        For going on with the solve, if asked for.
+    """
+
+    t0: RealScalar
+    t1: RealScalar
+    ts: PyTree[Float[Array, " slots"]] | None
+    ys: PyTree[Any] | None
+    interpolation: DenseInterpolation | None
+    stats: dict[str, Any]
+    result: RESULTS
+    solver_state: PyTree[Any]
+    controller_state: PyTree[Any]
+    made_jump: PyTree[Any]
+
+    def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
+        """The solution at `t0`, or with `t1` its increment from `t0` to `t1`; NaN outside the interval solved.
+
+        Parameters
+        ----------
+        t0, t1
+            Scalar times; use `jax.vmap` for many.
+        left
+            Where two steps meet, whether to use the earlier one.
+
+        Raises
+        ------
+        ValueError
+            If the solve was not made with `SaveAt(dense=True)`.
+        """
+        return self._dense("evaluate").evaluate(t0, t1, left)
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The derivative of the solution's interpolation with respect to time at `t`.
+
+        Parameters
+        ----------
+        t
+            A scalar time.
+        left
+            Where two steps meet, whether to use the earlier one.
+
+        Raises
+        ------
+        ValueError
+            If the solve was not made with `SaveAt(dense=True)`.
+        """
+        return self._dense("derivative").derivative(t, left)
+
+    def _dense(self, method: str) -> DenseInterpolation:
+        if self.interpolation is None:
+            raise ValueError(
+                f"`Solution.{method}` needs the solution at all times.\nExpected: a solve with SaveAt(dense=True)\n"
+                "Found:    one without\nAdd `dense=True` to `saveat`, or save at the times you need with `ts`."
+            )
+        return self.interpolation

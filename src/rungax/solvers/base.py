@@ -1,0 +1,106 @@
+"""The protocol of a solver, and the facts it states about itself."""
+
+import abc
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from ..interpolation import AbstractLocalInterpolation
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..results import RESULTS
+
+
+class AbstractSolver[SolverState](eqx.Module):
+    """How one step is made.
+
+    Subclass it for a method of your own: give the two class attributes and the abstract methods. A solver never
+    loops over time and never decides how long a step is. Inside a solve it always sees `t0 < t1`; vector fields and
+    drivers are shown the true time by the terms.
+
+    Attributes
+    ----------
+    term_structure
+        What `terms` must look like: a term class, or a pytree of term classes.
+    interpolation_cls
+        Makes the interpolation over a step: called as `interpolation_cls(t0=, t1=, **dense_info)`.
+    """
+
+    term_structure: ClassVar[PyTree[Any]]
+    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
+
+    @abc.abstractmethod
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
+        """The solver's memory before the first step, which is to go from `t0` to `t1`."""
+
+    @abc.abstractmethod
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, RESULTS]:
+        """One step from `t0`, `y0` to `t1`.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation, as `term_structure` says.
+        t0, t1
+            Ends of the step.
+        y0
+            The state at `t0`.
+        args
+            Handed on to the terms.
+        solver_state
+            What `init` or the last kept step returned.
+        made_jump
+            Whether the state or the vector field jumped just before `t0`, so that nothing remembered of it holds.
+
+        Returns
+        -------
+        y1, y_error, dense_info, solver_state, result
+            The state at `t1`; an estimate of its local error like `y0`, or `None`; what `interpolation_cls` needs;
+            the memory for the next step; and `RESULTS.successful` or how the step failed.
+        """
+
+    @abc.abstractmethod
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """`dense_info` completed by what only dense output needs; called only for steps whose interior is asked for."""
+        del terms, t0, t1, y0, y1, args
+        return dense_info
+
+    def order(self, terms: PyTree[Any]) -> int | None:
+        """Order of convergence for ordinary differential equations, `None` if not known."""
+        del terms
+        return None
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """Strong order of convergence for stochastic differential equations, `None` if not known."""
+        del terms
+        return None
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """The local error estimate is of this order in the step size; `None` if not known."""
+        return self.order(terms)
+
+
+class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):
+    """A solver whose steps come with an error estimate."""

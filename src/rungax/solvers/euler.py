@@ -1,0 +1,55 @@
+"""Euler's method."""
+
+from typing import Any, ClassVar
+
+import jax
+from jaxtyping import PyTree
+
+from ..interpolation import LocalLinearInterpolation
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..results import RESULTS
+from ..terms import AbstractTerm
+from .base import AbstractSolver
+
+
+class Euler(AbstractSolver[None]):
+    r"""Euler's method of order 1, $y_1 = y_0 + f(t_0, y_0)\,h$; Euler–Maruyama when driven by Brownian motion.
+
+    One evaluation a step, no error estimate, linear dense output.
+
+    References
+    ----------
+    L. Euler, Institutionum calculi integralis, vol. I (1768), section 650.
+    """
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    interpolation_cls = LocalLinearInterpolation
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
+        """Nothing to remember."""
+        del terms, t0, t1, y0, args
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: None,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, None, RESULTS]:
+        """One step; costs one evaluation."""
+        del solver_state, made_jump
+        increment = terms.vf_prod(t0, y0, args, terms.contr(t0, t1))
+        y1 = jax.tree.map(lambda y, d: y + d, y0, increment)
+        return y1, None, {"y0": y0, "y1": y1}, None, RESULTS.successful
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """One."""
+        del terms
+        return 1

@@ -1,0 +1,242 @@
+"""The explicit Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `explicit_rk`."""
+
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..interpolation import StageInterpolation
+from .explicit_rk import AbstractERK
+from .tableau import ButcherTableau, ContinuousExtension, PublishedMethod
+from .tableaus.bosh3 import BOSH3
+from .tableaus.dopri5 import DOPRI5
+from .tableaus.dopri8 import DOPRI8
+from .tableaus.heun import HEUN
+from .tableaus.midpoint import MIDPOINT
+from .tableaus.ralston import RALSTON
+from .tableaus.rk4 import RK4 as RK4_METHOD
+from .tableaus.tsit5 import TSIT5
+from .tableaus.vern6 import VERN6
+from .tableaus.vern7 import VERN7
+from .tableaus.vern8 import VERN8
+from .tableaus.vern9 import VERN9
+
+
+def hermite_extension(tableau: ButcherTableau) -> ContinuousExtension:
+    """Cubic Hermite dense output; one more stage, the slope at the end, unless the method's last stage is that."""
+    b = tableau.b_sol
+    weights = np.zeros((b.size if tableau.fsal else b.size + 1, 3))
+    weights[: b.size, 1] = 3 * b
+    weights[: b.size, 2] = -2 * b
+    weights[0] += [1, -2, 1]
+    weights[-1] += [0, -1, 1]
+    c, rows = ([], []) if tableau.fsal else ([1.0], [b])
+    return ContinuousExtension.from_powers(c, rows, weights, order=3)
+
+
+class _PublishedERK(AbstractERK):
+    """An explicit method with a paper; its order is the paper's."""
+
+    method: ClassVar[PublishedMethod]
+
+    def order(self, terms: Any) -> int:
+        """The order of the published method."""
+        del terms
+        return self.method.order
+
+
+class Heun(_PublishedERK):
+    """Heun's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
+
+    Two evaluations a step; cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2
+    (1 for commutative noise).
+
+    References
+    ----------
+    K. Heun, Neue Methoden zur approximativen Integration der Differentialgleichungen einer unabhängigen
+    Veränderlichen, Z. Math. Phys. 45 (1900), 23–38.
+    """
+
+    method = HEUN
+    tableau = HEUN.tableau
+    extension = hermite_extension(HEUN.tableau)
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Midpoint(_PublishedERK):
+    """The explicit midpoint rule of order 2, with an embedded Euler estimate; also for Stratonovich equations.
+
+    Two evaluations a step; cubic Hermite dense output.
+
+    References
+    ----------
+    C. Runge, Über die numerische Auflösung von Differentialgleichungen, Math. Ann. 46 (1895), 167–178.
+    """
+
+    method = MIDPOINT
+    tableau = MIDPOINT.tableau
+    extension = hermite_extension(MIDPOINT.tableau)
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Ralston(_PublishedERK):
+    """Ralston's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
+
+    Two evaluations a step; of all such methods it has the least bound on its truncation error. Cubic Hermite dense output.
+
+    References
+    ----------
+    A. Ralston, Runge–Kutta methods with minimum error bounds, Math. Comp. 16 (1962), 431–437.
+    """
+
+    method = RALSTON
+    tableau = RALSTON.tableau
+    extension = hermite_extension(RALSTON.tableau)
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class RK4(_PublishedERK):
+    """The classical method of order 4, without an error estimate: for constant steps.
+
+    Four evaluations a step; cubic Hermite dense output.
+
+    References
+    ----------
+    W. Kutta, Beitrag zur näherungsweisen Integration totaler Differentialgleichungen, Z. Math. Phys. 46 (1901), 435–453.
+    """
+
+    method = RK4_METHOD
+    tableau = RK4_METHOD.tableau
+    extension = hermite_extension(RK4_METHOD.tableau)
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Bosh3(_PublishedERK):
+    """Bogacki and Shampine's 3(2) pair, first same as last: for loose tolerances.
+
+    Three evaluations a step; cubic Hermite dense output.
+
+    References
+    ----------
+    P. Bogacki, L. F. Shampine, A 3(2) pair of Runge–Kutta formulas, Appl. Math. Lett. 2 (1989), 321–325.
+    """
+
+    method = BOSH3
+    tableau = BOSH3.tableau
+    extension = hermite_extension(BOSH3.tableau)
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Tsit5(_PublishedERK):
+    """Tsitouras' 5(4) pair, first same as last: the first choice for non-stiff problems at moderate tolerances.
+
+    Six evaluations a step; fourth-order dense output at no further cost.
+
+    References
+    ----------
+    Ch. Tsitouras, Runge–Kutta pairs of order 5(4) satisfying only the first column simplifying assumption, Comput.
+    Math. Appl. 62 (2011), 770–775.
+    """
+
+    method = TSIT5
+    tableau = TSIT5.tableau
+    extension = TSIT5.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Dopri5(_PublishedERK):
+    """Dormand and Prince's 5(4) pair, first same as last: the method of MATLAB's `ode45` and SciPy's `RK45`.
+
+    Six evaluations a step; Shampine's fourth-order dense output at no further cost.
+
+    References
+    ----------
+    J. R. Dormand, P. J. Prince, A family of embedded Runge–Kutta formulae, J. Comput. Appl. Math. 6 (1980), 19–26.
+    L. F. Shampine, Some practical Runge–Kutta formulas, Math. Comp. 46 (1986), 135–150.
+    """
+
+    method = DOPRI5
+    tableau = DOPRI5.tableau
+    extension = DOPRI5.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Dopri8(_PublishedERK):
+    """Prince and Dormand's 8(7) pair RK8(7)13M: for tight tolerances.
+
+    Thirteen evaluations a step; the further stages of its dense output are evaluated only in steps whose interior is
+    asked for.
+
+    References
+    ----------
+    P. J. Prince, J. R. Dormand, High order embedded Runge–Kutta formulae, J. Comput. Appl. Math. 7 (1981), 67–75.
+    """
+
+    method = DOPRI8
+    tableau = DOPRI8.tableau
+    extension = DOPRI8.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Vern6(_PublishedERK):
+    """Verner's efficient 6(5) pair, first same as last.
+
+    Eight evaluations a step; sixth-order dense output, its further stages evaluated only where asked for.
+
+    References
+    ----------
+    J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+    """
+
+    method = VERN6
+    tableau = VERN6.tableau
+    extension = VERN6.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Vern7(_PublishedERK):
+    """Verner's efficient 7(6) pair.
+
+    Ten evaluations a step; seventh-order dense output, its further stages evaluated only where asked for.
+
+    References
+    ----------
+    J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+    """
+
+    method = VERN7
+    tableau = VERN7.tableau
+    extension = VERN7.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Vern8(_PublishedERK):
+    """Verner's efficient 8(7) pair.
+
+    Thirteen evaluations a step; eighth-order dense output, its further stages evaluated only where asked for.
+
+    References
+    ----------
+    J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+    """
+
+    method = VERN8
+    tableau = VERN8.tableau
+    extension = VERN8.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
+
+
+class Vern9(_PublishedERK):
+    """Verner's efficient 9(8) pair: for tolerances near rounding.
+
+    Sixteen evaluations a step; ninth-order dense output, its further stages evaluated only where asked for.
+
+    References
+    ----------
+    J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+    """
+
+    method = VERN9
+    tableau = VERN9.tableau
+    extension = VERN9.extension
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))

@@ -1,0 +1,398 @@
+r"""Runge--Kutta coefficients: as arrays a solver steps with, and as the numbers a paper prints.
+
+A method with $s$ stages advances $y' = f(t, y)$ over a step $h$ by
+
+$$k_i = f\Big(t_0 + c_i h,\; y_0 + h \sum_j a_{ij} k_j\Big), \qquad y_1 = y_0 + h \sum_i b_i k_i.$$
+
+The files of `rungax.solvers.tableaus` hold `PublishedMethod`s, exact rationals laid out as printed. Solvers read
+their float64 roundings, `PublishedMethod.tableau` and `PublishedMethod.extension`. Differences such as $b - \hat b$
+are formed exactly and rounded once.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from math import comb
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+type Float64Array = NDArray[np.float64]
+type Row = tuple[Fraction, ...]
+
+# Loose enough for coefficients that carry only double precision, tight enough that a mistyped digit is caught.
+_TOLERANCE = 1e-10
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class ButcherTableau:
+    r"""The coefficients of an explicit or diagonally implicit Runge--Kutta method in float64.
+
+    Compared and hashed by identity, so a tableau can be a static argument.
+
+    Parameters
+    ----------
+    c
+        Nodes of stages $2, \dots, s$, shape `(s - 1,)`.
+    b_sol
+        Weights $b$ of the solution, shape `(s,)`.
+    b_error
+        Weights $b - \hat b$ of the error estimate, shape `(s,)`, or `None` for a method without one.
+    a_lower
+        The rows of $a$ below the diagonal for stages $2, \dots, s$, of lengths $1, \dots, s - 1$.
+    a_diagonal
+        The diagonal of $a$, shape `(s,)`, if a stage is implicit.
+    a_predictor
+        Rows like those of `a_lower`, each summing to one: stage $i$ starts its iteration for $k_i$ from
+        $\sum_j p_{ij} k_j$. Needed exactly when `a_diagonal` is given.
+    c1
+        Node of stage 1.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree, a row of $a$ does not sum to its node, $\sum_i b_i \neq 1$,
+        $\sum_i (b_i - \hat b_i) \neq 0$, a row of `a_predictor` does not sum to one, or only one of `a_diagonal`
+        and `a_predictor` is given.
+    """
+
+    c: Float64Array
+    b_sol: Float64Array
+    b_error: Float64Array | None
+    a_lower: tuple[Float64Array, ...]
+    a_diagonal: Float64Array | None
+    a_predictor: tuple[Float64Array, ...] | None
+    c1: float
+
+    def __init__(
+        self,
+        c: ArrayLike,
+        b_sol: ArrayLike,
+        b_error: ArrayLike | None,
+        a_lower: Sequence[ArrayLike],
+        a_diagonal: ArrayLike | None = None,
+        a_predictor: Sequence[ArrayLike] | None = None,
+        c1: float = 0.0,
+    ) -> None:
+        if (a_diagonal is None) != (a_predictor is None):
+            given, missing = ("a_diagonal", "a_predictor") if a_predictor is None else ("a_predictor", "a_diagonal")
+            raise ValueError(
+                f"`a_diagonal` and `a_predictor`: expected both or neither, found `{given}` without `{missing}`."
+            )
+        fields = {
+            "c": _frozen(c),
+            "b_sol": _frozen(b_sol),
+            "b_error": None if b_error is None else _frozen(b_error),
+            "a_lower": tuple(_frozen(row) for row in a_lower),
+            "a_diagonal": None if a_diagonal is None else _frozen(a_diagonal),
+            "a_predictor": None if a_predictor is None else tuple(_frozen(row) for row in a_predictor),
+            "c1": float(c1),
+        }
+        for name, value in fields.items():
+            object.__setattr__(self, name, value)
+        self._check_shapes()
+        self._check_sums()
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages $s$."""
+        return self.b_sol.size
+
+    @property
+    def implicit(self) -> bool:
+        """Whether some stage appears in its own equation."""
+        return self.a_diagonal is not None and bool(np.any(self.a_diagonal != 0))
+
+    @cached_property
+    def ssal(self) -> bool:
+        """Solution same as last: the last stage is evaluated at the new solution."""
+        if self.num_stages == 1 and self.a_diagonal is None:
+            return False
+        last_row = self.a_lower[-1] if self.a_lower else np.zeros(0)
+        last_diagonal = 0.0 if self.a_diagonal is None else self.a_diagonal[-1]
+        return np.array_equal(last_row, self.b_sol[:-1]) and bool(self.b_sol[-1] == last_diagonal)
+
+    @cached_property
+    def fsal(self) -> bool:
+        """First same as last: the last stage of a step is the first stage of the next one."""
+        first_explicit = self.c1 == 0.0 and (self.a_diagonal is None or self.a_diagonal[0] == 0.0)
+        return self.ssal and bool(first_explicit) and self.c.size > 0 and bool(self.c[-1] == 1.0)
+
+    def _check_shapes(self) -> None:
+        num_stages = self.num_stages
+        _check_shape("b_sol", self.b_sol, (max(num_stages, 1),))
+        _check_shape("c", self.c, (num_stages - 1,))
+        _check_triangle("a_lower", self.a_lower, num_stages)
+        if self.b_error is not None:
+            _check_shape("b_error", self.b_error, (num_stages,))
+        if self.a_diagonal is not None:
+            _check_shape("a_diagonal", self.a_diagonal, (num_stages,))
+        if self.a_predictor is not None:
+            _check_triangle("a_predictor", self.a_predictor, num_stages)
+
+    def _check_sums(self) -> None:
+        _check_sum("`b_sol`", self.b_sol, 1.0)
+        if self.b_error is not None:
+            _check_sum("`b_error`", self.b_error, 0.0)
+        diagonal = np.zeros(self.num_stages) if self.a_diagonal is None else self.a_diagonal
+        _check_sum("`a_diagonal[0]` and `c1`", diagonal[:1], self.c1)
+        for i, (row, own, node) in enumerate(zip(self.a_lower, diagonal[1:], self.c, strict=True)):
+            _check_sum(f"`a_lower[{i}]` with its diagonal entry", np.append(row, own), float(node))
+        for i, row in enumerate(self.a_predictor or ()):
+            _check_sum(f"`a_predictor[{i}]`", row, 1.0)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class MultiButcherTableau:
+    """Tableaus that advance the terms of a split vector field together, as in an implicit-explicit method.
+
+    Parameters
+    ----------
+    *tableaus
+        One tableau per term, with equally many stages, at most one of them implicit.
+
+    Raises
+    ------
+    ValueError
+        If there is no tableau, the numbers of stages differ, or more than one tableau is implicit.
+    """
+
+    tableaus: tuple[ButcherTableau, ...]
+
+    def __init__(self, *tableaus: ButcherTableau) -> None:
+        if not tableaus:
+            raise ValueError("`tableaus`: expected at least one tableau, found none.")
+        num_stages = [tableau.num_stages for tableau in tableaus]
+        if len(set(num_stages)) != 1:
+            raise ValueError(f"`tableaus`: expected equal numbers of stages, found {num_stages}.")
+        num_implicit = sum(tableau.implicit for tableau in tableaus)
+        if num_implicit > 1:
+            raise ValueError(f"`tableaus`: expected at most one implicit tableau, found {num_implicit}.")
+        object.__setattr__(self, "tableaus", tableaus)
+
+
+@dataclass(frozen=True, eq=False, init=False)
+class ContinuousExtension:
+    r"""Dense output of a Runge--Kutta method, with the stages that only it needs.
+
+    $$y(t_0 + \theta h) = y_0 + h \theta \sum_i k_i \sum_{j} w_{ij}\, (2\theta - 1)^j, \qquad \theta \in [0, 1],$$
+
+    where $i$ runs over the stages of the method followed by the extra ones. Papers print powers of $\theta$, see
+    `from_powers`; about the middle of the step the coefficients are up to $10^4$ times smaller for methods of high
+    order, and so is the rounding.
+
+    Parameters
+    ----------
+    c
+        Nodes of the extra stages, shape `(e,)`.
+    a_lower
+        Rows of the extra stages; row `j` has length `num_stages + j`.
+    weights
+        The matrix $w$, shape `(num_stages + e, degree)`.
+    order
+        The dense output has local error $O(h^{\mathrm{order} + 1})$ at every $\theta$.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree, a row does not sum to its node, or $\sum_i w_{ij} (2\theta - 1)^j \neq 1$.
+    """
+
+    c: Float64Array
+    a_lower: tuple[Float64Array, ...]
+    weights: Float64Array
+    order: int
+
+    def __init__(self, c: ArrayLike, a_lower: Sequence[ArrayLike], weights: ArrayLike, order: int) -> None:
+        object.__setattr__(self, "c", _frozen(c))
+        object.__setattr__(self, "a_lower", tuple(_frozen(row) for row in a_lower))
+        object.__setattr__(self, "weights", _frozen(weights))
+        object.__setattr__(self, "order", order)
+        if self.weights.ndim != 2:
+            raise ValueError(f"`weights`: expected a matrix stage by power, found shape {self.weights.shape}.")
+        _check_shape("c", self.c, (len(self.a_lower),))
+        for j, (row, node) in enumerate(zip(self.a_lower, self.c, strict=True)):
+            _check_shape(f"a_lower[{j}]", row, (self.num_stages + j,))
+            _check_sum(f"`a_lower[{j}]`", row, float(node))
+        for j, column in enumerate(self.weights.T):
+            _check_sum(f"`weights[:, {j}]`", column, 1.0 if j == 0 else 0.0)
+
+    @classmethod
+    def from_powers(
+        cls, c: ArrayLike, a_lower: Sequence[ArrayLike], rows: Iterable[Iterable[Fraction | float]], order: int
+    ) -> "ContinuousExtension":
+        r"""An extension from the coefficients of $\theta, \theta^2, \dots$ of each stage, exact before they are rounded."""
+        return cls(c, a_lower, np.stack([_rounded(_about_the_middle(row)) for row in rows]), order)
+
+    @property
+    def num_stages(self) -> int:
+        """Number of stages of the method that is extended."""
+        return self.weights.shape[0] - len(self.a_lower)
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedMethod:
+    r"""An explicit Runge--Kutta method in the exact rationals its paper prints.
+
+    Parameters
+    ----------
+    c
+        Nodes of stages $2, \dots, s$.
+    a
+        Rows of $a$ for stages $2, \dots, s$, of lengths $1, \dots, s - 1$.
+    b
+        Weights of the solution.
+    b_hat
+        Weights of the embedded solution, or `None`.
+    extra_c, extra_a
+        Nodes and rows of the stages that only the dense output needs; row $j$ has length $s + j$.
+    interpolant
+        Rows stage by power of the dense output, see `ContinuousExtension`, or `None`.
+    order, error_order, interpolant_order
+        Orders of `b`, `b_hat` and `interpolant`.
+    reference
+        The source, with table or page.
+
+    Raises
+    ------
+    ValueError
+        If lengths disagree or a row does not sum to its node.
+    """
+
+    c: Row
+    a: tuple[Row, ...]
+    b: Row
+    b_hat: Row | None
+    extra_c: Row
+    extra_a: tuple[Row, ...]
+    interpolant: tuple[Row, ...] | None
+    order: int
+    error_order: int | None
+    interpolant_order: int | None
+    reference: str
+
+    @classmethod
+    def parse(
+        cls,
+        *,
+        reference: str,
+        order: int,
+        c: str,
+        a: str,
+        b: str,
+        b_hat: str | None = None,
+        error_order: int | None = None,
+        extra_c: str = "",
+        extra_a: str = "",
+        interpolant: str | None = None,
+        interpolant_order: int | None = None,
+    ) -> "PublishedMethod":
+        """Read a method from text: fractions such as `3/40` or decimals, separated by white space.
+
+        How the entries are broken into lines is free, since the number of stages fixes the length of every row, and
+        a long fraction may be broken at its slash.
+        """
+        weights = _parse(b)
+        num_stages = len(weights)
+        extra_nodes = _parse(extra_c)
+        num_rows = num_stages + len(extra_nodes)
+        entries = None if interpolant is None else _parse(interpolant)
+        return cls(
+            c=_parse(c),
+            a=tuple(_split("a", _parse(a), range(1, num_stages))),
+            b=weights,
+            b_hat=None if b_hat is None else _parse(b_hat),
+            extra_c=extra_nodes,
+            extra_a=tuple(_split("extra_a", _parse(extra_a), range(num_stages, num_rows))),
+            interpolant=None
+            if entries is None
+            else tuple(_split("interpolant", entries, [len(entries) // num_rows] * num_rows)),
+            order=order,
+            error_order=error_order,
+            interpolant_order=interpolant_order,
+            reference=reference,
+        )
+
+    def __post_init__(self) -> None:
+        # Both are cached: building them is what checks lengths and sums.
+        _ = self.tableau, self.extension
+        if (self.b_hat is None) != (self.error_order is None):
+            raise ValueError(f"`error_order`: expected exactly when `b_hat` is given, found {self.error_order}.")
+        if (self.interpolant is None) != (self.interpolant_order is None):
+            found = self.interpolant_order
+            raise ValueError(f"`interpolant_order`: expected exactly when `interpolant` is given, found {found}.")
+
+    @cached_property
+    def tableau(self) -> ButcherTableau:
+        """The method in float64."""
+        b_error = None
+        if self.b_hat is not None:
+            if len(self.b_hat) != len(self.b):
+                raise ValueError(f"`b_hat`: expected {len(self.b)} entries, found {len(self.b_hat)}.")
+            b_error = _rounded(weight - embedded for weight, embedded in zip(self.b, self.b_hat, strict=True))
+        a_lower = tuple(_rounded(row) for row in self.a)
+        return ButcherTableau(_rounded(self.c), _rounded(self.b), b_error, a_lower)
+
+    @cached_property
+    def extension(self) -> ContinuousExtension | None:
+        """The dense output in float64, or `None`."""
+        if self.interpolant is None or self.interpolant_order is None:
+            return None
+        a_lower = tuple(_rounded(row) for row in self.extra_a)
+        return ContinuousExtension.from_powers(
+            _rounded(self.extra_c), a_lower, self.interpolant, self.interpolant_order
+        )
+
+
+def _parse(text: str) -> Row:
+    return tuple(Fraction(token) for token in re.sub(r"\s*/\s*", "/", text).split())
+
+
+def _split(name: str, entries: Row, lengths: Iterable[int]) -> Iterator[Row]:
+    lengths = list(lengths)
+    if len(entries) != sum(lengths):
+        raise ValueError(f"`{name}`: expected {sum(lengths)} entries, found {len(entries)}.")
+    remaining = iter(entries)
+    return (tuple(islice(remaining, length)) for length in lengths)
+
+
+def _about_the_middle(row: Iterable[Fraction | float]) -> list[Fraction]:
+    """Coefficients in powers of $u = 2\\theta - 1$ of the polynomial with these coefficients in powers of $\\theta$."""
+    coefficients = [Fraction(entry) for entry in row]
+    return [
+        sum((Fraction(comb(n, j), 2**n) * entry for n, entry in enumerate(coefficients) if n >= j), Fraction(0))
+        for j in range(len(coefficients))
+    ]
+
+
+def _rounded(row: Iterable[Fraction]) -> Float64Array:
+    return np.array([float(entry) for entry in row], dtype=np.float64)
+
+
+def _frozen(values: ArrayLike) -> Float64Array:
+    array = np.array(values, dtype=np.float64)
+    array.flags.writeable = False
+    return array
+
+
+def _check_shape(name: str, array: Float64Array, expected: tuple[int, ...]) -> None:
+    if array.shape != expected:
+        raise ValueError(f"`{name}`: expected shape {expected}, found {array.shape}.")
+
+
+def _check_triangle(name: str, rows: tuple[Float64Array, ...], num_stages: int) -> None:
+    if len(rows) != num_stages - 1:
+        raise ValueError(f"`{name}`: expected {num_stages - 1} rows, found {len(rows)}.")
+    for i, row in enumerate(rows):
+        _check_shape(f"{name}[{i}]", row, (i + 1,))
+
+
+def _check_sum(label: str, entries: Float64Array, expected: float) -> None:
+    # Relative to the entries, since large entries of opposite sign cancel only to their own rounding.
+    scale = max(1.0, float(np.max(np.abs(entries), initial=0.0)))
+    found = float(np.sum(entries))
+    if abs(found - expected) > _TOLERANCE * scale:
+        raise ValueError(f"{label}: expected entries that sum to {expected}, found a sum of {found}.")

@@ -1,0 +1,14 @@
+"""Euler's method.
+
+L. Euler, *Institutionum calculi integralis*, volume 1 (1768), section 650.
+"""
+
+from rungax.solvers.tableau import PublishedMethod
+
+EULER = PublishedMethod.parse(
+    reference="L. Euler, Institutionum calculi integralis 1 (1768), section 650",
+    order=1,
+    c="",
+    a="",
+    b="1",
+)

@@ -1,0 +1,163 @@
+"""The records that flow through a solve, and the protocols of those who make and use them."""
+
+import abc
+from typing import Any, Protocol
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from .interpolation import AbstractLocalInterpolation
+from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
+from .results import RESULTS
+
+
+class Step(eqx.Module):
+    """One attempt: from `t0`, `y0` to `t1`, `y1`, what the solver says of it, and whether it was kept."""
+
+    t0: Time
+    t1: Time
+    y0: Y
+    y1: Y
+    y_error: Y | None
+    dense_info: DenseInfo
+    solver_state: PyTree[Any]
+    result: RESULTS
+
+
+class Verdict(eqx.Module):
+    """What the controller makes of an attempt: whether to keep it, and the next one."""
+
+    accepted: BoolScalar
+    next_t0: Time
+    next_t1: Time
+    made_jump: BoolScalar
+    controller_state: PyTree[Any]
+    result: RESULTS
+
+
+class State(eqx.Module):
+    """Everything that changes from one attempt to the next."""
+
+    t: Time
+    t_next: Time
+    y: Y
+    solver_state: PyTree[Any]
+    controller_state: PyTree[Any]
+    made_jump: BoolScalar | None  # `None` where the state never jumps, which spares the solver a branch
+    num_steps: IntScalar
+    num_accepted: IntScalar
+    result: RESULTS
+    records: tuple[PyTree[Any], ...]
+
+
+class Problem(eqx.Module):
+    """What is solved: terms seen in the direction of travel, their arguments, the interval and the initial state."""
+
+    terms: PyTree[Any]
+    args: Args
+    t0: Time
+    t1: Time
+    direction: Time
+    y0: Y
+
+
+class Solver(Protocol):
+    """What the loop needs of a solver; `rungax.AbstractSolver` documents it."""
+
+    @property
+    def interpolation_cls(self) -> Any: ...
+
+    def step(
+        self,
+        terms: Any,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: Any,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, Any, RESULTS]: ...
+
+    def densify(
+        self, terms: Any, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, args: Args, dense_info: DenseInfo
+    ) -> DenseInfo: ...
+
+
+class Controller(Protocol):
+    """What the loop needs of a controller; `rungax.AbstractStepSizeController` documents it."""
+
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: Any,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Any, RESULTS]: ...
+
+
+class AbstractRecorder(eqx.Module):
+    """Something that keeps an account of a solve: outputs at times, at steps, a dense solution, a progress meter.
+
+    Its state is part of the loop's carry; it never changes what the solve does.
+    """
+
+    @abc.abstractmethod
+    def init(self, plan: "Plan", state: State) -> PyTree[Any]:
+        """The recorder's state before the first step; `state` is the solve's, without records."""
+
+    @abc.abstractmethod
+    def record(self, plan: "Plan", record: PyTree[Any], step: Step, kept: BoolScalar, index: IntScalar) -> PyTree[Any]:
+        """The state after an attempt; `kept` says whether it counts, `index` how many were kept before it."""
+
+    @abc.abstractmethod
+    def finish(self, plan: "Plan", record: PyTree[Any], state: State) -> PyTree[Any]:
+        """What is handed out when the loop has ended in `state`."""
+
+
+class Plan(eqx.Module):
+    """What stays the same during a solve."""
+
+    problem: Problem
+    solver: Solver
+    controller: Controller
+    error_order: RealScalar | None
+    max_steps: int | None = eqx.field(static=True)
+    recorders: tuple[AbstractRecorder, ...]
+
+    def attempt(self, state: State) -> Step:
+        """What the solver makes of the step that is due."""
+        problem = self.problem
+        made_jump = False if state.made_jump is None else state.made_jump
+        y1, y_error, dense_info, solver_state, result = self.solver.step(
+            problem.terms, state.t, state.t_next, state.y, problem.args, state.solver_state, made_jump
+        )
+        return Step(state.t, state.t_next, state.y, y1, y_error, dense_info, solver_state, result)
+
+    def judge(self, state: State, step: Step) -> Verdict:
+        """What the controller makes of the attempt."""
+        verdict = self.controller.adapt_step_size(
+            step.t0,
+            step.t1,
+            step.y0,
+            step.y1,
+            self.problem.args,
+            step.y_error,
+            self.error_order,
+            state.controller_state,
+        )
+        return Verdict(*verdict)
+
+    def interpolate(self, step: Step) -> AbstractLocalInterpolation:
+        """The solution over `step`, with whatever stages only dense output needs evaluated now."""
+        return self.solver.interpolation_cls(t0=step.t0, t1=step.t1, **self.densify(step))
+
+    def densify(self, step: Step) -> DenseInfo:
+        """What the interpolation over `step` needs to know."""
+        problem = self.problem
+        return self.solver.densify(
+            problem.terms, step.t0, step.t1, step.y0, step.y1, problem.args, step.dense_info
+        )

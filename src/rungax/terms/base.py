@@ -1,0 +1,65 @@
+"""The protocol of a term."""
+
+import abc
+from typing import Any, Self
+
+import equinox as eqx
+from jaxtyping import PyTree
+
+from ..jaxkit import Args, RealScalar, Time, Y
+
+
+class AbstractTerm[VF, Control](eqx.Module):
+    r"""One part of an equation: a vector field times the increment of what drives it.
+
+    $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}x(t)$$
+
+    A solver only ever asks for `vf` (f), `contr` (the increment of x over an interval) and their product.
+    Subclass it to drive an equation by something of your own: give `vf`, `contr` and `prod`.
+    """
+
+    @abc.abstractmethod
+    def vf(self, t: RealScalar, y: Y, args: Args) -> VF:
+        """The vector field at time `t` and state `y`."""
+
+    @abc.abstractmethod
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Control:
+        """The increment of the driver from `t0` to `t1`."""
+
+    @abc.abstractmethod
+    def prod(self, vf: VF, control: Control) -> Y:
+        """The product of vector field and increment, with the structure, shapes and dtypes of the state; linear in both."""
+
+    def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Control) -> Y:
+        """`prod(vf(t, y, args), control)`; override where the product is cheaper than the field."""
+        return self.prod(self.vf(t, y, args), control)
+
+    def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
+        """Whether evaluating `vf_prod` several times is cheaper than evaluating `vf` once and keeping it."""
+        del t0, t1, y, args
+        return False
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
+        """dy/dt where this term has one without asking a random driver, else `None`: for choosing a first step."""
+        del t, y, args
+        return None
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """This term with its vector field traced once for states like `y`, and checked; by default itself.
+
+        Raises
+        ------
+        ValueError
+            If the vector field's value does not fit the state.
+        """
+        del t, y, args
+        return self
+
+    def num_equations(self) -> int:
+        """Size of the traced vector field in JAX operations, 0 if unknown; solvers unroll small fields."""
+        return 0
+
+
+def is_term(x: PyTree[Any]) -> bool:
+    """Whether `x` is a term: for use as `is_leaf` when walking a pytree of terms."""
+    return isinstance(x, AbstractTerm)

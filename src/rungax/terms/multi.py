@@ -1,0 +1,65 @@
+"""Sums of terms."""
+
+from typing import Any, Self
+
+import jax
+
+from ..jaxkit import Args, RealScalar, Time, Y
+from .base import AbstractTerm
+
+
+class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
+    r"""The sum of several terms, each with its own driver.
+
+    $$\mathrm{d}y = \sum_i f_i(t, y(t), \text{args})\,\mathrm{d}x_i(t)$$
+
+    Drift and diffusion of a stochastic equation, or the two halves of an implicit–explicit splitting. A vector
+    field and an increment of it are tuples, their product is the sum.
+
+    Parameters
+    ----------
+    *terms
+        The terms to add; they may be `MultiTerm`s themselves.
+    """
+
+    terms: tuple[AbstractTerm[Any, Any], ...]
+
+    def __init__(self, *terms: AbstractTerm[Any, Any]):
+        self.terms = terms
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[Any, ...]:
+        """The vector field of each term."""
+        return tuple(term.vf(t, y, args) for term in self.terms)
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> tuple[Any, ...]:
+        """The increment of each term's driver."""
+        return tuple(term.contr(t0, t1, **kwargs) for term in self.terms)
+
+    def prod(self, vf: tuple[Any, ...], control: tuple[Any, ...]) -> Y:
+        """The sum of the terms' products."""
+        return _add([term.prod(f, c) for term, f, c in zip(self.terms, vf, control, strict=True)])
+
+    def vf_prod(self, t: RealScalar, y: Y, args: Args, control: tuple[Any, ...]) -> Y:
+        """The sum of the terms' products, each by its own rule."""
+        return _add([term.vf_prod(t, y, args, c) for term, c in zip(self.terms, control, strict=True)])
+
+    def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
+        """Whether it is so for any of the terms."""
+        return any(term.is_vf_expensive(t0, t1, y, args) for term in self.terms)
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
+        """The sum of the terms' time derivatives, if all have one."""
+        parts = [term.time_derivative(t, y, args) for term in self.terms]
+        return None if any(part is None for part in parts) else _add(parts)
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """The sum of the closed terms."""
+        return type(self)(*(term.close(t, y, args) for term in self.terms))
+
+    def num_equations(self) -> int:
+        """The sum of the terms' sizes."""
+        return sum(term.num_equations() for term in self.terms)
+
+
+def _add(parts: list[Y]) -> Y:
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)

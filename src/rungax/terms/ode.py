@@ -1,0 +1,96 @@
+"""Ordinary differential equations."""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+from ..jaxkit import Args, RealScalar, Time, Y, cast_like, close, scaled
+from .base import AbstractTerm
+
+
+class ODETerm(AbstractTerm[Y, RealScalar]):
+    r"""An ordinary differential equation, driven by time itself.
+
+    $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}t$$
+
+    Parameters
+    ----------
+    vector_field
+        A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return
+        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. A Python
+        number counts for every entry of its leaf.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -args * y)
+    >>> float(term.vf_prod(0.0, 1.0, 2.0, 0.1))
+    -0.2
+    """
+
+    vector_field: Callable[..., Y]
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
+        """dy/dt at time `t` and state `y`, fitted to the dtypes of `y`."""
+        return _fit(self.vector_field(t, y, args), y)
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
+        """`t1 - t0`; options meant for random drivers are ignored."""
+        del kwargs
+        return t1 - t0
+
+    def prod(self, vf: Y, control: RealScalar) -> Y:
+        """`control * vf`, in the dtype of each leaf of `vf`."""
+        return jax.tree.map(lambda v: scaled(control, v), vf)
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y:
+        """The vector field itself."""
+        return self.vf(t, y, args)
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """This term with its vector field traced once."""
+        return type(self)(close(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args))
+
+    def num_equations(self) -> int:
+        """Size of the traced vector field in JAX operations, 0 before `close`."""
+        return getattr(self.vector_field, "num_equations", 0)
+
+
+def _fit(value: Y, y: Y) -> Y:
+    """`value` with the dtypes of `y`.
+
+    Raises
+    ------
+    ValueError
+        If its structure, a shape, or a kind of number is not that of `y`.
+    """
+    expected, found = jax.tree.structure(y), jax.tree.structure(value)
+    if expected != found:
+        raise ValueError(
+            "`vector_field` must return a pytree of the same structure as the state `y`.\n"
+            f"Expected (like y): {expected}\nFound:             {found}\n"
+            "Return dy/dt with the same containers (a list is not a tuple) and keys as `y0`."
+        )
+    pairs = zip(jax.tree.leaves_with_path(value), jax.tree.leaves(y), strict=True)
+    return jax.tree.unflatten(found, [_fit_leaf(jax.tree_util.keystr(path), v, leaf) for (path, v), leaf in pairs])
+
+
+def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
+    shape, dtype = jnp.shape(y), jnp.result_type(y)
+    where = f"leaf {path} of the value of `vector_field`" if path else "the value of `vector_field`"
+    if isinstance(value, bool | int | float | complex):
+        value = jnp.broadcast_to(jnp.asarray(value, dtype if not isinstance(value, complex) else complex), shape)
+    if jnp.shape(value) != shape:
+        raise ValueError(
+            f"The shape of {where} must be that of the state `y`.\nExpected: {shape}\nFound:    {jnp.shape(value)}\n"
+            "Return dy/dt with the shape of `y0`, or give `y0` the shape of dy/dt (jnp.broadcast_to)."
+        )
+    found = jnp.result_type(value)
+    if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(
+            f"The dtype of {where} is complex but the state `y` is real.\nExpected: {dtype}\nFound:    {found}\n"
+            "Make `y0` complex, or return the real part."
+        )
+    return cast_like(value, y)

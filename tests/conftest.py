@@ -1,0 +1,49 @@
+"""Configuration of JAX for every test, the `slow` marker, and the `key` fixture.
+
+The environment is set before JAX is imported, the flags before it is used:
+
+- 64-bit numbers are on; a test of float32 asks for it by dtype.
+- Promotion is strict in dtype and in rank, so that the library never relies on either.
+- The CPU shows four devices, for `shard_map`.
+- Compiled programs are kept in `.cache/jax`. All workers share it: a half-written entry is one that JAX reports and
+  compiles anew (pyproject.toml ignores that warning). `JAX_ENABLE_COMPILATION_CACHE=0` switches it off.
+"""
+
+import os
+import pathlib
+import zlib
+
+FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
+if FOUR_DEVICES not in os.environ.get("XLA_FLAGS", ""):  # xdist's workers inherit what their parent has set
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FOUR_DEVICES}".strip()
+
+import jax
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+if jax.config.jax_compilation_cache_dir is None:
+    jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too (or set RUN_SLOW=1)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow") or os.environ.get("RUN_SLOW", "") not in ("", "0"):
+        return
+    skip = pytest.mark.skip(reason="slow: needs --slow or RUN_SLOW=1")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture
+def key(request: pytest.FixtureRequest) -> jax.Array:
+    """A PRNG key that depends on the test's name, parameters included, and on nothing else."""
+    return jax.random.key(zlib.crc32(request.node.name.encode()))

@@ -1,0 +1,103 @@
+"""A method satisfies the order conditions of the orders it states, exactly or to its printed digits, and no further."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from fractions import Fraction
+from math import factorial
+
+import numpy as np
+import pytest
+
+from rungax.solvers.tableau import PublishedMethod
+
+from .methods import METHODS, RESIDUALS
+from .rooted_trees import ElementaryWeights, Tree, density, largest_defect, num_nodes, rooted_trees
+
+EMBEDDED = [name for name, method in METHODS.items() if method.b_hat is not None]
+# The smallest defect one order up is Vern8's, 4e-7: far above every residual.
+NEXT_ORDER_DEFECT = Fraction(1, 10**7)
+
+
+def test_numbers_of_rooted_trees() -> None:
+    counts = [len(set(rooted_trees(order))) for order in range(1, 11)]
+    assert counts == [1, 1, 2, 4, 9, 20, 48, 115, 286, 719]  # OEIS A000081
+    assert all(num_nodes(tree) == order for order in range(1, 11) for tree in rooted_trees(order))
+
+
+@pytest.mark.parametrize("order", range(2, 8))
+def test_density_of_tall_and_bushy_trees(order: int) -> None:
+    tall: Tree = ()
+    for _ in range(order - 1):
+        tall = (tall,)
+    bushy: Tree = ((),) * (order - 1)
+    assert density(tall) == factorial(order)
+    assert density(bushy) == order
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_rows_sum_to_nodes(name: str) -> None:
+    method = METHODS[name]
+    for row, node in zip(method.a, method.c, strict=True):
+        assert abs(sum(row) - node) <= RESIDUALS[name].pair
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_solution_has_its_order(name: str) -> None:
+    method = METHODS[name]
+    stages = ElementaryWeights(method.a)
+    for order in range(1, method.order + 1):
+        assert largest_defect(method.b, stages, order) <= RESIDUALS[name].pair
+    assert largest_defect(method.b, stages, method.order + 1) > NEXT_ORDER_DEFECT
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
+def test_embedded_solution_has_its_order(name: str) -> None:
+    method = METHODS[name]
+    assert method.b_hat is not None
+    assert method.error_order is not None
+    stages = ElementaryWeights(method.a)
+    for order in range(1, method.error_order + 1):
+        assert largest_defect(method.b_hat, stages, order) <= RESIDUALS[name].pair
+    assert largest_defect(method.b_hat, stages, method.error_order + 1) > NEXT_ORDER_DEFECT
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_tableau_is_the_rounded_method(name: str) -> None:
+    method = METHODS[name]
+    tableau = method.tableau
+    np.testing.assert_array_equal(tableau.c, [float(node) for node in method.c])
+    np.testing.assert_array_equal(tableau.b_sol, [float(weight) for weight in method.b])
+    for rounded, row in zip(tableau.a_lower, method.a, strict=True):
+        np.testing.assert_array_equal(rounded, [float(entry) for entry in row])
+    if method.b_hat is None:
+        assert tableau.b_error is None
+    else:
+        assert tableau.b_error is not None
+        differences = [float(weight - embedded) for weight, embedded in zip(method.b, method.b_hat, strict=True)]
+        np.testing.assert_array_equal(tableau.b_error, differences)
+
+
+def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
+    """The method with one digit in the eleventh place changed: in one entry of each row of `a`, `b` and `b_hat`."""
+    change = Fraction(1, 10**11)
+
+    def changed(row: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
+        at = max(range(len(row)), key=lambda i: abs(row[i]))
+        return (*row[:at], row[at] + change, *row[at + 1 :])
+
+    for i in range(len(method.a)):
+        yield replace(method, a=(*method.a[:i], changed(method.a[i]), *method.a[i + 1 :]))
+    yield replace(method, b=changed(method.b))
+    if method.b_hat is not None:
+        yield replace(method, b_hat=changed(method.b_hat))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_wrong_digit_is_caught(name: str) -> None:
+    for wrong in perturbed(METHODS[name]):
+        stages = ElementaryWeights(wrong.a)
+        defects = [largest_defect(wrong.b, stages, order) for order in range(1, wrong.order + 1)]
+        if wrong.b_hat is not None and wrong.error_order is not None:
+            defects += [largest_defect(wrong.b_hat, stages, order) for order in range(1, wrong.error_order + 1)]
+        defects += [abs(sum(row) - node) for row, node in zip(wrong.a, wrong.c, strict=True)]
+        assert max(defects) > 10 * RESIDUALS[name].pair

@@ -1,0 +1,168 @@
+"""Tableaus know whether their last stage is the solution, and reject inconsistent coefficients by name."""
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rungax.solvers.tableau import ButcherTableau, ContinuousExtension, MultiButcherTableau, PublishedMethod
+
+from .methods import METHODS
+
+FSAL = {"Bosh3", "Tsit5", "Dopri5", "Dopri8", "Vern6"}
+STAGES = {
+    "Euler": 1,
+    "Heun": 2,
+    "Midpoint": 2,
+    "Ralston": 2,
+    "RK4": 4,
+    "Bosh3": 4,
+    "Tsit5": 7,
+    "Dopri5": 7,
+    "Dopri8": 14,
+    "Vern6": 9,
+    "Vern7": 10,
+    "Vern8": 13,
+    "Vern9": 16,
+}
+
+HEUN: dict[str, Any] = {"c": [1.0], "b_sol": [0.5, 0.5], "b_error": [0.5, -0.5], "a_lower": [[1.0]]}
+# Alexander's L-stable SDIRK of order two.
+GAMMA = 1 - 0.5**0.5
+SDIRK2 = ButcherTableau(
+    c=[1.0],
+    b_sol=[1 - GAMMA, GAMMA],
+    b_error=None,
+    a_lower=[[1 - GAMMA]],
+    a_diagonal=[GAMMA, GAMMA],
+    a_predictor=[[1.0]],
+    c1=GAMMA,
+)
+TRAPEZOIDAL = ButcherTableau(
+    c=[1.0], b_sol=[0.5, 0.5], b_error=None, a_lower=[[0.5]], a_diagonal=[0.0, 0.5], a_predictor=[[1.0]]
+)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_facts_of_the_methods(name: str) -> None:
+    tableau = METHODS[name].tableau
+    assert tableau.num_stages == STAGES[name]
+    assert tableau.fsal is (name in FSAL)
+    assert tableau.ssal is (name in FSAL)
+    assert not tableau.implicit
+
+
+def test_implicit_methods() -> None:
+    assert SDIRK2.implicit
+    assert SDIRK2.ssal
+    assert not SDIRK2.fsal  # its first stage is implicit
+    assert TRAPEZOIDAL.implicit
+    assert TRAPEZOIDAL.fsal
+    backward_euler = ButcherTableau([], [1.0], None, [], a_diagonal=[1.0], a_predictor=[], c1=1.0)
+    assert backward_euler.ssal
+    assert not backward_euler.fsal
+
+
+def test_tableau_is_hashable_immutable_and_converts() -> None:
+    tableau = ButcherTableau(**HEUN)
+    assert hash(tableau) == hash(tableau)
+    assert tableau != ButcherTableau(**HEUN)
+    for array in (tableau.c, tableau.b_sol, tableau.b_error, *tableau.a_lower):
+        assert isinstance(array, np.ndarray)
+        assert array.dtype == np.float64
+        assert not array.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c": [1.0, 1.0]}, r"`c`: expected shape \(1,\), found \(2,\)"),
+        ({"b_sol": []}, r"`b_sol`: expected shape \(1,\), found \(0,\)"),
+        ({"b_sol": [[0.5, 0.5]]}, r"`b_sol`: expected shape \(2,\), found \(1, 2\)"),
+        ({"b_sol": [0.5, 0.4]}, r"`b_sol`: expected entries that sum to 1.0, found a sum of 0.9"),
+        ({"b_error": [0.5]}, r"`b_error`: expected shape \(2,\), found \(1,\)"),
+        ({"b_error": [0.5, 0.5]}, r"`b_error`: expected entries that sum to 0.0, found a sum of 1.0"),
+        ({"a_lower": []}, "`a_lower`: expected 1 rows, found 0"),
+        ({"a_lower": [[0.5, 0.5]]}, r"`a_lower\[0\]`: expected shape \(1,\), found \(2,\)"),
+        (
+            {"a_lower": [[0.5]]},
+            r"`a_lower\[0\]` with its diagonal entry: expected entries that sum to 1.0, found a sum of 0.5",
+        ),
+        ({"c1": 0.5}, r"`a_diagonal\[0\]` and `c1`: expected entries that sum to 0.5, found a sum of 0.0"),
+        ({"a_diagonal": [0.0, 0.5]}, "expected both or neither, found `a_diagonal` without `a_predictor`"),
+        ({"a_predictor": [[1.0]]}, "expected both or neither, found `a_predictor` without `a_diagonal`"),
+        ({"a_diagonal": [0.0], "a_predictor": [[1.0]]}, r"`a_diagonal`: expected shape \(2,\), found \(1,\)"),
+        ({"a_diagonal": [0.0, 0.5], "a_predictor": [[1.0]]}, r"`a_lower\[0\]`.*found a sum of 1.5"),
+        ({"a_diagonal": [0.0, 0.0], "a_predictor": []}, "`a_predictor`: expected 1 rows, found 0"),
+        ({"a_diagonal": [0.0, 0.0], "a_predictor": [[0.5]]}, r"`a_predictor\[0\]`.*sum to 1.0, found a sum of 0.5"),
+    ],
+)
+def test_inconsistent_tableau_is_rejected(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ButcherTableau(**{**HEUN, **change})
+
+
+def test_multi_tableau() -> None:
+    heun = ButcherTableau(**HEUN)
+    assert MultiButcherTableau(heun, TRAPEZOIDAL).tableaus == (heun, TRAPEZOIDAL)
+    with pytest.raises(ValueError, match="at least one tableau, found none"):
+        MultiButcherTableau()
+    with pytest.raises(ValueError, match=r"equal numbers of stages, found \[2, 4\]"):
+        MultiButcherTableau(heun, METHODS["RK4"].tableau)
+    with pytest.raises(ValueError, match="at most one implicit tableau, found 2"):
+        MultiButcherTableau(SDIRK2, TRAPEZOIDAL)
+
+
+@pytest.mark.parametrize(
+    ("extension", "message"),
+    [
+        (lambda: ContinuousExtension([], [], [1.0], 1), r"`weights`: expected a matrix.*found shape \(1,\)"),
+        (lambda: ContinuousExtension([0.5], [], [[1.0]], 1), r"`c`: expected shape \(0,\), found \(1,\)"),
+        (lambda: ContinuousExtension([0.5], [[0.5]], [[1.0]], 1), r"`a_lower\[0\]`: expected shape \(0,\)"),
+        (lambda: ContinuousExtension([0.5], [[0.4]], [[1.0], [0.0]], 1), r"`a_lower\[0\]`.*sum to 0.5"),
+        (lambda: ContinuousExtension([], [], [[0.5]], 1), r"`weights\[:, 0\]`.*sum to 1.0, found a sum of 0.5"),
+        (lambda: ContinuousExtension([], [], [[1.0, 0.5]], 1), r"`weights\[:, 1\]`.*sum to 0.0, found a sum of 0.5"),
+    ],
+)
+def test_inconsistent_extension_is_rejected(extension: Callable[[], ContinuousExtension], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        extension()
+
+
+def parse_heun(**changes: Any) -> PublishedMethod:
+    fields: dict[str, Any] = {
+        "reference": "",
+        "order": 2,
+        "error_order": 1,
+        "c": "1",
+        "a": "1",
+        "b": "1/2 0.5",
+        "b_hat": "1 0",
+    }
+    return PublishedMethod.parse(**{**fields, **changes})
+
+
+def test_parse_reads_fractions_decimals_and_broken_lines() -> None:
+    method = parse_heun(b="\n 1 /\n 2   5e-1\n")
+    assert method.b == (Fraction(1, 2), Fraction(1, 2))
+    assert method.extension is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a": "1 0"}, "`a`: expected 1 entries, found 2"),
+        ({"b_hat": "1"}, "`b_hat`: expected 2 entries, found 1"),
+        ({"c": "1/2"}, r"`a_lower\[0\]`.*sum to 0.5, found a sum of 1.0"),
+        ({"extra_c": "1", "extra_a": "1"}, "`extra_a`: expected 2 entries, found 1"),
+        ({"interpolant": "1 0 0", "interpolant_order": 1}, "`interpolant`: expected 2 entries, found 3"),
+        ({"interpolant": "1 0"}, "`interpolant_order`: expected exactly when `interpolant` is given, found None"),
+        ({"interpolant_order": 1}, "`interpolant_order`: expected exactly when `interpolant` is given, found 1"),
+        ({"error_order": None}, "`error_order`: expected exactly when `b_hat` is given, found None"),
+    ],
+)
+def test_inconsistent_text_is_rejected(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_heun(**change)
