@@ -22,7 +22,7 @@ from .terms import MultiTerm, is_term
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
     """What can be said of the times before their values are known: that they are real scalars."""
     for name, value in (("t0", t0), ("t1", t1), ("dt0", dt0)):
-        if value is None and name == "dt0":
+        if type(value) is float or (value is None and name == "dt0"):
             continue
         try:
             shape, dtype = jnp.shape(value), jnp.result_type(value)
@@ -110,17 +110,15 @@ def _describe(structure: Any) -> str:
     return structure.__name__ if isinstance(structure, type) else str(structure)
 
 
-def check_known_values(
-    t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]
-) -> bool:
-    """Raise for wrong values if all are known now; otherwise say that it remains to be done (`False`)."""
+def check_known_values(t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]) -> None:
+    """Raise for wrong values, if all are known now; if not, the program will see (`values_are_valid`)."""
     times = [sub.ts for sub in jax.tree.leaves(saveat.subs, is_leaf=is_sub) if sub.ts is not None]
     if is_traced(t0, t1, dt0, times, controller):
-        return False
+        return
+    check_times(t0, t1, dt0)
     for ok, message in _conditions(np, t0, t1, dt0, times, controller):
         if not ok:
             raise ValueError(message())
-    return True
 
 
 def values_are_valid(
@@ -139,31 +137,43 @@ def _conditions(
         number = t == t if name == "t1" else xp.isfinite(t)
         yield number, lambda name=name, t=t: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}"
     if dt0 is not None:
-        yield (dt0 * (t1 - t0) > 0) | ((t0 == t1) & (dt0 == dt0)), lambda: (
-            f"`dt0` must lead from `t0` towards `t1`, and not be zero.\n"
-            f"Expected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"
-            "Change its sign, or swap `t0` and `t1`."
+        yield (
+            (dt0 * (t1 - t0) > 0) | ((t0 == t1) & (dt0 == dt0)),
+            lambda: (
+                f"`dt0` must lead from `t0` towards `t1`, and not be zero.\n"
+                f"Expected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"
+                "Change its sign, or swap `t0` and `t1`."
+            ),
         )
     for ts in times:
         yield from _saved_time_conditions(xp, t0, t1, xp.asarray(ts))
     ok = controller.times_fit(t0, t1)
-    yield ok, lambda: (
-        f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.\n"
-        f"Expected: first {t0}, last {t1}\nFound:    {controller}\nGive the controller the times of this solve."
+    yield (
+        ok,
+        lambda: (
+            f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.\n"
+            f"Expected: first {t0}, last {t1}\nFound:    {controller}\nGive the controller the times of this solve."
+        ),
     )
 
 
 def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[tuple[Any, Callable[[], str]]]:
     lower, upper = xp.minimum(t0, t1), xp.maximum(t0, t1)
     # Comparing so that a NaN fails.
-    yield xp.all((ts >= lower) & (ts <= upper)), lambda: (
-        f"`SaveAt(ts=...)` must lie between `t0` and `t1`.\nExpected: from {lower} to {upper}\n"
-        f"Found:    from {ts.min()} to {ts.max()}\nLeave out the times outside, or enlarge the interval."
+    yield (
+        xp.all((ts >= lower) & (ts <= upper)),
+        lambda: (
+            f"`SaveAt(ts=...)` must lie between `t0` and `t1`.\nExpected: from {lower} to {upper}\n"
+            f"Found:    from {ts.min()} to {ts.max()}\nLeave out the times outside, or enlarge the interval."
+        ),
     )
     steps = (ts[1:] - ts[:-1]) * xp.where(t1 >= t0, 1, -1).astype(ts.dtype)
-    yield xp.all(steps >= 0), lambda: (
-        "`SaveAt(ts=...)` must be sorted in the direction of travel.\n"
-        f"Expected: {'increasing' if t1 >= t0 else 'decreasing'}, as t0={t0} and t1={t1}\n"
-        f"Found:    ts[{int((steps < 0).argmax())}:][:2] = {ts[int((steps < 0).argmax()) :][:2]}\n"
-        f"Sort them: `jnp.sort(ts)`{'' if t1 >= t0 else '[::-1]'}."
+    yield (
+        xp.all(steps >= 0),
+        lambda: (
+            "`SaveAt(ts=...)` must be sorted in the direction of travel.\n"
+            f"Expected: {'increasing' if t1 >= t0 else 'decreasing'}, as t0={t0} and t1={t1}\n"
+            f"Found:    ts[{int((steps < 0).argmax())}:][:2] = {ts[int((steps < 0).argmax()) :][:2]}\n"
+            f"Sort them: `jnp.sort(ts)`{'' if t1 >= t0 else '[::-1]'}."
+        ),
     )

@@ -1,12 +1,31 @@
 """The stepping loop: attempt, judge, keep, record."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from .jaxkit import any_lane, is_stuck, land_on, match_varying, select
-from .results import RESULTS, first_failure, is_successful
-from .step import Plan, State, Step, Verdict
+from .results import RESULTS, Result, first_failure, is_successful
+from .step import Outcome, Plan, State, Step, Verdict
+
+
+def run(plan: Plan, state: State) -> Outcome:
+    """The whole solve, from a state without records to what the recorders hand out."""
+    return finish(plan, integrate(plan, begin(plan, state)))
+
+
+def begin(plan: Plan, state: State) -> State:
+    """`state` with the records that the recorders start with."""
+    records = tuple(recorder.init(plan, state) for recorder in plan.recorders)
+    return eqx.tree_at(lambda state: state.records, state, records)
+
+
+def finish(plan: Plan, state: State) -> Outcome:
+    """What the recorders hand out, and how the solve ended."""
+    pairs = zip(plan.recorders, state.records, strict=True)
+    outputs = tuple(recorder.finish(plan, record, state) for recorder, record in pairs)
+    return Outcome(eqx.tree_at(lambda state: state.records, state, ()), final_result(plan, state), outputs)
 
 
 def integrate(plan: Plan, state: State) -> State:
@@ -52,14 +71,14 @@ def has_ended(plan: Plan, state: State) -> jax.Array:
     return ~(state.t < plan.problem.t1)
 
 
-def step_failure(step: Step, verdict: Verdict) -> RESULTS:
+def step_failure(step: Step, verdict: Verdict) -> Result:
     """A step whose equations were not solved is the solve's failure only if nobody rejects it."""
     if step.result is RESULTS.successful:
         return step.result
     return RESULTS.where(verdict.accepted, step.result, RESULTS.successful)
 
 
-def final_result(plan: Plan, state: State) -> RESULTS:
+def final_result(plan: Plan, state: State) -> Result:
     """How the solve ended, from the state in which the loop left it.
 
     Most solves end without anybody having said why, so that the loop need not carry it.

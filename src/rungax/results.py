@@ -1,8 +1,13 @@
 """How a solve ended."""
 
+from typing import Any
+
 import jax
 import numpy as np
 import optimistix as optx
+
+type Result = Any
+"""An item of `RESULTS`. (Enumeration replaces its members by items, which no type checker can see.)"""
 
 
 class RESULTS(optx.RESULTS):
@@ -19,7 +24,7 @@ class RESULTS(optx.RESULTS):
     invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
 
-def is_okay(result: RESULTS) -> bool:
+def is_okay(result: Result) -> bool:
     """Whether the solve succeeded or was ended by an event.
 
     Parameters
@@ -30,29 +35,30 @@ def is_okay(result: RESULTS) -> bool:
     return is_successful(result) | is_event(result)
 
 
-def is_successful(result: RESULTS) -> bool:
+def is_successful(result: Result) -> bool:
     """Whether the solve reached the end of its interval."""
     return result == RESULTS.successful
 
 
-def is_event(result: RESULTS) -> bool:
+def is_event(result: Result) -> bool:
     """Whether the solve was ended by an event."""
     return result == RESULTS.event_occurred
 
 
-def first_failure(earlier: RESULTS, later: RESULTS) -> RESULTS:
+def first_failure(earlier: Result, later: Result) -> Result:
     """`earlier` unless it is a success, else `later`: of several failures the first is kept."""
     if earlier is RESULTS.successful or later is RESULTS.successful:
         return later if earlier is RESULTS.successful else earlier
     return RESULTS.where(earlier == RESULTS.successful, later, earlier)
 
 
-def known_failure(result: RESULTS) -> bool | None:
+def known_failure(result: Result) -> bool | None:
     """Whether `result` is a failure, read on the host; `None` while it is only known to a traced program."""
     (code,) = jax.tree.leaves(result)
     if isinstance(code, jax.core.Tracer):
         return None
-    return not np.isin(np.asarray(code), _OKAY_CODES).all()
+    codes = np.asarray(code)
+    return bool(((codes != _SUCCESSFUL) & (codes != _EVENT_OCCURRED)).any())
 
 
-_OKAY_CODES = [int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred)]
+_SUCCESSFUL, _EVENT_OCCURRED = (int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred))

@@ -6,8 +6,8 @@ import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from .interpolation import DenseInterpolation
-from .jaxkit import RealScalar
-from .results import RESULTS
+from .jaxkit import IntScalar, RealScalar
+from .results import Result
 
 
 class Solution(eqx.Module):
@@ -22,12 +22,12 @@ class Solution(eqx.Module):
         to be saved.
     interpolation
         The solution as a function of time, with `SaveAt(dense=True)`.
-    stats
-        `num_steps` (attempts), `num_accepted_steps`, `num_rejected_steps`, `max_steps`.
     result
         How the solve ended.
     solver_state, controller_state, made_jump
         For going on with the solve, if asked for.
+    num_steps, num_accepted_steps, max_steps
+        How many steps were attempted and kept, and how many might have been attempted; see `stats`.
     """
 
     t0: RealScalar
@@ -35,11 +35,23 @@ class Solution(eqx.Module):
     ts: PyTree[Float[Array, " slots"]] | None
     ys: PyTree[Any] | None
     interpolation: DenseInterpolation | None
-    stats: dict[str, Any]
-    result: RESULTS
+    result: Result
     solver_state: PyTree[Any]
     controller_state: PyTree[Any]
     made_jump: PyTree[Any]
+    num_steps: IntScalar
+    num_accepted_steps: IntScalar
+    max_steps: int | None = eqx.field(static=True)
+
+    @property
+    def stats(self) -> dict[str, Any]:
+        """Counts of attempted, accepted and rejected steps, and the bound on attempts."""
+        return {
+            "num_steps": self.num_steps,
+            "num_accepted_steps": self.num_accepted_steps,
+            "num_rejected_steps": self.num_steps - self.num_accepted_steps,
+            "max_steps": self.max_steps,
+        }
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
         """The solution at `t0`, or with `t1` its increment from `t0` to `t1`; NaN outside the interval solved.

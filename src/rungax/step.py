@@ -8,20 +8,22 @@ from jaxtyping import PyTree
 
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
-from .results import RESULTS
+from .results import Result
 
 
 class Step(eqx.Module):
-    """One attempt: from `t0`, `y0` to `t1`, `y1`, what the solver says of it, and whether it was kept."""
+    """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it."""
 
     t0: Time
     t1: Time
     y0: Y
+    solver_state0: PyTree[Any]
+    made_jump: BoolScalar | None
     y1: Y
     y_error: Y | None
     dense_info: DenseInfo
     solver_state: PyTree[Any]
-    result: RESULTS
+    result: Result
 
 
 class Verdict(eqx.Module):
@@ -32,7 +34,7 @@ class Verdict(eqx.Module):
     next_t1: Time
     made_jump: BoolScalar
     controller_state: PyTree[Any]
-    result: RESULTS
+    result: Result
 
 
 class State(eqx.Module):
@@ -46,7 +48,7 @@ class State(eqx.Module):
     made_jump: BoolScalar | None  # `None` where the state never jumps, which spares the solver a branch
     num_steps: IntScalar
     num_accepted: IntScalar
-    result: RESULTS
+    result: Result
     records: tuple[PyTree[Any], ...]
 
 
@@ -76,7 +78,11 @@ class Solver(Protocol):
         args: Args,
         solver_state: Any,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, Any, RESULTS]: ...
+    ) -> tuple[Y, Y | None, DenseInfo, Any, Result]: ...
+
+    def memory(self, solver_state: Any) -> Any: ...
+
+    def recall(self, terms: Any, t0: RealScalar, y0: Y, args: Args, memory: Any) -> Any: ...
 
     def densify(
         self, terms: Any, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, args: Args, dense_info: DenseInfo
@@ -96,7 +102,11 @@ class Controller(Protocol):
         y_error: Y | None,
         error_order: RealScalar | None,
         controller_state: Any,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Any, RESULTS]: ...
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Any, Result]: ...
+
+    def retime(
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Any
+    ) -> tuple[Time, Time]: ...
 
 
 class AbstractRecorder(eqx.Module):
@@ -117,6 +127,23 @@ class AbstractRecorder(eqx.Module):
     def finish(self, plan: "Plan", record: PyTree[Any], state: State) -> PyTree[Any]:
         """What is handed out when the loop has ended in `state`."""
 
+    def emitters(self) -> tuple["AbstractRecorder", ...]:
+        """The recorders that keep what `rebuild` needs; by default this one, whose outcome then has no derivative."""
+        return (self,)
+
+    def rebuild(self, plan: "Plan", parts: tuple[Any, ...], state: State) -> PyTree[Any]:
+        """The same as `finish`, in differentiable operations, from what the emitters kept."""
+        del plan, state
+        return parts[0]
+
+
+class Outcome(eqx.Module):
+    """How a solve ended, and what its recorders hand out."""
+
+    state: State
+    result: Result
+    outputs: tuple[PyTree[Any], ...]
+
 
 class Plan(eqx.Module):
     """What stays the same during a solve."""
@@ -124,18 +151,32 @@ class Plan(eqx.Module):
     problem: Problem
     solver: Solver
     controller: Controller
+    controller_state: PyTree[Any]  # what the controller's `init` returned
     error_order: RealScalar | None
     max_steps: int | None = eqx.field(static=True)
     recorders: tuple[AbstractRecorder, ...]
 
     def attempt(self, state: State) -> Step:
         """What the solver makes of the step that is due."""
+        return self.attempt_from(state.t, state.t_next, state.y, state.solver_state, state.made_jump)
+
+    def attempt_from(
+        self, t0: Time, t1: Time, y0: Y, solver_state: PyTree[Any], made_jump: BoolScalar | None
+    ) -> Step:
+        """What the solver makes of a step from `t0`, `y0` to `t1`."""
+        terms, args = self.problem.terms, self.problem.args
+        jumped = False if made_jump is None else made_jump
+        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
+        return Step(t0, t1, y0, solver_state, made_jump, *made)
+
+    def retime(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
+        """The ends of a kept step as differentiable functions of the times that decide them."""
         problem = self.problem
-        made_jump = False if state.made_jump is None else state.made_jump
-        y1, y_error, dense_info, solver_state, result = self.solver.step(
-            problem.terms, state.t, state.t_next, state.y, problem.args, state.solver_state, made_jump
-        )
-        return Step(state.t, state.t_next, state.y, y1, y_error, dense_info, solver_state, result)
+        return self.controller.retime(t0, t1, index, problem.t0, problem.t1, self.controller_state)
+
+    def start(self, y: Y, solver_state: PyTree[Any]) -> tuple[Y, PyTree[Any]]:
+        """What a step starts from that is differentiable and cannot be made again from less."""
+        return y, self.solver.memory(solver_state)
 
     def judge(self, state: State, step: Step) -> Verdict:
         """What the controller makes of the attempt."""
@@ -158,6 +199,4 @@ class Plan(eqx.Module):
     def densify(self, step: Step) -> DenseInfo:
         """What the interpolation over `step` needs to know."""
         problem = self.problem
-        return self.solver.densify(
-            problem.terms, step.t0, step.t1, step.y0, step.y1, problem.args, step.dense_info
-        )
+        return self.solver.densify(problem.terms, step.t0, step.t1, step.y0, step.y1, problem.args, step.dense_info)

@@ -5,10 +5,12 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
+import jax.numpy as jnp
+from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
-from ..results import RESULTS
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y
+from ..results import Result
 
 
 class AbstractStepSizeController[ControllerState](eqx.Module):
@@ -63,6 +65,34 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             Order of the solver's error estimate in the step size, `None` if not known.
         """
 
+    def retime(
+        self,
+        t0: Time,
+        t1: Time,
+        index: IntScalar,
+        start: Time,
+        end: Time,
+        controller_state: ControllerState,
+    ) -> tuple[Time, Time]:
+        """The ends `t0`, `t1` of a kept step, unchanged in value, as functions of what decides them.
+
+        Reverse mode differentiates times through this. By default steps keep their places relative to the interval
+        from `start` to `end`: error control chose them, and the choice has no derivative.
+
+        Parameters
+        ----------
+        t0, t1
+            Ends of the step.
+        index
+            How many steps were kept before it.
+        start, end
+            The interval of the solve.
+        controller_state
+            What `init` returned.
+        """
+        del index, controller_state
+        return keep_place(t0, start, end), keep_place(t1, start, end)
+
     @abc.abstractmethod
     def adapt_step_size(
         self,
@@ -74,7 +104,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         y_error: Y | None,
         error_order: RealScalar | None,
         controller_state: ControllerState,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, RESULTS]:
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]:
         """Judge the attempt from `t0`, `y0` to `t1`, `y1_candidate`.
 
         Returns
@@ -84,6 +114,20 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             to the end of the interval by the loop, NaN for no way on; whether the equation jumps between `t1` and `next_t0`; the memory;
             and `RESULTS.successful` or why the solve must end.
         """
+
+
+def keep_place(t: Time, start: Time, end: Time) -> Time:
+    """`t`, moving with `start` and `end` so that it keeps its place between them."""
+    length = lax.stop_gradient(end - start)
+    place = (t - lax.stop_gradient(start)) / jnp.where(length == 0, 1.0, length)
+    # An interval without end moves with its start.
+    place = jnp.where(jnp.isfinite(length), place, 0.0)
+    return moving_with(t, start + lax.stop_gradient(place) * jnp.where(jnp.isfinite(length), end - start, 0.0))
+
+
+def moving_with(t: Time, formula: Time) -> Time:
+    """`t`, with the derivative of `formula`."""
+    return lax.stop_gradient(t) + (formula - lax.stop_gradient(formula))
 
 
 class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeController[ControllerState]):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite, grid_time
-from ..results import RESULTS
-from .base import AbstractStepSizeController
+from ..results import RESULTS, Result
+from .base import AbstractStepSizeController, moving_with
 
 
 class _GridState(eqx.Module):
@@ -52,6 +52,16 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
             )
         return grid_time(t0, t1, dt0, 1), _GridState(t0, t1, dt0, jnp.asarray(1, jnp.int32))
 
+    def retime(
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _GridState
+    ) -> tuple[Time, Time]:
+        """Times of the grid: they move with `t0`, `dt0`, and the last one with `t1`."""
+        del start, end
+        grid, i = controller_state, controller_state.index + index
+        return moving_with(t0, grid_time(grid.t0, grid.t1, grid.dt, i - 1)), moving_with(
+            t1, grid_time(grid.t0, grid.t1, grid.dt, i)
+        )
+
     def adapt_step_size(
         self,
         t0: RealScalar,
@@ -62,7 +72,7 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
         y_error: Y | None,
         error_order: RealScalar | None,
         controller_state: _GridState,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _GridState, RESULTS]:
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _GridState, Result]:
         """Keep the step unless it is not finite; go on to the next time of the grid."""
         del t0, y0, args, y_error, error_order
         grid = controller_state

@@ -9,7 +9,6 @@ from jaxtyping import PyTree
 
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
 
-
 FALLBACK = 0.01
 """The first step of an equation whose time derivative nobody knows."""
 

@@ -17,10 +17,9 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
-from ..results import RESULTS
+from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
 from .initial_step import initial_step
-
 
 type State = tuple[Time, Time] | None
 """The errors of the two last kept steps; `None` for a purely integral rule, which needs no memory."""
@@ -123,7 +122,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
         y_error: Y | None,
         error_order: RealScalar | None,
         controller_state: State,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, State, RESULTS]:
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, State, Result]:
         """Keep the step if its error meets the tolerances, and size the next one by the rule above."""
         del args
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)

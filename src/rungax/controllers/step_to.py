@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
-from ..results import RESULTS
-from .base import AbstractStepSizeController
+from ..results import RESULTS, Result
+from .base import AbstractStepSizeController, moving_with
 from .constant import if_finite
 
 
@@ -69,6 +69,14 @@ class StepTo(AbstractStepSizeController[IntScalar]):
             )
         return jnp.asarray(self.ts)[1], jnp.asarray(1, jnp.int32)
 
+    def retime(
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: IntScalar
+    ) -> tuple[Time, Time]:
+        """The given times themselves."""
+        del start, end
+        times, i = jnp.asarray(self.ts), controller_state + index
+        return moving_with(t0, times[i - 1]), moving_with(t1, times[i])
+
     def adapt_step_size(
         self,
         t0: RealScalar,
@@ -79,7 +87,7 @@ class StepTo(AbstractStepSizeController[IntScalar]):
         y_error: Y | None,
         error_order: RealScalar | None,
         controller_state: IntScalar,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, IntScalar, RESULTS]:
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, IntScalar, Result]:
         """Keep the step unless it is not finite; go on to the next of the times."""
         del t0, y0, args, y_error, error_order
         index = controller_state + 1

@@ -5,6 +5,12 @@ from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
 from .errors import raise_if as raise_if
 from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
+from .sweep import (
+    LinearPrograms as LinearPrograms,
+    known_zero as known_zero,
+    sweep as sweep,
+    zero_tangent as zero_tangent,
+)
 from .trees import (
     accumulation as accumulation,
     all_finite as all_finite,

@@ -1,14 +1,12 @@
 """`jax.jit` for functions of arbitrary pytrees, which does not recompile when a Python float changes."""
 
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, cast
 
 import jax
+import jax.core
 import numpy as np
-
-
-_DYNAMIC = (jax.Array, np.ndarray, np.generic, float, complex)
 
 
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -29,11 +27,17 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         leaves, tree = jax.tree.flatten((args, kwargs))
-        dynamic = [leaf for leaf in leaves if isinstance(leaf, _DYNAMIC)]
-        static = tuple(_TRACED if isinstance(leaf, _DYNAMIC) else leaf for leaf in leaves)
+        dynamic = [leaf for leaf in leaves if _is_dynamic(type(leaf))]
+        static = tuple(_TRACED if _is_dynamic(type(leaf)) else leaf for leaf in leaves)
         return cast(R, jitted(dynamic, (tree, static)))
 
     return call
+
+
+@cache
+def _is_dynamic(cls: type) -> bool:
+    # By class and remembered, for this runs for every leaf of every eager call.
+    return issubclass(cls, jax.Array | jax.core.Tracer | np.ndarray | np.generic | float | complex)
 
 
 class _Traced:

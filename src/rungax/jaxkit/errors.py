@@ -1,7 +1,5 @@
 """Errors raised by a compiled program while it runs."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 

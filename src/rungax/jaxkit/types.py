@@ -4,7 +4,6 @@ from typing import Any
 
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-
 type Y = PyTree[Any]
 """A state: any pytree of inexact arrays."""
 

@@ -3,3 +3,11 @@
 from .dense import DenseRecorder as DenseRecorder
 from .output import OutputRecorder as OutputRecorder
 from .saveat import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
+from .tape import (
+    NEVER as NEVER,
+    Emission as Emission,
+    Kind as Kind,
+    Tape as Tape,
+    TapeRecorder as TapeRecorder,
+    part_of as part_of,
+)

@@ -1,5 +1,7 @@
 """Dense output: what the interpolation of every step needs."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from jaxtyping import Array, Float
 from ..interpolation import DenseInterpolation
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar
 from ..step import AbstractRecorder, Plan, State, Step
+from .tape import NEVER, StepsEmitter
 
 
 class _Steps(eqx.Module):
@@ -40,13 +43,29 @@ class DenseRecorder(AbstractRecorder):
 
     def finish(self, plan: Plan, record: _Steps, state: State) -> DenseInterpolation:
         """The interpolation over all steps."""
-        return DenseInterpolation(
-            start=plan.problem.t0,
-            starts=record.starts,
-            ends=record.ends,
-            num_steps=state.num_accepted,
-            infos=record.infos,
-            direction=plan.problem.direction,
-            y0=plan.problem.y0,
-            interpolation_cls=plan.solver.interpolation_cls,
-        )
+        return _interpolation(plan, record.starts, record.ends, record.infos, state)
+
+    def emitters(self) -> tuple[AbstractRecorder, ...]:
+        """One for every step."""
+        return (StepsEmitter(1, "dense_info"),)
+
+    def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> DenseInterpolation:
+        """The same interpolation."""
+        (emission,) = parts
+        used = emission.index != NEVER
+        starts, ends = jax.vmap(plan.retime)(emission.t0, emission.t1, emission.index)
+        starts, ends = (jnp.where(used, times, jnp.inf) for times in (starts, ends))
+        return _interpolation(plan, starts, ends, emission.value, state)
+
+
+def _interpolation(plan: Plan, starts: Array, ends: Array, infos: DenseInfo, state: State) -> DenseInterpolation:
+    return DenseInterpolation(
+        start=plan.problem.t0,
+        starts=starts,
+        ends=ends,
+        num_steps=state.num_accepted,
+        infos=infos,
+        direction=plan.problem.direction,
+        y0=plan.problem.y0,
+        interpolation_cls=plan.solver.interpolation_cls,
+    )

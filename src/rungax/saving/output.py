@@ -11,10 +11,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, Time, Y, any_lane, match_varying
+from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y, any_lane
+from ..results import RESULTS
 from ..step import AbstractRecorder, Plan, State, Step
+from .tape import NEVER, Emission, StepsEmitter, TimesEmitter
 
 
 class Output(eqx.Module):
@@ -60,7 +62,8 @@ class OutputRecorder(AbstractRecorder):
         value = self._value(plan, state.t, state.y)
         size = self._num_slots(plan.max_steps)
         zero = jnp.asarray(0, jnp.int32)
-        buffers = jax.tree.map(lambda v: jnp.full((size, *v.shape), _padding(v.dtype), v.dtype), value)
+        invalid = state.result == RESULTS.invalid_input
+        buffers = jax.tree.map(lambda v: jnp.full((size, *v.shape), _padding(v.dtype, invalid), v.dtype), value)
         output = Output(jnp.full(size, jnp.inf, state.t.dtype), buffers, zero, zero)
         return output.append(True, state.t, value) if self.t0 else output
 
@@ -79,11 +82,44 @@ class OutputRecorder(AbstractRecorder):
         if self.ts.size > 0:
             record = self._save_empty_interval(plan, record, value)
         if self.t1:
-            steps = state.num_accepted
-            just_saved = (steps > 0) & (steps % self.stride == 0) if self.stride > 0 else False
-            record = record.append(jnp.logical_not(just_saved), state.t, value)
+            record = record.append(jnp.logical_not(self._just_saved(state)), state.t, value)
         ts = jnp.where(jnp.isfinite(record.ts), record.ts * plan.problem.direction, jnp.inf)
         return ts, record.ys
+
+    def emitters(self) -> tuple[AbstractRecorder, ...]:
+        """One for the requested times and one for the steps, whichever there are."""
+        times = (TimesEmitter(self.ts),) if self.ts.size > 0 else ()
+        steps = (StepsEmitter(self.stride, "y1"),) if self.stride > 0 else ()
+        return (*times, *steps)
+
+    def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> tuple[Array, PyTree[Any]]:
+        """The same entries in the same slots."""
+        timed = parts[0] if self.ts.size > 0 else None
+        stepped = parts[-1] if self.stride > 0 else None
+        offset = int(self.t0)
+        entries = [_first_entry(plan)] if self.t0 else []
+        count = jnp.asarray(offset, jnp.int32)
+        if timed is not None:
+            entries.append(_timed_entries(plan, self.ts, timed, offset, self.stride))
+            count = count + entries[-1].num_used
+        if stepped is not None:
+            entries.append(_stepped_entries(plan, stepped, timed, offset))
+            count = count + entries[-1].num_used
+        if self.t1:
+            used = jnp.logical_not(self._just_saved(state))
+            entries.append(_Entries(*(x[None] for x in (count, used, state.t)), _stacked(state.y)))
+        return self._place(plan, state, _joined(entries))
+
+    def _place(self, plan: Plan, state: State, entries: "_Entries") -> tuple[Array, PyTree[Any]]:
+        # Entries that are not used must still be safe to compute with, for 0 times NaN is NaN in a derivative.
+        y = jax.tree.map(lambda x, y0: _where(entries.used, x, y0), entries.y, plan.problem.y0)
+        t = jnp.where(entries.used, entries.t, plan.problem.t0)
+        values = jax.vmap(lambda t, y: self._value(plan, t, y))(t, y)
+        empty = self.init(plan, state)
+        slot = jnp.where(entries.used, entries.slot, empty.ts.size)
+        ts = empty.ts.at[slot].set(t, mode="drop")
+        ys = jax.tree.map(lambda buffer, v: buffer.at[slot].set(v, mode="drop"), empty.ys, values)
+        return jnp.where(jnp.isfinite(ts), ts * plan.problem.direction, jnp.inf), ys
 
     def _save_times(self, plan: Plan, record: Output, step: Step, kept: BoolScalar) -> Output:
         times = jnp.append(self.ts, jnp.inf)
@@ -120,6 +156,11 @@ class OutputRecorder(AbstractRecorder):
         ts = fill(record.ts, plan.problem.t0)
         return Output(ts, jax.tree.map(fill, record.ys, value), count, record.next_time)
 
+    def _just_saved(self, state: State) -> BoolScalar:
+        """Whether the end of the solve is the end of a step that has been saved."""
+        steps = state.num_accepted
+        return (steps > 0) & (steps % self.stride == 0) if self.stride > 0 else False
+
     def _num_slots(self, max_steps: int | None) -> int:
         size = int(self.t0) + self.ts.size
         divides = False
@@ -133,9 +174,64 @@ class OutputRecorder(AbstractRecorder):
         return jax.tree.map(jnp.asarray, self.fn(t * plan.problem.direction, y, plan.problem.args))
 
 
-def _padding(dtype: Any) -> Any:
+class _Entries(eqx.Module):
+    """Things to be saved: which slot each goes to, whether there is such a thing, its time and its state."""
+
+    slot: Int[Array, " entries"]
+    used: Bool[Array, " entries"]
+    t: Float[Array, " entries"]
+    y: PyTree[Any]
+
+    @property
+    def num_used(self) -> IntScalar:
+        return jnp.sum(self.used).astype(jnp.int32)
+
+
+def _first_entry(plan: Plan) -> _Entries:
+    one = jnp.ones(1, bool)
+    return _Entries(jnp.zeros(1, jnp.int32), one, plan.problem.t0[None], _stacked(plan.problem.y0))
+
+
+def _timed_entries(plan: Plan, ts: Array, emission: Emission, offset: int, stride: int) -> _Entries:
+    problem = plan.problem
+    empty = problem.t0 == problem.t1
+    used = (emission.index != NEVER) | empty
+
+    def at(t: Time, t0: Time, t1: Time, index: IntScalar, info: DenseInfo) -> Y:
+        t0, t1 = plan.retime(t0, t1, index)
+        return plan.solver.interpolation_cls(t0=t0, t1=t1, **info).evaluate(t)
+
+    y = jax.vmap(at)(jnp.where(used, ts, problem.t0), emission.t0, emission.t1, emission.index, emission.value)
+    y = jax.tree.map(lambda x, y0: _where(jnp.broadcast_to(~empty, used.shape), x, y0), y, problem.y0)
+    steps_before = emission.index // stride if stride > 0 else 0
+    return _Entries(offset + jnp.arange(ts.size, dtype=jnp.int32) + steps_before, used, ts, y)
+
+
+def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, offset: int) -> _Entries:
+    used = emission.index != NEVER
+    times_before = 0 if timed is None else jnp.searchsorted(timed.index, emission.index, side="right")
+    slot = offset + jnp.arange(used.size, dtype=jnp.int32) + times_before
+    t1 = jax.vmap(plan.retime)(emission.t0, emission.t1, emission.index)[1]
+    return _Entries(slot, used, t1, emission.value)
+
+
+def _joined(entries: list[_Entries]) -> _Entries:
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *entries)
+
+
+def _stacked(y: Y) -> Y:
+    return jax.tree.map(lambda x: x[None], y)
+
+
+def _where(mask: Array, x: Array, other: Array) -> Array:
+    """`x` where `mask` holds along the first axis, `other` elsewhere."""
+    return jnp.where(mask.reshape(-1, *[1] * (x.ndim - 1)), x, other[None])
+
+
+def _padding(dtype: Any, invalid: jax.Array) -> Any:
+    """What fills unused slots: infinity, so that it sorts last; NaN where the input was not valid."""
     if jnp.issubdtype(dtype, jnp.bool_):
         return True
     if jnp.issubdtype(dtype, jnp.integer):
         return jnp.iinfo(dtype).min
-    return jnp.inf
+    return jnp.where(invalid, jnp.nan, jnp.inf).astype(dtype)

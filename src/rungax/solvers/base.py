@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
-from ..results import RESULTS
+from ..results import Result
 
 
 class AbstractSolver[SolverState](eqx.Module):
@@ -44,7 +44,7 @@ class AbstractSolver[SolverState](eqx.Module):
         args: Args,
         solver_state: SolverState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, SolverState, RESULTS]:
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
         """One step from `t0`, `y0` to `t1`.
 
         Parameters
@@ -86,6 +86,18 @@ class AbstractSolver[SolverState](eqx.Module):
         """`dense_info` completed by what only dense output needs; called only for steps whose interior is asked for."""
         del terms, t0, t1, y0, y1, args
         return dense_info
+
+    def memory(self, solver_state: SolverState) -> PyTree[Any]:
+        """The part of the solver's memory that the solution depends on and that `recall` cannot make again.
+
+        It is what reverse-mode differentiation keeps of every step; the rest only helps to be fast. By default all.
+        """
+        return solver_state
+
+    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: PyTree[Any]) -> SolverState:
+        """The solver's memory at `t0`, `y0`, made again from `memory`."""
+        del terms, t0, y0, args
+        return memory
 
     def order(self, terms: PyTree[Any]) -> int | None:
         """Order of convergence for ordinary differential equations, `None` if not known."""

@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 
 from ..interpolation import LocalLinearInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
-from ..results import RESULTS
+from ..results import RESULTS, Result
 from ..terms import AbstractTerm
 from .base import AbstractSolver
 
@@ -38,7 +38,7 @@ class Euler(AbstractSolver[None]):
         args: Args,
         solver_state: None,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, None, RESULTS]:
+    ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
         """One step; costs one evaluation."""
         del solver_state, made_jump
         increment = terms.vf_prod(t0, y0, args, terms.contr(t0, t1))

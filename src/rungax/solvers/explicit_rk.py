@@ -28,11 +28,10 @@ from ..jaxkit import (
     match_varying,
     select,
 )
-from ..results import RESULTS
+from ..results import RESULTS, Result
 from ..terms import AbstractTerm
 from .base import AbstractAdaptiveSolver
 from .tableau import ButcherTableau, ContinuousExtension
-
 
 # Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
 # unrolling makes small fields two to four times faster and only makes large ones slow to compile.
@@ -83,7 +82,7 @@ class AbstractERK(AbstractAdaptiveSolver[State]):
         args: Args,
         solver_state: State,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, State, RESULTS]:
+    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
         """One step; costs `num_stages` evaluations, one less where the last stage serves the next step again."""
         tableau = self.tableau
         first = self._first_stage(terms, t0, y0, args, solver_state, made_jump)
@@ -112,6 +111,15 @@ class AbstractERK(AbstractAdaptiveSolver[State]):
         grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
         stages = _evaluate(grid, list(dense_info["k"]), self.extension.c, self.extension.a_lower)
         return {"y0": y0, "y1": y1, "k": tuple(stages.ks)}
+
+    def memory(self, solver_state: State) -> None:
+        """Nothing: the first stage is made again."""
+        del solver_state
+
+    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: None) -> State:
+        """The first stage, where the method keeps it from step to step."""
+        del memory
+        return terms.vf(t0, y0, args) if self.tableau.fsal else None
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""

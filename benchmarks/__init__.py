@@ -1,0 +1,6 @@
+"""What Rungax costs, beside Diffrax and others, in one process: `python -m benchmarks [names] [--quick]`."""
+
+import jax
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_enable_compilation_cache", False)  # builds are timed too

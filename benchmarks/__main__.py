@@ -1,0 +1,29 @@
+"""Run benchmarks by name, all of them by default, and write each one's tables to `benchmarks/results/<name>.md`.
+
+`--quick` repeats each measurement a few times only and writes nothing: to see that everything runs.
+"""
+
+import argparse
+
+from . import explicit, gradients, work_precision
+from .report import Report
+
+BENCHMARKS = {"explicit": explicit.run, "gradients": gradients.run, "work_precision": work_precision.run}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"any of {', '.join(BENCHMARKS)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="few repeats, and no files written")
+    options = parser.parse_args()
+    unknown = sorted(set(options.names) - set(BENCHMARKS))
+    if unknown:
+        parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    for name in options.names or BENCHMARKS:
+        report = Report(name, quick=options.quick)
+        BENCHMARKS[name](report)
+        report.finish()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""How long things take.
+
+Contestants take turns within one process, so that a machine that speeds up or slows down does so for all of them; the
+order within a turn alternates; the median of the turns is reported.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+MIN_TURNS, MAX_TURNS = 5, 500
+
+
+def run_times(calls: Sequence[Callable[[], Any]], budget: float) -> list[float]:
+    """The median seconds of each call, once warm, in about `budget` seconds for all of them.
+
+    What a call returns is waited for.
+    """
+    for call in calls:
+        jax.block_until_ready(call())  # compiles
+    turn = sum(seconds(call) for call in calls)
+    turns = max(MIN_TURNS, min(MAX_TURNS, int(budget / turn)))
+    return _medians([lambda call=call: seconds(call) for call in calls], turns)
+
+
+def build_times(makers: Sequence[Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]], turns: int) -> list[float]:
+    """The median seconds to trace, lower and compile a function that JAX has never seen.
+
+    A maker returns a new function and its arguments: new, because JAX remembers what it has traced by the function's
+    identity; what it remembers of library functions is cleared.
+    """
+    for maker in makers:
+        build_seconds(maker)  # imports what is imported late
+    return _medians([lambda maker=maker: build_seconds(maker) for maker in makers], turns)
+
+
+def seconds(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def build_seconds(maker: Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]) -> float:
+    jax.clear_caches()
+    gc.collect()
+    function, args = maker()
+    start = time.perf_counter()
+    jax.jit(function).lower(*args).compile()
+    return time.perf_counter() - start
+
+
+def _medians(timers: list[Callable[[], float]], turns: int) -> list[float]:
+    taken: list[list[float]] = [[] for _ in timers]
+    order = list(range(len(timers)))
+    for _ in range(turns):
+        for i in order:
+            taken[i].append(timers[i]())
+        order.reverse()
+    return [statistics.median(times) for times in taken]

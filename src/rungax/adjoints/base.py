@@ -1,0 +1,22 @@
+"""The protocol of an adjoint."""
+
+import abc
+
+import equinox as eqx
+
+from ..step import Outcome, Plan, State
+
+
+class AbstractAdjoint(eqx.Module):
+    """How the derivatives of a solve are computed.
+
+    Subclass it for a way of your own: give `integrate`, which makes the whole solve and is what JAX differentiates.
+    """
+
+    @abc.abstractmethod
+    def integrate(self, plan: Plan, state: State) -> Outcome:
+        """Solve as `plan` says, from `state`, whose records have not been started.
+
+        `rungax.loop.run(plan, state)` is the solve itself. It can be evaluated, batched, and differentiated forwards,
+        but not backwards, because it loops an unknown number of times.
+        """

@@ -1,0 +1,134 @@
+"""Making the kept steps of a solve again, from its tape: forwards, backwards, and in a form that JAX differentiates.
+
+The chain of kept steps is a function of the plan's arrays and of the start; `Replay` holds what that function needs
+besides. Nothing here decides whether a step is kept, and rejected attempts never appear.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+from ..jaxkit import BoolScalar, IntScalar, Y, any_lane, match_varying, select
+from ..saving import NEVER, Emission, Kind, Tape, part_of
+from ..step import Plan, Step
+
+type Start = tuple[Y, PyTree[Any]]
+"""What a step starts from: the state, and what the solver must remember."""
+
+
+class Replay(eqx.Module):
+    """The kept steps of one solve.
+
+    Parameters
+    ----------
+    plan
+        The solve.
+    tape
+        Its kept steps.
+    emissions
+        What of them is asked for besides the end; their values are not read.
+    """
+
+    plan: Plan
+    tape: Tape
+    emissions: tuple[Emission, ...]
+
+    def step(self, index: IntScalar, start: Start) -> Step:
+        """The kept step `index`, made again from `start`."""
+        t0, t1 = self.plan.retime(self.tape.t0[index], self.tape.t1[index], index)
+        y0, memory = start
+        problem = self.plan.problem
+        solver_state = self.plan.solver.recall(problem.terms, t0, y0, problem.args, memory)
+        made_jump = None if self.tape.made_jump is None else self.tape.made_jump[index]
+        return self.plan.attempt_from(t0, t1, y0, solver_state, made_jump)
+
+    def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+        """What the next step starts from, and the parts that are emitted."""
+        step = self.step(index, start)
+        parts = {kind: part_of(self.plan, step, kind) for kind in self.kinds}
+        return self.plan.start(step.y1, step.solver_state), parts
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The parts of a step that some emission holds."""
+        return sorted({emission.kind for emission in self.emissions})
+
+
+def play(replay: Replay, start: Start) -> tuple[Start, list[PyTree[Any]]]:
+    """The start that follows the last kept step, and the emitted values: as fast as the solve itself was."""
+    num_steps = replay.tape.num_steps
+
+    def advance(carry: Any) -> Any:
+        index, start, filled = carry
+        active = index < num_steps
+        following, parts = replay.advance(index, start)
+        filled = [
+            _fill(emission, parts[emission.kind], active, index, *entry)
+            for emission, entry in zip(replay.emissions, filled, strict=True)
+        ]
+        return index + 1, select(active, following, start), filled
+
+    zero = jnp.asarray(0, jnp.int32)
+    empty = [(zero, jax.tree.map(jnp.zeros_like, emission.value)) for emission in replay.emissions]
+    carry = match_varying((zero, start, empty), (replay, start))
+    _, start, filled = lax.while_loop(lambda carry: any_lane(carry[0] < num_steps), advance, carry)
+    return start, [values for _, values in filled]
+
+
+def _fill(
+    emission: Emission, part: PyTree[Any], active: BoolScalar, index: IntScalar, cursor: IntScalar, values: PyTree[Any]
+) -> tuple[IntScalar, PyTree[Any]]:
+    """`values` with `part` in every entry, from `cursor` on, that belongs to step `index`."""
+    owners = jnp.append(emission.index, NEVER)
+
+    def is_due(carry: Any) -> jax.Array:
+        return active & (owners[carry[0]] == index)
+
+    def write(carry: Any) -> Any:
+        cursor, values = carry
+        at = jnp.where(is_due(carry), cursor, emission.index.size)
+        values = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), values, part)
+        return cursor + is_due(carry).astype(cursor.dtype), values
+
+    return lax.while_loop(lambda carry: any_lane(is_due(carry)), write, (cursor, values))
+
+
+def play_closed(replay: Replay, start: Start, max_steps: int) -> tuple[Start, list[PyTree[Any]]]:
+    """The same as `play` in loops of known length, which JAX differentiates in every mode."""
+    num_steps, block = replay.tape.num_steps, min(_BLOCK, max_steps)
+    num_blocks = -(-max_steps // block)
+
+    def one(start: Start, index: IntScalar) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+        active = index < num_steps
+        following, parts = replay.advance(jnp.minimum(index, max_steps - 1), start)
+        return select(active, following, start), parts
+
+    def skip(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+        shapes = jax.eval_shape(lambda: replay.advance(indices[0], start)[1])
+        return start, jax.tree.map(lambda x: jnp.zeros((block, *x.shape), x.dtype), shapes)
+
+    def steps(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+        anyone = any_lane(indices[0] < num_steps)
+        return lax.cond(anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start)))
+
+    indices = jnp.arange(num_blocks * block, dtype=jnp.int32).reshape(num_blocks, block)
+    start, parts = lax.scan(steps, match_varying(start, (replay, start)), indices)
+    parts = jax.tree.map(lambda x: x.reshape(num_blocks * block, *x.shape[2:]), parts)
+
+    def gather(emission: Emission) -> PyTree[Any]:
+        used = emission.index != NEVER
+        at = jnp.where(used, emission.index, 0)
+        return jax.tree.map(
+            lambda x: jnp.where(used.reshape(-1, *[1] * (x.ndim - 1)), x[at], jnp.zeros((), x.dtype)),
+            parts[emission.kind],
+        )
+
+    return start, [gather(emission) for emission in replay.emissions]
+
+
+_BLOCK = 64

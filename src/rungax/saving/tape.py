@@ -1,0 +1,234 @@
+"""The tape: what a solve leaves behind so that its kept steps can be made again, and differentiated.
+
+Where a recorder writes finished values into the loop's carry, its *emitter* writes what they are made of: the dense
+information, or the end, of the steps concerned. A recorder's `rebuild` makes the finished values of that outside the
+loop, in operations that JAX differentiates by itself. So the sweeps over the tape know nothing of interpolation, of
+saved functions, or of slots.
+"""
+
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree
+
+from ..jaxkit import BoolScalar, IntScalar, any_lane, match_varying
+from ..step import AbstractRecorder, Plan, State, Step
+
+type Kind = Literal["y1", "dense_info"]
+"""Which part of a step is emitted."""
+
+NEVER = jnp.iinfo(jnp.int32).max
+"""The index of the step that fills a slot no step fills."""
+
+
+class Emission(eqx.Module):
+    """Parts of some of the kept steps, in their order.
+
+    Parameters
+    ----------
+    index
+        Which kept step each entry belongs to, increasing; `NEVER` for entries not filled.
+    t0, t1
+        The ends of that step.
+    value
+        The part itself, stacked along the first axis of each leaf.
+    kind
+        Which part.
+    """
+
+    index: Int[Array, " entries"]
+    t0: Float[Array, " entries"]
+    t1: Float[Array, " entries"]
+    value: PyTree[Any]
+    kind: Kind = eqx.field(static=True)
+
+
+class Tape(eqx.Module):
+    """The kept steps: their ends, and what each started from.
+
+    Parameters
+    ----------
+    t0, t1
+        Ends of every kept step, shape `(max_steps,)`.
+    made_jump
+        Whether the equation jumped before each step, or `None` where it never does.
+    start
+        What every `2 ** log_stride`-th step started from, stacked along the first axis of each leaf.
+    log_stride
+        Grows as the tape fills up.
+    num_steps
+        How many steps were kept.
+    """
+
+    t0: Float[Array, " steps"]
+    t1: Float[Array, " steps"]
+    made_jump: Array | None
+    start: PyTree[Any]
+    log_stride: IntScalar
+    num_steps: IntScalar
+
+
+class TapeRecorder(AbstractRecorder):
+    """Records the tape.
+
+    It holds at most `slots` starts. When they are full it forgets every second one and from then on keeps half as
+    many as before, so that any number of steps leaves between `slots / 2` and `slots` marks.
+
+    Parameters
+    ----------
+    slots
+        How many starts are kept; even, unless there are as many as steps.
+    max_steps
+        How many steps' times are kept.
+    """
+
+    slots: int = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+    def init(self, plan: Plan, state: State) -> Tape:
+        """An empty tape; a step never made has no length, so that it can be replayed without harm."""
+        times = jnp.broadcast_to(state.t, (self.max_steps,))
+        jumps = None if state.made_jump is None else jnp.zeros(self.max_steps, bool)
+        start = jax.tree.map(lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state))
+        zero = jnp.asarray(0, jnp.int32)
+        return Tape(times, times, jumps, start, zero, zero)
+
+    def record(self, plan: Plan, record: Tape, step: Step, kept: BoolScalar, index: IntScalar) -> Tape:
+        """One more step, where kept."""
+        if self.slots < self.max_steps:
+            full = kept & (index >> record.log_stride >= self.slots)
+            record = lax.cond(any_lane(full), lambda: self._thinned(record, full), lambda: record)
+        at = jnp.where(kept, index, self.max_steps)
+        is_mark = kept & (index & ((1 << record.log_stride) - 1) == 0)
+        slot = jnp.where(is_mark, index >> record.log_stride, self.slots)
+        jumps = None if record.made_jump is None else _write(record.made_jump, at, step.made_jump)
+        return Tape(
+            t0=_write(record.t0, at, step.t0),
+            t1=_write(record.t1, at, step.t1),
+            made_jump=jumps,
+            start=jax.tree.map(lambda buffer, x: _write(buffer, slot, x), record.start, plan.start(step.y0, step.solver_state0)),
+            log_stride=record.log_stride,
+            num_steps=record.num_steps + jnp.asarray(kept).astype(jnp.int32),
+        )
+
+    def finish(self, plan: Plan, record: Tape, state: State) -> Tape:
+        """The tape itself."""
+        return record
+
+    def _thinned(self, tape: Tape, full: BoolScalar) -> Tape:
+        def halve(buffer: jax.Array) -> jax.Array:
+            kept = jnp.concatenate([buffer[::2], jnp.zeros_like(buffer[1::2])])
+            return jnp.where(full, kept, buffer)
+
+        start = jax.tree.map(halve, tape.start)
+        log_stride = tape.log_stride + jnp.asarray(full).astype(jnp.int32)
+        return Tape(tape.t0, tape.t1, tape.made_jump, start, log_stride, tape.num_steps)
+
+
+class StepsEmitter(AbstractRecorder):
+    """Emits a part of every `stride`-th kept step.
+
+    Parameters
+    ----------
+    stride
+        Every how many-th step.
+    kind
+        Which part.
+    """
+
+    stride: int = eqx.field(static=True)
+    kind: Kind = eqx.field(static=True)
+
+    def init(self, plan: Plan, state: State) -> Emission:
+        """Nothing emitted yet."""
+        assert plan.max_steps is not None, "checked before the loop"
+        return _empty_emission(plan, state, plan.max_steps // self.stride, self.kind)
+
+    def record(self, plan: Plan, record: Emission, step: Step, kept: BoolScalar, index: IntScalar) -> Emission:
+        """The part, if this step is one of them."""
+        due = kept & ((index + 1) % self.stride == 0)
+        return _emit(record, due, (index + 1) // self.stride - 1, index, step, part_of(plan, step, self.kind))
+
+    def finish(self, plan: Plan, record: Emission, state: State) -> Emission:
+        """What was emitted."""
+        return record
+
+
+class _TimesRecord(eqx.Module):
+    emission: Emission
+    next_time: IntScalar
+
+
+class TimesEmitter(AbstractRecorder):
+    """Emits, for each requested time, the dense information of the kept step that it lies in.
+
+    Parameters
+    ----------
+    ts
+        Requested times in the direction of travel, increasing.
+    """
+
+    ts: Float[Array, " times"]
+
+    def init(self, plan: Plan, state: State) -> _TimesRecord:
+        """Nothing emitted yet."""
+        emission = _empty_emission(plan, state, self.ts.size, "dense_info")
+        return _TimesRecord(emission, jnp.asarray(0, jnp.int32))
+
+    def record(
+        self, plan: Plan, record: _TimesRecord, step: Step, kept: BoolScalar, index: IntScalar
+    ) -> _TimesRecord:
+        """The step, once for each requested time inside it."""
+        times = jnp.append(self.ts, jnp.inf)
+
+        def is_due(record: _TimesRecord) -> jax.Array:
+            return kept & (times[record.next_time] <= step.t1)
+
+        def emit_all() -> _TimesRecord:
+            dense_info = plan.densify(step)
+
+            def emit(record: _TimesRecord) -> _TimesRecord:
+                due, slot = is_due(record), record.next_time
+                emission = _emit(record.emission, due, slot, index, step, dense_info)
+                return _TimesRecord(emission, slot + due.astype(slot.dtype))
+
+            return lax.while_loop(lambda record: any_lane(is_due(record)), emit, record)
+
+        return lax.cond(any_lane(is_due(record)), emit_all, lambda: record)
+
+    def finish(self, plan: Plan, record: _TimesRecord, state: State) -> Emission:
+        """What was emitted."""
+        return record.emission
+
+
+def part_of(plan: Plan, step: Step, kind: Kind) -> PyTree[Any]:
+    """The part of a step that an emission of this kind holds."""
+    return step.y1 if kind == "y1" else plan.densify(step)
+
+
+def _empty_emission(plan: Plan, state: State, size: int, kind: Kind) -> Emission:
+    part = jax.eval_shape(lambda: part_of(plan, plan.attempt(state), kind))
+    value = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), part)
+    times = jnp.broadcast_to(state.t, (size,))
+    return Emission(jnp.full(size, NEVER, jnp.int32), times, times, value, kind)
+
+
+def _emit(
+    record: Emission, due: BoolScalar, slot: IntScalar, index: IntScalar, step: Step, part: PyTree[Any]
+) -> Emission:
+    at = jnp.where(due, slot, record.index.size)
+    return Emission(
+        index=_write(record.index, at, index),
+        t0=_write(record.t0, at, step.t0),
+        t1=_write(record.t1, at, step.t1),
+        value=jax.tree.map(lambda buffer, x: _write(buffer, at, x), record.value, part),
+        kind=record.kind,
+    )
+
+
+def _write(buffer: jax.Array, at: IntScalar, entry: jax.Array) -> jax.Array:
+    """`entry` written into its place; a place past the end is no place."""
+    return buffer.at[at].set(entry, mode="drop")

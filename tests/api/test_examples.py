@@ -1,0 +1,103 @@
+"""Every example runs and answers its question; its figure is drawn."""
+
+import importlib.util
+import pathlib
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+matplotlib = pytest.importorskip("matplotlib", reason="the examples draw figures: pip install rungax[examples]")
+
+EXAMPLES = pathlib.Path(__file__).resolve().parents[2] / "examples"
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+type Run = Callable[..., Any]
+
+
+@pytest.fixture
+def load(tmp_path: pathlib.Path) -> Iterator[Callable[[str], ModuleType]]:
+    """Imports an example from its file, to draw into a temporary folder."""
+    backend = matplotlib.get_backend()
+    matplotlib.use("Agg")
+
+    def load_example(name: str) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(f"example_{name}", EXAMPLES / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        module.FIGURES = tmp_path / "figures"
+        return module
+
+    yield load_example
+    matplotlib.use(backend)
+
+
+@pytest.fixture
+def run(load: Callable[[str], ModuleType], tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Runs an example's `main`, and sees that it prints a little and draws."""
+
+    def run_example(name: str, **options: Any) -> Any:
+        answer = load(name).main(**options)
+        printed = capsys.readouterr().out.splitlines()
+        assert 0 < len(printed) <= 12
+        assert [path.stem for path in (tmp_path / "figures").iterdir()] == [name]
+        return answer
+
+    return run_example
+
+
+def test_every_example_is_tested_here() -> None:
+    tested = {name.removeprefix("test_") for name in globals() if name.startswith("test_")}
+    assert set(NAMES) <= tested
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_teaches_before_it_starts(load: Callable[[str], ModuleType], name: str) -> None:
+    docstring = load(name).__doc__
+    assert docstring is not None
+    assert len(docstring.splitlines()) > 5
+
+
+def test_logistic_growth(run: Run) -> None:
+    solution, error = run("logistic_growth")
+    assert error < 1e-6
+    assert solution.ys.shape == (101,)
+
+
+def test_lotka_volterra(run: Run) -> None:
+    _, drift = run("lotka_volterra")
+    assert drift < 1e-6
+
+
+def test_spring_mass_damper(run: Run) -> None:
+    solution, error = run("spring_mass_damper")
+    assert error < 1e-7
+    assert jax.tree.map(np.shape, solution.ys) == {"position": (201,), "velocity": (201,)}
+
+
+def test_oscillator_sweep(run: Run) -> None:
+    sweep = run("oscillator_sweep", solves=100)
+    assert sweep.positions.shape == (100, 101)
+    assert sweep.error < 1e-5
+
+
+def test_dense_output(run: Run) -> None:
+    answers = run("dense_output")
+    assert answers.mismatch < 1e-4
+    np.testing.assert_allclose(answers.solution.evaluate(answers.peak_time)[1], 0.0, atol=1e-9)
+    # The amplitude of van der Pol's limit cycle for mu = 1.
+    np.testing.assert_allclose(answers.peak_height, 2.00862, atol=1e-5)
+
+
+def test_lynx_hare(run: Run) -> None:
+    fit = run("lynx_hare", solves=4096)
+    assert fit.residual < 0.25
+    assert fit.solves == 2 * 4096
+    birth, _, _, death, hare, lynx = fit.parameters
+    # Published fits of these data: Carpenter, "Predator-Prey Population Dynamics: the Lotka-Volterra model in Stan".
+    np.testing.assert_allclose([birth, death, hare, lynx], [0.55, 0.80, 34.0, 5.9], rtol=0.15)

@@ -1,0 +1,94 @@
+"""With fixed steps every solver converges at the order it states."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import SOLVERS, name, order, rounding
+from ..problems import CLOCKED_TORUS, GRADED, Problem
+from .measure import TOLERANCE, graded_order, slope
+
+NUM_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64])
+
+
+def final_errors(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: np.ndarray) -> np.ndarray:
+    """Errors at the end, shape (runs, components), relative to the largest component or, where graded, to each."""
+
+    @jax.jit
+    def final(dt0: jax.Array) -> jax.Array:
+        saveat = rungax.SaveAt(t1=True)
+        solution = rungax.diffeqsolve(
+            problem.field, solver, problem.t0, problem.t1, dt0, problem.y0, problem.args, saveat=saveat, throw=False
+        )
+        return solution.ys[-1]
+
+    ends = [final(jnp.asarray((problem.t1 - problem.t0) / n)) for n in num_steps]
+    scale = np.abs(problem.final) if problem is GRADED else np.abs(problem.final).max()
+    return np.abs(np.array(ends) - problem.final) / scale
+
+
+def measured_order(solver: rungax.AbstractSolver[Any]) -> float:
+    return graded_order(1 / NUM_STEPS, final_errors(solver, GRADED, NUM_STEPS), rounding(solver))
+
+
+def assert_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
+    measured = measured_order(solver)
+    assert abs(measured - order(solver)) <= TOLERANCE, f"{name(solver)} states order {order(solver)}: {measured:.3f}"
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+def test_order(solver: rungax.AbstractSolver[Any]) -> None:
+    assert_order_is_as_stated(solver)
+
+
+# On a problem without grading the error has every power of the step from the order on. Verner made the first of them
+# small in his efficient pairs; before it dominates, rounding does. So here only the lower side is for everyone.
+@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+def test_order_is_reached_on_a_nonlinear_problem(solver: rungax.AbstractSolver[Any]) -> None:
+    num_steps = np.unique(np.round(2 ** np.arange(2, 9.1, 0.25)).astype(int))
+    errors = final_errors(solver, CLOCKED_TORUS, num_steps).max(axis=1)
+    clean = np.flatnonzero(errors > 100 * rounding(solver))[-5:]  # the last octave before rounding
+    assert slope(1 / num_steps[clean], errors[clean]) >= order(solver) - TOLERANCE
+
+
+def perturbed(solver: rungax.AbstractERK, stage: int, amount: float) -> rungax.AbstractSolver[Any]:
+    """`solver` with `amount` shifted between the first two coefficients of a stage, which keeps its node."""
+    tableau = solver.tableau
+    a_lower = [row.copy() for row in tableau.a_lower]
+    a_lower[stage][:2] += [amount, -amount]
+    changed = rungax.ButcherTableau(tableau.c, tableau.b_sol, tableau.b_error, a_lower)
+    return type(name(solver), (type(solver),), {"tableau": changed, "extension": None})()
+
+
+@pytest.mark.parametrize("stated", [4, 6])
+def test_mislabelled_order_is_caught(stated: int) -> None:
+    mislabelled = type("Mislabelled", (rungax.Tsit5,), {"order": lambda self, terms: stated})()
+    with pytest.raises(AssertionError, match=f"states order {stated}: 5\\.0"):
+        assert_order_is_as_stated(mislabelled)
+
+
+@pytest.mark.parametrize(("solver", "stage"), [(rungax.Tsit5(), 3), (rungax.Vern8(), 9)], ids=["Tsit5", "Vern8"])
+def test_wrong_digit_is_caught(solver: rungax.AbstractERK, stage: int) -> None:
+    with pytest.raises(AssertionError, match=f"states order {order(solver)}: 2\\.0"):
+        assert_order_is_as_stated(perturbed(solver, stage, 1e-6))
+
+
+def test_scanned_stages_are_the_unrolled_ones() -> None:
+    """A field so large that the stages become a loop in the program gives the same steps."""
+
+    def large(t: Any, y: Any, args: Any) -> Any:
+        value = CLOCKED_TORUS.field(t, y, args)
+        for _ in range(200):
+            value = -value
+        return value
+
+    for solver in (rungax.Midpoint(), rungax.RK4(), rungax.Tsit5(), rungax.Vern7()):
+        errors = final_errors(solver, CLOCKED_TORUS, np.array([8]))
+        scanned = final_errors(solver, replace(CLOCKED_TORUS, field=large), np.array([8]))
+        np.testing.assert_allclose(scanned, errors, atol=1e-14)

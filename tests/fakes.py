@@ -1,0 +1,142 @@
+"""Fakes: a solver that reports what it is shown, a controller that follows a script, a field that counts its calls.
+
+A solve of the fakes has the state `fake_y0()`. The solver advances `"time"` by the length of each step, and writes into
+`"seen"` what it was shown; the controller judges by its script and logs what the solver saw, one row an attempt. That
+log is controller state, which no rejection reverts.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+import rungax
+from rungax import LocalLinearInterpolation, ODETerm
+
+SEEN = ("t0", "t1", "made_jump", "solver_state", "time")
+FAKE_TERM = ODETerm(lambda t, y, args: jax.tree.map(jnp.zeros_like, y))
+
+
+def fake_y0() -> dict[str, Array]:
+    return {"time": jnp.asarray(0.0), "seen": jnp.zeros(len(SEEN))}
+
+
+class FakeSolver(rungax.AbstractSolver[Array]):
+    """Knows nothing of the equation. Its memory counts the steps kept since it was made; a failure ends an attempt.
+
+    `fails` is the number of the kept step (counted from 0) at which each attempt fails, -1 for none.
+    """
+
+    term_structure: ClassVar[Any] = rungax.AbstractTerm
+    interpolation_cls = LocalLinearInterpolation
+    fails: int = -1
+
+    def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> Array:
+        return jnp.asarray(0)
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Array, made_jump: Any
+    ) -> tuple[Any, Any, Any, Array, Any]:
+        numbers = (t0, t1, made_jump, solver_state, y0["time"])
+        seen = jnp.stack([jnp.asarray(x).astype(jnp.result_type(t0)) for x in numbers])
+        y1 = {"time": y0["time"] + (t1 - t0), "seen": seen}
+        result = rungax.RESULTS.where(
+            solver_state == self.fails, rungax.RESULTS.internal_error, rungax.RESULTS.successful
+        )
+        return y1, None, {"y0": y0, "y1": y1}, solver_state + 1, result
+
+    def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: Any) -> int:
+        return 1
+
+
+class Script(NamedTuple):
+    """One line of a script: the verdict on an attempt, and when the next attempt ends.
+
+    `gap` is how far the next step starts past the end of this one, and makes it a jump unless zero.
+    """
+
+    keep: bool
+    next_t1: float
+    gap: float = 0.0
+    fails: bool = False
+
+
+class ScriptState(eqx.Module):
+    attempt: Array
+    log: Float[Array, "attempts 5"]
+
+
+class FakeController(rungax.AbstractAdaptiveStepSizeController[ScriptState]):
+    """Judges the i-th attempt by the i-th line of its script, whatever its error; holds no times, so `wrap` is nothing.
+
+    It states tolerances so that it may stand inside a `ClipStepSizeController`, and uses none.
+    """
+
+    first_t1: Float[Array, ""]
+    keep: Bool[Array, " lines"]
+    next_t1: Float[Array, " lines"]
+    gap: Float[Array, " lines"]
+    fails: Bool[Array, " lines"]
+    rtol: float = 1e-3
+    atol: float = 1e-6
+    norm: Callable[[Any], Any] = jnp.max
+    jumps: bool = True
+
+    @property
+    def can_jump(self) -> bool:
+        return self.jumps
+
+    def init(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
+    ) -> tuple[Any, ScriptState]:
+        log = jnp.full((self.keep.size, len(SEEN)), jnp.nan)
+        return jnp.asarray(self.first_t1), ScriptState(jnp.asarray(0), log)
+
+    def adapt_step_size(
+        self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
+    ) -> tuple[Any, Any, Any, Any, ScriptState, Any]:
+        i = state.attempt
+        keep, next_t1, gap, fails = (jnp.asarray(x)[i] for x in (self.keep, self.next_t1, self.gap, self.fails))
+        log = state.log.at[i].set(y1_candidate["seen"])
+        next_t0 = jnp.where(keep, t1 + gap, t0)
+        result = rungax.RESULTS.where(fails, rungax.RESULTS.internal_error, rungax.RESULTS.successful)
+        return keep, next_t0, next_t1, gap > 0, ScriptState(i + 1, log), result
+
+
+def scripted(first_t1: float, *lines: Script, jumps: bool = True) -> FakeController:
+    """The controller whose first attempt ends at `first_t1` and that follows `lines`, then gives up.
+
+    All scripts have the same shapes, so that they share one compiled program.
+    """
+    padding = (Script(False, np.nan),) * (8 - len(lines))
+    columns = (np.asarray(column) for column in zip(*lines, *padding, strict=True))
+    return FakeController(np.asarray(first_t1), *columns, jumps=jumps)
+
+
+class CountedField:
+    """A vector field that counts how often it is traced and, once `jax.effects_barrier` returns, how often it ran."""
+
+    def __init__(self, field: Callable[[Any, Any, Any], Any]):
+        self.field = field
+        self.num_traces = 0
+        self._num_calls = 0
+
+    @property
+    def num_calls(self) -> int:
+        jax.effects_barrier()
+        return self._num_calls
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        self.num_traces += 1
+        jax.debug.callback(self._count)
+        return self.field(t, y, args)
+
+    def _count(self) -> None:
+        self._num_calls += 1

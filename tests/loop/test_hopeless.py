@@ -1,0 +1,139 @@
+"""A step too short to make, or a field that gives no numbers, ends the solve with the result that says so."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import RESULTS, Euler, Heun, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
+
+from .problems import DECAY, ONE, counts
+
+
+def _singular(t: Any, y: Any, args: Any) -> Any:
+    """Grows without bound before t = 1: y' = y², y(0) = 1."""
+    return y**2
+
+
+def _past_one(t: Any, y: Any, args: Any) -> Any:
+    """The value `args` from t = 1 on."""
+    return jnp.where(t < 1, -y, jnp.broadcast_to(args, jnp.shape(y)))
+
+
+def _where_small(t: Any, y: Any, args: Any) -> Any:
+    """Not a number unless y > 0.1, which steps that are too long leave."""
+    return jnp.where(y > 0.1, -y, jnp.nan)
+
+
+SINGULAR, PAST_ONE, WHERE_SMALL = ODETerm(_singular), ODETerm(_past_one), ODETerm(_where_small)
+
+
+def solve(term: ODETerm, controller: Any, dt0: float | None = 0.01, t1: float = 2.0, **kwargs: Any) -> rungax.Solution:
+    options = {"solver": Heun(), "saveat": SaveAt(t1=True), "args": jnp.asarray(0.0), **kwargs}
+    solver, args = options.pop("solver"), options.pop("args")
+    return diffeqsolve(term, solver, 0.0, t1, dt0, ONE, args, stepsize_controller=controller, throw=False, **options)
+
+
+def test_dtmin_forces_acceptance_and_the_solve_goes_on() -> None:
+    controller = PIDController(rtol=1e-10, atol=1e-10, dtmin=0.125)
+    solution = solve(DECAY, controller, dt0=0.125, t1=1.0, saveat=SaveAt(t1=True, steps=True), max_steps=16)
+    assert solution.result == RESULTS.successful
+    assert counts(solution) == (8, 8, 0)
+    np.testing.assert_array_equal(solution.ts[:8], 0.125 * np.arange(1, 9))
+
+
+def test_dtmin_without_force_ends_the_solve() -> None:
+    controller = PIDController(rtol=1e-10, atol=1e-10, dtmin=0.125, force_dtmin=False)
+    solution = solve(DECAY, controller, dt0=0.5, t1=1.0)
+    assert solution.result == RESULTS.dt_min_reached
+    assert float(solution.ts[0]) == 0.0
+    assert int(solution.stats["num_accepted_steps"]) == 0
+
+
+def test_dtmin_without_force_is_harmless_while_the_tolerance_is_met() -> None:
+    controller = PIDController(rtol=1.0, atol=1.0, dtmin=0.125, force_dtmin=False)
+    solution = solve(DECAY, controller, dt0=0.125, t1=1.0)
+    assert solution.result == RESULTS.successful
+
+
+def test_dtmin_and_dtmax_bound_the_first_step_and_all_others() -> None:
+    saveat = SaveAt(t0=True, steps=True)
+    controller = PIDController(rtol=1e3, atol=1e3, dtmin=0.125, dtmax=0.25)
+    for dt0 in (1e-3, 10.0):
+        solution = solve(DECAY, controller, dt0=dt0, saveat=saveat, max_steps=32)
+        lengths = np.diff(np.asarray(solution.ts)[np.isfinite(solution.ts)])
+        assert lengths[0] == (0.125 if dt0 < 1 else 0.25)
+        assert lengths.max() == 0.25
+
+
+def test_a_singular_solution_ends_before_it_for_want_of_shorter_steps() -> None:
+    solution = solve(SINGULAR, PIDController(rtol=1e-3, atol=1e-6))
+    # Not `max_steps_reached`: a rejected step as short as time resolves cannot be made shorter.
+    assert solution.result == RESULTS.dt_min_reached
+    assert 0.99 < float(solution.ts[0]) < 1.01
+    assert np.isfinite(solution.ys[0])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_field_that_gives_no_numbers_from_some_time_on_ends_the_solve_there(bad: float) -> None:
+    solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), args=jnp.asarray(bad))
+    assert solution.result == RESULTS.nonfinite
+    np.testing.assert_allclose(solution.ts[0], 1.0, rtol=1e-14)
+    assert float(solution.ts[0]) < 1
+    np.testing.assert_allclose(solution.ys[0], np.exp(-1.0), rtol=1e-2)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_field_that_never_gives_numbers_ends_the_solve_at_once(bad: float) -> None:
+    for dt0 in (None, 0.01):
+        solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), dt0=dt0, args=jnp.asarray(bad), t1=3.0)
+        assert solution.result == RESULTS.nonfinite
+        assert np.isfinite(solution.ys[0])
+
+
+def test_a_field_that_gives_no_numbers_where_too_long_a_step_leads_is_integrated_with_shorter_ones() -> None:
+    solution = solve(WHERE_SMALL, PIDController(rtol=1e-3, atol=1e-6), dt0=1.5)
+    assert solution.result == RESULTS.successful
+    assert int(solution.stats["num_rejected_steps"]) > 0
+    np.testing.assert_allclose(solution.ys[0], np.exp(-2.0), rtol=1e-2)
+
+
+def test_with_dtmin_a_field_without_numbers_ends_the_solve_too() -> None:
+    controller = PIDController(rtol=1e-3, atol=1e-6, dtmin=1e-3)
+    solution = solve(PAST_ONE, controller, args=jnp.asarray(np.nan))
+    assert solution.result == RESULTS.nonfinite
+    assert 1 - 2e-3 < float(solution.ts[0]) < 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_fixed_step_without_numbers_ends_the_solve_before_it(bad: float) -> None:
+    fixed = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, args=jnp.asarray(bad), solver=Euler())
+    listed = solve(PAST_ONE, StepTo([0.0, 0.5, 1.0, 2.0]), dt0=None, args=jnp.asarray(bad), solver=Euler())
+    for solution, value in ((fixed, 0.75**4), (listed, 0.25)):
+        assert solution.result == RESULTS.nonfinite
+        assert float(solution.ts[0]) == 1.0
+        np.testing.assert_allclose(solution.ys[0], value, rtol=1e-15)
+
+
+def test_an_initial_state_without_numbers_ends_the_solve_at_once() -> None:
+    for bad in (jnp.nan, jnp.inf):
+        solution = diffeqsolve(
+            DECAY, Heun(), 0.0, 2.0, None, jnp.asarray(bad), jnp.asarray(0.0),
+            stepsize_controller=PIDController(rtol=1e-3, atol=1e-6), throw=False, saveat=SaveAt(t1=True),
+        )  # fmt: skip
+        assert solution.result == RESULTS.nonfinite
+        assert int(solution.stats["num_accepted_steps"]) == 0
+
+
+def test_a_lane_that_fails_does_not_stop_the_others() -> None:
+    def result(bad: jax.Array) -> tuple[Any, jax.Array]:
+        solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), args=bad)
+        return solution.result, solution.ts[0]
+
+    results, ts = jax.vmap(result)(jnp.asarray([0.0, np.nan]))
+    assert (results == rungax.RESULTS.successful).tolist() == [True, False]
+    assert (results == rungax.RESULTS.nonfinite).tolist() == [False, True]
+    assert float(ts[0]) == 2.0

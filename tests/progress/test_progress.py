@@ -1,0 +1,340 @@
+"""A progress meter is called once per attempt with the slowest lane's progress, and changes nothing but what is shown.
+
+What is shown is read from the captured output. A solve with fixed steps covers known parts of its interval, so whole
+outputs are compared.
+"""
+
+import sys
+import threading
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rungax
+from rungax import progress
+from rungax.jaxkit.slowest import slowest_lane
+
+
+def decay(t: Any, y: Any, args: Any) -> Any:
+    return -y
+
+
+def solve(y0: Any = 1.0, t1: Any = 1.0, dt0: Any = 0.25, **options: Any) -> rungax.Solution:
+    return rungax.diffeqsolve(decay, rungax.Euler(), 0.0, t1, dt0, y0, throw=False, **options)
+
+
+class Record(rungax.AbstractProgressMeter):
+    """Notes every call on the host; the state counts attempts, and starts as a Python number."""
+
+    note: Callable[[Any], None]
+
+    def init(self) -> int:
+        return 0
+
+    def step(self, state: jax.Array, progress: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda state, progress: self.note((int(state), float(progress))), state, progress)
+        return state + 1
+
+    def close(self, state: jax.Array) -> None:
+        jax.debug.callback(lambda state: self.note(int(state)), state)
+
+
+class Shout(rungax.AbstractProgressMeter):
+    """Has no state at all, so that nothing but the end of the solve can tell when to close it."""
+
+    note: Callable[[str], None]
+
+    def init(self) -> None:
+        return None
+
+    def step(self, state: None, progress: jax.Array) -> None:
+        jax.debug.callback(lambda progress: self.note("step"), progress)
+
+    def close(self, state: None) -> None:
+        jax.debug.callback(lambda: self.note("close"))
+
+
+class FakeBar:
+    """What `TqdmProgressMeter` needs of a bar of tqdm."""
+
+    def __init__(self) -> None:
+        self.n = 0.0
+        self.shown: list[float] = []
+        self.closed = 0
+
+    def refresh(self) -> None:
+        assert not self.closed
+        self.shown.append(self.n)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+def lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+    """The lines printed since the last call."""
+
+    def read() -> list[str]:
+        jax.effects_barrier()
+        return capsys.readouterr().out.split()
+
+    return read
+
+
+@pytest.fixture
+def bars(monkeypatch: pytest.MonkeyPatch) -> list[FakeBar]:
+    """All bars made, in place of tqdm's."""
+    made: list[FakeBar] = []
+
+    def make() -> FakeBar:
+        made.append(FakeBar())
+        return made[-1]
+
+    monkeypatch.setattr(progress, "_make_bar", make)
+    return made
+
+
+QUARTERS = ["0.00%", "25.00%", "50.00%", "75.00%", "100.00%"]
+METERS = [rungax.TextProgressMeter(), rungax.TqdmProgressMeter(refresh_steps=1)]
+
+
+def test_text_prints_zero_each_increase_and_a_hundred(lines: Callable[[], list[str]]) -> None:
+    meter = rungax.TextProgressMeter()
+    solve(progress_meter=meter)
+    assert lines() == QUARTERS
+    jax.jit(lambda y0: solve(y0, progress_meter=meter).ys)(1.0)
+    assert lines() == QUARTERS
+    jax.vmap(lambda y0: solve(y0, progress_meter=meter).ys)(jnp.ones(3))
+    assert lines() == QUARTERS
+
+
+def test_text_prints_only_when_progress_grew_by_more_than_the_minimum(lines: Callable[[], list[str]]) -> None:
+    solve(progress_meter=rungax.TextProgressMeter(0.3))
+    assert lines() == ["0.00%", "50.00%", "100.00%"]
+    solve(progress_meter=rungax.TextProgressMeter(0.25))  # not more than it
+    assert lines() == ["0.00%", "50.00%", "100.00%"]
+    solve(progress_meter=rungax.TextProgressMeter(2.0))
+    assert lines() == ["0.00%", "100.00%"]
+
+
+def test_text_of_a_backward_solve_counts_up(lines: Callable[[], list[str]]) -> None:
+    solve(t1=-1.0, dt0=-0.25, progress_meter=rungax.TextProgressMeter())
+    assert lines() == QUARTERS
+
+
+def test_text_of_a_failed_solve_does_not_claim_a_hundred(lines: Callable[[], list[str]]) -> None:
+    solve(max_steps=2, progress_meter=rungax.TextProgressMeter())
+    assert lines() == ["0.00%", "25.00%", "50.00%"]
+
+
+def test_text_of_float32_times_with_float64_default(lines: Callable[[], list[str]]) -> None:
+    single = jnp.float32
+    meter = rungax.TextProgressMeter()
+    rungax.diffeqsolve(decay, rungax.Euler(), single(0), single(1), single(0.25), single(1), progress_meter=meter)
+    assert lines() == QUARTERS
+
+
+def test_one_meter_for_all_lanes_shows_the_slowest(lines: Callable[[], list[str]]) -> None:
+    """The lanes make two and four steps; the fast one waits at 100 % for the other."""
+    meter = rungax.TextProgressMeter()
+    ends = jnp.asarray([0.5, 1.0])
+    solution = jax.jit(jax.vmap(lambda t1: solve(t1=t1, progress_meter=meter)))(ends)
+    assert solution.stats["num_steps"].tolist() == [2, 4]
+    assert lines() == QUARTERS
+    jax.vmap(jax.vmap(lambda t1: solve(t1=t1, progress_meter=meter).ys))(ends[:, None])
+    assert lines() == QUARTERS
+
+
+def test_slowest_lane_reduces_every_axis_and_has_no_derivative() -> None:
+    values = jnp.asarray([[0.5, 0.25], [0.75, 1.0]])
+    assert jax.vmap(jax.vmap(slowest_lane))(values).tolist() == [[0.25] * 2] * 2
+    assert slowest_lane(0.5) == 0.5
+    assert jax.grad(slowest_lane)(0.5) == 0
+
+
+def test_own_meter_is_stepped_on_every_attempt_and_closed_at_last() -> None:
+    calls: list[Any] = []
+    meter = Record(calls.append)
+    controller = rungax.PIDController(rtol=1e-8, atol=1e-8)
+    solution = rungax.diffeqsolve(
+        decay,
+        rungax.Tsit5(),
+        0.0,
+        1.0,
+        1.0,
+        1.0,
+        stepsize_controller=controller,
+        saveat=rungax.SaveAt(steps=True, t1=True),
+        progress_meter=meter,
+    )
+    jax.effects_barrier()
+    *steps, closed = calls
+    num_steps, num_rejected = int(solution.stats["num_steps"]), int(solution.stats["num_rejected_steps"])
+    assert num_rejected > 0
+    assert closed == num_steps
+    assert [state for state, _ in steps] == list(range(num_steps))
+    values = [value for _, value in steps]
+    assert values[0] == 0  # the first attempt was rejected
+    assert len(set(values) - {0}) == num_steps - num_rejected
+    assert values == sorted(values)
+    assert values[-1] == 1
+    saved = solution.ts[jnp.isfinite(solution.ts)]
+    assert jnp.allclose(jnp.asarray(sorted(set(values) - {0})), saved)
+
+
+def test_meter_without_state_is_closed_after_the_last_step() -> None:
+    calls: list[Any] = []
+    meter = Shout(calls.append)
+    jax.jit(lambda y0: solve(y0, progress_meter=meter).ys)(1.0)
+    jax.effects_barrier()
+    assert calls == ["step"] * 4 + ["close"]
+    calls.clear()
+    jax.vmap(lambda t1: solve(t1=t1, progress_meter=meter).ys)(jnp.asarray([0.5, 1.0]))
+    jax.effects_barrier()
+    assert calls == ["step"] * 4 + ["close"]
+
+
+def test_progress_is_zero_where_the_interval_has_no_end() -> None:
+    calls: list[Any] = []
+    meter = Record(calls.append)
+    solve(t1=jnp.inf, max_steps=3, progress_meter=meter)
+    jax.effects_barrier()
+    assert calls == [(0, 0.0), (1, 0.0), (2, 0.0), 3]
+
+
+def test_an_empty_interval_has_no_attempt() -> None:
+    calls: list[Any] = []
+    meter = Record(calls.append)
+    solve(t1=0.0, progress_meter=meter)
+    jax.effects_barrier()
+    assert calls == [0]
+
+
+def test_no_meter_adds_nothing_to_the_program() -> None:
+    def program(**options: Any) -> str:
+        return jax.jit(lambda y0: solve(y0, **options).ys).lower(1.0).as_text()
+
+    assert program() == program(progress_meter=rungax.NoProgressMeter())
+    assert "callback" not in program()
+    assert "callback" in program(progress_meter=rungax.TextProgressMeter())
+
+
+def test_a_changed_minimum_increase_does_not_retrace(lines: Callable[[], list[str]]) -> None:
+    traces: list[None] = []
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        traces.append(None)
+        return -y
+
+    for increase in (0.1, 0.3):
+        meter = rungax.TextProgressMeter(increase)
+        rungax.diffeqsolve(field, rungax.Euler(), 0.0, 1.0, 0.25, 1.0, progress_meter=meter)
+        if increase == 0.1:
+            first = len(traces)
+    assert len(traces) == first
+    assert lines() == [*QUARTERS, "0.00%", "50.00%", "100.00%"]
+
+
+def test_tqdm_draws_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
+    solve(progress_meter=rungax.TqdmProgressMeter(refresh_steps=2))
+    jax.effects_barrier()
+    drawn = [text.split("|")[0].strip() for text in capsys.readouterr().err.split("\r")]
+    assert drawn[1] == "0.00%"
+    assert drawn[2:4] == ["25.00%", "75.00%"]
+    assert drawn[-1] == "100.00%"
+
+
+def test_tqdm_draws_at_the_first_attempt_every_few_and_at_the_end(bars: list[FakeBar]) -> None:
+    solve(dt0=0.1, progress_meter=rungax.TqdmProgressMeter(refresh_steps=4))
+    jax.effects_barrier()
+    (bar,) = bars
+    assert bar.shown == pytest.approx([10, 50, 90, 100])
+    assert bar.closed == 1
+
+
+@pytest.mark.parametrize("where", ["one program", "a loop", "threads"])
+def test_every_solve_has_a_bar_of_its_own(bars: list[FakeBar], where: str) -> None:
+    meter = rungax.TqdmProgressMeter(refresh_steps=1)
+
+    @jax.jit
+    def once(y0: jax.Array) -> jax.Array:
+        return solve(y0, progress_meter=meter).ys
+
+    if where == "one program":
+        jax.jit(lambda y0: (once(y0), once(y0), once(2 * y0)))(1.0)
+    elif where == "a loop":
+        jax.lax.map(once, jnp.ones(2))
+    else:
+        threads = [threading.Thread(target=once, args=(1.0,)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    jax.effects_barrier()
+    assert [bar.shown for bar in bars] == [[25, 50, 75, 100]] * len(bars)
+    assert [bar.closed for bar in bars] == [1] * (3 if where == "one program" else 2)
+
+
+def test_missing_tqdm_is_an_error_on_construction(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    with pytest.raises(ValueError, match="pip install tqdm"):
+        rungax.TqdmProgressMeter()
+
+
+@pytest.mark.parametrize("refresh_steps", [0, -1, 2.5, True])
+def test_bad_refresh_steps_are_refused(refresh_steps: Any) -> None:
+    with pytest.raises(ValueError, match="positive integer"):
+        rungax.TqdmProgressMeter(refresh_steps)
+
+
+@pytest.mark.parametrize("minimum_increase", [-0.1, float("nan")])
+def test_bad_minimum_increase_is_refused(minimum_increase: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        rungax.TextProgressMeter(minimum_increase)
+
+
+@pytest.mark.parametrize("meter", METERS, ids=["text", "tqdm"])
+def test_tangents_pass_a_meter(
+    meter: rungax.AbstractProgressMeter, bars: list[FakeBar], lines: Callable[[], list[str]]
+) -> None:
+    def end(y0: jax.Array, t1: jax.Array, meter: rungax.AbstractProgressMeter) -> jax.Array:
+        return solve(y0, t1, progress_meter=meter).ys[0]
+
+    def tangent(meter: rungax.AbstractProgressMeter) -> tuple[jax.Array, jax.Array]:
+        return jax.jvp(lambda y0, t1: end(y0, t1, meter), (1.0, 1.0), (1.0, 0.5))
+
+    assert tangent(meter) == tangent(rungax.NoProgressMeter())
+
+
+@pytest.mark.parametrize("meter", METERS, ids=["text", "tqdm"])
+@pytest.mark.parametrize("transform", [lambda f: f, jax.checkpoint], ids=["plain", "checkpoint"])
+def test_reverse_mode_passes_a_meter(
+    meter: rungax.AbstractProgressMeter,
+    transform: Callable[..., Any],
+    bars: list[FakeBar],
+    lines: Callable[[], list[str]],
+) -> None:
+    """The recorder alone in a `scan` that is differentiated with respect to its times, whatever loop will drive it."""
+    recorder = progress.ProgressRecorder(meter)
+
+    @transform
+    def total(end: jax.Array) -> jax.Array:
+        plan: Any = SimpleNamespace(problem=SimpleNamespace(t0=jnp.zeros(()), t1=end))
+
+        def body(carry: tuple[jax.Array, Any], _: None) -> tuple[tuple[jax.Array, Any], None]:
+            t, record = carry
+            step: Any = SimpleNamespace(t0=t, t1=t + end / 4)
+            return (step.t1, recorder.record(plan, record, step, True, 0)), None
+
+        carry, _ = jax.lax.scan(body, (jnp.zeros(()), recorder.init(plan, Any)), None, length=4)
+        state: Any = SimpleNamespace(num_steps=jnp.asarray(4) + 0 * carry[0].astype(int))
+        recorder.finish(plan, carry[1], state)
+        return carry[0] ** 2
+
+    assert jax.jit(jax.grad(total))(3.0) == pytest.approx(6.0)
+    jax.effects_barrier()
+    assert ("100.00%" in lines()) or (bars[0].shown[-1] == 100)

@@ -1,0 +1,244 @@
+"""A compiled solve can be exported, cached on disk, spread over devices and asked to raise, with the same values.
+
+The first three need a program without host callbacks, which `throw=False` promises; raising needs one.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+from jax.sharding import AxisType, PartitionSpec as P
+
+import rungax
+
+from .problems import DAMPING, Y0, Pendulum, adaptive, solve
+
+FIELD = Pendulum()
+TS = np.asarray([0.25, 0.5, 1.0])
+LANES = np.stack([Y0 * scale for scale in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)])
+
+SAVES: dict[str, rungax.SaveAt] = {
+    "t1": rungax.SaveAt(t1=True),
+    "ts": rungax.SaveAt(ts=TS),
+    "steps": rungax.SaveAt(t0=True, steps=True),
+    "dense": rungax.SaveAt(dense=True),
+}
+CONTROLS: dict[str, dict[str, Any]] = {"adaptive": {"dt0": None, **adaptive()}, "fixed": {}}
+
+
+def outputs(y0: Any, **options: Any) -> Any:
+    """What a solve returns, except what is an object of its own class; a dense solution is evaluated."""
+    solution = solve(FIELD, y0, throw=False, max_steps=64, **options)
+    dense = None if solution.interpolation is None else solution.evaluate(0.3)
+    return solution.ts, solution.ys, dense, solution.stats["num_steps"], rungax.is_okay(solution.result)
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    """Equal but for rounding: another program may add in another order, which a step size remembers."""
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=1e-7, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
+def test_an_exported_solve_gives_the_same_values(options: dict[str, Any]) -> None:
+    def function(y0: jax.Array, t1: jax.Array) -> Any:
+        return outputs(y0, t1=t1, saveat=rungax.SaveAt(t0=True, ts=TS, t1=True), **options)
+
+    exported = jax.export.export(jax.jit(function))(Y0, 1.0)
+    revived = jax.export.deserialize(exported.serialize())
+    assert_same(revived.call(2 * Y0, 1.5), function(2 * Y0, 1.5))
+
+
+def test_a_batch_of_unknown_size_is_exported() -> None:
+    (size,) = jax.export.symbolic_shape("n")
+    batch = jax.ShapeDtypeStruct((size, 2), np.dtype(float))
+    function = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
+    exported = jax.export.export(jax.jit(function))(batch)
+    revived = jax.export.deserialize(exported.serialize())
+    assert_same(revived.call(LANES), function(LANES))
+
+
+# ------------------------------------------------------------------------------------------- persistent compilation cache
+
+
+@pytest.fixture
+def cache(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """An empty compilation cache of this test's own that keeps everything."""
+    own = {
+        "jax_compilation_cache_dir": str(tmp_path),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+        "jax_enable_compilation_cache": True,
+    }
+    before = {name: getattr(jax.config, name) for name in own}
+    for values in (own, before):
+        for name, value in values.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if values is own:
+            yield tmp_path
+
+
+@pytest.fixture
+def hits() -> Iterator[list[str]]:
+    """One entry for each program that was found in the cache."""
+    found: list[str] = []
+
+    def listen(event: str, **details: Any) -> None:
+        if event == "/jax/compilation_cache/cache_hits":
+            found.append(event)
+
+    jax.monitoring.register_event_listener(listen)
+    yield found
+    jax.monitoring.unregister_event_listener(listen)
+
+
+def entries(cache: pathlib.Path) -> set[str]:
+    return {path.name for path in cache.iterdir() if path.name.endswith("-cache")}
+
+
+def program(throw: bool) -> Callable[[Any], Any]:
+    """A function that JAX has not compiled before, of the same text every time."""
+
+    def function(y0: Any) -> Any:
+        return solve(FIELD, y0, throw=throw, **adaptive()).ys
+
+    return jax.jit(function)
+
+
+def test_the_persistent_cache_keeps_a_solve(cache: pathlib.Path, hits: list[str]) -> None:
+    y1 = program(throw=False)(Y0)
+    written = entries(cache)
+    assert any("function" in name for name in written)
+    assert hits == []
+    y1_again = program(throw=False)(Y0)
+    assert entries(cache) == written
+    assert hits != []
+    assert jnp.array_equal(y1, y1_again)
+
+
+def test_the_persistent_cache_keeps_an_eager_solve(cache: pathlib.Path, hits: list[str]) -> None:
+    """Even with `throw=True`: called eagerly, the result is read on the host, and no callback is needed."""
+    ys = solve(Pendulum()).ys
+    assert entries(cache) != set()
+    hits.clear()
+    assert jnp.array_equal(ys, solve(Pendulum()).ys)
+    assert hits != []
+
+
+def test_throwing_under_jit_is_what_needs_a_callback() -> None:
+    assert "callback" not in program(throw=False).lower(Y0).as_text()
+    assert "callback" in program(throw=True).lower(Y0).as_text()
+
+
+# ---------------------------------------------------------------------------------------------------------- shard_map
+
+
+def sharded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """`function` of a batch, a quarter of which goes to each of four devices."""
+    assert jax.device_count() >= 4, "tests/conftest.py asks for four"
+    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("lanes"), out_specs=P("lanes")))
+
+
+@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
+@pytest.mark.parametrize("saveat", SAVES.values(), ids=SAVES.keys())
+def test_shard_map_equals_vmap(saveat: rungax.SaveAt, options: dict[str, Any]) -> None:
+    batch = jax.vmap(lambda y0: outputs(y0, saveat=saveat, **options))
+    expected = jax.jit(batch)(LANES)
+    assert_same(sharded(batch)(LANES), expected)
+    assert all(expected[-1])
+
+
+def test_shard_map_with_one_lane_on_each_device() -> None:
+    """No `vmap` inside, and another argument that is the same everywhere."""
+
+    def one(y0: jax.Array) -> Any:
+        return jax.tree.map(lambda x: x[None], outputs(y0[0], saveat=SAVES["ts"], **CONTROLS["adaptive"]))
+
+    batch = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
+    assert_same(sharded(one)(LANES[:4]), batch(LANES[:4]))
+
+
+@pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol"])
+def test_shard_map_over_something_else_than_the_state(varying: str) -> None:
+    values = np.linspace(0.5, 1.0, 4)
+
+    def one(value: jax.Array) -> Any:
+        options: dict[str, Any] = {"dt0": 0.1, **adaptive()}
+        if varying == "ts":
+            options["saveat"] = rungax.SaveAt(ts=value * TS)
+        elif varying == "rtol":
+            options["stepsize_controller"] = rungax.PIDController(rtol=1e-5 * value, atol=1e-6)
+        else:
+            options[varying] = value
+        return outputs(Y0, **options)
+
+    batch = jax.vmap(one)
+    assert_same(sharded(batch)(values), jax.jit(batch)(values))
+
+
+def test_shard_map_of_a_solve_that_is_the_same_on_all_devices() -> None:
+    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    found = jax.jit(jax.shard_map(outputs, mesh=mesh, in_specs=P(), out_specs=P()))(Y0)
+    assert_same(found, outputs(Y0))
+
+
+# -------------------------------------------------------------------------------------------------------------- throw
+
+
+def explode(t: Any, y: Any, args: Any) -> Any:
+    """Reaches infinity at t = 1/y0."""
+    return y**2
+
+
+def final(y0: Any, throw: bool = True) -> Any:
+    return solve(explode, y0, throw=throw, t1=2.0, max_steps=64, **adaptive(1e-3)).ys
+
+
+def test_an_eager_failure_raises() -> None:
+    with pytest.raises(RuntimeError, match="max_steps|maximum number of steps|step size"):
+        final(1.0)
+
+
+def test_a_failure_under_jit_raises() -> None:
+    function = jax.jit(final)
+    assert function(0.25)[0] == pytest.approx(0.5, rel=1e-2)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.block_until_ready(function(1.0))
+    assert function(0.25)[0] == pytest.approx(0.5, rel=1e-2)
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_one_bad_lane_raises(transform: Callable[..., Any]) -> None:
+    function = transform(jax.vmap(final))
+    assert np.asarray(function(np.asarray([0.25, 0.125]))[:, 0]) == pytest.approx([0.5, 1 / 6], rel=1e-2)
+    with pytest.raises(RuntimeError):
+        jax.block_until_ready(function(np.asarray([0.25, 1.0])))
+
+
+def test_without_throw_nothing_is_raised_and_the_good_lanes_are_right() -> None:
+    ys = jax.jit(jax.vmap(lambda y0: final(y0, throw=False)))(np.asarray([0.25, 1.0]))
+    assert ys[0, 0] == pytest.approx(0.5, rel=1e-2)
+    failed = jax.jit(lambda y0: solve(explode, y0, throw=False, t1=2.0, max_steps=64).result)(1.0)
+    assert not rungax.is_okay(failed)
+
+
+def test_invalid_values_raise_under_jit_and_eagerly() -> None:
+    with pytest.raises(ValueError, match="dt0"):
+        solve(FIELD, Y0, DAMPING, dt0=-0.1)
+    with pytest.raises(jax.errors.JaxRuntimeError):
+        jax.block_until_ready(jax.jit(lambda dt0: solve(FIELD, Y0, dt0=dt0).ys)(-0.1))
+    ys = jax.jit(lambda dt0: solve(FIELD, Y0, dt0=dt0, throw=False).ys)(-0.1)
+    assert np.isnan(ys).all()

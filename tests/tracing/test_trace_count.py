@@ -1,0 +1,54 @@
+"""The vector field is traced once per compilation, whatever the stages, the saving and the direction.
+
+The time to compile a solve of a large field follows the number of its traces. Two would be allowed.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+import rungax
+
+from .problems import Pendulum, adaptive, solve
+
+AT_MOST = 1
+TS = np.linspace(0.0, 1.0, 100)
+
+SOLVES: dict[str, dict[str, Any]] = {
+    "adaptive": adaptive(),
+    "adaptive, ts": {"saveat": rungax.SaveAt(ts=TS), **adaptive()},
+    "first step chosen": {"dt0": None, **adaptive()},
+    "fixed": {},
+    "Dopri8, ts": {"solver": rungax.Dopri8(), "saveat": rungax.SaveAt(ts=TS), **adaptive()},
+    "backwards": {"t1": -1.0, "dt0": -0.1, **adaptive()},
+    "dense": {"saveat": rungax.SaveAt(dense=True), "max_steps": 64, **adaptive()},
+    "steps of a function": {
+        "saveat": rungax.SaveAt(steps=True, fn=lambda t, y, args: y[0]),
+        "max_steps": 64,
+        **adaptive(),
+    },
+}
+
+
+@pytest.mark.parametrize("options", SOLVES.values(), ids=SOLVES.keys())
+def test_the_field_is_traced_once(options: dict[str, Any]) -> None:
+    field = Pendulum()
+    jax.jit(lambda: solve(field, **options).ys).lower()
+    assert 1 <= field.traces <= AT_MOST
+
+
+def test_the_field_is_traced_once_under_vmap() -> None:
+    field = Pendulum()
+    jax.jit(jax.vmap(lambda y0: solve(field, y0, **adaptive()).ys)).lower(np.ones((3, 2)))
+    assert 1 <= field.traces <= AT_MOST
+
+
+def test_an_eager_call_traces_once_and_a_second_not_at_all() -> None:
+    field = Pendulum()
+    solve(field)
+    assert 1 <= field.traces <= AT_MOST
+    first = field.traces
+    solve(field)
+    assert field.traces == first
