@@ -96,14 +96,15 @@ class FakeController(rungax.AbstractAdaptiveStepSizeController[ScriptState]):
     def init(
         self, terms: Any, t0: Any, t1: Any, y0: Any, dt0: Any, args: Any, func: Any, error_order: Any
     ) -> tuple[Any, ScriptState]:
-        log = jnp.full((self.keep.size, len(SEEN)), jnp.nan)
-        return jnp.asarray(self.first_t1), ScriptState(jnp.asarray(0), log)
+        log = jnp.full((self.keep.size, len(SEEN)), jnp.nan, t0.dtype)
+        return jnp.asarray(self.first_t1).astype(t0.dtype), ScriptState(jnp.asarray(0), log)
 
     def adapt_step_size(
         self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
     ) -> tuple[Any, Any, Any, Any, ScriptState, Any]:
         i = state.attempt
         keep, next_t1, gap, fails = (jnp.asarray(x)[i] for x in (self.keep, self.next_t1, self.gap, self.fails))
+        next_t1, gap = next_t1.astype(t1.dtype), gap.astype(t1.dtype)
         log = state.log.at[i].set(y1_candidate["seen"])
         next_t0 = jnp.where(keep, t1 + gap, t0)
         result = rungax.RESULTS.where(fails, rungax.RESULTS.internal_error, rungax.RESULTS.successful)

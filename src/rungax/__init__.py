@@ -1,11 +1,61 @@
-"""Differential equations in JAX: ordinary, stochastic and controlled, inside `jit`, `vmap` and `grad`."""
+"""Differential equations in JAX: ordinary, stochastic and controlled, inside `jit`, `vmap` and `grad`.
 
-from .controllers import *
-from .interpolation import *
-from .paths import AbstractPath as AbstractPath
-from .results import RESULTS as RESULTS, is_event as is_event, is_okay as is_okay, is_successful as is_successful
-from .saving import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
-from .solution import Solution as Solution
+The names below are the whole public interface, in the order in which a user meets them.
+"""
+# ruff: noqa: I001  (reading order, not the alphabet's)
+
 from .solve import diffeqsolve as diffeqsolve
-from .solvers import *
-from .terms import AbstractTerm as AbstractTerm, MultiTerm as MultiTerm, ODETerm as ODETerm
+from .solution import Solution as Solution
+from .results import (
+    RESULTS as RESULTS,
+    is_okay as is_okay,
+    is_successful as is_successful,
+    is_event as is_event,
+)
+from .terms import AbstractTerm as AbstractTerm, ODETerm as ODETerm, MultiTerm as MultiTerm
+from .paths import AbstractPath as AbstractPath
+from .solvers import (
+    AbstractSolver as AbstractSolver,
+    AbstractAdaptiveSolver as AbstractAdaptiveSolver,
+    AbstractERK as AbstractERK,
+    ButcherTableau as ButcherTableau,
+    MultiButcherTableau as MultiButcherTableau,
+    Euler as Euler,
+    Heun as Heun,
+    Midpoint as Midpoint,
+    Ralston as Ralston,
+    RK4 as RK4,
+    Bosh3 as Bosh3,
+    Tsit5 as Tsit5,
+    Dopri5 as Dopri5,
+    Dopri8 as Dopri8,
+    Vern6 as Vern6,
+    Vern7 as Vern7,
+    Vern8 as Vern8,
+    Vern9 as Vern9,
+)
+from .controllers import (
+    AbstractStepSizeController as AbstractStepSizeController,
+    AbstractAdaptiveStepSizeController as AbstractAdaptiveStepSizeController,
+    ConstantStepSize as ConstantStepSize,
+    StepTo as StepTo,
+    PIDController as PIDController,
+    ClipStepSizeController as ClipStepSizeController,
+)
+from .saving import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
+from .adjoints import AbstractAdjoint as AbstractAdjoint, RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint
+from .interpolation import (
+    AbstractLocalInterpolation as AbstractLocalInterpolation,
+    LocalLinearInterpolation as LocalLinearInterpolation,
+    ThirdOrderHermitePolynomialInterpolation as ThirdOrderHermitePolynomialInterpolation,
+    FourthOrderPolynomialInterpolation as FourthOrderPolynomialInterpolation,
+    DenseInterpolation as DenseInterpolation,
+)
+from .progress import (
+    AbstractProgressMeter as AbstractProgressMeter,
+    NoProgressMeter as NoProgressMeter,
+    TextProgressMeter as TextProgressMeter,
+    TqdmProgressMeter as TqdmProgressMeter,
+)
+
+__version__ = "0.1.0"

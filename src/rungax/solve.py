@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from . import checks
 from .controllers import AbstractStepSizeController, ConstantStepSize
-from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, land_on, strong, time_dtype
+from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, compiled, land_on, match_varying, strong, time_dtype
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .results import RESULTS, is_okay, known_failure
 from .saving import DenseRecorder, OutputRecorder, SaveAt
@@ -85,6 +85,8 @@ class _Ending(NamedTuple):
 @compiled
 def _run(call: _Call) -> tuple[Solution, _Ending]:
     """The whole solve, as one program."""
+    # Before anything is traced: what is traced with a value that does not vary cannot be called with one that does.
+    call = match_varying(call, call)
     checks.check_times(call.t0, call.t1, call.dt0)
     checks.check_state(call.y0)
     checks.check_saving(call.saveat, call.max_steps)
@@ -139,7 +141,7 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     made_jump = None
     if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
         made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
-    recorders = [_output_recorder(sub, t0, direction) for sub in subs]
+    recorders = [_output_recorder(sub, direction, t0, y0, args) for sub in subs]
     plan = Plan(
         problem=Problem(terms, args, t0, t1, direction, y0),
         solver=call.solver,
@@ -160,9 +162,10 @@ def _as_term(term: Any) -> AbstractTerm[Any, Any]:
     return ODETerm(term) if callable(term) and not is_term(term) else term
 
 
-def _output_recorder(sub: SubSaveAt, t0: Time, direction: Time) -> AbstractRecorder:
+def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Args) -> AbstractRecorder:
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * direction
-    return OutputRecorder(ts, sub.fn, sub.t0, sub.t1, sub.stride)
+    fn = close(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
+    return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)
 
 
 def _report(solution: Solution, ending: _Ending) -> str:

@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 import pytest
 
 import rungax
@@ -78,13 +79,13 @@ STATE = {"a": jnp.ones(3), "b": ONE}
 STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] = {
     # Terms.
     "a tuple of terms": ({"terms": (DECAY, DECAY)}, ValueError, ("`terms`", "Heun", "AbstractTerm", "ODETerm")),
-    "no term": ({"terms": 3.0}, ValueError, ("`terms`", "Heun", "AbstractTerm", "float")),
+    "no term": ({"terms": "y' = -y"}, ValueError, ("`terms`", "Heun", "AbstractTerm", "str")),
     "one term for two": ({"solver": _OfTwoTerms()}, ValueError, ("`terms`", "_OfTwoTerms", "MultiTerm", "ODETerm")),
     "three terms for two": (
-        {"solver": _OfTwoTerms(), "terms": MultiTerm(DECAY, MULTI)}, ValueError, ("`terms`", "_OfTwoTerms", "MultiTerm"),
+        {"solver": _OfTwoTerms(), "terms": MultiTerm(DECAY, MULTI)}, ValueError, ("`terms`", "OfTwoTerms", "MultiTerm"),
     ),
     "one term for a pair": ({"solver": _OfAPair()}, ValueError, ("`terms`", "_OfAPair", "ODETerm")),
-    "a MultiTerm for a pair": ({"solver": _OfAPair(), "terms": MULTI}, ValueError, ("`terms`", "_OfAPair", "MultiTerm")),
+    "a sum for a pair": ({"solver": _OfAPair(), "terms": MULTI}, ValueError, ("`terms`", "_OfAPair", "MultiTerm")),
     # The vector field.
     "field of another structure": (
         {"terms": lambda t, y, args: (y["a"], y["b"]), "y0": STATE}, ValueError,
@@ -99,7 +100,7 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
         {"terms": lambda t, y, args: y[None]}, ValueError, ("`vector_field`", "Expected: ()", "Found:    (1,)"),
     ),
     "complex field of a real state": (
-        {"terms": lambda t, y, args: 1j * y}, ValueError, ("`vector_field`", "float64", "complex128", "`y0`"),
+        {"terms": lambda t, y, args: jax.lax.complex(y, y)}, ValueError, ("`vector_field`", "float64", "complex128"),
     ),
     # The state.
     "integer state": ({"y0": jnp.asarray(1)}, ValueError, ("`y0`", "float or complex", "int64", "1.0")),
@@ -346,8 +347,6 @@ def test_an_exception_of_the_users_own_comes_out_as_it_is() -> None:
 
 
 def test_results_of_another_enumeration_are_not_compared() -> None:
-    import optimistix
-
-    with pytest.raises(ValueError, match="enumeration|compare"):
+    with pytest.raises(ValueError, match="enumeration"):
         assert RESULTS.successful == optimistix.RESULTS.successful
     assert RESULTS.promote(optimistix.RESULTS.successful) == RESULTS.successful

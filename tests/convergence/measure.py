@@ -15,15 +15,15 @@ def slope(steps: ArrayLike, errors: ArrayLike) -> float:
     return float(np.polyfit(np.log(steps), np.log(errors), 1)[0])
 
 
-def graded_order(steps: ArrayLike, errors: ArrayLike, rounding: float) -> float:
+def graded_order(steps: ArrayLike, errors: ArrayLike, rounding: ArrayLike) -> float:
     """The exponent at which the errors of `problems.GRADED` vanish, read off its first component that has any.
 
     `errors` has shape (steps, components), relative to the components. Each component's error is a single power of the
-    step, so the exponent is clean at every size above `rounding`.
+    step, so the exponent is clean at every size above `rounding`, which broadcasts against `errors`.
     """
     errors = np.asarray(errors)
     for component in range(errors.shape[1]):
-        seen = errors[:, component] > 10 * rounding
+        seen = (errors > 10 * np.asarray(rounding))[:, component]
         if seen.sum() >= 3:
             return slope(np.asarray(steps)[seen], errors[seen, component])
         assert not seen.any(), f"component {component + 1} is neither clean nor exact: {errors[:, component]}"

@@ -9,7 +9,7 @@ from scipy.integrate import solve_ivp
 from ..problems import DETEST, SMALL, Problem
 
 
-@pytest.mark.parametrize("problem", (*DETEST, *SMALL), ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", [*DETEST, *SMALL], ids=lambda problem: problem.name)
 def test_solution_is_certified(problem: Problem) -> None:
     start, unravel = ravel_pytree(problem.y0)
     field = jax.jit(lambda t, y: ravel_pytree(problem.field(t, unravel(y), problem.args))[0])

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ClipStepSizeController, Euler, Heun, PIDController, SaveAt, StepTo, Tsit5, diffeqsolve
 
+from ..fakes import FAKE_TERM, FakeSolver, Script, fake_y0, scripted
 from .problems import DECAY
 
 F32 = np.float32
@@ -86,9 +88,24 @@ def test_a_fixed_step_that_time_does_not_resolve_ends_the_solve() -> None:
     assert solution.result == RESULTS.dt_min_reached
 
 
-def test_tolerances_that_the_state_cannot_meet_end_the_solve() -> None:
-    solution = adaptive(0.0, 1.0, None, PIDController(rtol=1e-12, atol=1e-12))
-    assert solution.result in (RESULTS.dt_min_reached, RESULTS.successful)
+@pytest.mark.parametrize("where", ["end", "stop", "jump"])
+def test_a_rejected_step_of_some_roundings_is_not_made_again(where: str) -> None:
+    # Six numbers from 1 on; every step is rejected and shortened by one number.
+    times = [F32(1)]
+    for _ in range(6):
+        times.append(np.nextafter(times[-1], F32(2)))
+    inner = scripted(float(times[6]), *[Script(False, float(t)) for t in times[5::-1]], jumps=False)
+    end = {"end": float(times[6])}.get(where, 2.0)
+    clip = {"stop": {"step_ts": times[6:]}, "jump": {"jump_ts": times[6:]}}.get(where, {})
+    first = 5 if where == "jump" else 6
+    solution = diffeqsolve(
+        FAKE_TERM, FakeSolver(), F32(1), F32(end), None, jax.tree.map(lambda x: x.astype(F32), fake_y0()),
+        stepsize_controller=ClipStepSizeController(inner, **clip), saveat=SaveAt(t1=True, controller_state=True),
+        max_steps=8, throw=False,
+    )  # fmt: skip
+    ends = solution.controller_state.inner_state.log[:, 1]
+    assert float(ends[0]) == times[first]
+    assert (np.diff(ends[2:6]) < 0).all()
 
 
 def test_times_between_the_steps_are_saved_under_their_own_name() -> None:
@@ -106,7 +123,8 @@ def test_stops_and_jumps_are_met_in_single_precision() -> None:
     solution = adaptive(100.0, 101.0, None, controller, saveat=STEPS)
     times = set(np.asarray(solution.ts).tolist())
     assert {float(t) for t in stops} <= times
-    assert float(np.nextafter(F32(100.5), F32(0))) in times
+    # Whether a step saved at a jump carries the number before or after it is not this test's matter.
+    assert times & {float(np.nextafter(F32(100.5), F32(side))) for side in (0, 200)}
     assert 100.5 not in times
 
 

@@ -50,6 +50,12 @@ def assert_same(found: Any, expected: Any) -> None:
 # ------------------------------------------------------------------------------------------------------------- export
 
 
+@pytest.fixture
+def serialization() -> None:
+    pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")
+
+
+@pytest.mark.usefixtures("serialization")
 @pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
 def test_an_exported_solve_gives_the_same_values(options: dict[str, Any]) -> None:
     def function(y0: jax.Array, t1: jax.Array) -> Any:
@@ -60,6 +66,7 @@ def test_an_exported_solve_gives_the_same_values(options: dict[str, Any]) -> Non
     assert_same(revived.call(2 * Y0, 1.5), function(2 * Y0, 1.5))
 
 
+@pytest.mark.usefixtures("serialization")
 def test_a_batch_of_unknown_size_is_exported() -> None:
     (size,) = jax.export.symbolic_shape("n")
     batch = jax.ShapeDtypeStruct((size, 2), np.dtype(float))
@@ -69,7 +76,7 @@ def test_a_batch_of_unknown_size_is_exported() -> None:
     assert_same(revived.call(LANES), function(LANES))
 
 
-# ------------------------------------------------------------------------------------------- persistent compilation cache
+# ------------------------------------------------------------------------------------------------- compilation cache
 
 
 @pytest.fixture
@@ -171,12 +178,14 @@ def test_shard_map_with_one_lane_on_each_device() -> None:
     assert_same(sharded(one)(LANES[:4]), batch(LANES[:4]))
 
 
-@pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol"])
+@pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol", "closure"])
 def test_shard_map_over_something_else_than_the_state(varying: str) -> None:
     values = np.linspace(0.5, 1.0, 4)
 
     def one(value: jax.Array) -> Any:
-        options: dict[str, Any] = {"dt0": 0.1, **adaptive()}
+        options: dict[str, Any] = adaptive()
+        if varying == "closure":
+            return solve(lambda t, y, args: FIELD(t, y, value), Y0, throw=False, **options).ys
         if varying == "ts":
             options["saveat"] = rungax.SaveAt(ts=value * TS)
         elif varying == "rtol":
@@ -207,25 +216,36 @@ def final(y0: Any, throw: bool = True) -> Any:
     return solve(explode, y0, throw=throw, t1=2.0, max_steps=64, **adaptive(1e-3)).ys
 
 
+def blow_up(function: Callable[..., Any], *args: Any) -> str:
+    """The message of the error that a program compiled for this raises."""
+    with pytest.raises(RuntimeError) as error:
+        jax.block_until_ready(function(*args))
+    return str(error.value)
+
+
 def test_an_eager_failure_raises() -> None:
-    with pytest.raises(RuntimeError, match="max_steps|maximum number of steps|step size"):
-        final(1.0)
+    assert "max_steps" in blow_up(final, 1.0)
+    assert final(0.25)[0] == pytest.approx(0.5, rel=1e-2)
 
 
 def test_a_failure_under_jit_raises() -> None:
-    function = jax.jit(final)
-    assert function(0.25)[0] == pytest.approx(0.5, rel=1e-2)
-    with pytest.raises(jax.errors.JaxRuntimeError):
-        jax.block_until_ready(function(1.0))
-    assert function(0.25)[0] == pytest.approx(0.5, rel=1e-2)
+    assert "max_steps" in blow_up(jax.jit(final), 1.0)
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_one_bad_lane_raises(transform: Callable[..., Any]) -> None:
-    function = transform(jax.vmap(final))
-    assert np.asarray(function(np.asarray([0.25, 0.125]))[:, 0]) == pytest.approx([0.5, 1 / 6], rel=1e-2)
-    with pytest.raises(RuntimeError):
+    assert "max_steps" in blow_up(transform(jax.vmap(final)), np.asarray([0.25, 1.0]))
+
+
+def test_a_program_that_has_worked_before_raises_too() -> None:
+    function = jax.jit(jax.vmap(final))
+    good = np.asarray([0.25, 0.125])
+    assert np.asarray(function(good)[:, 0]) == pytest.approx([0.5, 1 / 6], rel=1e-2)
+    # Of a program that has run before, JAX raises a callback's error as ValueError (jax-ml/jax#34083). Once that is
+    # solved, `RuntimeError` alone.
+    with pytest.raises((RuntimeError, ValueError), match="max_steps"):
         jax.block_until_ready(function(np.asarray([0.25, 1.0])))
+    assert np.asarray(function(good)[:, 0]) == pytest.approx([0.5, 1 / 6], rel=1e-2)
 
 
 def test_without_throw_nothing_is_raised_and_the_good_lanes_are_right() -> None:

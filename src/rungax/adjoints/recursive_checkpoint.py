@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import LinearPrograms, known_zero, scaled, sweep, zero_tangent
+from ..jaxkit import LinearPrograms, jvp_of_moving, known_zero, scaled, sweep, zero_tangent
 from ..loop import run
 from ..results import is_okay
 from ..saving import NEVER, Emission, Tape, TapeRecorder
@@ -89,7 +89,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
 
         def solve_jvp(primals: Any, tangents: Any) -> Any:
             layout = _Layout(restore, self._slots(plan, state), _max_steps(plan))
-            return _jvp_where_moving(lambda *leaves: _rebuilt(layout, leaves), primals, tangents)
+            return jvp_of_moving(lambda *leaves: _rebuilt(layout, leaves), primals, tangents)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*leaves)
@@ -285,16 +285,3 @@ class _Chain(NamedTuple):
         for i, value in zip(self.moving, parameters, strict=True):
             leaves[i] = value
         return self.layout.restore(leaves)
-
-
-def _jvp_where_moving(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> Any:
-    """`jax.jvp` with respect to the arguments whose tangents are not known to be zero."""
-    moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
-
-    def of_moving(*values: jax.Array) -> Any:
-        full = list(primals)
-        for i, value in zip(moving, values, strict=True):
-            full[i] = value
-        return function(*full)
-
-    return jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])

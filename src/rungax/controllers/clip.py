@@ -157,7 +157,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         t_next, inner_state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
         n = self.store_rejected_steps
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)
-        return self._clip(t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
+        return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
 
     def adapt_step_size(
         self,
@@ -187,10 +187,10 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         if rejected is not None:
             rejected, overflow = _remember(rejected, jnp.asarray(keep), t0, t1)
             result = first_failure(result, RESULTS.where(overflow, RESULTS.max_steps_rejected, result))
-        next_t1 = self._clip(jnp.asarray(next_t0), jnp.asarray(next_t1), rejected)
+        next_t1 = self._clip(keep, jnp.asarray(next_t0), jnp.asarray(next_t1), rejected)
         return keep, next_t0, next_t1, made_jump, ClipState(None, None, rejected, inner_state), result
 
-    def _clip(self, t: Time, t_next: Time, rejected: Array | None) -> Time:
+    def _clip(self, kept: BoolScalar, t: Time, t_next: Time, rejected: Array | None) -> Time:
         """The end of a step from `t`: the first of the times if that is before `t_next`."""
         stops: list[Time] = []
         if self.step_ts is not None:
@@ -201,8 +201,9 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
             stops.append(_next_rejected(rejected, t))
         if not stops:
             return t_next
-        # Of all stops the nearest, and only that: landing also lengthens a step by some roundings, past no other stop.
-        return land_on(jnp.min(jnp.stack(stops)), t_next)
+        stop = jnp.min(jnp.stack(stops))
+        # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
+        return jnp.where(kept, land_on(stop, t_next), jnp.minimum(stop, t_next))
 
 
 def just_before(t: Time) -> Time:

@@ -7,6 +7,7 @@ from .errors import raise_if as raise_if
 from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
 from .sweep import (
     LinearPrograms as LinearPrograms,
+    jvp_of_moving as jvp_of_moving,
     known_zero as known_zero,
     sweep as sweep,
     zero_tangent as zero_tangent,

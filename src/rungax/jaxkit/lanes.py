@@ -50,7 +50,9 @@ def match_varying[T](tree: T, like: Any) -> T:
     if not axes:
         return tree
 
-    def mark(leaf: jax.Array) -> jax.Array:
+    def mark(leaf: Any) -> Any:
+        if not eqx.is_array(leaf):
+            return leaf
         missing = tuple(sorted(axes - _varying_axes(leaf)))
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 

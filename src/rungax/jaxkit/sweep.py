@@ -15,6 +15,7 @@ import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
 
 from .lanes import match_varying
 
@@ -60,8 +61,14 @@ def _(*args: Any, programs: LinearPrograms, **_: Any) -> list[jax.Array]:
 
 @_sweep.def_abstract_eval
 def _(*args: Any, outs: tuple[ShapedArray, ...], **_: Any) -> list[ShapedArray]:
-    # All arguments vary over the same axes (`match_varying`), hence so do the results.
-    return [out.update(manual_axis_type=args[0].manual_axis_type) for out in outs]
+    # All arguments vary over the same axes of the same mesh (`match_varying`), hence so do the results.
+    like = args[0]
+
+    def aval(out: ShapedArray) -> ShapedArray:
+        sharding = like.sharding.update(spec=PartitionSpec(*[None] * len(out.shape)))
+        return like.update(shape=out.shape, dtype=out.dtype, weak_type=False, sharding=sharding)
+
+    return [aval(out) for out in outs]
 
 
 def _evaluate(*args: Any, programs: LinearPrograms, **_: Any) -> Sequence[jax.Array]:
@@ -173,7 +180,20 @@ def known_zero(tangent: Any) -> bool:
 
 
 def zero_tangent(x: jax.Array) -> Any:
-    """The tangent of an array that does not move: zeros, or what stands for them where `x` is not inexact."""
-    if jnp.issubdtype(x.dtype, jnp.inexact):
-        return jnp.zeros_like(x)
-    return np.zeros(x.shape, jax.dtypes.float0)
+    """The tangent, known to be zero, of an array that does not move; for use in a `custom_jvp` rule."""
+    return jax.custom_derivatives.SymbolicZero(jax.typeof(x).to_tangent_aval())
+
+
+def jvp_of_moving(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    """`jax.jvp` with respect to the arguments whose tangents are not known to be zero, inside a `custom_jvp` rule."""
+    moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+
+    def of_moving(*values: jax.Array) -> Any:
+        full = list(primals)
+        for i, value in zip(moving, values, strict=True):
+            full[i] = value
+        return function(*full)
+
+    value, moved = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])
+    # The tangent of an integer is a constant, which does not vary over `shard_map` axes; a symbolic zero does.
+    return value, jax.tree.map(lambda x, t: zero_tangent(x) if _is_zero(t) else t, value, moved)

@@ -171,7 +171,7 @@ class OutputRecorder(AbstractRecorder):
         return size + int(self.t1 and not divides)
 
     def _value(self, plan: Plan, t: Time, y: Y) -> PyTree[Any]:
-        return jax.tree.map(jnp.asarray, self.fn(t * plan.problem.direction, y, plan.problem.args))
+        return self.fn(t * plan.problem.direction, y, plan.problem.args)
 
 
 class _Entries(eqx.Module):

@@ -1,0 +1,189 @@
+"""`vmap` of a solve equals a Python loop over solves, by value, in everything a solve returns."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rungax
+
+from ..compare import assert_trees_close
+from ..problems import LOTKA_VOLTERRA
+from .outcome import Outcome, everything, outcome
+
+LANES = 4
+# Lanes share a program but not its rounding: sums are fused differently.
+ROUNDING = {"rtol": 1e-10, "atol": 1e-10}
+
+
+class Inputs(NamedTuple):
+    """What lanes may differ in."""
+
+    y0: Any
+    args: Any
+    t1: Any
+    ts: Any
+    rtol: Any
+
+
+def solve(inputs: Inputs) -> rungax.Solution:
+    return rungax.diffeqsolve(
+        LOTKA_VOLTERRA.field,
+        rungax.Tsit5(),
+        0.0,
+        inputs.t1,
+        None,
+        inputs.y0,
+        inputs.args,
+        saveat=everything(inputs.ts),
+        stepsize_controller=rungax.PIDController(rtol=inputs.rtol, atol=inputs.rtol),
+        max_steps=32,
+        throw=False,
+    )
+
+
+def solve_all(inputs: Inputs) -> Outcome:
+    return outcome(solve(inputs))
+
+
+one = jax.jit(solve_all)
+
+SHARED = Inputs(
+    y0=jnp.asarray(LOTKA_VOLTERRA.y0),
+    args=jax.tree.map(jnp.asarray, LOTKA_VOLTERRA.args),
+    t1=jnp.asarray(2.0),
+    ts=jnp.asarray([0.0, 0.3, 0.3, 1.1, 2.0]),
+    rtol=jnp.asarray(1e-4),
+)
+
+# One lane of t1 has no interval, one goes backwards; one lane of rtol runs out of steps.
+ENDS = jnp.asarray([2.0, 0.0, -1.0, 0.25])
+VARIED = Inputs(
+    y0=jnp.asarray([[10.0, 5.0], [0.0, 1.0], [5.0, 20.0], [1.0, 1.0]]),
+    args=jax.tree.map(lambda x: x * jnp.linspace(0.5, 2.0, LANES), SHARED.args),
+    t1=ENDS,
+    ts=ENDS[:, None] * jnp.asarray([[0.0, 0.2, 0.2, 0.9, 1.0]]),
+    rtol=jnp.asarray([1e-2, 1e-9, 1e-4, 1e-6]),
+)
+
+# Times go together with the end of the interval that they lie in.
+CHOICES = {"y0": ("y0",), "args": ("args",), "t1 and ts": ("t1", "ts"), "ts": ("ts",), "rtol": ("rtol",)}
+
+
+def varied(names: tuple[str, ...]) -> tuple[Inputs, Inputs]:
+    """Inputs of which those named have lanes, and the axes that say so."""
+    inputs = SHARED._replace(**{name: getattr(VARIED, name) for name in names})
+    if names == ("ts",):
+        inputs = inputs._replace(ts=jnp.abs(VARIED.ts))  # all within the interval that they share
+    return inputs, Inputs(*(0 if name in names else None for name in Inputs._fields))
+
+
+def lane(inputs: Inputs, axes: Inputs, i: int) -> Inputs:
+    values = (
+        value if axis is None else jax.tree.map(lambda x: x[i], value) for value, axis in zip(inputs, axes, strict=True)
+    )
+    return Inputs(*values)
+
+
+def stacked(outcomes: list[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outcomes)
+
+
+def assert_lanes_are_a_loop(
+    function: Callable[[Inputs], Any], together: Callable[[Inputs], Any], inputs: Inputs, axes: Inputs
+) -> None:
+    expected = stacked([function(lane(inputs, axes, i)) for i in range(LANES)])
+    assert_trees_close(together(inputs), expected, **ROUNDING)
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_vmap_over_one_input(choice: str) -> None:
+    inputs, axes = varied(CHOICES[choice])
+    assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
+
+
+def test_lanes_differ_where_the_tests_rely_on_it() -> None:
+    """Numbers of steps, one of them none, and successes, one of them none."""
+    inputs, axes = varied(CHOICES["t1 and ts"])
+    steps = [int(one(lane(inputs, axes, i)).counts["num_steps"]) for i in range(LANES)]
+    assert steps[1] == 0
+    assert len(set(steps)) == LANES
+    inputs, axes = varied(CHOICES["rtol"])
+    assert [bool(one(lane(inputs, axes, i)).okay) for i in range(LANES)] == [True, False, True, True]
+
+
+def test_vmap_over_all_inputs_at_once() -> None:
+    axes = Inputs(0, 0, 0, 0, 0)
+    assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all)), VARIED, axes)
+
+
+def test_vmap_within_vmap() -> None:
+    inputs = SHARED._replace(y0=VARIED.y0, rtol=VARIED.rtol)
+    inner, outer = Inputs(0, None, None, None, None), Inputs(None, None, None, None, 0)
+    found = jax.jit(jax.vmap(jax.vmap(solve_all, in_axes=(inner,)), in_axes=(outer,)))(inputs)
+    rows = [lane(inputs, outer, i) for i in range(LANES)]
+    expected = stacked([stacked([one(lane(row, inner, j)) for j in range(LANES)]) for row in rows])
+    assert_trees_close(found, expected, **ROUNDING)
+
+
+def test_vmap_without_jit() -> None:
+    inputs, axes = varied(CHOICES["y0"])
+    assert_lanes_are_a_loop(one, jax.vmap(solve_all, in_axes=(axes,)), inputs, axes)
+
+
+def test_solutions_with_lanes_can_be_asked_lane_by_lane() -> None:
+    inputs, axes = varied(CHOICES["y0"])
+    solutions = jax.jit(jax.vmap(solve, in_axes=(axes,)))(inputs)
+    found = jax.jit(jax.vmap(outcome))(solutions)
+    expected = stacked([one(lane(inputs, axes, i)) for i in range(LANES)])
+    assert_trees_close(found, expected, **ROUNDING)
+
+
+def fixed(t1: jax.Array, dt0: jax.Array) -> Outcome:
+    solution = rungax.diffeqsolve(
+        LOTKA_VOLTERRA.field,
+        rungax.RK4(),
+        0.0,
+        t1,
+        dt0,
+        SHARED.y0,
+        SHARED.args,
+        saveat=everything(jnp.asarray([0.0, 0.3]) * t1),
+        max_steps=16,
+        throw=False,
+    )
+    return outcome(solution)
+
+
+def test_vmap_over_fixed_steps() -> None:
+    ends, steps = jnp.asarray([1.0, -1.0, 0.5, 2.0]), jnp.asarray([0.3, -0.25, 0.5, 0.1])
+    function = jax.jit(fixed)
+    expected = stacked([function(t1, dt0) for t1, dt0 in zip(ends, steps, strict=True)])
+    assert list(expected.counts["num_steps"]) == [4, 4, 1, 16]
+    assert list(expected.okay) == [True, True, True, False]
+    assert_trees_close(jax.jit(jax.vmap(fixed))(ends, steps), expected, **ROUNDING)
+
+
+def stepping_to(ts: jax.Array) -> Outcome:
+    solution = rungax.diffeqsolve(
+        LOTKA_VOLTERRA.field,
+        rungax.RK4(),
+        ts[0],
+        ts[-1],
+        None,
+        SHARED.y0,
+        SHARED.args,
+        saveat=everything(ts[1:3]),
+        stepsize_controller=rungax.StepTo(ts),
+        max_steps=16,
+        throw=False,
+    )
+    return outcome(solution)
+
+
+def test_vmap_over_given_steps() -> None:
+    ts = jnp.asarray([[0.0, 0.1, 0.5, 1.0], [1.0, 0.5, 0.25, 0.0]])
+    expected = stacked([jax.jit(stepping_to)(row) for row in ts])
+    assert_trees_close(jax.jit(jax.vmap(stepping_to))(ts), expected, **ROUNDING)
