@@ -13,10 +13,8 @@ def assert_trees_close(found: Any, expected: Any, rtol: float = 0.0, atol: float
     for (path, a), b in zip(jax.tree.leaves_with_path(found), jax.tree.leaves(expected), strict=True):
         where = jax.tree_util.keystr(path)
         assert jnp.shape(a) == jnp.shape(b), f"{where}: {jnp.shape(a)} is not {jnp.shape(b)}"
-        if dtypes:
-            assert jnp.result_type(a) == jnp.result_type(b), (
-                f"{where}: {jnp.result_type(a)} is not {jnp.result_type(b)}"
-            )
+        kinds = jnp.result_type(a), jnp.result_type(b)
+        assert not dtypes or kinds[0] == kinds[1], f"{where}: {kinds[0]} is not {kinds[1]}"
         np.testing.assert_allclose(wide(a), wide(b), rtol=rtol, atol=atol, err_msg=where)
 
 

@@ -6,6 +6,8 @@ import jax
 import numpy as np
 import optimistix as optx
 
+from .jaxkit import is_traced
+
 type Result = Any
 """An item of `RESULTS`. (Enumeration replaces its members by items, which no type checker can see.)"""
 
@@ -55,7 +57,7 @@ def first_failure(earlier: Result, later: Result) -> Result:
 def known_failure(result: Result) -> bool | None:
     """Whether `result` is a failure, read on the host; `None` while it is only known to a traced program."""
     (code,) = jax.tree.leaves(result)
-    if isinstance(code, jax.core.Tracer):
+    if is_traced(code):
         return None
     codes = np.asarray(code)
     return bool(((codes != _SUCCESSFUL) & (codes != _EVENT_OCCURRED)).any())

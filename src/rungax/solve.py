@@ -11,6 +11,7 @@ from . import checks
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, compiled, land_on, match_varying, strong, time_dtype
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
+from .progress import AbstractProgressMeter, NoProgressMeter, progress_recorders
 from .results import RESULTS, is_okay, known_failure
 from .saving import DenseRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt, is_sub
@@ -34,13 +35,16 @@ def diffeqsolve(
     adjoint: AbstractAdjoint = RecursiveCheckpointAdjoint(),
     max_steps: int | None = 4096,
     throw: bool = True,
+    progress_meter: AbstractProgressMeter[Any] = NoProgressMeter(),
     solver_state: PyTree[Any] = None,
     controller_state: PyTree[Any] = None,
     made_jump: BoolScalar | None = None,
 ) -> Solution:
     t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
     resumed = (solver_state, controller_state, made_jump)
-    call = _Call(terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps)
+    call = _Call(
+        terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter
+    )
     if not throw:
         checks.check_known_values(t0, t1, dt0, saveat, stepsize_controller)
         return _run(call)[0]
@@ -71,6 +75,7 @@ class _Call(NamedTuple):
     adjoint: AbstractAdjoint
     resumed: tuple[PyTree[Any], PyTree[Any], BoolScalar | None]
     max_steps: int | None
+    progress_meter: AbstractProgressMeter[Any]
 
 
 class _Ending(NamedTuple):
@@ -149,7 +154,11 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         controller_state=controller_state,
         error_order=error_order,
         max_steps=call.max_steps,
-        recorders=(*recorders, *([DenseRecorder()] if call.saveat.dense else [])),
+        recorders=(
+            *recorders,
+            *([DenseRecorder()] if call.saveat.dense else []),
+            *progress_recorders(call.progress_meter),
+        ),
     )
     zero = jnp.asarray(0, jnp.int32)
     result = RESULTS.where(valid, RESULTS.successful, RESULTS.invalid_input)

@@ -160,9 +160,7 @@ class Plan(eqx.Module):
         """What the solver makes of the step that is due."""
         return self.attempt_from(state.t, state.t_next, state.y, state.solver_state, state.made_jump)
 
-    def attempt_from(
-        self, t0: Time, t1: Time, y0: Y, solver_state: PyTree[Any], made_jump: BoolScalar | None
-    ) -> Step:
+    def attempt_from(self, t0: Time, t1: Time, y0: Y, solver_state: PyTree[Any], made_jump: BoolScalar | None) -> Step:
         """What the solver makes of a step from `t0`, `y0` to `t1`."""
         terms, args = self.problem.terms, self.problem.args
         jumped = False if made_jump is None else made_jump

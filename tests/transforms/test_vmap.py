@@ -14,8 +14,9 @@ from ..problems import LOTKA_VOLTERRA
 from .outcome import Outcome, everything, outcome
 
 LANES = 4
-# Lanes share a program but not its rounding: sums are fused differently.
-ROUNDING = {"rtol": 1e-10, "atol": 1e-10}
+# Lanes share a program but not its rounding. Step sizes are chosen in single precision, so where the error decides
+# about them the times of the steps agree to seven digits.
+ROUNDING = {"rtol": 3e-7, "atol": 3e-7}
 
 
 class Inputs(NamedTuple):
@@ -65,7 +66,7 @@ VARIED = Inputs(
     args=jax.tree.map(lambda x: x * jnp.linspace(0.5, 2.0, LANES), SHARED.args),
     t1=ENDS,
     ts=ENDS[:, None] * jnp.asarray([[0.0, 0.2, 0.2, 0.9, 1.0]]),
-    rtol=jnp.asarray([1e-2, 1e-9, 1e-4, 1e-6]),
+    rtol=jnp.asarray([1e-2, 1e-11, 1e-4, 1e-6]),
 )
 
 # Times go together with the end of the interval that they lie in.
@@ -163,7 +164,7 @@ def test_vmap_over_fixed_steps() -> None:
     expected = stacked([function(t1, dt0) for t1, dt0 in zip(ends, steps, strict=True)])
     assert list(expected.counts["num_steps"]) == [4, 4, 1, 16]
     assert list(expected.okay) == [True, True, True, False]
-    assert_trees_close(jax.jit(jax.vmap(fixed))(ends, steps), expected, **ROUNDING)
+    assert_trees_close(jax.jit(jax.vmap(fixed))(ends, steps), expected, rtol=1e-13, atol=1e-13)
 
 
 def stepping_to(ts: jax.Array) -> Outcome:
@@ -186,4 +187,4 @@ def stepping_to(ts: jax.Array) -> Outcome:
 def test_vmap_over_given_steps() -> None:
     ts = jnp.asarray([[0.0, 0.1, 0.5, 1.0], [1.0, 0.5, 0.25, 0.0]])
     expected = stacked([jax.jit(stepping_to)(row) for row in ts])
-    assert_trees_close(jax.jit(jax.vmap(stepping_to))(ts), expected, **ROUNDING)
+    assert_trees_close(jax.jit(jax.vmap(stepping_to))(ts), expected, rtol=1e-13, atol=1e-13)

@@ -114,7 +114,9 @@ def play_closed(replay: Replay, start: Start, max_steps: int) -> tuple[Start, li
 
     def steps(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
         anyone = any_lane(indices[0] < num_steps)
-        return lax.cond(anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start)))
+        return lax.cond(
+            anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start))
+        )
 
     indices = jnp.arange(num_blocks * block, dtype=jnp.int32).reshape(num_blocks, block)
     start, parts = lax.scan(steps, match_varying(start, (replay, start)), indices)

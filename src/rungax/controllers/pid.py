@@ -110,7 +110,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
             dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self.norm(_ratio(x, scale, t0.dtype)), order)
         dt = self._within_bounds(jnp.asarray(dt0).astype(t0.dtype))
         one = jnp.ones_like(t0)
-        return t0 + dt, (one, one) if self._remembers() else None
+        return t0 + lax.stop_gradient(dt), (one, one) if self._remembers() else None
 
     def adapt_step_size(
         self,
@@ -138,7 +138,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
 
         factor, state = self._factor(error, keep, self._order(error_order), controller_state)
         next_t0 = jnp.where(keep, t1, t0)
-        next_t1 = next_t0 + self._within_bounds(dt * factor)
+        next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
         # Where even the shortest step gives no number, shortening is hopeless: a time of NaN ends the solve.
         hopeless = (error == jnp.inf) & ((next_t1 <= t0) | forced)
         next_t1 = jnp.where(hopeless, jnp.nan, next_t1)

@@ -5,6 +5,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.core
+
+from .lanes import match_varying
 
 
 class ClosedFunction(eqx.Module):
@@ -20,20 +23,25 @@ class ClosedFunction(eqx.Module):
     num_equations: int = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
-        dynamic = eqx.filter(args, eqx.is_array_like)
+        dynamic = match_varying(eqx.filter(args, _is_dynamic), self.captured)
         if _signature(dynamic) != self._signature:
             return self.function(*args)
         return self._call(self.captured, dynamic)
 
 
 def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
-    """Trace `function` for arguments like `args` (arrays or `ShapeDtypeStruct`s, anything else being static)."""
-    dynamic, static = eqx.partition(args, _is_abstract_array)
+    """Trace `function` for arguments like `args` (arrays, floats, `ShapeDtypeStruct`s; anything else is static)."""
+    dynamic, static = eqx.partition(args, _is_dynamic)
 
     def of_arrays(dynamic: Any) -> Any:
         return function(*eqx.combine(dynamic, static))
 
-    closed, out = jax.make_jaxpr(of_arrays, return_shape=True)(dynamic)
+    trace = jax.make_jaxpr(of_arrays, return_shape=True)
+    closed, out = trace(dynamic)
+    varying = match_varying(dynamic, closed.consts)
+    if _types(varying) != _types(dynamic):
+        # Inside `shard_map`, what is captured varies over more axes than the arguments, and so will they in the loop.
+        closed, out = trace(varying)
     out_tree = jax.tree.structure(out)
 
     def evaluate(captured: list[Any], dynamic: Any) -> Any:
@@ -49,8 +57,13 @@ def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
     )
 
 
-def _is_abstract_array(x: Any) -> bool:
-    return isinstance(x, jax.ShapeDtypeStruct) or eqx.is_array_like(x)
+def _is_dynamic(x: Any) -> bool:
+    """Whether `x` is traced; Python integers and booleans stay what they are."""
+    return isinstance(x, jax.ShapeDtypeStruct) or (eqx.is_array_like(x) and not isinstance(x, int))
+
+
+def _types(dynamic: Any) -> list[Any]:
+    return [jax.typeof(x) for x in jax.tree.leaves(dynamic) if eqx.is_array(x)]
 
 
 def _signature(dynamic: Any) -> tuple[Any, ...]:

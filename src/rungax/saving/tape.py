@@ -92,7 +92,9 @@ class TapeRecorder(AbstractRecorder):
         """An empty tape; a step never made has no length, so that it can be replayed without harm."""
         times = jnp.broadcast_to(state.t, (self.max_steps,))
         jumps = None if state.made_jump is None else jnp.zeros(self.max_steps, bool)
-        start = jax.tree.map(lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state))
+        start = jax.tree.map(
+            lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state)
+        )
         zero = jnp.asarray(0, jnp.int32)
         return Tape(times, times, jumps, start, zero, zero)
 
@@ -109,7 +111,9 @@ class TapeRecorder(AbstractRecorder):
             t0=_write(record.t0, at, step.t0),
             t1=_write(record.t1, at, step.t1),
             made_jump=jumps,
-            start=jax.tree.map(lambda buffer, x: _write(buffer, slot, x), record.start, plan.start(step.y0, step.solver_state0)),
+            start=jax.tree.map(
+                lambda buffer, x: _write(buffer, slot, x), record.start, plan.start(step.y0, step.solver_state0)
+            ),
             log_stride=record.log_stride,
             num_steps=record.num_steps + jnp.asarray(kept).astype(jnp.int32),
         )
@@ -178,9 +182,7 @@ class TimesEmitter(AbstractRecorder):
         emission = _empty_emission(plan, state, self.ts.size, "dense_info")
         return _TimesRecord(emission, jnp.asarray(0, jnp.int32))
 
-    def record(
-        self, plan: Plan, record: _TimesRecord, step: Step, kept: BoolScalar, index: IntScalar
-    ) -> _TimesRecord:
+    def record(self, plan: Plan, record: _TimesRecord, step: Step, kept: BoolScalar, index: IntScalar) -> _TimesRecord:
         """The step, once for each requested time inside it."""
         times = jnp.append(self.ts, jnp.inf)
 
