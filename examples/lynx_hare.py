@@ -3,12 +3,16 @@
     hare' = birth hare - hunt hare lynx
     lynx' = grow hare lynx - death lynx
 
-The Hudson's Bay Company's yearly pelts (thousands, `data/hudson_bay.csv`) stand for the two populations. Six numbers
-are unknown: the four rates and the two populations of 1900. How well they fit is the residual, the root mean square of
-log(model / data): counts that vary tenfold are judged by factors, and 0.1 means wrong by about ten percent.
+The Hudson's Bay Company's yearly pelts (thousands, `data/hudson_bay.csv`) stand for the two populations. Six positive
+numbers are unknown: the four rates and the two populations of 1900. Counts that vary tenfold are judged by factors: the
+loss is half the sum of squares of log(model / data), and it is a function of the logarithms of the six.
 
-The fit is a sweep: `jax.vmap` turns one solve into one program that makes thousands, each with other numbers. The first
-sweep covers a wide box, a second one a smaller box around the best of the first.
+Three transformations of one solve:
+
+1. `jax.vmap` makes thousands of them in one program, each with other numbers: a sweep over a wide box finds the valley.
+2. `jax.value_and_grad` gives an optimiser its direction: L-BFGS walks down to the bottom.
+3. `jax.hessian` measures how steep the walls are there. With the variance of the residuals it is the covariance of the
+   fit, `variance * inverse(hessian)`: a standard error for each logarithm, that is, a relative one for each number.
 """
 
 import pathlib
@@ -18,6 +22,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax import lax
 from matplotlib import pyplot as plt
 
 from rungax import ODETerm, PIDController, SaveAt, Tsit5, diffeqsolve, is_successful
@@ -29,20 +35,29 @@ DATA = HERE / "data" / "hudson_bay.csv"
 FIGURES = HERE / "figures"
 
 NAMES = ("birth", "hunt", "grow", "death", "hare in 1900", "lynx in 1900")
-# The middle of the first box, and by what factor it reaches up and down: cycles of about ten years around some tens of
+# The middle of the box, and by what factor it reaches up and down: cycles of about ten years around some tens of
 # thousands give the order of magnitude of the rates; the counts of 1900 are known but not exact.
 MIDDLE = np.array([0.5, 0.03, 0.03, 0.8, 30.0, 4.0])
 REACH = np.array([2.0, 2.0, 2.0, 2.0, 1.3, 1.6])
-SECOND_REACH = 1.15
 
 
 class Fit(NamedTuple):
-    """The best six numbers, in the order of `NAMES`, their residual, and what it took."""
+    """The best six numbers in the order of `NAMES`, the covariance of their logarithms, and what it took.
+
+    The residual is the root mean square of log(model / data): 0.1 means wrong by about ten percent.
+    """
 
     parameters: np.ndarray
+    covariance: np.ndarray
+    gradient: np.ndarray
     residual: float
     solves: int
     seconds: float
+
+    @property
+    def errors(self) -> np.ndarray:
+        """The standard errors of the logarithms: 0.1 means known to about ten percent."""
+        return np.sqrt(np.diag(self.covariance))
 
 
 def populations(t: jax.Array, y: jax.Array, rates: jax.Array) -> jax.Array:
@@ -51,8 +66,9 @@ def populations(t: jax.Array, y: jax.Array, rates: jax.Array) -> jax.Array:
     return jnp.stack([birth * hare - hunt * hare * lynx, grow * hare * lynx - death * lynx])
 
 
-def simulate(parameters: jax.Array, years: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Hare and lynx in each of `years`, shape (years, 2), and whether the solve succeeded."""
+def log_model(log_parameters: jax.Array, years: jax.Array, tolerance: float) -> tuple[jax.Array, jax.Array]:
+    """The logarithms of hare and lynx in each of `years`, shape (years, 2), and whether the solve succeeded."""
+    parameters = jnp.exp(log_parameters)
     solution = diffeqsolve(
         ODETerm(populations),
         Tsit5(),
@@ -62,16 +78,16 @@ def simulate(parameters: jax.Array, years: jax.Array) -> tuple[jax.Array, jax.Ar
         y0=parameters[4:],
         args=parameters[:4],
         saveat=SaveAt(ts=years),
-        stepsize_controller=PIDController(rtol=1e-5, atol=1e-5),
+        stepsize_controller=PIDController(rtol=tolerance, atol=tolerance),
         throw=False,  # in a sweep, a solve that fails is not the end of the others
     )
-    return solution.ys, is_successful(solution.result)
+    return jnp.log(solution.ys), is_successful(solution.result)
 
 
-def residual(log_parameters: jax.Array, years: jax.Array, counts: jax.Array) -> jax.Array:
-    """The root mean square of log(model / data); infinite if there is no solution. Logarithms keep all six positive."""
-    model, solved = simulate(jnp.exp(log_parameters), years)
-    return jnp.where(solved, jnp.sqrt(jnp.mean(jnp.log(model / counts) ** 2)), jnp.inf)
+def loss(log_parameters: jax.Array, years: jax.Array, counts: jax.Array, tolerance: float) -> jax.Array:
+    """Half the sum of squares of log(model / data); infinite if there is no solution."""
+    model, solved = log_model(log_parameters, years, tolerance)
+    return jnp.where(solved, jnp.sum((model - jnp.log(counts)) ** 2) / 2, jnp.inf)
 
 
 def spread(count: int, dimension: int) -> np.ndarray:
@@ -87,46 +103,34 @@ def spread(count: int, dimension: int) -> np.ndarray:
 
 
 @jax.jit
-def sweep(log_parameters: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The best row of `log_parameters`, shape (solves, 6), and its residual."""
-    residuals = jax.vmap(residual, in_axes=(0, None, None))(log_parameters, years, counts)
-    best = jnp.argmin(residuals)
-    return log_parameters[best], residuals[best]
+def sweep(box: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The best row of `box`, shape (solves, 6), and its loss."""
+    losses = jax.vmap(lambda point: loss(point, years, counts, 1e-5))(box)
+    best = jnp.argmin(losses)
+    return box[best], losses[best]
 
 
-def main(solves: int = 16_384) -> Fit:
-    """Sweep twice, `solves` solves each, print what was found and draw it."""
-    years, *columns = np.loadtxt(DATA, delimiter=",", skiprows=1, unpack=True)
-    counts = np.stack(columns, axis=1)
-    start = time.perf_counter()
-    points = spread(solves, len(NAMES))
-    first, coarse = sweep(np.log(MIDDLE) + points * np.log(REACH), years, counts)
-    best, fine = sweep(np.asarray(first) + points * np.log(SECOND_REACH), years, counts)
-    fit = Fit(np.exp(np.asarray(best)), float(fine), 2 * solves, time.perf_counter() - start)
+@jax.jit
+def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """L-BFGS from `start`: where the loss is least, the gradient there, and how many solves with gradients it took."""
+    optimiser = optax.lbfgs()
+    # Tighter than the sweep: the optimiser must not trip over the error of the solver.
+    value = lambda point: loss(point, years, counts, 1e-9)
+    value_and_grad = optax.value_and_grad_from_state(value)
 
-    for name, value in zip(NAMES, fit.parameters, strict=True):
-        print(f"{name:>12}  {value:.4g}")
-    print(f"residual {fit.residual:.4f}, root mean square of log(model / data); {coarse:.4f} after the first sweep")
-    print(f"{fit.solves} solves in {fit.seconds:.1f} s, compilation included")
-    draw(years, counts, fit)
-    return fit
+    type Carry = tuple[jax.Array, optax.OptState, jax.Array, jax.Array, jax.Array]
 
+    def step(carry: Carry) -> Carry:
+        point, state, _, solves, iteration = carry
+        height, gradient = value_and_grad(point, state=state)  # known already from the last line search, but once
+        updates, state = optimiser.update(gradient, state, point, value=height, grad=gradient, value_fn=value)
+        searched = optax.tree.get(state, "num_linesearch_steps")
+        return optax.apply_updates(point, updates), state, gradient, solves + searched, iteration + 1
 
-def draw(years: np.ndarray, counts: np.ndarray, fit: Fit) -> None:
-    """Data and model, also between the years."""
-    fine_years = np.linspace(years[0], years[-1], 401)
-    model, _ = simulate(jnp.asarray(fit.parameters), jnp.asarray(fine_years))
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    for i, (name, color) in enumerate((("hare", "tab:brown"), ("lynx", "tab:blue"))):
-        axis.plot(fine_years, np.asarray(model)[:, i], color=color, label=f"{name}, model")
-        axis.plot(years, counts[:, i], "o", color=color, label=f"{name}, pelts")
-    axis.set(xlabel="year", ylabel="thousands", title="Lotka-Volterra model of the Hudson's Bay Company's pelts")
-    axis.set_xticks(np.arange(1900, 1921, 4))
-    axis.legend()
-    FIGURES.mkdir(exist_ok=True)
-    figure.savefig(FIGURES / "lynx_hare.png", dpi=150)
-    plt.close(figure)
+    def steep(carry: Carry) -> jax.Array:
+        return (jnp.linalg.norm(carry[2]) > 1e-6) & (carry[4] < 100)
 
-
-if __name__ == "__main__":
-    main()
+    one = jnp.asarray(1)
+    start_carry = (start, optimiser.init(start), jnp.full_like(start, jnp.inf), one, one)
+    point, _, gradient, solves, _ = lax.while_loop(steep, step, start_carry)
+    return point, gradient, solves

@@ -24,6 +24,8 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
     for name, value in (("t0", t0), ("t1", t1), ("dt0", dt0)):
         if type(value) is float or (value is None and name == "dt0"):
             continue
+        if value is None:
+            raise ValueError(f"`{name}` must be a number.\nExpected: a real scalar\nFound:    None")
         try:
             shape, dtype = jnp.shape(value), jnp.result_type(value)
         except TypeError as error:

@@ -50,7 +50,9 @@ def advance(plan: Plan, state: State) -> State:
         recorder.record(plan, record, step, kept, state.num_accepted)
         for recorder, record in zip(plan.recorders, state.records, strict=True)
     )
-    t_next = land_on(plan.problem.t1, verdict.next_t1)
+    # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
+    end = plan.problem.t1
+    t_next = jnp.where(verdict.accepted, land_on(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
     failure = first_failure(step_failure(step, verdict), verdict.result)
     return State(
         t=select(kept, verdict.next_t0, state.t),

@@ -41,14 +41,16 @@ def diffeqsolve(
     made_jump: BoolScalar | None = None,
 ) -> Solution:
     t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
+    checks.check_saving(saveat, max_steps)
     resumed = (solver_state, controller_state, made_jump)
     call = _Call(
         terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter
     )
     if not throw:
         checks.check_known_values(t0, t1, dt0, saveat, stepsize_controller)
-        return _run(call)[0]
+        return _say_if_no_jump(saveat, _run(call)[0])
     solution, ending = _run(call)
+    solution = _say_if_no_jump(saveat, solution)
     failed = known_failure(solution.result)
     if failed is not False:
         # Only now, for checking values on the host takes longer than a short solve, and the program checks them too.
@@ -94,7 +96,6 @@ def _run(call: _Call) -> tuple[Solution, _Ending]:
     call = match_varying(call, call)
     checks.check_times(call.t0, call.t1, call.dt0)
     checks.check_state(call.y0)
-    checks.check_saving(call.saveat, call.max_steps)
     subs, subs_tree = jax.tree.flatten(call.saveat.subs, is_leaf=is_sub)
     plan, state = _prepare(call, subs)
     outcome = call.adjoint.integrate(plan, state)
@@ -139,7 +140,7 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     t_next = land_on(t1, t_next)
     solver_state, resumed_controller_state, resumed_jump = call.resumed
     if resumed_controller_state is not None:
-        controller_state = resumed_controller_state
+        controller_state = controller.resume(controller_state, resumed_controller_state)
     if solver_state is None:
         solver_state = call.solver.init(terms, t0, t_next, y0, args)
 
@@ -175,6 +176,13 @@ def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Arg
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * direction
     fn = close(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
     return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)
+
+
+def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:
+    """`made_jump=False`, if asked for, where nothing can jump; a program can hand out no Python value itself."""
+    if not saveat.made_jump or solution.made_jump is not None:
+        return solution
+    return eqx.tree_at(lambda s: s.made_jump, solution, False, is_leaf=lambda x: x is None)
 
 
 def _report(solution: Solution, ending: _Ending) -> str:

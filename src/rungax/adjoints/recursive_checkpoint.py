@@ -88,7 +88,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
             return run(*restore(leaves))
 
         def solve_jvp(primals: Any, tangents: Any) -> Any:
-            layout = _Layout(restore, self._slots(plan, state), _max_steps(plan))
+            layout = _Layout(restore, self._slots(plan, state), _max_steps(plan), plan.max_steps is not None)
             return jvp_of_moving(lambda *leaves: _rebuilt(layout, leaves), primals, tangents)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
@@ -118,6 +118,7 @@ class _Layout(NamedTuple):
     restore: Callable[[Sequence[jax.Array]], tuple[Plan, State]]
     slots: int
     max_steps: int
+    bounded: bool
 
 
 class _Kept(eqx.Module):
@@ -228,6 +229,12 @@ def _sweep(
         return played(play, args)
 
     def closed(*args: jax.Array) -> list[jax.Array]:
+        if not layout.bounded:
+            raise ValueError(
+                "A second derivative of a solve needs a bound on its number of steps.\n"
+                "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
+                "Give `max_steps`; first derivatives do without."
+            )
         return played(partial(play_closed, max_steps=layout.max_steps), args)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
@@ -238,7 +245,8 @@ def _sweep(
     programs = LinearPrograms(forward, backward, closed)
     moved = sweep(programs, [*leaves, *kept_arrays], tangents, output_leaves)
     # The derivative of a solve that failed is no number, rather than the number of a part of it.
-    one = jnp.where(is_okay(kept.outcome.result), 1.0, jnp.nan)
+    complete = is_okay(kept.outcome.result) & (kept.tape.num_steps <= layout.max_steps)
+    one = jnp.where(complete, 1.0, jnp.nan)
     moved = [scaled(one, x) for x in moved]
     return eqx.combine(jax.tree.unflatten(output_tree, moved), jax.tree.map(zero_tangent, still))
 

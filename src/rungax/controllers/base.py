@@ -76,8 +76,8 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
     ) -> tuple[Time, Time]:
         """The ends `t0`, `t1` of a kept step, unchanged in value, as functions of what decides them.
 
-        Reverse mode differentiates times through this. By default steps keep their places relative to the interval
-        from `start` to `end`: error control chose them, and the choice has no derivative.
+        Reverse mode differentiates times through this. By default steps keep their places relative to the two
+        `anchors` around them: error control chose them, and the choice has no derivative.
 
         Parameters
         ----------
@@ -91,7 +91,18 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             What `init` returned.
         """
         del index, controller_state
-        return keep_place(t0, start, end), keep_place(t1, start, end)
+        low, high = self.anchors(t0, t1, start, end)
+        return keep_place(t0, low, high), keep_place(t1, low, high)
+
+    def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
+        """The nearest times before and after a step that were not chosen by error control: by default the interval's."""
+        del t0, t1
+        return start, end
+
+    def resume(self, fresh: ControllerState, earlier: ControllerState) -> ControllerState:
+        """The memory to start with: `fresh` from `init`, or by default what an `earlier` solve handed out."""
+        del fresh
+        return earlier
 
     @abc.abstractmethod
     def adapt_step_size(

@@ -159,6 +159,17 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
 
+    def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
+        """Those of the controller inside, or nearer ones among the times."""
+        low, high = self.controller.anchors(t0, t1, start, end)
+        for ts in (self.step_ts, self.jump_ts):
+            if ts is not None:
+                before = jnp.searchsorted(ts, t0, side="right") - 1
+                low = jnp.where(before >= 0, jnp.maximum(low, jnp.asarray(ts)[jnp.maximum(before, 0)]), low)
+                after = jnp.searchsorted(ts, t1, side="left")
+                high = jnp.minimum(high, jnp.asarray(ts)[jnp.minimum(after, ts.size - 1)])
+        return low, high
+
     def adapt_step_size(
         self,
         t0: RealScalar,

@@ -139,6 +139,8 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
         factor, state = self._factor(error, keep, self._order(error_order), controller_state)
         next_t0 = jnp.where(keep, t1, t0)
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
+        # Rounding may give back a rejected step of one ulp as it was; shortened further it is none.
+        next_t1 = jnp.where(~keep & (next_t1 >= t1), t0, next_t1)
         # Where even the shortest step gives no number, shortening is hopeless: a time of NaN ends the solve.
         hopeless = (error == jnp.inf) & ((next_t1 <= t0) | forced)
         next_t1 = jnp.where(hopeless, jnp.nan, next_t1)

@@ -69,6 +69,11 @@ class StepTo(AbstractStepSizeController[IntScalar]):
             )
         return jnp.asarray(self.ts)[1], jnp.asarray(1, jnp.int32)
 
+    def resume(self, fresh: IntScalar, earlier: IntScalar) -> IntScalar:
+        """The first of the times of this solve."""
+        del earlier
+        return fresh
+
     def retime(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: IntScalar
     ) -> tuple[Time, Time]:

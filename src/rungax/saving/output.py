@@ -29,6 +29,8 @@ class Output(eqx.Module):
 
     def append(self, keep: BoolScalar, t: Time, value: PyTree[Any]) -> "Output":
         """With one more entry, where `keep`."""
+        if self.ts.size == 0:
+            return self
         slot = jnp.where(keep, self.count, self.ts.size)  # one past the end: the write is dropped
 
         def write(buffer: jax.Array, entry: jax.Array) -> jax.Array:

@@ -1,0 +1,81 @@
+"""A solve under `jit` equals the same solve called eagerly, by value, in everything it returns."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import rungax
+
+from ..catalogue import CONTROLLERS
+from ..compare import assert_trees_close
+from ..problems import SPRING
+from .outcome import Outcome, everything, outcome
+
+# The eager solve is handed its numbers, the other has some of them as constants, which XLA folds.
+ROUNDING = {"rtol": 3e-7, "atol": 3e-7}
+
+
+def solve(t0: Any, t1: Any, y0: Any, args: Any, controller: str, throw: bool) -> Outcome:
+    stepsize_controller, dt0 = CONTROLLERS[controller](0.0, 1.0)
+    solution = rungax.diffeqsolve(
+        SPRING.field,
+        rungax.Tsit5(),
+        t0,
+        t1,
+        dt0,
+        y0,
+        args,
+        saveat=everything([0.25, 0.5]),
+        stepsize_controller=stepsize_controller,
+        max_steps=32,
+        throw=throw,
+    )
+    return outcome(solution)
+
+
+@pytest.mark.parametrize("throw", [False, True], ids=["no throw", "throw"])
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_jit_is_eager(controller: str, throw: bool) -> None:
+    eager = solve(0.0, 1.0, SPRING.y0, SPRING.args, controller, throw)
+    compiled = jax.jit(solve, static_argnums=(4, 5))(0.0, 1.0, SPRING.y0, SPRING.args, controller, throw)
+    assert_trees_close(compiled, eager, **ROUNDING)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda f: jax.jit(lambda y0: jax.jit(f)(y0)), lambda f: lambda y0: jax.jit(f).lower(y0).compile()(y0)],
+    ids=["jit of jit", "lowered and compiled"],
+)
+def test_other_ways_to_compile(wrap: Callable[[Any], Any]) -> None:
+    def final(y0: Any) -> Outcome:
+        return solve(0.0, 1.0, y0, SPRING.args, "PID", False)
+
+    y0 = jax.tree.map(jnp.asarray, SPRING.y0)
+    assert_trees_close(wrap(final)(y0), final(y0), **ROUNDING)
+
+
+def test_a_python_number_is_an_array() -> None:
+    """What the eager call gets as a Python float gives the same numbers and dtypes as an array of time's dtype."""
+    numbers = solve(0.0, 1.0, SPRING.y0, {"stiffness": 4.0, "damping": 0.1}, "PID", False)
+    args = {"stiffness": jnp.asarray(4.0), "damping": jnp.asarray(0.1)}
+    arrays = solve(jnp.asarray(0.0), jnp.asarray(1.0), SPRING.y0, args, "PID", False)
+    assert_trees_close(numbers, arrays, **ROUNDING)
+
+
+def test_solution_passes_through_jit() -> None:
+    """As an output and as an input, with its methods at work."""
+
+    @jax.jit
+    def solution() -> rungax.Solution:
+        saveat = rungax.SaveAt(t1=True, dense=True)
+        return rungax.diffeqsolve(
+            SPRING.field, rungax.Tsit5(), 0.0, 1.0, 0.1, SPRING.y0, SPRING.args, saveat=saveat, max_steps=10
+        )
+
+    outside = solution()
+    inside = jax.jit(lambda solution: solution.evaluate(0.7))(outside)
+    assert_trees_close(inside, outside.evaluate(0.7), rtol=1e-14, atol=1e-14)
+    assert outside.result == rungax.RESULTS.successful
