@@ -111,26 +111,91 @@ def sweep(box: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Arra
 
 
 @jax.jit
-def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """L-BFGS from `start`: where the loss is least, the gradient there, and how many solves with gradients it took."""
-    optimiser = optax.lbfgs()
-    # Tighter than the sweep: the optimiser must not trip over the error of the solver.
+def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """L-BFGS from `start`: where the loss is least, and how many solves with their gradients it took."""
+    # A tolerance tighter than the sweep's: near the bottom the optimiser must not trip over the error of the solver.
     value = lambda point: loss(point, years, counts, 1e-9)
-    value_and_grad = optax.value_and_grad_from_state(value)
+    value_and_grad = optax.value_and_grad_from_state(value)  # the last line search ended on the next point: not again
+    optimiser = optax.lbfgs()
 
-    type Carry = tuple[jax.Array, optax.OptState, jax.Array, jax.Array, jax.Array]
-
-    def step(carry: Carry) -> Carry:
-        point, state, _, solves, iteration = carry
-        height, gradient = value_and_grad(point, state=state)  # known already from the last line search, but once
+    def step(carry: tuple[jax.Array, optax.OptState, jax.Array]) -> tuple[jax.Array, optax.OptState, jax.Array]:
+        point, state, solves = carry
+        height, gradient = value_and_grad(point, state=state)
         updates, state = optimiser.update(gradient, state, point, value=height, grad=gradient, value_fn=value)
-        searched = optax.tree.get(state, "num_linesearch_steps")
-        return optax.apply_updates(point, updates), state, gradient, solves + searched, iteration + 1
+        return optax.apply_updates(point, updates), state, solves + optax.tree.get(state, "num_linesearch_steps")
 
-    def steep(carry: Carry) -> jax.Array:
-        return (jnp.linalg.norm(carry[2]) > 1e-6) & (carry[4] < 100)
+    def unfinished(carry: tuple[jax.Array, optax.OptState, jax.Array]) -> jax.Array:
+        _, state, _ = carry
+        iteration, slope = optax.tree.get(state, "count"), jnp.linalg.norm(optax.tree.get(state, "grad"))
+        return (iteration == 0) | ((iteration < 100) & (slope > 1e-6))
 
-    one = jnp.asarray(1)
-    start_carry = (start, optimiser.init(start), jnp.full_like(start, jnp.inf), one, one)
-    point, _, gradient, solves, _ = lax.while_loop(steep, step, start_carry)
-    return point, gradient, solves
+    point, _, solves = lax.while_loop(unfinished, step, (start, optimiser.init(start), jnp.asarray(1)))
+    return point, solves
+
+
+@jax.jit
+def uncertainty(best: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The loss at its minimum, its gradient there, which should be zero, and the covariance of the logarithms."""
+    value = lambda point: loss(point, years, counts, 1e-9)
+    height, gradient = jax.value_and_grad(value)(best)
+    variance = 2 * height / (counts.size - best.size)  # the sum of squares over its degrees of freedom
+    return height, gradient, variance * jnp.linalg.inv(jax.hessian(value)(best))
+
+
+def main(solves: int = 16_384) -> Fit:
+    """Sweep with `solves` solves, descend, measure the uncertainty; print what was found and draw it."""
+    years, *columns = np.loadtxt(DATA, delimiter=",", skiprows=1, unpack=True)
+    counts = np.stack(columns, axis=1)
+    began = time.perf_counter()
+    start, coarse = sweep(np.log(MIDDLE) + spread(solves, len(NAMES)) * np.log(REACH), years, counts)
+    best, with_gradient = descend(start, years, counts)
+    height, gradient, covariance = jax.block_until_ready(uncertainty(best, years, counts))
+    seconds = time.perf_counter() - began
+    residual = lambda loss: float(np.sqrt(2 * loss / counts.size))
+    fit = Fit(
+        parameters=np.exp(np.asarray(best)),
+        covariance=np.asarray(covariance),
+        gradient=np.asarray(gradient),
+        residual=residual(height),
+        solves=solves + int(with_gradient),
+        seconds=seconds,
+    )
+
+    for line in table(fit):
+        print(line)
+    print(f"residual {fit.residual:.4f}, root mean square of log(model / data); {residual(coarse):.4f} after the sweep")
+    print(f"{solves} solves, {with_gradient} gradients and a Hessian in {seconds:.1f} s, compilation included")
+    draw(years, counts, fit)
+    return fit
+
+
+def table(fit: Fit) -> list[str]:
+    """The parameters, each with its standard error."""
+    rows = zip(NAMES, fit.parameters, fit.errors, strict=True)
+    return [f"{name:>12}  {value:<7.4g} ± {100 * error:2.0f} %" for name, value, error in rows]
+
+
+def draw(years: np.ndarray, counts: np.ndarray, fit: Fit) -> None:
+    """Data, model, and a band of two standard errors around the model, also between the years."""
+    fine_years = np.linspace(years[0], years[-1], 401)
+    curve = lambda log_parameters: log_model(log_parameters, jnp.asarray(fine_years), 1e-9)[0]
+    best = jnp.log(jnp.asarray(fit.parameters))
+    model, slope = np.asarray(curve(best)), np.asarray(jax.jit(jax.jacfwd(curve))(best))
+    width = 2 * np.sqrt(np.einsum("tij,jk,tik->ti", slope, fit.covariance, slope))
+    figure, axis = plt.subplots(figsize=(10, 4.5), layout="constrained")
+    for i, (name, color) in enumerate((("hare", "tab:brown"), ("lynx", "tab:blue"))):
+        low, high = np.exp(model[:, i] - width[:, i]), np.exp(model[:, i] + width[:, i])
+        axis.fill_between(fine_years, low, high, color=color, alpha=0.2, linewidth=0)
+        axis.plot(fine_years, np.exp(model[:, i]), color=color, label=f"{name}, model ± 2 standard errors")
+        axis.plot(years, counts[:, i], "o", color=color, label=f"{name}, pelts")
+    axis.set(xlabel="year", ylabel="thousands", title="Lotka-Volterra model of the Hudson's Bay Company's pelts")
+    axis.set_xticks(np.arange(1900, 1921, 4))
+    axis.legend(title="\n".join(table(fit)), title_fontproperties={"family": "monospace"}, loc="center left")
+    axis.get_legend().set_bbox_to_anchor((1.0, 0.5))
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / "lynx_hare.png", dpi=150)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

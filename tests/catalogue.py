@@ -69,26 +69,33 @@ def rounding(solver: rungax.AbstractSolver[Any]) -> float:
 ADAPTIVE = tuple(filter(estimates_error, SOLVERS))
 """The solvers that step size control works with."""
 
-type Times = Callable[[float, float], tuple[rungax.AbstractStepSizeController[Any], float | None]]
+type Choice = tuple[rungax.AbstractStepSizeController[Any], Any]
+"""A controller, and the `dt0` to go with it."""
 
 
-def constant(t0: float, t1: float) -> tuple[rungax.AbstractStepSizeController[Any], float | None]:
+def constant(t0: Any, t1: Any) -> Choice:
     """Sixteen steps."""
     return rungax.ConstantStepSize(), (t1 - t0) / 16
 
 
-def step_to(t0: float, t1: float) -> tuple[rungax.AbstractStepSizeController[Any], float | None]:
+def step_to(t0: Any, t1: Any) -> Choice:
     """Sixteen steps, each a little longer than the one before."""
-    return rungax.StepTo(t0 + (t1 - t0) * (jnp.linspace(0.5, 1.5, 17) ** 2 - 0.25) / 2), None
+    fractions = (np.linspace(0.5, 1.5, 17) ** 2 - 0.25) / 2
+    return rungax.StepTo(t0 + (t1 - t0) * jnp.asarray(fractions, jnp.result_type(t0, t1))), None
 
 
-def pid(t0: float, t1: float) -> tuple[rungax.AbstractStepSizeController[Any], float | None]:
+def pid(t0: Any, t1: Any) -> Choice:
     return rungax.PIDController(rtol=1e-6, atol=1e-8), (t1 - t0) / 16
 
 
-def pid_from_none(t0: float, t1: float) -> tuple[rungax.AbstractStepSizeController[Any], float | None]:
+def pid_from_none(t0: Any, t1: Any) -> Choice:
     """The first step by Hairer's algorithm."""
     return rungax.PIDController(rtol=1e-6, atol=1e-8, pcoeff=0.2, icoeff=0.4), None
 
 
-CONTROLLERS: dict[str, Times] = {"constant": constant, "StepTo": step_to, "PID": pid, "PID, dt0=None": pid_from_none}
+CONTROLLERS: dict[str, Callable[[Any, Any], Choice]] = {
+    "constant": constant,
+    "StepTo": step_to,
+    "PID": pid,
+    "PID, dt0=None": pid_from_none,
+}

@@ -43,7 +43,14 @@ from .controllers import (
     ClipStepSizeController as ClipStepSizeController,
 )
 from .saving import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
-from .adjoints import AbstractAdjoint as AbstractAdjoint, RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint
+from .adjoints import (
+    AbstractAdjoint as AbstractAdjoint,
+    RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint,
+    DirectAdjoint as DirectAdjoint,
+    ForwardMode as ForwardMode,
+    ImplicitAdjoint as ImplicitAdjoint,
+    ReversibleAdjoint as ReversibleAdjoint,
+)
 from .interpolation import (
     AbstractLocalInterpolation as AbstractLocalInterpolation,
     LocalLinearInterpolation as LocalLinearInterpolation,

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from . import checks
+from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, compiled, land_on, match_varying, strong, time_dtype
-from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .progress import AbstractProgressMeter, NoProgressMeter, progress_recorders
 from .results import RESULTS, is_okay, known_failure
 from .saving import DenseRecorder, OutputRecorder, SaveAt
@@ -96,6 +96,7 @@ def _run(call: _Call) -> tuple[Solution, _Ending]:
     call = match_varying(call, call)
     checks.check_times(call.t0, call.t1, call.dt0)
     checks.check_state(call.y0)
+    call.adjoint.check(call.saveat)
     subs, subs_tree = jax.tree.flatten(call.saveat.subs, is_leaf=is_sub)
     plan, state = _prepare(call, subs)
     outcome = call.adjoint.integrate(plan, state)

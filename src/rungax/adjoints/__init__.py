@@ -1,4 +1,8 @@
 """How gradients flow through a solve."""
 
 from .base import AbstractAdjoint as AbstractAdjoint
+from .direct import DirectAdjoint as DirectAdjoint
+from .forward import ForwardMode as ForwardMode
+from .implicit import ImplicitAdjoint as ImplicitAdjoint
 from .recursive_checkpoint import RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint
+from .reversible import ReversibleAdjoint as ReversibleAdjoint

@@ -4,6 +4,7 @@ import abc
 
 import equinox as eqx
 
+from ..saving import SaveAt
 from ..step import Outcome, Plan, State
 
 
@@ -12,6 +13,10 @@ class AbstractAdjoint(eqx.Module):
 
     Subclass it for a way of your own: give `integrate`, which makes the whole solve and is what JAX differentiates.
     """
+
+    def check(self, saveat: SaveAt) -> None:
+        """Raise a `ValueError` if this adjoint cannot do what is to be saved; by default it can."""
+        del saveat
 
     @abc.abstractmethod
     def integrate(self, plan: Plan, state: State) -> Outcome:

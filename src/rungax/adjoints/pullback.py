@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 from ..jaxkit import BoolScalar, IntScalar, any_lane, match_varying, select
 from ..saving import Emission
 from .replay import Replay, Start
+from .taped import TapeSize
 
 
 class Cotangents(eqx.Module):
@@ -102,13 +103,14 @@ def _gather(
     return lax.while_loop(lambda carry: any_lane(is_due(carry)), add, carry)
 
 
-def pull_back(pullback: Pullback, carry: Cotangents, slots: int, max_steps: int) -> Cotangents:
+def pull_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
     """Pull back through all kept steps.
 
     The tape holds where every step started, or, if there were too many, where every k-th did; then the steps between
-    two marks are made again first. `slots` starts are held at a time at each level of that.
+    two marks are made again first. `size.slots` starts are held at a time at each level of that.
     """
-    tape = pullback.replay.tape
+    del end
+    tape, slots, max_steps = pullback.replay.tape, size.slots, size.max_steps
     if slots >= max_steps:
         return _retreat(pullback, jnp.zeros_like(tape.num_steps), tape.num_steps, tape.start, carry)
     longest = 1 << max(0, -(-max_steps // slots) - 1).bit_length()

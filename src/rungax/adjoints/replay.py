@@ -4,7 +4,6 @@ The chain of kept steps is a function of the plan's arrays and of the start; `Re
 besides. Nothing here decides whether a step is kept, and rejected attempts never appear.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx

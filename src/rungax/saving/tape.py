@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, any_lane, match_varying
+from ..jaxkit import BoolScalar, IntScalar, any_lane
 from ..step import AbstractRecorder, Plan, State, Step
 
 type Kind = Literal["y1", "dense_info"]

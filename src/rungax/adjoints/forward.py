@@ -1,0 +1,42 @@
+"""Derivatives by forward mode alone."""
+
+import equinox as eqx
+import jax
+
+from ..jaxkit import forward_only
+from ..loop import run
+from ..step import Outcome, Plan, State
+from .base import AbstractAdjoint
+
+
+class ForwardMode(AbstractAdjoint):
+    """Derivatives by forward mode only, carried along with the solve itself.
+
+    Use it where `jax.jvp` or `jax.jacfwd` is all that is needed and memory matters: no tape is left, so nothing grows
+    with the number of steps, which needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as well.
+
+    Raises
+    ------
+    ValueError
+        If differentiated in reverse mode.
+
+    Differentiability
+    -----------------
+    Forward mode of any order, with respect to the same inputs as `RecursiveCheckpointAdjoint`. Steps do not move when
+    times do, but for the last, which ends on `t1`.
+
+    Cost
+    ----
+    The solve and, for each attempted step, its Jacobian–vector product.
+    """
+
+    def integrate(self, plan: Plan, state: State) -> Outcome:
+        """The solve, with an outcome that refuses reverse mode."""
+        return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, run(plan, state))
+
+
+_REFUSAL = (
+    "`ForwardMode` has no reverse mode.\nExpected: `jax.jvp`, `jax.jacfwd` or `jax.linearize`\n"
+    "Found:    `jax.grad`, `jax.vjp` or `jax.jacrev`\n"
+    "Use `RecursiveCheckpointAdjoint`, the default, which has both."
+)

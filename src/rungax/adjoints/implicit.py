@@ -1,0 +1,99 @@
+"""Derivatives of steady states by the implicit function theorem."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+
+from ..jaxkit import Y, jvp_of_moving
+from ..loop import run
+from ..saving import SaveAt, save_y
+from ..step import Outcome, Plan, State
+from .base import AbstractAdjoint
+from .taped import Restore, differentiated_as, without_derivatives
+
+
+class ImplicitAdjoint(AbstractAdjoint):
+    r"""Derivatives of a steady state, $f(y) = 0$, without going through the solve that found it.
+
+    $$\mathrm{d}y = -\Big(\frac{\partial f}{\partial y}\Big)^{-1} \frac{\partial f}{\partial \theta}\,\mathrm{d}\theta$$
+
+    Use it where the solve runs until nothing changes any more. It takes the final state for a steady state and does not
+    check that it is one.
+
+    Parameters
+    ----------
+    linear_solver
+        A Lineax solver for the linear system with the Jacobian of the vector field.
+    tags
+        Lineax tags of the Jacobian, one or several, such as `lineax.positive_semidefinite_tag`.
+
+    Raises
+    ------
+    ValueError
+        If anything but `SaveAt(t1=True)` is saved.
+
+    Differentiability
+    -----------------
+    Every mode, with respect to `args` and parameters inside the terms. The initial state has no influence on which
+    steady state is found, but for jumping to another: its derivative is zero, as are those with respect to times.
+
+    Cost
+    ----
+    One solve of a linear system with the Jacobian, and the products with it that `linear_solver` asks for.
+    """
+
+    linear_solver: lx.AbstractLinearSolver[Any] = eqx.field(default_factory=lambda: lx.AutoLinearSolver(well_posed=None))
+    tags: Any = ()
+
+    def check(self, saveat: SaveAt) -> None:
+        """That nothing but the end is saved."""
+        sub = saveat.subs
+        only_end = getattr(sub, "t1", False) and not (sub.t0 or sub.ts is not None or sub.steps)
+        others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump
+        if not only_end or others or sub.fn is not save_y:
+            raise ValueError(
+                "`ImplicitAdjoint` knows the derivative of the steady state alone.\nExpected: SaveAt(t1=True)\n"
+                f"Found:    {saveat}\nSave nothing else, or use `RecursiveCheckpointAdjoint`."
+            )
+
+    def integrate(self, plan: Plan, state: State) -> Outcome:
+        """The solve, with the derivative of a steady state."""
+
+        def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
+            outcome = run(*without_derivatives(restore(leaves)))
+            y = self._moving(restore, leaves, outcome.state.y)
+            plan, _ = restore(leaves)
+            state = eqx.tree_at(lambda s: s.y, outcome.state, y)
+            outputs = tuple(
+                recorder.rebuild(plan, (output,) * len(recorder.emitters()), state)
+                for recorder, output in zip(plan.recorders, outcome.outputs, strict=True)
+            )
+            return Outcome(state, outcome.result, outputs)
+
+        return differentiated_as(plan, state, replayed)
+
+    def _moving(self, restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
+        """The steady state `y` as a differentiable function of the leaves."""
+
+        def field(leaves: Sequence[jax.Array], y: Y) -> Y:
+            problem = restore(leaves)[0].problem
+            return problem.terms.time_derivative(problem.t1, y, problem.args)
+
+        @jax.custom_jvp
+        def steady(y: Y, *leaves: jax.Array) -> Y:
+            del leaves
+            return y
+
+        def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
+            (y, *leaves), (_, *moved) = primals, tangents
+            y = steady(y, *leaves)
+            rate = jvp_of_moving(lambda *leaves: field(leaves, y), leaves, moved)[1]
+            jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=self.tags)
+            return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), self.linear_solver).value
+
+        steady.defjvp(steady_jvp, symbolic_zeros=True)
+        return steady(y, *leaves)

@@ -1,0 +1,188 @@
+r"""Derivatives by going back over the very steps of the solve, without a tape of states.
+
+Any one-step method, $y_{n+1} = y_n + \Psi_h(t_n, y_n)$, becomes one that can be undone exactly if a companion $z$ goes
+along:
+
+$$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}).$$
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+from ..interpolation import ThirdOrderHermitePolynomialInterpolation
+from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_lane, match_varying, select
+from ..results import RESULTS, Result, first_failure
+from ..step import Outcome, Plan, Solver, State
+from .base import AbstractAdjoint
+from .pullback import Cotangents, Pullback
+from .replay import Start
+from .sweeps import taped
+from .taped import Restore, TapeSize, differentiated_as, rebuild, tape_size
+
+
+class ReversibleAdjoint(AbstractAdjoint):
+    r"""Derivatives of a solve that is made reversible, with memory for one state and the times of the steps.
+
+    The solve itself changes: each step of the given solver becomes a step of the reversible method made of it
+    (McCallum and Foster), of the same order, for twice the evaluations. Reverse mode then makes the steps backwards,
+    so that the derivative is that of the solve as it was made, up to rounding.
+
+    Use it where states are so large that no tape of them fits, and recomputing from few marks is too slow.
+
+    Parameters
+    ----------
+    coupling
+        $\lambda$ in (0, 1]. Going back multiplies rounding by $1/\lambda$ a step, so that it grows like
+        $\lambda^{-n}$ over n steps; going forwards, a smaller $\lambda$ is more stable. The default 0.99 is good for a
+        thousand steps or so; take 0.999 for more.
+
+    Raises
+    ------
+    ValueError
+        If `coupling` is not in (0, 1], or the solver keeps a memory that the solution depends on, as multistep methods do.
+
+    Differentiability
+    -----------------
+    As `RecursiveCheckpointAdjoint`, with its bound on second derivatives. Rounding grows in long solves as said above,
+    and in those that contract strongly, whose backward direction is unstable: use another adjoint there.
+
+    Cost
+    ----
+    The solve: two steps of the solver for each. Reverse mode: four more, and the vector–Jacobian product of two.
+    Memory: two states, and three numbers for each of `max_steps`.
+
+    References
+    ----------
+    S. McCallum, J. Foster, Efficient, accurate and stable gradients for neural ODEs, arXiv:2410.11648 (2024),
+    equations 5 and 6.
+    """
+
+    coupling: RealScalar = 0.99
+
+    def __check_init__(self) -> None:
+        if isinstance(self.coupling, int | float) and not 0 < self.coupling <= 1:
+            raise ValueError(
+                "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.\n"
+                f"Expected: a number above 0 and at most 1\nFound:    {self.coupling}\nThe default is 0.99."
+            )
+
+    def integrate(self, plan: Plan, state: State) -> Outcome:
+        """The reversible solve, with derivatives by going back."""
+        if jax.tree.leaves(plan.solver.memory(state.solver_state)):
+            raise ValueError(
+                "`ReversibleAdjoint` needs a solver whose step depends on nothing but the state.\n"
+                f"Expected: a one-step method\nFound:    {type(plan.solver).__name__}, which remembers more\n"
+                "Use `RecursiveCheckpointAdjoint`."
+            )
+        plan = eqx.tree_at(lambda p: p.solver, plan, _ReversibleSolver(plan.solver, self.coupling))
+        state = eqx.tree_at(lambda s: s.solver_state, state, state.y, is_leaf=lambda x: x is None)
+        size = tape_size(plan, 2)
+
+        def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
+            return rebuild(restore(leaves)[0], taped(restore, leaves, size, _go_back))
+
+        return differentiated_as(plan, state, replayed)
+
+
+class _ReversibleSolver(eqx.Module):
+    """A one-step method made reversible; its memory is the companion."""
+
+    solver: Solver
+    coupling: RealScalar
+
+    def interpolation_cls(self, **kwargs: Any) -> ThirdOrderHermitePolynomialInterpolation:
+        """Cubic Hermite interpolation between the states, whatever the given solver's."""
+        return ThirdOrderHermitePolynomialInterpolation(**kwargs)
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: Y,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, Y, Result]:
+        """One step of the reversible method; costs two of the given one."""
+        del made_jump
+        companion = solver_state
+        increment, error, result = self._increment(terms, t0, t1, companion, args)
+        y1 = jax.tree.map(self._mix, y0, companion, increment)
+        decrement, _, back = self._increment(terms, t1, t0, y1, args)
+        companion = jax.tree.map(jnp.subtract, companion, decrement)
+        return y1, error, {}, companion, first_failure(result, back)
+
+    def undo(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args, companion: Y
+    ) -> tuple[Y, Y]:
+        """What the step from `t0` to `t1` started from, given what it led to."""
+        decrement = self._increment(terms, t1, t0, y1, args)[0]
+        companion = jax.tree.map(jnp.add, companion, decrement)
+        increment = self._increment(terms, t0, t1, companion, args)[0]
+        return jax.tree.map(self._unmix, y1, companion, increment), companion
+
+    def memory(self, solver_state: Y) -> Y:
+        """The companion."""
+        return solver_state
+
+    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: Y) -> Y:
+        """The companion."""
+        del terms, t0, y0, args
+        return memory
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """The slopes at both ends; costs two evaluations."""
+        del dense_info
+        control = terms.contr(t0, t1)
+        k0, k1 = (terms.vf_prod(t, y, args, control) for t, y in ((t0, y0), (t1, y1)))
+        return {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+
+    def _increment(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args
+    ) -> tuple[Y, Y | None, Result]:
+        memory = self.solver.recall(terms, t0, y, args, None)
+        y1, error, _, _, result = self.solver.step(terms, t0, t1, y, args, memory, False)
+        return jax.tree.map(jnp.subtract, y1, y), error, result
+
+    def _mix(self, y: jax.Array, z: jax.Array, increment: jax.Array) -> jax.Array:
+        weight = jnp.asarray(self.coupling).astype(y.dtype)
+        return weight * y + (1 - weight) * z + increment
+
+    def _unmix(self, y: jax.Array, z: jax.Array, increment: jax.Array) -> jax.Array:
+        weight = jnp.asarray(self.coupling).astype(y.dtype)
+        return (y - (1 - weight) * z - increment) / weight
+
+
+def _go_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
+    """Pull back through all kept steps, undoing one after another."""
+    del size
+    replay = pullback.replay
+    plan, tape = replay.plan, replay.tape
+
+    def retreat(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
+        count, (y1, companion), carry = state
+        active = count > 0
+        index = jnp.maximum(count - 1, 0)
+        t0, t1 = tape.t0[index], tape.t1[index]
+        before = plan.solver.undo(plan.problem.terms, t0, t1, y1, plan.problem.args, companion)
+        start = select(active, before, (y1, companion))
+        return count - 1, start, pullback.step(index, start, carry, active)
+
+    init = match_varying((tape.num_steps, end, carry), (pullback, end, carry))
+    return lax.while_loop(lambda state: any_lane(state[0] > 0), retreat, init)[2]

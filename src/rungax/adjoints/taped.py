@@ -1,0 +1,135 @@
+"""What the adjoints that replay a tape have in common: leaving it, and making the solve's outcome of what it kept."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+from ..jaxkit import jvp_of_moving
+from ..loop import run
+from ..saving import Emission, Tape, TapeRecorder
+from ..step import Outcome, Plan, State
+from .replay import Start
+
+type Restore = Callable[[Sequence[jax.Array]], tuple[Plan, State]]
+"""Puts a plan and a state together again from their arrays."""
+
+UNBOUNDED_STEPS = 2**17
+"""How many steps' times the tape has room for if `max_steps=None`."""
+
+
+def flatten(plan: Plan, state: State) -> tuple[list[jax.Array], Restore]:
+    """The arrays of a plan and a state, and how to put them back."""
+    arrays, static = eqx.partition((plan, state), eqx.is_array)
+    leaves, tree = jax.tree.flatten(arrays)
+
+    def restore(leaves: Sequence[jax.Array]) -> tuple[Plan, State]:
+        return eqx.combine(jax.tree.unflatten(tree, list(leaves)), static)
+
+    return leaves, restore
+
+
+def differentiated_as(plan: Plan, state: State, replayed: Callable[[Restore, Sequence[jax.Array]], Outcome]) -> Outcome:
+    """The solve itself, whose derivatives are those of `replayed(restore, leaves)`.
+
+    Evaluated, it is the plain loop, which leaves no tape.
+    """
+    leaves, restore = flatten(plan, state)
+
+    @jax.custom_jvp
+    def solve(*leaves: jax.Array) -> Outcome:
+        return run(*restore(leaves))
+
+    def solve_jvp(primals: Any, tangents: Any) -> Any:
+        return jvp_of_moving(lambda *leaves: replayed(restore, leaves), primals, tangents)
+
+    solve.defjvp(solve_jvp, symbolic_zeros=True)
+    return solve(*leaves)
+
+
+def without_derivatives[T](tree: T) -> T:
+    """`tree`, as constants to differentiation."""
+    return jax.tree.map(lambda x: lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+class TapeSize(NamedTuple):
+    """How many starts a tape holds, how many steps' times, and whether the solve cannot make more steps than that."""
+
+    slots: int
+    max_steps: int
+    bounded: bool
+
+
+def tape_size(plan: Plan, slots: int) -> TapeSize:
+    """A tape with `slots` starts, an even number, for thinning halves it; or with as many as there can be steps."""
+    bounded = plan.max_steps is not None
+    max_steps = plan.max_steps if plan.max_steps is not None else UNBOUNDED_STEPS
+    return TapeSize(min(max(slots - slots % 2, 2), max_steps), max_steps, bounded)
+
+
+class Kept(eqx.Module):
+    """What a taped solve leaves.
+
+    Parameters
+    ----------
+    end
+        What a further step would start from.
+    values
+        The values of the emissions, in their order.
+    tape, parts, outcome
+        The tape, what the emitters hand out, and how the solve ended; none of it moves.
+    """
+
+    end: Start
+    values: list[PyTree[Any]]
+    tape: Tape
+    parts: tuple[Any, ...]
+    outcome: Outcome
+
+    @property
+    def emissions(self) -> tuple[Emission, ...]:
+        """Those of the parts that are emissions, without their values."""
+        return tuple(part for part in self.parts if isinstance(part, Emission))
+
+
+def record(plan: Plan, state: State, size: TapeSize) -> Kept:
+    """The solve, leaving its tape."""
+    emitters = [emitter for recorder in plan.recorders for emitter in recorder.emitters()]
+    recorders = (TapeRecorder(size.slots, size.max_steps), *emitters)
+    outcome = run(eqx.tree_at(lambda p: p.recorders, plan, recorders), state)
+    tape, *parts = outcome.outputs
+    end = plan.start(outcome.state.y, outcome.state.solver_state)
+    values = [part.value for part in parts if isinstance(part, Emission)]
+    return Kept(end, values, tape, tuple(parts), Outcome(outcome.state, outcome.result, ()))
+
+
+def rebuild(plan: Plan, kept: Kept) -> Outcome:
+    """The solve's outcome as a differentiable function of what its taped version kept."""
+    state = _moving_state(plan, kept)
+    values = iter(kept.values)
+    parts = iter(
+        eqx.tree_at(lambda p: p.value, part, next(values)) if isinstance(part, Emission) else part
+        for part in kept.parts
+    )
+    outputs = tuple(
+        recorder.rebuild(plan, tuple(next(parts) for _ in recorder.emitters()), state) for recorder in plan.recorders
+    )
+    return Outcome(state, kept.outcome.result, outputs)
+
+
+def _moving_state(plan: Plan, kept: Kept) -> State:
+    """The final state, with the derivatives that it has."""
+    state, tape = kept.outcome.state, kept.tape
+    last = jnp.maximum(state.num_accepted - 1, 0)
+    reached = plan.retime(tape.t0[last], tape.t1[last], last)[1]
+    reached = jnp.where(state.num_accepted > 0, reached, plan.problem.t0)
+    t = lax.stop_gradient(state.t) + (reached - lax.stop_gradient(reached))
+    y, memory = kept.end
+    # A memory that is all there is to remember moves; one that the next solve makes again from `y` need not.
+    remembered = jax.tree.structure(memory) == jax.tree.structure(state.solver_state)
+    solver_state = memory if remembered else state.solver_state
+    return eqx.tree_at(lambda s: (s.t, s.y, s.solver_state), state, (t, y, solver_state), is_leaf=lambda x: x is None)

@@ -1,0 +1,226 @@
+"""What a solve saves has the right derivative, whatever is saved, and is the same whether differentiated or not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import Bosh3, ConstantStepSize, PIDController, SaveAt, StepTo, SubSaveAt, diffeqsolve
+
+from ..compare import assert_trees_close
+from .measure import assert_derivative, kept_times, weigh
+from .problems import ARGS, pendulum
+
+Y0 = np.asarray([1.0, 0.5])
+MAX_STEPS = 16
+LOOSE = PIDController(rtol=1e-4, atol=1e-5)
+
+
+def energy(t: Any, y: Any, args: Any) -> Any:
+    """A function of everything that a saved function may use, with outcomes that have no derivative among them."""
+    return {"energy": args["stiffness"] * y[0] ** 2 + t * y[1], "up": y[0] > 0, "count": jnp.asarray(3) + (t < 0).astype(int)}
+
+
+SAVES: dict[str, SaveAt] = {
+    "t0": SaveAt(t0=True, fn=energy),
+    "t1": SaveAt(t1=True),
+    "ts": SaveAt(ts=np.asarray([0.0, 0.2, 0.2, 0.55, 1.0])),
+    "steps": SaveAt(steps=True),
+    "every third step": SaveAt(steps=3, t1=True),
+    "every ninetieth step": SaveAt(steps=90, t1=True),
+    "ts, steps": SaveAt(t0=True, ts=np.asarray([0.1, 0.11, 0.75]), steps=True, t1=True),
+    "ts, every second step": SaveAt(ts=np.asarray([0.0, 0.11, 0.5, 1.0]), steps=2, t1=True),
+    "dense": SaveAt(dense=True),
+    "fn": SaveAt(ts=np.asarray([0.3, 0.8]), fn=energy),
+    "subs": SaveAt(
+        subs={
+            "ends": SubSaveAt(t0=True, t1=True),
+            "pair": (SubSaveAt(ts=np.asarray([0.4])), SubSaveAt(steps=True, fn=energy)),
+        },
+        dense=True,
+    ),
+}
+
+
+def asked(solution: rungax.Solution) -> Any:
+    """All that is saved, and what dense output answers inside and at the ends."""
+    if solution.interpolation is None:
+        return solution.ts, solution.ys
+    times = jnp.asarray([0.0, 0.21, 0.5, 1.0])
+    times = solution.t0 + (solution.t1 - solution.t0) * times
+    dense = jax.vmap(solution.evaluate)(times), jax.vmap(solution.derivative)(times)
+    return solution.ts, solution.ys, dense, solution.evaluate(times[1], times[2])
+
+
+def solve(inputs: Any, saveat: SaveAt, controller: Any = LOOSE, dt0: Any = None, **options: Any) -> rungax.Solution:
+    y0, args = inputs
+    settings: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "max_steps": MAX_STEPS, "saveat": saveat, **options}
+    return diffeqsolve(
+        rungax.ODETerm(pendulum), Bosh3(), dt0=dt0, y0=y0, args=args, stepsize_controller=controller, **settings
+    )
+
+
+INPUTS = (Y0, ARGS)
+
+
+@pytest.fixture(scope="module")
+def grid() -> np.ndarray:
+    """The steps that the controller takes: difference quotients are taken without letting it choose others."""
+    return kept_times(solve(INPUTS, SaveAt(t0=True, steps=True)))
+
+
+@pytest.mark.parametrize("saveat", SAVES.values(), ids=SAVES.keys())
+def test_derivatives_of_what_is_saved(saveat: SaveAt, grid: np.ndarray) -> None:
+    assert 4 <= grid.size <= MAX_STEPS
+
+    def function(inputs: Any, **options: Any) -> jax.Array:
+        return weigh(asked(solve(inputs, saveat, **options)))
+
+    assert_derivative(function, INPUTS, lambda inputs: function(inputs, controller=StepTo(grid)), rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", ["ts", "ts, every second step", "subs"])
+def test_derivatives_backwards_in_time(name: str) -> None:
+    """On a grid whose last step is shortened, times descending."""
+    saveat = fitting(SAVES[name], 1.0, 0.0)
+
+    def function(inputs: Any) -> jax.Array:
+        return weigh(asked(solve(inputs, saveat, ConstantStepSize(), -0.15, t0=1.0, t1=0.0)))
+
+    assert_derivative(function, INPUTS, rtol=1e-8)
+
+
+# ------------------------------------------------------------------------- the same values, differentiated or not
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "adaptive": {},
+    "fixed": {"controller": ConstantStepSize(), "dt0": 0.15},
+    "backwards": {"controller": ConstantStepSize(), "dt0": -0.15, "t0": 1.0, "t1": 0.0},
+    "no time": {"t0": 0.5, "t1": 0.5},
+    "no time left": {"max_steps": 5, "throw": False, "controller": ConstantStepSize(), "dt0": 0.15},
+    "every step used": {"max_steps": 7, "controller": ConstantStepSize(), "dt0": 0.15},
+    "invalid": {"throw": False, "controller": ConstantStepSize()},
+}
+
+
+def fitting(saveat: SaveAt, t0: float, t1: float) -> SaveAt:
+    """The same with its times, which are for an interval from 0 to 1, in this one."""
+    subs = jax.tree.map(lambda sub: _fitting(sub, t0, t1), saveat.subs, is_leaf=is_sub)
+    return SaveAt(subs=subs, dense=saveat.dense)
+
+
+def _fitting(sub: SubSaveAt, t0: float, t1: float) -> SubSaveAt:
+    ts = None if sub.ts is None else t0 + (t1 - t0) * np.asarray(sub.ts)
+    return SubSaveAt(t0=sub.t0, t1=sub.t1, ts=ts, steps=sub.steps, fn=sub.fn)
+
+
+def is_sub(x: Any) -> bool:
+    return isinstance(x, SubSaveAt)
+
+
+EVERYTHING = SaveAt(subs=[save.subs for name, save in SAVES.items() if save.subs is not None and name != "every ninetieth step"], dense=True)
+
+
+def outputs(solution: rungax.Solution) -> Any:
+    counts = {name: count for name, count in solution.stats.items() if name != "max_steps"}
+    times = solution.t0 + (solution.t1 - solution.t0) * jnp.asarray([0.0, 0.21, 0.5, 1.0])
+    dense = jax.vmap(solution.evaluate)(times), jax.vmap(solution.derivative)(times)
+    return solution.ts, solution.ys, dense, counts, rungax.is_okay(solution.result)
+
+
+@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS.keys())
+@pytest.mark.parametrize("mode", ["vjp", "jvp"])
+def test_differentiated_or_not_the_values_are_the_same(options: dict[str, Any], mode: str) -> None:
+    """Slots, times, padding, values that are no numbers, counts; everything that can be saved at once."""
+    if mode == "jvp" and options not in (WAYS["adaptive"], WAYS["no time left"]):
+        pytest.skip("the same program as for vjp makes these values; two cases show that")
+    saveat = fitting(EVERYTHING, options.get("t0", 0.0), options.get("t1", 1.0))
+
+    def function(inputs: Any) -> Any:
+        dt0 = {"dt0": -inputs[0][0]} if options is WAYS["invalid"] else {}  # traced, so found by the program
+        return outputs(solve(inputs, saveat, **options, **dt0))
+
+    def primal(inputs: Any) -> Any:
+        if mode == "vjp":
+            return jax.vjp(function, inputs)[0]
+        return jax.jvp(function, (inputs,), (inputs,))[0]
+
+    plain = jax.jit(function)(INPUTS)
+    assert_trees_close(jax.jit(primal)(INPUTS), plain, rtol=1e-12, atol=1e-13)
+    (counts, okay) = plain[-2:]
+    assert bool(okay) == (options.get("throw", True))
+    assert (int(counts["num_steps"]) > 0) == (options not in (WAYS["no time"], WAYS["invalid"]))
+
+
+def test_over_no_time_everything_saved_moves_with_the_start() -> None:
+    def saved(y0: Any) -> Any:
+        ts = np.full(2, 0.5)
+        solution = solve((y0, ARGS), SaveAt(t0=True, ts=ts, t1=True, steps=True, dense=True), t0=0.5, t1=0.5)
+        return solution.ys, solution.evaluate(0.5)
+
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        ys, value = jax.jit(jacobian(saved))(Y0)
+        np.testing.assert_array_equal(value, np.eye(2))
+        np.testing.assert_array_equal(ys[:4], np.stack([np.eye(2)] * 4))
+        np.testing.assert_array_equal(ys[4:], 0.0)
+
+
+def test_slots_that_stay_empty_have_no_derivative() -> None:
+    """Not even a NaN: infinite padding must not be computed with."""
+
+    def saved(y0: Any) -> Any:
+        fn = lambda t, y, args: jnp.sqrt(y[0] ** 2 + t) / y[0]
+        return solve((y0, ARGS), SaveAt(steps=True, t1=True, fn=fn), StepTo(np.asarray([0.0, 0.3, 1.0]))).ys
+
+    values = jax.jit(saved)(Y0)
+    assert np.isfinite(values).tolist() == [True] * 2 + [False] * 14
+    for jacobian in (jax.jacfwd, jax.jacrev):
+        slopes = jax.jit(jacobian(saved))(Y0)
+        assert np.isfinite(slopes).all()
+        assert np.any(slopes[:2] != 0, axis=1).all()
+        np.testing.assert_array_equal(slopes[2:], 0.0)
+
+
+@pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
+def test_states_saved_before_a_solve_fails_have_the_derivative_of_a_failure(jacobian: Callable[..., Any]) -> None:
+    """The values are there, but no derivative passes for that of a solve that came to its end."""
+
+    def saved(y0: Any) -> Any:
+        return solve((y0, ARGS), SaveAt(steps=True, t1=True), ConstantStepSize(), 0.15, max_steps=4, throw=False).ys
+
+    assert np.isfinite(saved(Y0)).all()
+    assert np.isnan(jax.jit(jacobian(saved))(Y0)).all()
+
+
+def test_what_has_no_derivative_is_saved_all_the_same() -> None:
+    def function(inputs: Any) -> Any:
+        ys = solve(inputs, SaveAt(ts=np.asarray([0.3, 0.8]), fn=energy)).ys
+        assert ys is not None
+        return jnp.sum(ys["energy"]), ys
+
+    (_, ys), gradient = jax.jit(jax.value_and_grad(function, has_aux=True))(INPUTS)
+    assert ys["up"].dtype == bool
+    assert list(ys["up"]) == [True, True]
+    assert list(ys["count"]) == [3, 3]
+    assert np.isfinite(jax.tree.leaves(gradient)[0]).all()
+
+
+def test_the_solver_state_moves_where_it_is_asked_for() -> None:
+    """A solve continued from another: the derivative of both together is that of one solve over the whole interval."""
+
+    def in_two(inputs: Any) -> jax.Array:
+        y0, args = inputs
+        options = {"saveat": SaveAt(t1=True, solver_state=True), "controller": ConstantStepSize(), "dt0": 0.125}
+        first = solve(inputs, t1=0.5, **options)
+        second = solve((first.ys[0], args), t0=0.5, t1=1.0, solver_state=first.solver_state, **options)
+        return weigh(second.ys)
+
+    def in_one(inputs: Any) -> jax.Array:
+        return weigh(solve(inputs, SaveAt(t1=True), ConstantStepSize(), 0.125).ys)
+
+    assert_trees_close(jax.jit(jax.grad(in_two))(INPUTS), jax.jit(jax.grad(in_one))(INPUTS), rtol=1e-12)

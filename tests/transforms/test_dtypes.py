@@ -1,0 +1,174 @@
+"""The state keeps its dtypes, leaf by leaf, whatever the dtype of time; time takes the promotion of all times given."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..compare import assert_trees_close, wide
+
+# How far from exp(-1) eight rounded steps, or a tolerance of 100 eps, may end.
+ERRORS = {
+    "float16": 1e-2,
+    "bfloat16": 6e-2,
+    "float32": 1e-5,
+    "float64": 1e-6,
+    "complex64": 1e-5,
+    "complex128": 1e-6,
+}
+TIMES = ("float32", "float64")
+
+
+def decay(t: Any, y: Any, args: Any) -> Any:
+    return jax.tree.map(lambda leaf: -leaf, y)
+
+
+def solve(y0: Any, time: str = "float64", fixed: bool = False, **kwargs: Any) -> rungax.Solution:
+    """Over one unit of time, with its end saved in every way."""
+    options: dict[str, Any] = {
+        "t0": jnp.asarray(0.0, time),
+        "t1": jnp.asarray(1.0, time),
+        "dt0": jnp.asarray(0.125, time) if fixed else None,
+        "saveat": rungax.SaveAt(t0=True, ts=jnp.asarray([0.5, 1.0], time), t1=True, dense=True),
+        "stepsize_controller": rungax.ConstantStepSize() if fixed else rungax.PIDController(rtol=1e-5, atol=1e-5),
+        "max_steps": 64,
+        **kwargs,
+    }
+    return rungax.diffeqsolve(decay, rungax.Dopri5(), y0=y0, **options)
+
+
+def dtypes(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.result_type(leaf).name, tree)
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("state", ERRORS)
+def test_state_keeps_its_dtype(state: str, time: str, fixed: bool) -> None:
+    tolerance = max(1e-8, 100 * float(jnp.finfo(state).eps))
+    options = {} if fixed else {"stepsize_controller": rungax.PIDController(rtol=tolerance, atol=tolerance)}
+    solution = solve(jnp.ones(3, state), time, fixed, **options)
+    assert dtypes((solution.ts, solution.ys)) == (time, state)
+    assert dtypes((solution.evaluate(0.3), solution.derivative(0.3))) == (state, state)
+    np.testing.assert_allclose(wide(solution.ys[-1]), np.exp(-1.0), rtol=ERRORS[state])
+    np.testing.assert_allclose(wide(solution.evaluate(0.5)), np.exp(-0.5), rtol=ERRORS[state])
+
+
+def mixed_state() -> dict[str, Any]:
+    return {
+        "half": jnp.ones(1, "bfloat16"),
+        "single": jnp.ones(2, "float32"),
+        "double": jnp.ones((), "float64"),
+        "complex": (jnp.ones((2, 1), "complex64"), jnp.ones(3, "complex128")),
+        "numpy": np.ones(2, "float32"),
+        "nothing": None,
+        "empty": jnp.zeros((0, 3), "float32"),
+    }
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
+def test_leaves_of_unlike_dtypes(fixed: bool) -> None:
+    state = mixed_state()
+    solution = solve(state, fixed=fixed)
+    last = jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+    expected = jax.tree.map(lambda leaf: jnp.asarray(leaf) * jnp.asarray(np.exp(-1.0), leaf.dtype), state)
+    assert_trees_close(last, expected, rtol=6e-2)
+    np.testing.assert_allclose(last["double"], np.exp(-1.0), rtol=1e-5)
+    assert dtypes(solution.evaluate(0.3)) == dtypes(state)
+
+
+@pytest.mark.parametrize("solver", [rungax.Euler(), rungax.RK4(), rungax.Bosh3(), rungax.Vern7()], ids=str)
+def test_leaves_of_unlike_dtypes_with_every_kind_of_solver(solver: rungax.AbstractSolver[Any]) -> None:
+    """Linear and Hermite dense output, a last stage that is the next first, stages for dense output only."""
+    state = mixed_state()
+    saveat = rungax.SaveAt(ts=[0.3], dense=True)
+    solution = rungax.diffeqsolve(decay, solver, 0.0, 1.0, 0.5, state, saveat=saveat, max_steps=2)
+    assert dtypes(solution.ys) == dtypes(state)
+    assert_trees_close(jax.tree.map(lambda leaf: leaf[0], solution.ys), solution.evaluate(0.3), rtol=1e-2)
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1.0, {"float32": "float32", "float64": "float64"}), (1j, {"float32": "complex64", "float64": "complex128"})],
+    ids=["float", "complex"],
+)
+def test_python_number_takes_the_width_of_time(value: Any, expected: dict[str, str], time: str) -> None:
+    solution = solve(value, time)
+    assert dtypes(solution.ys) == expected[time]
+    assert jnp.shape(solution.ys) == (4,)
+
+
+@pytest.mark.parametrize("value", [np.float32(1), np.float64(1), np.ones(2, "float16"), np.complex64(1)])
+def test_numpy_state_keeps_its_dtype(value: Any) -> None:
+    assert dtypes(solve(value, "float64").ys) == value.dtype.name
+    assert dtypes(solve(value, "float32").ys) == value.dtype.name
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("state", [None, (), {"a": None}, jnp.zeros(0), (jnp.zeros((2, 0)), None)], ids=str)
+def test_state_may_be_empty(state: Any, fixed: bool) -> None:
+    solution = solve(state, fixed=fixed)
+    assert solution.result == rungax.RESULTS.successful
+    assert jax.tree.structure(solution.ys) == jax.tree.structure(state)
+    assert [leaf.shape for leaf in jax.tree.leaves(solution.ys)] == [(4, *x.shape) for x in jax.tree.leaves(state)]
+    assert list(solution.ts) == [0.0, 0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("state", [1, True, np.ones(2, int), {"a": 1.0, "b": jnp.arange(3)}], ids=str)
+def test_state_of_integers_is_refused(state: Any) -> None:
+    with pytest.raises(ValueError, match="must be real or complex"):
+        solve(state)
+
+
+def test_field_of_another_width_takes_the_dtype_of_the_state() -> None:
+    def field(t: Any, y: Any, args: Any) -> Any:
+        return -y.astype("float64" if y.dtype == "float32" else "float32")
+
+    for state in ("float32", "float64"):
+        solution = rungax.diffeqsolve(field, rungax.Tsit5(), 0.0, 1.0, 0.1, jnp.ones(2, state))
+        assert dtypes(solution.ys) == state
+        np.testing.assert_allclose(solution.ys[-1], np.exp(-1.0), rtol=1e-5)
+
+
+# Times and the dtype that they all take.
+F32, F64, INT = jnp.float32, jnp.float64, jnp.int32
+TIME_RULES = {
+    "Python floats": ((0.0, 1.0, 0.25, [0.5]), "float64"),
+    "float32 arrays": ((F32(0), F32(1), F32(0.25), np.asarray([0.5], "float32")), "float32"),
+    "float32 and Python floats": ((F32(0), 1.0, 0.25, None), "float32"),
+    "float32 NumPy scalars": ((np.float32(0), np.float32(1), np.float32(0.25), None), "float32"),
+    "float32 and one float64 end": ((F32(0), F64(1), F32(0.25), None), "float64"),
+    "float32 and a float64 step": ((F32(0), F32(1), np.float64(0.25), None), "float64"),
+    "float32 and float64 saves": ((F32(0), F32(1), F32(0.25), np.asarray([0.5])), "float64"),
+    "float64 and float32 saves": ((F64(0), 1.0, 0.25, np.asarray([0.5], "float32")), "float64"),
+    "Python integers": ((0, 1, 1, None), "float64"),
+    "integer arrays": ((INT(0), np.int64(1), INT(1), None), "float64"),
+    "integers and Python floats": ((0, 1, 0.25, [0, 1]), "float64"),
+    "integer and float32": ((INT(0), F32(1), F32(0.25), np.asarray([0, 1])), "float32"),
+    "no step": ((F32(0), F32(1), None, None), "float32"),
+    "narrower than float32": ((jnp.bfloat16(0), jnp.bfloat16(1), None, None), "float32"),
+}
+
+
+@pytest.mark.parametrize("rule", TIME_RULES)
+def test_time_is_the_promotion_of_all_times(rule: str) -> None:
+    (t0, t1, dt0, ts), expected = TIME_RULES[rule]
+    controller = rungax.PIDController(rtol=1e-3, atol=1e-3) if dt0 is None else rungax.ConstantStepSize()
+    seen: set[str] = set()
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        seen.add(jnp.result_type(t).name)
+        return -y
+
+    saveat = rungax.SaveAt(t0=True, ts=ts, t1=True, fn=lambda t, y, args: (t, y))
+    solution = rungax.diffeqsolve(
+        field, rungax.Heun(), t0, t1, dt0, jnp.ones(2, "float32"), saveat=saveat, stepsize_controller=controller
+    )
+    assert seen == {expected}
+    assert dtypes((solution.ts, solution.ys)) == (expected, (expected, "float32"))
+    assert solution.ts[-1] == 1
