@@ -5,6 +5,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import rungax
 
@@ -65,6 +66,14 @@ def rounding(solver: rungax.AbstractSolver[Any]) -> float:
     rows = np.array([np.abs(row).sum() for row in ([0.0], *tableau.a_lower)])
     return float(np.finfo(float).eps) * (1 + np.abs(tableau.b_sol) @ (1 + rows))
 
+
+KINDS = ("Euler", "RK4", "Bosh3", "Dopri8")
+"""One solver of each kind: its own class, no estimate, first same as last, further stages for dense output."""
+
+ONE_OF_A_KIND = [
+    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow) for solver in SOLVERS
+]
+"""Every solver, those that only repeat a kind marked as slow."""
 
 ADAPTIVE = tuple(filter(estimates_error, SOLVERS))
 """The solvers that step size control works with."""

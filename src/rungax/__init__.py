@@ -48,6 +48,8 @@ from .adjoints import (
     RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint,
     DirectAdjoint as DirectAdjoint,
     ForwardMode as ForwardMode,
+    BacksolveAdjoint as BacksolveAdjoint,
+    adjoint_rms_seminorm as adjoint_rms_seminorm,
     ImplicitAdjoint as ImplicitAdjoint,
     ReversibleAdjoint as ReversibleAdjoint,
 )

@@ -47,7 +47,7 @@ def along(gradient: Any, direction: Any) -> float:
 
 
 def moved(x: Any, direction: Any, h: float) -> Any:
-    return jax.tree.map(lambda a, d: np.asarray(a + h * d, dtype=np.result_type(a)), x, direction)
+    return jax.tree.map(lambda a, d: np.asarray(a + h * d, dtype=jnp.result_type(a)), x, direction)
 
 
 def difference_quotient(function: Callable[[Any], Any], x: Any, direction: Any, h: float = 1e-3) -> Any:

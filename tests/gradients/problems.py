@@ -44,7 +44,7 @@ def pendulum_in_a_tree(t: Any, y: Any, args: Any) -> Any:
 
 def rotor(t: Any, z: Any, args: Any) -> Any:
     """A complex field that is not holomorphic."""
-    turn = jnp.asarray(1j * args["stiffness"], z.dtype) * z
+    turn = jnp.asarray(1j, z.dtype) * args["stiffness"].astype(z.dtype) * z
     size = (z.real**2 + z.imag**2).astype(z.dtype)
     push = (args["push"] * jnp.cos(jnp.asarray(t))).astype(z.dtype)
     return turn - args["damping"].astype(z.dtype) * size * z + push * jnp.conj(z)
@@ -62,4 +62,4 @@ STATES: dict[str, tuple[Any, Any]] = {
 
 
 def in_double(tree: Any) -> Any:
-    return jax.tree.map(lambda x: np.asarray(x, np.result_type(x, np.float64)), tree)
+    return jax.tree.map(lambda x: np.asarray(x, np.promote_types(x.dtype, np.float64)), tree)

@@ -1,5 +1,6 @@
 """How gradients flow through a solve."""
 
+from .backsolve import BacksolveAdjoint as BacksolveAdjoint, adjoint_rms_seminorm as adjoint_rms_seminorm
 from .base import AbstractAdjoint as AbstractAdjoint
 from .direct import DirectAdjoint as DirectAdjoint
 from .forward import ForwardMode as ForwardMode

@@ -38,7 +38,7 @@ class DirectAdjoint(AbstractAdjoint):
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or use `RecursiveCheckpointAdjoint`, whose first derivatives do without."
             )
-        return differentiated_as(plan, state, replayed)
+        return differentiated_as(replayed, plan, state)
 
 
 def _played(plan: Plan, state: State) -> Kept:
@@ -48,4 +48,3 @@ def _played(plan: Plan, state: State) -> Kept:
     replay = Replay(plan, kept.tape, kept.emissions)
     end, values = play_closed(replay, plan.start(state.y, state.solver_state), size.max_steps)
     return Kept(end, values, kept.tape, kept.parts, kept.outcome)
-

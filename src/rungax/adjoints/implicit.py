@@ -46,7 +46,9 @@ class ImplicitAdjoint(AbstractAdjoint):
     One solve of a linear system with the Jacobian, and the products with it that `linear_solver` asks for.
     """
 
-    linear_solver: lx.AbstractLinearSolver[Any] = eqx.field(default_factory=lambda: lx.AutoLinearSolver(well_posed=None))
+    linear_solver: lx.AbstractLinearSolver[Any] = eqx.field(
+        default_factory=lambda: lx.AutoLinearSolver(well_posed=None)
+    )
     tags: Any = ()
 
     def check(self, saveat: SaveAt) -> None:
@@ -64,9 +66,10 @@ class ImplicitAdjoint(AbstractAdjoint):
         """The solve, with the derivative of a steady state."""
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            outcome = run(*without_derivatives(restore(leaves)))
-            y = self._moving(restore, leaves, outcome.state.y)
-            plan, _ = restore(leaves)
+            plan, state, _ = without_derivatives(restore(leaves))
+            outcome = run(plan, state)
+            y = _moving(restore, leaves, outcome.state.y)
+            plan = restore(leaves)[0]
             state = eqx.tree_at(lambda s: s.y, outcome.state, y)
             outputs = tuple(
                 recorder.rebuild(plan, (output,) * len(recorder.emitters()), state)
@@ -74,26 +77,28 @@ class ImplicitAdjoint(AbstractAdjoint):
             )
             return Outcome(state, outcome.result, outputs)
 
-        return differentiated_as(plan, state, replayed)
+        return differentiated_as(replayed, plan, state, self)
 
-    def _moving(self, restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
-        """The steady state `y` as a differentiable function of the leaves."""
 
-        def field(leaves: Sequence[jax.Array], y: Y) -> Y:
-            problem = restore(leaves)[0].problem
-            return problem.terms.time_derivative(problem.t1, y, problem.args)
+def _moving(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
+    """The steady state `y` as a differentiable function of the leaves."""
 
-        @jax.custom_jvp
-        def steady(y: Y, *leaves: jax.Array) -> Y:
-            del leaves
-            return y
+    def field(leaves: Sequence[jax.Array], y: Y) -> Y:
+        problem = restore(leaves)[0].problem
+        return problem.terms.time_derivative(problem.t1, y, problem.args)
 
-        def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
-            (y, *leaves), (_, *moved) = primals, tangents
-            y = steady(y, *leaves)
-            rate = jvp_of_moving(lambda *leaves: field(leaves, y), leaves, moved)[1]
-            jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=self.tags)
-            return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), self.linear_solver).value
+    @jax.custom_jvp
+    def steady(y: Y, *leaves: jax.Array) -> Y:
+        del leaves
+        return y
 
-        steady.defjvp(steady_jvp, symbolic_zeros=True)
-        return steady(y, *leaves)
+    def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
+        (y, *leaves), (_, *moved) = primals, tangents
+        y = steady(y, *leaves)
+        rate = jvp_of_moving(lambda *leaves: field(leaves, y), leaves, moved)[1]
+        adjoint: ImplicitAdjoint = restore(leaves)[2]
+        jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)
+        return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), adjoint.linear_solver).value
+
+    steady.defjvp(steady_jvp, symbolic_zeros=True)
+    return steady(y, *leaves)

@@ -65,7 +65,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             return rebuild(restore(leaves)[0], taped(restore, leaves, size, pull_back))
 
-        return differentiated_as(plan, state, replayed)
+        return differentiated_as(replayed, plan, state)
 
     def _slots(self, plan: Plan, state: State) -> int:
         """How many starts the tape may hold."""

@@ -87,7 +87,7 @@ class ReversibleAdjoint(AbstractAdjoint):
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             return rebuild(restore(leaves)[0], taped(restore, leaves, size, _go_back))
 
-        return differentiated_as(plan, state, replayed)
+        return differentiated_as(replayed, plan, state)
 
 
 class _ReversibleSolver(eqx.Module):
@@ -119,9 +119,7 @@ class _ReversibleSolver(eqx.Module):
         companion = jax.tree.map(jnp.subtract, companion, decrement)
         return y1, error, {}, companion, first_failure(result, back)
 
-    def undo(
-        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args, companion: Y
-    ) -> tuple[Y, Y]:
+    def undo(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args, companion: Y) -> tuple[Y, Y]:
         """What the step from `t0` to `t1` started from, given what it led to."""
         decrement = self._increment(terms, t1, t0, y1, args)[0]
         companion = jax.tree.map(jnp.add, companion, decrement)

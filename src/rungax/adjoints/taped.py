@@ -15,34 +15,41 @@ from ..saving import Emission, Tape, TapeRecorder
 from ..step import Outcome, Plan, State
 from .replay import Start
 
-type Restore = Callable[[Sequence[jax.Array]], tuple[Plan, State]]
-"""Puts a plan and a state together again from their arrays."""
+type Restore = Callable[[Sequence[jax.Array]], tuple[Any, ...]]
+"""Puts a plan, a state, and whatever else a derivative needs together again from their arrays."""
 
 UNBOUNDED_STEPS = 2**17
 """How many steps' times the tape has room for if `max_steps=None`."""
 
 
-def flatten(plan: Plan, state: State) -> tuple[list[jax.Array], Restore]:
-    """The arrays of a plan and a state, and how to put them back."""
-    arrays, static = eqx.partition((plan, state), eqx.is_array)
+def flatten(*parts: Any) -> tuple[list[jax.Array], Restore]:
+    """The arrays of some records, and how to put them back.
+
+    A derivative's rule runs when the trace in which it was defined is over, so it may capture no array: whatever it
+    uses must come through its arguments.
+    """
+    arrays, static = eqx.partition(parts, eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
 
-    def restore(leaves: Sequence[jax.Array]) -> tuple[Plan, State]:
+    def restore(leaves: Sequence[jax.Array]) -> tuple[Any, ...]:
         return eqx.combine(jax.tree.unflatten(tree, list(leaves)), static)
 
     return leaves, restore
 
 
-def differentiated_as(plan: Plan, state: State, replayed: Callable[[Restore, Sequence[jax.Array]], Outcome]) -> Outcome:
+def differentiated_as(
+    replayed: Callable[[Restore, Sequence[jax.Array]], Outcome], plan: Plan, state: State, *others: Any
+) -> Outcome:
     """The solve itself, whose derivatives are those of `replayed(restore, leaves)`.
 
-    Evaluated, it is the plain loop, which leaves no tape.
+    Evaluated, it is the plain loop, which leaves no tape. `restore(leaves)` gives plan, state and the others.
     """
-    leaves, restore = flatten(plan, state)
+    leaves, restore = flatten(plan, state, *others)
 
     @jax.custom_jvp
     def solve(*leaves: jax.Array) -> Outcome:
-        return run(*restore(leaves))
+        plan, state, *_ = restore(leaves)
+        return run(plan, state)
 
     def solve_jvp(primals: Any, tangents: Any) -> Any:
         return jvp_of_moving(lambda *leaves: replayed(restore, leaves), primals, tangents)

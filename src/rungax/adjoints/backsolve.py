@@ -1,0 +1,300 @@
+r"""Derivatives by the continuous adjoint equation, solved backwards in time.
+
+With $a = \partial L / \partial y(t)$, and the state solved back along with it,
+
+$$\mathrm{d}y = f\,\mathrm{d}x, \qquad \mathrm{d}a = -a^\top \frac{\partial f}{\partial y}\,\mathrm{d}x, \qquad
+\mathrm{d}a_\theta = -a^\top \frac{\partial f}{\partial \theta}\,\mathrm{d}x.$$
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import PyTree
+
+from ..jaxkit import (
+    Args,
+    LinearPrograms,
+    RealScalar,
+    Time,
+    Y,
+    known_zero,
+    land_on,
+    sweep,
+    zero_tangent,
+)
+from ..loop import run
+from ..results import RESULTS, Result, first_failure, is_okay
+from ..saving import SaveAt, save_y
+from ..step import Outcome, Plan, Problem, State
+from ..terms import AbstractTerm, direct
+from .base import AbstractAdjoint
+from .taped import Restore, flatten
+
+_OPTIONS = ("dt0", "solver", "stepsize_controller", "adjoint", "max_steps", "throw")
+
+type Augmented = tuple[Y, Y, PyTree[Any], PyTree[Any]]
+"""The state, and the adjoints of state, `args` and parameters inside the terms."""
+
+
+def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
+    """The root mean square over the state and its adjoint alone, leaving out those of the parameters.
+
+    For `BacksolveAdjoint(stepsize_controller=PIDController(rtol, atol, norm=adjoint_rms_seminorm))`: the parameters'
+    adjoints are integrals that nothing depends on, so that their errors need not shorten the steps.
+
+    Parameters
+    ----------
+    x
+        The state of the adjoint equation, a tuple of four.
+
+    References
+    ----------
+    P. Kidger, R. T. Q. Chen, T. Lyons, "Hey, that's not an ODE": faster ODE adjoints via seminorms, ICML 2021.
+    """
+    y, adjoint, _, _ = x
+    return optx.rms_norm((y, adjoint))
+
+
+class BacksolveAdjoint(AbstractAdjoint):
+    """First derivatives in reverse mode by solving the adjoint equation backwards, with no tape at all.
+
+    Use it where even a few states do not fit into memory and an approximate gradient will do: the gradient is that of
+    the equation, not of the solve, and its error is that of two more solves. Where the state contracts strongly, it is
+    unstable to solve it backwards. `RecursiveCheckpointAdjoint` is exact, and usually faster.
+
+    Parameters
+    ----------
+    **kwargs
+        How to solve backwards, where it shall differ from the solve itself: `dt0`, `solver`, `stepsize_controller`,
+        `max_steps`, `throw` (raise if the backward solve fails, rather than return NaN), all as in `diffeqsolve`.
+        `adjoint` is accepted and has no effect: there is no derivative of the derivative.
+
+    Raises
+    ------
+    ValueError
+        For any other keyword.
+    NotImplementedError
+        If more is saved than states at `t0`, at `ts` and at `t1`.
+
+    Differentiability
+    -----------------
+    Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, closures over traced values among
+    them. Derivatives with respect to times are zero.
+
+    Cost
+    ----
+    A solve backwards of an equation of twice the size of the state plus the size of the parameters. Memory: a state.
+    """
+
+    kwargs: dict[str, Any]
+
+    def __init__(self, **kwargs: Any):
+        unknown = sorted(set(kwargs) - set(_OPTIONS))
+        if unknown:
+            raise ValueError(
+                f"`BacksolveAdjoint` does not know the option `{unknown[0]}`.\nExpected: among {', '.join(_OPTIONS)}\n"
+                f"Found:    {', '.join(sorted(kwargs))}\nOther settings are those of the solve."
+            )
+        self.kwargs = kwargs
+
+    def check(self, saveat: SaveAt) -> None:
+        """That nothing but states at given times is saved."""
+        sub = saveat.subs
+        simple = sub is None or (hasattr(sub, "steps") and not sub.steps and sub.fn is save_y)
+        if not simple or saveat.dense:
+            raise NotImplementedError(
+                "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
+                f"Found:    {saveat}\nFor steps, dense, fn or several subs use `RecursiveCheckpointAdjoint`."
+            )
+
+    def integrate(self, plan: Plan, state: State) -> Outcome:
+        """The solve, whose derivative is another one backwards."""
+        leaves, restore = flatten(plan, state, self)
+
+        @jax.custom_jvp
+        def solve(*leaves: jax.Array) -> Outcome:
+            plan, state, _ = restore(leaves)
+            return run(plan, state)
+
+        def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
+            outcome = solve(*primals)
+            moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+            moved = _sweep(restore, primals, moving, [tangents[i] for i in moving], outcome)
+            return outcome, eqx.tree_at(_saved, jax.tree.map(zero_tangent, outcome), moved, is_leaf=lambda x: x is None)
+
+        solve.defjvp(solve_jvp, symbolic_zeros=True)
+        return solve(*leaves)
+
+    def backwards(self, plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> Augmented:
+        """The adjoints at the start."""
+        stops = _stops(plan, state, outcome, cotangents)
+        args, terms = (eqx.filter(x, eqx.is_inexact_array) for x in (plan.problem.args, plan.problem.terms))
+        zeros = jax.tree.map(jnp.zeros_like, (outcome.state.y, args, terms))
+        carry = (zeros[0], zeros[1], zeros[2]), RESULTS.successful
+
+        def segment(carry: tuple[Any, Result], stop: _Stop) -> tuple[Any, None]:
+            (adjoint, *parameters), result = carry
+            adjoint = jax.tree.map(jnp.add, adjoint, stop.cotangent)
+            (_, *adjoints), ended = self._solve(plan, state, stop, (stop.y, adjoint, *parameters))
+            return (tuple(adjoints), first_failure(result, ended)), None
+
+        stop_at_start, others = jax.tree.map(lambda x: x[0], stops), jax.tree.map(lambda x: x[:0:-1], stops)
+        ((adjoint, *parameters), result), _ = lax.scan(segment, carry, others)
+        adjoint = jax.tree.map(jnp.add, adjoint, stop_at_start.cotangent)
+        back = (stop_at_start.y, adjoint, *parameters)
+        okay = is_okay(result) & is_okay(outcome.result)
+        if self.kwargs.get("throw", False):
+            back = result.error_if(back, jnp.logical_not(okay))
+        return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
+
+    def _solve(self, plan: Plan, state: State, stop: "_Stop", augmented: Augmented) -> tuple[Augmented, Result]:
+        """From a stop back to the one before it."""
+        solver = self.kwargs.get("solver", plan.solver)
+        back = -jnp.ones_like(stop.t)
+        controller = self.kwargs.get("stepsize_controller", plan.controller).wrap(back)
+        dt0 = self.kwargs.get("dt0", state.t_next - state.t)
+        dt0 = dt0 if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype))
+        terms = direct(_AdjointTerm(plan.problem.terms, plan.problem.args), back)
+        t0, t1 = -stop.t, -stop.previous
+        order = solver.error_order(terms)
+        t_next, controller_state = controller.init(terms, t0, t1, augmented, dt0, None, solver.func, order)
+        t_next = land_on(t1, t_next)
+        zero, made_jump = jnp.asarray(0, jnp.int32), jnp.asarray(False) if controller.can_jump else None
+        solver_state = solver.init(terms, t0, t_next, augmented, None)
+        problem = Problem(terms, None, t0, t1, back * plan.problem.direction, augmented)
+        max_steps = self.kwargs.get("max_steps", plan.max_steps)
+        start = State(
+            t0, t_next, augmented, solver_state, controller_state, made_jump, zero, zero, RESULTS.successful, ()
+        )
+        outcome = run(Plan(problem, solver, controller, controller_state, order, max_steps, ()), start)
+        return outcome.state.y, outcome.result
+
+
+def _sweep(
+    restore: Restore,
+    leaves: Sequence[jax.Array],
+    moving: list[int],
+    tangents: list[jax.Array],
+    outcome: Outcome,
+) -> PyTree[Any]:
+    """How what is saved moves when the `moving` leaves do; a linear map known only by its transpose."""
+    arrays, static = eqx.partition(outcome, eqx.is_array)
+    kept, kept_tree = jax.tree.flatten(arrays)
+    saved, saved_tree = jax.tree.flatten(_saved(outcome))
+
+    def backward(*args: jax.Array) -> list[jax.Array]:
+        leaves, rest = args[: len(primals)], args[len(primals) :]
+        outcome = eqx.combine(jax.tree.unflatten(kept_tree, rest[: len(kept)]), static)
+        cotangents = jax.tree.unflatten(saved_tree, rest[len(kept) :])
+        plan, state, adjoint = restore(leaves)
+        placed = _placed(restore, leaves, adjoint.backwards(plan, state, outcome, cotangents))
+        return [placed[i] for i in moving]
+
+    primals = list(leaves)
+    programs = LinearPrograms(forward=_refuse, backward=backward, closed=_refuse)
+    return jax.tree.unflatten(saved_tree, sweep(programs, [*primals, *kept], tangents, saved))
+
+
+class _Stop(NamedTuple):
+    """A time at which the way back stops: the state there and its cotangent, and the time of the stop before it."""
+
+    t: Time
+    previous: Time
+    y: Y
+    cotangent: Y
+
+
+def _saved(outcome: Outcome) -> Y | None:
+    """The states that were saved, if any were."""
+    first = outcome.outputs[:1]
+    return first[0][1] if first and isinstance(first[0], tuple) else None
+
+
+def _refuse(*args: jax.Array) -> list[jax.Array]:
+    del args
+    raise ValueError(
+        "`BacksolveAdjoint` has first derivatives in reverse mode.\nExpected: `jax.grad`, `jax.vjp` or `jax.jacrev`\n"
+        "Found:    forward mode or a second derivative\nUse `RecursiveCheckpointAdjoint`, the default, which has all."
+    )
+
+
+def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> _Stop:
+    """The start, the saved times, and the end, stacked; what was not saved has a cotangent of zero."""
+    end = _row(outcome.state.y)
+    nothing = jax.tree.map(jnp.zeros_like, end)
+    times, ys, given = [state.t[None]], [_row(plan.problem.y0)], [nothing]
+    at_end = nothing
+    if cotangents is not None:
+        recorder = plan.recorders[0]
+        first = int(recorder.t0)
+        last = first + recorder.ts.size
+        times.append(recorder.ts)
+        ys.append(_rows(_saved(outcome), first, last))
+        given = [_rows(cotangents, 0, 1) if recorder.t0 else nothing, _rows(cotangents, first, last)]
+        at_end = _rows(cotangents, last, last + 1) if recorder.t1 else nothing
+    t = jnp.concatenate([*times, outcome.state.t[None]])
+    y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in ([*ys, end], [*given, at_end]))
+    return _Stop(t, jnp.concatenate([t[:1], t[:-1]]), y, cotangent)
+
+
+def _row(y: Y) -> Y:
+    return jax.tree.map(lambda x: x[None], y)
+
+
+def _rows(y: Y, first: int, last: int) -> Y:
+    return jax.tree.map(lambda x: x[first:last], y)
+
+
+def _placed(restore: Restore, leaves: Sequence[jax.Array], back: Augmented) -> list[Any]:
+    """The adjoints as cotangents of the solve's leaves; of those that are not in the adjoint equation, zero."""
+    _, adjoint, args, terms = back
+
+    def touched(*leaves: jax.Array) -> PyTree[Any]:
+        plan, state, _ = restore(leaves)
+        return eqx.filter((state.y, plan.problem.args, plan.problem.terms), eqx.is_inexact_array)
+
+    return list(jax.vjp(touched, *leaves)[1]((adjoint, args, terms)))
+
+
+class _AdjointTerm(AbstractTerm[Any, Any]):
+    """The adjoint equation of `term`. Its vector field is kept as what it is made of until the increment is known."""
+
+    term: Any
+    args: Args
+
+    def vf(self, t: RealScalar, y: Augmented, args: Args) -> tuple[RealScalar, Augmented]:
+        """Time and state."""
+        return t, y
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
+        """The increment of the term's own driver."""
+        return self.term.contr(t0, t1, **kwargs)
+
+    def prod(self, vf: tuple[RealScalar, Augmented], control: Any) -> Augmented:
+        """The increments of state and adjoints."""
+        t, (y, adjoint, _, _) = vf
+        moving, still = eqx.partition((self.args, self.term), eqx.is_inexact_array)
+
+        def increment(y: Y, moving: Any) -> Y:
+            args, term = eqx.combine(moving, still)
+            return term.vf_prod(t, y, args, control)
+
+        dy, pull = jax.vjp(increment, y, moving)
+        pulled = pull(adjoint)
+        minus = jax.tree.map(jnp.negative, (pulled[0], *pulled[1]))
+        return dy, *minus
+
+    def time_derivative(self, t: Time, y: Augmented, args: Args) -> Augmented | None:
+        """The adjoint equation's, where the term has one."""
+        if self.term.time_derivative(t, y[0], self.args) is None:
+            return None
+        return self.prod((t, y), jnp.ones_like(t))
+
+    def num_equations(self) -> int:
+        """Field and transposed field."""
+        return 3 * self.term.num_equations()

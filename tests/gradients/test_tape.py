@@ -1,0 +1,304 @@
+"""The tape holds the kept steps and no others, in the memory that it is given, and thinning it changes no derivative."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import (
+    Bosh3,
+    ConstantStepSize,
+    Heun,
+    ODETerm,
+    PIDController,
+    RecursiveCheckpointAdjoint,
+    SaveAt,
+    StepTo,
+    Tsit5,
+    diffeqsolve,
+)
+
+from ..compare import assert_trees_close
+from ..fakes import CountedField
+from ..tracing.hlo import compiled_text, count_loops, custom_calls_in_loops
+from .measure import kept_times, weigh
+from .problems import ARGS, pendulum
+
+Y0 = np.asarray([1.0, 0.5])
+INPUTS = (Y0, ARGS)
+TS = np.asarray([0.0, 0.21, 0.21, 1.3, 2.0])
+
+SAVES: dict[str, SaveAt] = {
+    "t1": SaveAt(t1=True),
+    "ts": SaveAt(ts=TS),
+    "steps": SaveAt(ts=TS, steps=3),
+    "dense": SaveAt(dense=True),
+}
+PID: dict[str, Any] = {"dt0": None, "stepsize_controller": PIDController(rtol=1e-5, atol=1e-6)}
+FIXED: dict[str, Any] = {"dt0": 0.05, "stepsize_controller": ConstantStepSize()}
+
+
+def solve(inputs: Any, **options: Any) -> rungax.Solution:
+    """About forty steps from 0 to 2."""
+    y0, args = inputs
+    settings: dict[str, Any] = {"t1": 2.0, "max_steps": 100, "solver": Bosh3(), **FIXED, **options}
+    field = settings.pop("field", pendulum)
+    return diffeqsolve(ODETerm(field), t0=0.0, y0=y0, args=args, **settings)
+
+
+def loss(inputs: Any, **options: Any) -> jax.Array:
+    solution = solve(inputs, **options)
+    if solution.interpolation is not None:
+        return weigh(jax.vmap(solution.evaluate)(jnp.asarray(TS)))
+    return weigh(solution.ys)
+
+
+def gradient(adjoint: Any = None, **options: Any) -> Callable[[Any], Any]:
+    adjoint = RecursiveCheckpointAdjoint() if adjoint is None else adjoint
+    return jax.jit(jax.grad(lambda inputs: loss(inputs, adjoint=adjoint, **options)))
+
+
+# ---------------------------------------------------------------------------------------------------------- thinning
+
+# The same steps are made again, by another program.
+ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
+
+
+@pytest.mark.parametrize(
+    ("checkpoints", "save"),
+    [(2, "t1"), (2, "steps"), (4, "ts"), (6, "dense"), (7, "t1"), (10, "steps"), (40, "t1"), (64, "dense"), (100, "ts")],
+)
+def test_thinning_changes_nothing(checkpoints: int, save: str) -> None:
+    """Forty steps: on a tape of two states, of a few, of as many, of more."""
+    found = gradient(RecursiveCheckpointAdjoint(checkpoints=checkpoints), saveat=SAVES[save])(INPUTS)
+    assert_trees_close(found, gradient(saveat=SAVES[save])(INPUTS), **ROUNDING)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", [PID, FIXED], ids=["PID", "fixed"])
+@pytest.mark.parametrize("save", SAVES.values(), ids=SAVES.keys())
+@pytest.mark.parametrize("checkpoints", [2, 3, 4, 6, 8, 10, 16, 38, 40, 42, 98, 100, 200])
+def test_thinning_changes_nothing_in_full(checkpoints: int, save: SaveAt, control: dict[str, Any]) -> None:
+    found = gradient(RecursiveCheckpointAdjoint(checkpoints=checkpoints), saveat=save, **control)(INPUTS)
+    assert_trees_close(found, gradient(saveat=save, **control)(INPUTS), **ROUNDING)
+
+
+@pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 8, 9, 16, 17, 31, 33, 64, 65])
+def test_thinning_at_every_count_of_steps(num_steps: int) -> None:
+    """Around each count at which a tape of four fills up; one program for all."""
+    dt0 = 2.0 / num_steps
+    thinned, whole = (
+        _gradient_by_step(checkpoints)((INPUTS, np.asarray(dt0))) for checkpoints in (4, None)
+    )
+    assert_trees_close(thinned, whole, **ROUNDING)
+
+
+def _gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
+    if checkpoints not in _GRADIENTS:
+        adjoint = RecursiveCheckpointAdjoint(checkpoints=checkpoints)
+        _GRADIENTS[checkpoints] = jax.jit(
+            jax.grad(lambda x: loss(x[0], dt0=x[1], adjoint=adjoint, solver=Heun(), saveat=SAVES["ts"]))
+        )
+    return _GRADIENTS[checkpoints]
+
+
+_GRADIENTS: dict[int | None, Callable[[Any], Any]] = {}
+
+
+def test_thinning_in_lanes_that_thin_at_different_times() -> None:
+    scale = np.asarray([0.1, 1.0, 5.0, 20.0])
+    lanes = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
+    rough = {**PID, "saveat": SAVES["steps"]}
+    counts = jax.vmap(lambda inputs: solve(inputs, **rough).num_accepted_steps)(lanes)
+    assert len(set(np.asarray(counts).tolist())) == 4
+    thinned, whole = (gradient(adjoint, **rough) for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), None))
+    found = jax.jit(jax.vmap(thinned))(lanes)
+    assert_trees_close(found, jax.jit(jax.vmap(whole))(lanes), rtol=1e-10, atol=1e-12)
+
+
+def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
+    by_bytes = gradient(RecursiveCheckpointAdjoint(budget=6 * Y0.nbytes + 3))
+    by_count = gradient(RecursiveCheckpointAdjoint(checkpoints=6))
+    assert by_bytes.lower(INPUTS).as_text() == by_count.lower(INPUTS).as_text()
+    assert_trees_close(by_bytes(INPUTS), gradient()(INPUTS), **ROUNDING)
+
+
+def test_second_derivatives_and_forward_mode_of_a_thinned_tape() -> None:
+    def end(y0: Any, adjoint: Any) -> jax.Array:
+        return loss((y0, ARGS), adjoint=adjoint, saveat=SAVES["ts"], max_steps=50)
+
+    thin, whole = RecursiveCheckpointAdjoint(checkpoints=4), RecursiveCheckpointAdjoint()
+    for derivative in (jax.hessian, jax.jacfwd):
+        found, expected = (jax.jit(derivative(lambda y0, a=adjoint: end(y0, a)))(Y0) for adjoint in (thin, whole))
+        np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+
+def temporary_bytes(max_steps: int, size: int, adjoint: Any, **options: Any) -> int:
+    """What the gradient of a solve of `size` numbers needs besides its inputs and outputs, by the compiler's account."""
+
+    def end(y0: Any) -> jax.Array:
+        field = lambda t, y, args: -jnp.sin(y)
+        settings = {"saveat": SaveAt(t1=True), "max_steps": max_steps, "throw": False, "adjoint": adjoint, **options}
+        ys = diffeqsolve(ODETerm(field), Heun(), 0.0, 1.0, 0.01, y0, **settings).ys
+        assert ys is not None
+        return jnp.sum(ys)
+
+    analysis = jax.jit(jax.grad(end)).lower(jnp.zeros(size)).compile().memory_analysis()
+    return analysis.temp_size_in_bytes
+
+
+# Per step that may be made: its two ends, and what copies of them the compiler makes.
+TIMES = 2 * 8
+COPIES = 3
+
+
+@pytest.mark.parametrize("size", [3, 1000])
+def test_the_memory_of_a_bounded_tape_grows_by_times_only(size: int) -> None:
+    adjoint = RecursiveCheckpointAdjoint(checkpoints=8)
+    small, large = (temporary_bytes(max_steps, size, adjoint) for max_steps in (10_000, 20_000))
+    assert large - small <= COPIES * TIMES * 10_000
+
+
+def test_the_memory_of_a_bounded_tape_is_its_states() -> None:
+    states = 10_000 * 8
+    few, more = (temporary_bytes(10_000, 10_000, RecursiveCheckpointAdjoint(checkpoints=n)) for n in (8, 24))
+    assert 0.9 * 16 * states <= more - few <= 4 * 16 * states  # a second level holds as many again
+    # Stages, cotangents and segments: some tens of states besides.
+    assert few <= (8 * 4 + 40) * states + COPIES * TIMES * 10_000
+
+
+def test_the_memory_of_a_whole_tape_is_a_state_for_every_step() -> None:
+    small, large = (temporary_bytes(max_steps, 100, RecursiveCheckpointAdjoint()) for max_steps in (500, 1000))
+    assert 500 * 100 * 8 <= large - small <= 2.1 * 500 * (100 * 8 + TIMES)
+
+
+def test_the_budget_bounds_the_memory_of_a_long_solve() -> None:
+    """By default 16 MiB of states; what else there is grows by times."""
+    small, large = (temporary_bytes(max_steps, 10_000, RecursiveCheckpointAdjoint()) for max_steps in (2_000, 200_000))
+    assert large - small <= COPIES * TIMES * 198_000 + 16 * 2**20
+    assert large <= 4 * 16 * 2**20 + COPIES * TIMES * 200_000
+
+
+# ---------------------------------------------------------------------------------------------------------- messages
+
+
+@pytest.mark.parametrize("checkpoints", [1, 0, -3])
+def test_fewer_than_two_checkpoints(checkpoints: int) -> None:
+    with pytest.raises(ValueError, match=r"(?s)checkpoints.*at least 2.*Found: +-?\d"):
+        RecursiveCheckpointAdjoint(checkpoints=checkpoints)
+
+
+@pytest.mark.parametrize("budget", [0, 1, 2 * Y0.nbytes - 1])
+def test_a_budget_below_two_states(budget: int) -> None:
+    with pytest.raises(ValueError, match=rf"(?s)budget.*two states.*at least {2 * Y0.nbytes} bytes.*Found: +{budget}"):
+        gradient(RecursiveCheckpointAdjoint(budget=budget))(INPUTS)
+
+
+def test_an_integer_argument_cannot_be_differentiated() -> None:
+    with pytest.raises(TypeError, match=r"(?s)real- or complex-valued inputs.*int"):
+        jax.grad(lambda n: loss((Y0, ARGS), field=lambda t, y, args: -n.astype(float) * y))(jnp.asarray(2))
+
+
+# ---------------------------------------------------------------------------------------------------- without a bound
+
+
+@pytest.mark.parametrize("save", ["t1", "ts"])
+def test_first_derivatives_without_a_bound_on_steps(save: str) -> None:
+    unbounded = {"saveat": SAVES[save], "max_steps": None, **PID}
+    expected = gradient(saveat=SAVES[save], **PID)(INPUTS)
+    assert_trees_close(gradient(**unbounded)(INPUTS), expected, **ROUNDING)
+    assert_trees_close(jax.jit(jax.jacfwd(lambda x: loss(x, **unbounded)))(INPUTS), expected, rtol=1e-10, atol=1e-12)
+    lanes = jax.tree.map(lambda x: np.stack([x, 2 * x]), INPUTS)
+    found, expected = (jax.jit(jax.vmap(gradient(**o)))(lanes) for o in (unbounded, {"saveat": SAVES[save], **PID}))
+    assert_trees_close(found, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("second", [lambda f: jax.jacfwd(jax.grad(f)), lambda f: jax.grad(lambda x: jax.grad(f)(x)[0])])
+def test_second_derivatives_ask_for_a_bound_on_steps(second: Callable[..., Any]) -> None:
+    function = second(lambda y0: loss((y0, ARGS), max_steps=None, **PID))
+    with pytest.raises(ValueError, match="max_steps"):
+        function(Y0)
+    with pytest.raises(ValueError, match="max_steps"):
+        jax.jit(function)(Y0)
+
+
+# ---------------------------------------------------------------------------------------------------- rejected steps
+
+
+def steep(t: Any, y: Any, args: Any) -> Any:
+    """Still until t = 1, then with a jolt that a controller meets with rejections."""
+    return -args["damping"] * y + 40 * args["push"] * jnp.exp(-(((t - 1.0) / 0.05) ** 2)) * jnp.cos(3 * y)
+
+
+JOLT: dict[str, Any] = {"field": steep, "max_steps": 200, **PID}
+
+
+def test_the_gradient_is_that_of_the_chain_of_kept_steps() -> None:
+    """The steps are made again one after the other in plain JAX, which differentiates that by itself."""
+    solution = solve(INPUTS, saveat=SaveAt(t0=True, steps=True), **JOLT)
+    grid = kept_times(solution)
+    assert int(solution.stats["num_rejected_steps"]) >= 5
+    assert int(solution.num_accepted_steps) == grid.size - 1
+
+    def unrolled(inputs: Any) -> jax.Array:
+        y, args = inputs
+
+        def step(y: Any, ends: Any) -> tuple[Any, None]:
+            t, h = ends[0], ends[1] - ends[0]
+            # Bogacki and Shampine's method, Appl. Math. Lett. 2 (1989), 321-325.
+            k1 = steep(t, y, args)
+            k2 = steep(t + h / 2, y + h / 2 * k1, args)
+            k3 = steep(t + 3 * h / 4, y + 3 * h / 4 * k2, args)
+            return y + h * (2 * k1 + 3 * k2 + 4 * k3) / 9, None
+
+        y, _ = jax.lax.scan(step, y, np.stack([grid[:-1], grid[1:]], axis=1))
+        return weigh(y[None])
+
+    found, expected = (jax.jit(jax.value_and_grad(f))(INPUTS) for f in (lambda x: loss(x, **JOLT), unrolled))
+    assert_trees_close(found, expected, rtol=1e-9)
+    by_steps = gradient(**{**JOLT, "stepsize_controller": StepTo(grid)})(INPUTS)
+    assert_trees_close(by_steps, expected[1], rtol=1e-9)
+
+
+def test_a_gradient_evaluates_the_field_in_kept_steps_only() -> None:
+    """Beyond the solve, by Bosh3, that is four evaluations at most for each step kept, and none for those rejected."""
+    field = CountedField(steep)
+    options = {**JOLT, "field": field}
+    solution = jax.block_until_ready(jax.jit(lambda x: solve(x, **options))(INPUTS))
+    in_solve = field.num_calls
+    jax.block_until_ready(jax.jit(jax.grad(lambda x: loss(x, **options)))(INPUTS))
+    in_gradient = field.num_calls - in_solve
+    kept, tried = int(solution.num_accepted_steps), int(solution.num_steps)
+    assert tried - kept >= 5
+    assert 3 * tried <= in_solve <= 3 * tried + 4
+    assert in_gradient - in_solve <= 4 * kept + 4
+
+
+# ---------------------------------------------------------------------------------------------------------- programs
+
+PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "t1": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), **PID))),
+    "ts": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), saveat=SAVES["ts"], **PID))),
+    "thinned": (3, jax.grad(lambda x: loss(x, throw=False, adjoint=RecursiveCheckpointAdjoint(checkpoints=8)))),
+    "dense, vmap": (2, jax.vmap(jax.grad(lambda x: loss(x, throw=False, saveat=SAVES["dense"], **PID)))),
+    "hessian": (2, jax.jacfwd(jax.grad(lambda x: loss(x, throw=False, max_steps=32)))),
+    "jvp": (2, lambda x: jax.jvp(lambda x: loss(x, throw=False), (x,), (x,))[1]),
+}
+
+
+@pytest.mark.parametrize(("num_loops", "program"), PROGRAMS.values(), ids=PROGRAMS.keys())
+def test_no_custom_call_in_the_loops_of_a_gradient(
+    num_loops: int, program: Callable[[Any], Any], request: pytest.FixtureRequest
+) -> None:
+    inputs = jax.tree.map(lambda x: np.stack([x, x]), INPUTS) if "vmap" in request.node.name else INPUTS
+    text = compiled_text(program, inputs)
+    assert count_loops(text) >= num_loops
+    assert custom_calls_in_loops(text) == set()
+    assert "callback" not in text

@@ -1,0 +1,348 @@
+"""A gradient is the same value eagerly, under `jit`, in a lane of a `vmap`, on a device of many, and once exported."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec as P
+
+import rungax
+from rungax import RK4, Bosh3, ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
+
+from ..compare import assert_trees_close
+from .measure import weigh
+from .problems import ARGS, pendulum
+
+Y0 = np.asarray([1.0, 0.5])
+PID = PIDController(rtol=1e-4, atol=1e-5)
+TS = np.asarray([0.2, 0.7])
+
+SAVES: dict[str, SaveAt] = {
+    "t1": SaveAt(t1=True),
+    "ts, steps": SaveAt(ts=TS, steps=True),
+    "dense": SaveAt(dense=True),
+}
+CONTROLS: dict[str, dict[str, Any]] = {
+    "adaptive": {"dt0": None, "stepsize_controller": PID},
+    "fixed": {"dt0": 0.15, "stepsize_controller": ConstantStepSize()},
+}
+
+
+def loss(inputs: Any, save: str = "ts, steps", control: str = "fixed", **options: Any) -> jax.Array:
+    """A real function of a solve; under `inputs` is all that it depends on."""
+    y0, args, t1 = inputs
+    settings: dict[str, Any] = {"saveat": SAVES[save], "max_steps": 32, "throw": False, **CONTROLS[control], **options}
+    field = settings.pop("field", pendulum)
+    solution = diffeqsolve(ODETerm(field), settings.pop("solver", Bosh3()), 0.0, t1, y0=y0, args=args, **settings)
+    if save == "dense":
+        return weigh(jax.vmap(solution.evaluate)(jnp.asarray(TS)))
+    return weigh(solution.ys)
+
+
+def lanes_of(count: int) -> Any:
+    """Inputs that make lanes take different numbers of steps."""
+    scale = np.linspace(0.5, 2.5, count)
+    args = jax.tree.map(lambda x: x * scale, ARGS)
+    return Y0 * scale[:, None], args, 0.8 + 0.3 * scale
+
+
+def one_by_one(function: Callable[[Any], Any], lanes: Any) -> Any:
+    count = len(jax.tree.leaves(lanes)[0])
+    results = [function(jax.tree.map(lambda x, i=i: x[i], lanes)) for i in range(count)]
+    return jax.tree.map(lambda *xs: np.stack(xs), *results)
+
+
+# Lanes share a program but not its rounding, which step sizes remember where an error decides about them.
+ROUNDING = {"fixed": {"rtol": 1e-11, "atol": 1e-12}, "adaptive": {"rtol": 1e-5, "atol": 1e-6}}
+
+
+@pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
+def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
+    gradient = jax.jit(jax.grad(lambda inputs: loss(inputs, save, control)))
+    lanes = lanes_of(3)
+    expected = one_by_one(gradient, lanes)
+    assert_trees_close(jax.jit(jax.vmap(gradient))(lanes), expected, **ROUNDING[control])
+
+
+def test_the_gradient_of_a_sum_over_lanes_is_the_gradients_of_its_terms() -> None:
+    """What lanes share gets the sum of their gradients; what they do not, each its own."""
+    y0, args, t1 = lanes_of(3)
+
+    def total(y0: Any, args: Any) -> jax.Array:
+        return jnp.sum(jax.vmap(lambda y0, t1: loss((y0, args, t1)))(y0, t1))
+
+    gradient = jax.jit(jax.grad(loss))
+    each = one_by_one(lambda lane: gradient((lane[0], ARGS, lane[1])), (y0, t1))
+    own, shared = jax.jit(jax.grad(total, (0, 1)))(y0, ARGS)
+    assert_trees_close(own, each[0], **ROUNDING["fixed"])
+    assert_trees_close(shared, jax.tree.map(lambda x: x.sum(0), each[1]), **ROUNDING["fixed"])
+
+
+def test_nested_vmap_over_one_input_at_a_time() -> None:
+    y0, args, t1 = lanes_of(2)
+    gradient = jax.jit(jax.grad(loss))
+    inner = jax.vmap(gradient, ((None, None, 0),))
+    middle = jax.vmap(inner, ((None, 0, None),), out_axes=1)
+    nested = jax.jit(jax.vmap(middle, ((0, None, None),)))((y0, args, t1))
+
+    def by_loops(i: int, j: int, k: int) -> Any:
+        return gradient((y0[i], jax.tree.map(lambda x: x[j], args), t1[k]))
+
+    for i, j, k in np.ndindex(2, 2, 2):
+        found = jax.tree.map(lambda x, i=i, j=j, k=k: x[i, k, j], nested)
+        assert_trees_close(found, by_loops(i, j, k), **ROUNDING["fixed"])
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=["forward over reverse", "reverse over reverse"])
+def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None:
+    lanes = lanes_of(2)
+    second = jax.jit(mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16))))
+    split = lambda inputs: second(inputs[0], inputs[1:])
+    found = jax.jit(jax.vmap(split))(lanes)
+    assert_trees_close(found, one_by_one(split, lanes), **ROUNDING["fixed"])
+    np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_jit_is_eager(control: str) -> None:
+    inputs = (Y0, ARGS, np.asarray(1.1))
+    function = lambda inputs: loss(inputs, "ts, steps", control, throw=True)
+    value, gradient = jax.value_and_grad(function)(inputs)
+    expected_value, expected = jax.jit(jax.value_and_grad(function))(inputs)
+    assert_trees_close((value, gradient), (expected_value, expected), **ROUNDING[control])
+    assert_trees_close(jax.jacfwd(function)(inputs), expected, **ROUNDING[control])
+
+
+# ----------------------------------------------------------------------------------------------------- recompilation
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+@pytest.fixture
+def compilations() -> Iterator[list[str]]:
+    """The names of all programs compiled during the test."""
+    names: list[str] = []
+
+    def listen(event: str, duration: float, **details: Any) -> None:
+        if event == COMPILED:
+            names.append(str(details.get("fun_name")))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def closing_over(inputs: Any) -> jax.Array:
+    """Its field captures what is differentiated."""
+    y0, args, t1 = inputs
+    return loss((y0, None, t1), field=lambda t, y, _: pendulum(t, y, args))
+
+
+INPUTS = (Y0, ARGS, np.asarray(1.1))
+OTHER_INPUTS = (Y0 + 0.5, jax.tree.map(lambda x: 2 * x, ARGS), np.asarray(1.2))
+
+
+@pytest.mark.parametrize("derivative", [jax.grad, jax.value_and_grad, jax.jacfwd])
+def test_a_second_eager_gradient_compiles_nothing(derivative: Callable[..., Any], compilations: list[str]) -> None:
+    field = lambda t, y, args: pendulum(t, y, args)  # a new one, for which nothing has been compiled
+    evaluate = derivative(lambda inputs: loss(inputs, field=field))
+    first = evaluate(INPUTS)
+    assert compilations != []
+    compilations.clear()
+    second = evaluate(OTHER_INPUTS)
+    assert compilations == []
+    if derivative is not jax.value_and_grad:
+        assert_trees_close(second, jax.jit(jax.grad(loss))(OTHER_INPUTS), **ROUNDING["fixed"])
+        assert not np.allclose(first[0], second[0])
+
+
+def test_a_second_compiled_gradient_compiles_nothing(compilations: list[str]) -> None:
+    gradient = jax.jit(jax.grad(closing_over))
+    first = gradient(INPUTS)
+    compilations.clear()
+    second = gradient(OTHER_INPUTS)
+    assert compilations == []
+    assert_trees_close(second, jax.jit(jax.grad(loss))(OTHER_INPUTS), rtol=1e-12)
+    assert not np.allclose(first[0], second[0])
+
+
+# --------------------------------------------------------------------------------------------------------- failures
+
+
+def explode(t: Any, y: Any, args: Any) -> Any:
+    """Reaches infinity at t = 1 / (args y0)."""
+    return args * y**2
+
+
+STARTS = np.asarray([0.25, 5.0, 0.5, np.nan, 0.1])
+OKAY = np.asarray([True, False, True, False, True])
+
+
+def explosion(inputs: Any, save: str, control: str) -> jax.Array:
+    y0, rate = inputs
+    return loss((y0, rate, 1.0), save, control, field=explode, max_steps=24)
+
+
+ALL = [
+    ("ts, steps", "adaptive"),
+    ("dense", "fixed"),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in [("t1", "adaptive"), ("t1", "fixed")]),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in [("ts, steps", "fixed"), ("dense", "adaptive")]),
+]
+
+
+@pytest.mark.parametrize(("save", "control"), ALL)
+def test_failed_lanes_are_nan_and_the_others_right(save: str, control: str) -> None:
+    gradient = jax.jit(jax.grad(lambda inputs: explosion(inputs, save, control)))
+    lanes = (STARTS, np.full(5, 1.1))
+    found = jax.jit(jax.vmap(gradient))(lanes)
+    slope, rate = found
+    failed = ~OKAY if control == "adaptive" else np.isnan(STARTS)  # fixed steps may step over the pole
+    assert np.isnan(slope[failed]).all()
+    assert np.isnan(rate[failed]).all()
+    fine = jax.tree.map(lambda x: x[OKAY], lanes)
+    expected = one_by_one(gradient, fine)
+    assert np.isfinite(expected[0]).all()
+    assert_trees_close(jax.tree.map(lambda x: x[OKAY], found), expected, **ROUNDING[control])
+
+
+def test_a_shared_input_of_lanes_of_which_one_failed_has_no_gradient() -> None:
+    """The sum includes what is no number; masking the failed lane's *loss* gives the gradient of the others."""
+
+    def total(rate: Any, use: Any) -> jax.Array:
+        losses = jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(STARTS)
+        return jnp.sum(jnp.where(use, losses, 0.0))
+
+    gradient = jax.jit(jax.grad(total))
+    assert np.isnan(gradient(1.1, np.full(5, True)))
+
+    def of_good(rate: Any) -> jax.Array:
+        return jnp.sum(jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(STARTS[OKAY]))
+
+    assert np.isfinite(jax.jit(jax.grad(of_good))(1.1))
+
+
+def test_a_second_derivative_of_lanes_of_which_one_failed() -> None:
+    def second(y0: Any) -> Any:
+        return jax.jacfwd(jax.grad(lambda y0: explosion((y0, jnp.asarray(1.1)), "t1", "adaptive")))(y0)
+
+    found = jax.jit(jax.vmap(second))(STARTS)
+    assert np.isnan(found[~OKAY]).all()
+    expected = np.stack([jax.jit(second)(y0) for y0 in STARTS[OKAY]])
+    np.testing.assert_allclose(found[OKAY], expected, rtol=1e-4)
+
+
+# --------------------------------------------------------------------------------------------------------- shard_map
+
+
+def mesh() -> Any:
+    return jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+
+
+def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
+    """`function` with a part of its inputs on each of four devices, under the default checks of `shard_map`."""
+    return jax.jit(jax.shard_map(function, mesh=mesh(), in_specs=in_specs, out_specs=out_specs))
+
+
+@pytest.mark.parametrize(("save", "control"), ALL)
+def test_a_gradient_inside_shard_map_is_that_of_a_loop(save: str, control: str) -> None:
+    gradient = jax.grad(lambda inputs: loss(inputs, save, control))
+    lanes = lanes_of(8)
+    found = sharded(jax.vmap(gradient), P("lanes"), P("lanes"))(lanes)
+    assert_trees_close(found, jax.jit(jax.vmap(gradient))(lanes), **ROUNDING[control])
+
+
+def test_a_hessian_inside_shard_map_is_that_of_a_loop() -> None:
+    lanes = lanes_of(4)
+    hessian = jax.vmap(jax.hessian(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
+    split = lambda inputs: hessian(inputs[0], inputs[1:])
+    found = sharded(split, P("lanes"), P("lanes"))(lanes)
+    assert_trees_close(found, jax.jit(split)(lanes), **ROUNDING["fixed"])
+
+
+def by_hand(inputs: Any) -> jax.Array:
+    """Eight steps of the classical method of Kutta in a scan, which JAX differentiates by itself."""
+    y0, args, t1 = inputs
+    h = t1 / 8
+
+    def step(y: Any, i: Any) -> tuple[Any, None]:
+        t = i * h
+        k1 = pendulum(t, y, args)
+        k2 = pendulum(t + h / 2, y + h / 2 * k1, args)
+        k3 = pendulum(t + h / 2, y + h / 2 * k2, args)
+        k4 = pendulum(t + h, y + h * k3, args)
+        return y + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4), None
+
+    return weigh(lax.scan(step, y0, jnp.arange(8.0))[0][None])
+
+
+def by_solve(inputs: Any) -> jax.Array:
+    places = jnp.arange(9.0) / 8
+    controller = StepTo(inputs[2] * places)
+    return loss(inputs, "t1", solver=RK4(), stepsize_controller=controller, dt0=None)
+
+
+def test_the_solve_by_hand_is_the_solve() -> None:
+    inputs = (Y0, ARGS, np.asarray(1.1))
+    expected = jax.jit(jax.value_and_grad(by_hand))(inputs)
+    assert_trees_close(jax.jit(jax.value_and_grad(by_solve))(inputs), expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("where", ["outside", "inside"])
+def test_the_gradient_of_what_all_devices_share(where: str) -> None:
+    """Outside `shard_map` and inside it, where JAX sums the gradient of what is the same everywhere over all devices."""
+    y0, _, t1 = lanes_of(4)
+
+    def gradient_of(one: Callable[[Any], jax.Array]) -> Callable[..., Any]:
+        def local(y0: Any, args: Any, t1: Any) -> jax.Array:
+            return jnp.sum(jax.vmap(lambda y0, t1: one((y0, args, t1)))(y0, t1))
+
+        specs = (P("lanes"), P(), P("lanes"))
+        if where == "inside":
+            return sharded(jax.grad(local, 1), specs, P())
+        total = jax.shard_map(
+            lambda *inputs: lax.psum(local(*inputs), "lanes"), mesh=mesh(), in_specs=specs, out_specs=P()
+        )
+        return jax.jit(jax.grad(total, 1))
+
+    found, expected = (gradient_of(one)(y0, ARGS, t1) for one in (by_solve, by_hand))
+    assert_trees_close(found, expected, rtol=1e-10)
+    plain = jax.grad(lambda args: jnp.sum(jax.vmap(lambda y0, t1: by_hand((y0, args, t1)))(y0, t1)))(ARGS)
+    assert_trees_close(found, plain, rtol=1e-10)
+
+
+# ------------------------------------------------------------------------------------------------------------- export
+
+
+@pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
+def test_an_exported_gradient_gives_the_same_values(save: str, control: str) -> None:
+    pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")
+    function = jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control)))
+    revived = jax.export.deserialize(jax.export.export(function)((Y0, ARGS, 1.1)).serialize())
+    other = jax.tree.map(lambda x: 1.2 * x, (Y0, ARGS, 1.0))
+    assert_trees_close(revived.call(other), function(other), dtypes=False, **ROUNDING[control])
+
+
+def test_an_exported_hessian_gives_the_same_values() -> None:
+    pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")
+    hessian = jax.jit(jax.hessian(lambda y0: loss((y0, ARGS, 1.0), "t1", max_steps=16)))
+    revived = jax.export.deserialize(jax.export.export(hessian)(Y0).serialize())
+    np.testing.assert_allclose(revived.call(2 * Y0), hessian(2 * Y0), rtol=1e-12)
+
+
+def test_the_result_tells_of_a_failure_while_its_gradient_is_nan() -> None:
+    def function(y0: Any) -> Any:
+        options = {"throw": False, "stepsize_controller": PID, "max_steps": 24}
+        solution = diffeqsolve(ODETerm(explode), Bosh3(), 0.0, 1.0, 0.1, y0, 1.1, **options)
+        assert solution.ys is not None
+        return solution.ys[0], rungax.is_okay(solution.result)
+
+    for y0, okay in zip(STARTS, OKAY, strict=True):
+        gradient, found = jax.jit(jax.grad(function, has_aux=True))(y0)
+        assert bool(found) == okay
+        assert np.isfinite(gradient) == okay

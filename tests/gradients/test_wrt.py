@@ -1,0 +1,434 @@
+"""A solve can be differentiated with respect to everything that it depends on smoothly, and ignores the rest.
+
+That is: states and arguments of any structure, what a field captures or holds, and every time. Error control chooses
+steps, and the choice has no derivative: where times move, difference quotients move the steps that it chose along.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import (
+    Bosh3,
+    ClipStepSizeController,
+    ConstantStepSize,
+    Heun,
+    ODETerm,
+    PIDController,
+    SaveAt,
+    StepTo,
+    Tsit5,
+    diffeqsolve,
+)
+
+from ..compare import assert_trees_close
+from .measure import along, assert_derivative, difference_quotient, direction_like, kept_times, stretched, weigh
+from .problems import ARGS, STATES, decay, in_double, pendulum
+
+Y0 = np.asarray([1.0, 0.5])
+PID = PIDController(rtol=1e-4, atol=1e-5)
+
+
+def solve(field: Any = pendulum, y0: Any = Y0, args: Any = ARGS, **options: Any) -> rungax.Solution:
+    """By Bosh3 in steps of 0.15 from 0 to 1, unless told otherwise."""
+    settings: dict[str, Any] = {
+        "solver": Bosh3(),
+        "t0": 0.0,
+        "t1": 1.0,
+        "dt0": 0.15,
+        "max_steps": 32,
+        "stepsize_controller": ConstantStepSize(),
+        **options,
+    }
+    if isinstance(settings["stepsize_controller"], StepTo):
+        settings["dt0"] = None
+    return diffeqsolve(ODETerm(field), y0=y0, args=args, **settings)
+
+
+# ------------------------------------------------------------------------------------------------ states and arguments
+
+
+@pytest.mark.parametrize("span", [(0.0, 1.0), (1.0, -0.2)], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("kind", ["array", "pytree", "complex"])
+def test_states_and_arguments(kind: str, span: tuple[float, float]) -> None:
+    field, y0 = STATES[kind]
+    t0, t1 = span
+
+    def loss(inputs: Any) -> jax.Array:
+        return weigh(solve(field, *inputs, t0=t0, t1=t1, dt0=0.15 * np.sign(t1 - t0)).ys)
+
+    assert_derivative(loss, (y0, ARGS), rtol=1e-9)
+
+
+def test_single_precision_gives_the_double_precision_gradient_rounded() -> None:
+    """Of the state's dtype for the state, of the arguments' for the arguments."""
+
+    def loss(y0: Any, args: Any) -> jax.Array:
+        return weigh(solve(pendulum, y0, args).ys)
+
+    gradient = jax.jit(jax.grad(loss, (0, 1)))
+    single = gradient(STATES["float32"][1], ARGS)
+    assert single[0].dtype == np.float32
+    assert single[1]["push"].dtype == np.float64
+    assert_trees_close(in_double(single), gradient(Y0, ARGS), rtol=1e-5, atol=1e-6)
+
+
+def test_a_holomorphic_derivative_and_the_real_system_of_twice_the_size() -> None:
+    def field(t: Any, z: Any, args: Any) -> Any:
+        return args * z + jnp.cos(t).astype(z.dtype) * z**2
+
+    def as_real(t: Any, y: Any, args: Any) -> Any:
+        rate = field(t, jax.lax.complex(y[0], y[1]), args)
+        return jnp.stack([rate.real, rate.imag])
+
+    z0, args = np.asarray(0.4 + 0.2j), np.asarray(-0.3 + 1.2j)
+
+    def end(z0: Any) -> Any:
+        return solve(field, z0, args).ys[0]
+
+    def real_end(y0: Any) -> Any:
+        return solve(as_real, y0, args).ys[0]
+
+    jacobian = jax.jit(jax.jacfwd(real_end))(np.asarray([z0.real, z0.imag]))
+    for mode in (jax.jacfwd, jax.jacrev):
+        slope = jax.jit(mode(end, holomorphic=True))(z0)
+        expected = np.asarray([[slope.real, -slope.imag], [slope.imag, slope.real]])
+        np.testing.assert_allclose(jacobian, expected, rtol=1e-12)
+    # A real function of it: JAX's gradient is the conjugate of the direction of ascent.
+    gradient = jax.grad(lambda z0: jnp.abs(end(z0)) ** 2)(z0)
+    real_gradient = jax.grad(lambda y0: jnp.sum(real_end(y0) ** 2))(np.asarray([z0.real, z0.imag]))
+    np.testing.assert_allclose([gradient.real, -gradient.imag], real_gradient, rtol=1e-12)
+
+
+def test_arguments_of_every_kind_stand_beside_those_that_are_differentiated() -> None:
+    noise = 0.1 * jax.random.normal(jax.random.key(3), (2,))
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        assert args["name"] == "decay"
+        assert args["power"] == 2
+        draw = 0.1 * jax.random.normal(args["key"], (2,))
+        chosen = args["table"][args["index"]]
+        return jnp.where(args["mask"], -args["rate"] * y ** args["power"], chosen * y) + draw
+
+    args = {
+        "name": "decay",
+        "power": 2,
+        "flag": True,
+        "nothing": None,
+        "function": jnp.sin,
+        "key": jax.random.key(3),
+        "old key": jax.random.PRNGKey(3),
+        "index": jnp.asarray(1),
+        "mask": jnp.asarray([True, False]),
+        "table": jnp.asarray([0.2, -0.4]),
+        "rate": jnp.asarray(0.7),
+    }
+
+    def plain(inputs: Any) -> jax.Array:
+        y0, rate, table = inputs
+        field = lambda t, y, _: jnp.stack([-rate * y[0] ** 2, table[1] * y[1]]) + noise
+        return weigh(solve(field, y0, None).ys)
+
+    def loss(inputs: Any) -> jax.Array:
+        y0, rate, table = inputs
+        return weigh(solve(field, y0, {**args, "rate": rate, "table": table}).ys)
+
+    inputs = (Y0, args["rate"], args["table"])
+    for gradient in (jax.grad, jax.jacfwd):
+        assert_trees_close(gradient(loss)(inputs), jax.grad(plain)(inputs), rtol=1e-10, atol=1e-12)
+    # As leaves of what is differentiated itself, those that cannot move have no derivative or an empty one.
+    arrays, rest = eqx.partition(args, eqx.is_array)
+    whole = jax.jit(jax.grad(lambda arrays: weigh(solve(field, Y0, eqx.combine(arrays, rest)).ys), allow_int=True))
+    found = whole(arrays)
+    assert_trees_close((found["rate"], found["table"]), jax.grad(plain)(inputs)[1:], rtol=1e-10, atol=1e-12)
+    assert all(found[name].dtype == jax.dtypes.float0 for name in ("index", "mask", "key", "old key"))
+
+
+def test_a_second_derivative_beside_integers_and_keys() -> None:
+    def field(t: Any, y: Any, args: Any) -> Any:
+        rate, key, index = args
+        return -rate * y * jnp.stack([y[0], jax.random.uniform(key)])[index]
+
+    def end(rate: Any) -> jax.Array:
+        return jnp.sum(solve(field, Y0, (rate, jax.random.key(0), jnp.asarray(0))).ys)
+
+    def formula(rate: Any) -> jax.Array:
+        # The first component is y' = -rate y², and the second is multiplied by it.
+        return jnp.sum(Y0 / (1 + rate * Y0[0]))
+
+    expected = float(jax.grad(jax.grad(formula))(0.4))
+    for second in (jax.jacfwd(jax.grad(end)), jax.grad(jax.grad(end))):
+        assert jax.jit(second)(0.4) == pytest.approx(expected, rel=1e-3)
+
+
+def test_what_a_field_captures() -> None:
+    """Traced values of the caller, of a caller of the caller, and of a function that the field calls."""
+
+    def loss(inputs: Any) -> jax.Array:
+        y0, args = inputs
+        push = args["push"]
+
+        def outer(stiffness: Any) -> jax.Array:
+            shift = 2 * push
+
+            def spring(y: Any) -> Any:
+                return -stiffness * jnp.sin(y[0]) - args["damping"] * y[1]
+
+            def field(t: Any, y: Any, _: Any) -> Any:
+                return jnp.stack([y[1], 0.5 * shift * jnp.cos(t) + spring(y)])
+
+            save = lambda t, y, _: y * push
+            return weigh(solve(field, y0, None, saveat=SaveAt(t1=True, fn=save)).ys)
+
+        return outer(args["stiffness"])
+
+    def explicit(inputs: Any) -> jax.Array:
+        y0, args = inputs
+        return weigh(solve(pendulum, y0, args, saveat=SaveAt(t1=True, fn=lambda t, y, args: y * args["push"])).ys)
+
+    inputs = (Y0, ARGS)
+    expected = jax.jit(jax.grad(explicit))(inputs)
+    assert_trees_close(jax.grad(loss)(inputs), expected, rtol=1e-12)
+    assert_trees_close(jax.jit(jax.jacfwd(loss))(inputs), expected, rtol=1e-12)
+    direction = direction_like(inputs)
+    moved = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (direction,))[1])(inputs)
+    moved_explicit = jax.jit(lambda x: jax.jvp(jax.grad(explicit), (x,), (direction,))[1])(inputs)
+    assert_trees_close(moved, moved_explicit, rtol=1e-10)
+
+
+class Network(eqx.Module):
+    """A field with parameters, an activation and a width that is an integer."""
+
+    mlp: eqx.nn.MLP
+    scale: jax.Array
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.scale * self.mlp(jnp.concatenate([y, jnp.asarray(t)[None]])) - args * y
+
+
+def test_the_parameters_of_a_network_inside_the_term() -> None:
+    network = Network(eqx.nn.MLP(3, 2, 8, 2, activation=jnp.tanh, key=jax.random.key(0)), jnp.asarray(1.5))
+    parameters, static = eqx.partition(network, eqx.is_inexact_array)
+
+    def loss(parameters: Any) -> jax.Array:
+        field = eqx.combine(parameters, static)
+        ts = np.asarray([0.4, 1.0])
+        return weigh(solve(field, Y0, jnp.asarray(0.3), solver=Heun(), saveat=SaveAt(ts=ts)).ys)
+
+    assert_derivative(loss, parameters, rtol=1e-8)
+    whole = eqx.filter_grad(lambda network: loss(eqx.filter(network, eqx.is_inexact_array)))(network)
+    assert_trees_close(eqx.filter(whole, eqx.is_array), jax.grad(loss)(parameters), rtol=1e-12)
+
+
+# ---------------------------------------------------------------------------------------------------------------- times
+
+FORWARDS, BACKWARDS = (0.1, 1.0), (1.0, -0.2)
+SAVED = pytest.mark.parametrize(
+    ("save", "span"),
+    [
+        ("dense", FORWARDS),
+        ("ts, steps", BACKWARDS),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("t1", FORWARDS), ("ts, steps", FORWARDS)]),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in [("t1", BACKWARDS), ("dense", BACKWARDS)]),
+    ],
+    ids=str,
+)
+
+
+@SAVED
+def test_every_time_of_a_solve_with_fixed_steps(save: str, span: tuple[float, float]) -> None:
+    """The ends, the step and the saved times: the grid is `t0 + i dt0`, its last step shortened to end on `t1`."""
+    t0, t1 = span
+    dt0 = 0.17 * np.sign(t1 - t0)
+    ts = t0 + (t1 - t0) * np.asarray([0.22, 0.6, 0.93])
+
+    def loss(times: Any) -> jax.Array:
+        t0, t1, dt0, ts = times
+        saveat = {"t1": SaveAt(t1=True), "ts, steps": SaveAt(ts=ts, steps=True), "dense": SaveAt(dense=True)}[save]
+        solution = solve(t0=t0, t1=t1, dt0=dt0, saveat=saveat)
+        if save == "dense":
+            return weigh((jax.vmap(solution.evaluate)(ts), jax.vmap(solution.derivative)(ts)))
+        return weigh((solution.ts, solution.ys))
+
+    assert_derivative(loss, (np.asarray(t0), np.asarray(t1), np.asarray(dt0), ts), rtol=1e-8, h=1e-4)
+
+
+def test_the_times_of_step_to() -> None:
+    ts = np.asarray([0.0, 0.1, 0.3, 0.35, 0.7, 1.0])
+
+    def loss(times: Any) -> jax.Array:
+        controller = StepTo(times)
+        saveat = SaveAt(ts=np.asarray([0.32, 0.9]), steps=True)
+        solution = solve(t0=times[0], t1=times[-1], stepsize_controller=controller, saveat=saveat)
+        return weigh((solution.ts, solution.ys))
+
+    assert_derivative(loss, ts, rtol=1e-8)
+
+
+@SAVED
+def test_every_time_of_an_adaptive_solve(save: str, span: tuple[float, float]) -> None:
+    """Steps keep their places between the two ends; saved times move by themselves."""
+    t0, t1 = span
+    ts = t0 + (t1 - t0) * np.asarray([0.22, 0.6, 0.93])
+
+    def saved(times: Any, **options: Any) -> jax.Array:
+        t0, t1, ts = times
+        saveat = {"t1": SaveAt(t1=True), "ts, steps": SaveAt(ts=ts, steps=True), "dense": SaveAt(dense=True)}[save]
+        solution = solve(t0=t0, t1=t1, saveat=saveat, **options)
+        if save == "dense":
+            return weigh((jax.vmap(solution.evaluate)(ts), jax.vmap(solution.derivative)(ts)))
+        return weigh((solution.ts, solution.ys))
+
+    options: dict[str, Any] = {"stepsize_controller": PID, "dt0": None}
+    grid = kept_times(solve(t0=t0, t1=t1, saveat=SaveAt(t0=True, steps=True), **options))
+    times = (np.asarray(t0), np.asarray(t1), ts)
+
+    def on_the_grid(times: Any) -> jax.Array:
+        return saved(times, stepsize_controller=StepTo(stretched(grid, times[0], times[1])))
+
+    assert_derivative(lambda times: saved(times, **options), times, on_the_grid, rtol=1e-7, h=1e-4)
+
+
+def test_derivatives_with_respect_to_times_are_those_of_the_solution() -> None:
+    """y(t) = y0 exp(-a (t - t0)), whose derivatives with respect to all times are known."""
+    rate, start = 0.8, np.asarray(1.5)
+
+    def values(times: Any) -> Any:
+        solution = diffeqsolve(
+            ODETerm(decay),
+            Tsit5(),
+            times["t0"],
+            times["t1"],
+            None,
+            start,
+            rate,
+            stepsize_controller=PIDController(rtol=1e-10, atol=1e-12),
+            saveat=SaveAt(ts=times["ts"], t1=True, dense=True),
+            max_steps=64,
+        )
+        return solution.ys, solution.evaluate(times["ts"][1])
+
+    def formula(times: Any) -> Any:
+        at = lambda t: start * jnp.exp(-rate * (t - times["t0"]))
+        return at(jnp.append(times["ts"], times["t1"])), at(times["ts"][1])
+
+    times = {"t0": np.asarray(0.2), "t1": np.asarray(1.4), "ts": np.asarray([0.3, 0.9])}
+    expected = jax.jacrev(formula)(times)
+    for mode in (jax.jacfwd, jax.jacrev):
+        assert_trees_close(jax.jit(mode(values))(times), expected, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0], ids=["forwards", "backwards"])
+def test_a_time_as_first_and_last_and_only(direction: float) -> None:
+    """Saved times on the ends of the solve and on a time of the grid, from which the interpolation goes on."""
+    grid = direction * np.asarray([0.0, 0.4, 0.4, 1.0])
+
+    def end(ts: Any) -> Any:
+        return solve(decay, np.asarray(2.0), np.asarray(0.5), t1=direction, dt0=direction * 0.2, saveat=SaveAt(ts=ts)).ys
+
+    expected = np.diag(-0.5 * 2 * np.exp(-0.5 * grid))
+    for mode in (jax.jacfwd, jax.jacrev):
+        np.testing.assert_allclose(jax.jit(mode(end))(grid), expected, rtol=1e-2)
+
+
+def test_ramp_across_a_jump() -> None:
+    """y' = 3 once t > 1: the end moves with `t1` at that rate, and not at all with `t0`."""
+    def field(t: Any, y: Any, args: Any) -> Any:
+        return jnp.where(t > args["jump"], 3.0, 0.0)
+
+    def end(times: Any) -> jax.Array:
+        controller = ClipStepSizeController(PID, jump_ts=times["jump"][None])
+        options: dict[str, Any] = {"stepsize_controller": controller, "dt0": None, "max_steps": 64}
+        ys = solve(field, np.asarray(0.0), times, t0=times["t0"], t1=times["t1"], **options).ys
+        return ys[0]
+
+    times = {"t0": np.asarray(0.0), "t1": np.asarray(2.0), "jump": np.asarray(1.0)}
+    for mode in (jax.grad, jax.jacfwd):
+        slopes = jax.jit(mode(end))(times)
+        assert slopes["t1"] == pytest.approx(3.0, rel=1e-9)
+        assert slopes["t0"] == pytest.approx(0.0, abs=1e-9)
+        assert slopes["jump"] == pytest.approx(-3.0, rel=1e-9)
+
+
+@pytest.mark.parametrize("direction", [1.0, -1.0], ids=["forwards", "backwards"])
+def test_all_times_around_jumps_and_stops(direction: float) -> None:
+    """A field that is pushed between two jumps, which move, and a stop on its kink: against the tight solution."""
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        on, off, rate = args
+        s = direction * t
+        return direction * (jnp.where((s > on) & (s < off), 3.0, 0.5) * jnp.cos(s) - rate * y)
+
+    def end(times: Any) -> jax.Array:
+        on, off, stop = times["jumps"][0], times["jumps"][1], times["stop"]
+        controller = ClipStepSizeController(
+            PIDController(rtol=1e-9, atol=1e-11), jump_ts=direction * jnp.stack([off, on]), step_ts=direction * stop[None]
+        )
+        t0, t1 = direction * times["t0"], direction * times["t1"]
+        options: dict[str, Any] = {"stepsize_controller": controller, "dt0": None, "max_steps": 128, "solver": Tsit5()}
+        return solve(field, np.asarray(0.3), (on, off, times["rate"]), t0=t0, t1=t1, **options).ys[0]
+
+    def formula(times: Any) -> jax.Array:
+        """Between jumps y = e^(-a s) y(start) + p (e^(a s) (a cos s + sin s))' / (1 + a²), piece by piece."""
+        a = times["rate"]
+
+        def antiderivative(s: Any) -> Any:
+            return jnp.exp(a * s) * (a * jnp.cos(s) + jnp.sin(s)) / (1 + a**2)
+
+        pieces = [times["t0"], times["jumps"][0], times["jumps"][1], times["t1"]]
+        pushed = [antiderivative(b) - antiderivative(s) for s, b in zip(pieces[:-1], pieces[1:], strict=True)]
+        weight = 0.5 * pushed[0] + 3.0 * pushed[1] + 0.5 * pushed[2]
+        return jnp.exp(-a * times["t1"]) * (jnp.exp(a * times["t0"]) * 0.3 + weight)
+
+    times = {
+        "t0": np.asarray(0.1),
+        "t1": np.asarray(2.0),
+        "jumps": np.asarray([0.5, 1.3]),
+        "stop": np.asarray(0.9),
+        "rate": np.asarray(0.8),
+    }
+    assert float(end(times)) == pytest.approx(float(formula(times)), rel=1e-8)
+    expected = jax.grad(formula)(times)
+    for mode in (jax.grad, jax.jacfwd):
+        assert_trees_close(jax.jit(mode(end))(times), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_tolerances_have_no_derivative() -> None:
+    """Error control chooses steps, and a choice has none."""
+
+    def end(rtol: Any, y0: Any) -> jax.Array:
+        return weigh(solve(y0=y0, dt0=None, stepsize_controller=PIDController(rtol=rtol, atol=1e-5)).ys)
+
+    slope, rest = jax.jit(jax.grad(end, (0, 1)))(np.asarray(1e-4), Y0)
+    assert slope == 0
+    assert_trees_close(rest, jax.jit(jax.grad(lambda y0: end(1e-4, y0)))(Y0), rtol=1e-12)
+
+
+def test_the_first_step_of_an_adaptive_solve_has_no_derivative() -> None:
+    def end(dt0: Any) -> jax.Array:
+        return weigh(solve(dt0=dt0, stepsize_controller=PID).ys)
+
+    for mode in (jax.grad, jax.jacfwd):
+        assert jax.jit(mode(end))(np.asarray(0.1)) == 0
+
+
+@pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd])
+def test_a_chain_of_two_solves(transform: Callable[..., Any]) -> None:
+    """The time and the state where one ends are where the other starts."""
+
+    def loss(inputs: Any) -> jax.Array:
+        y0, args, middle = inputs
+        first = solve(y0=y0, args=args, t1=middle, dt0=0.1)
+        assert first.ys is not None
+        return weigh(solve(y0=first.ys[0], args=args, t0=first.t1, t1=1.0, dt0=0.1).ys)
+
+    inputs = (Y0, ARGS, np.asarray(0.44))
+    direction = direction_like(inputs)
+    found = along(jax.jit(transform(loss))(inputs), direction)
+    assert found == pytest.approx(difference_quotient(jax.jit(loss), inputs, direction), rel=1e-8)
