@@ -102,9 +102,17 @@ def pid_from_none(t0: Any, t1: Any) -> Choice:
     return rungax.PIDController(rtol=1e-6, atol=1e-8, pcoeff=0.2, icoeff=0.4), None
 
 
+def pid_clipped(t0: Any, t1: Any) -> Choice:
+    """A time to step to, and one to start anew from."""
+    controller, dt0 = pid(t0, t1)
+    meet, jump = (t0 + (t1 - t0) * jnp.asarray([part], jnp.result_type(t0, t1)) for part in (0.4, 0.6))
+    return rungax.ClipStepSizeController(controller, step_ts=meet, jump_ts=jump), dt0
+
+
 CONTROLLERS: dict[str, Callable[[Any, Any], Choice]] = {
     "constant": constant,
     "StepTo": step_to,
     "PID": pid,
     "PID, dt0=None": pid_from_none,
+    "PID, clipped": pid_clipped,
 }

@@ -42,7 +42,12 @@ from .controllers import (
     PIDController as PIDController,
     ClipStepSizeController as ClipStepSizeController,
 )
-from .saving import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
+from .saving import (
+    SaveAt as SaveAt,
+    SubSaveAt as SubSaveAt,
+    save_y as save_y,
+    SolverInternals as SolverInternals,
+)
 from .adjoints import (
     AbstractAdjoint as AbstractAdjoint,
     RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint,

@@ -67,7 +67,8 @@ def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
     if max_steps is not None:
         return
     subs: list[SubSaveAt] = jax.tree.leaves(saveat.subs, is_leaf=is_sub)
-    for name, asked in (("steps", any(sub.steps for sub in subs)), ("dense", saveat.dense)):
+    steps = any(sub.steps for sub in subs)
+    for name, asked in (("steps", steps), ("dense", saveat.dense), ("internals", saveat.internals)):
         if asked:
             raise ValueError(
                 f"`SaveAt({name}=...)` keeps something of every step and needs to know how many there may be.\n"

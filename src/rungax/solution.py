@@ -8,6 +8,7 @@ from jaxtyping import Array, Float, PyTree
 from .interpolation import DenseInterpolation
 from .jaxkit import IntScalar, RealScalar
 from .results import Result
+from .saving import SolverInternals
 
 
 class Solution(eqx.Module):
@@ -26,6 +27,8 @@ class Solution(eqx.Module):
         How the solve ended.
     solver_state, controller_state, made_jump
         For going on with the solve, if asked for.
+    internals
+        How hard the solve was, with derivatives, if asked for.
     num_steps, num_accepted_steps, max_steps
         How many steps were attempted and kept, and how many might have been attempted; see `stats`.
     """
@@ -39,6 +42,7 @@ class Solution(eqx.Module):
     solver_state: PyTree[Any]
     controller_state: PyTree[Any]
     made_jump: PyTree[Any]
+    internals: SolverInternals | None
     num_steps: IntScalar
     num_accepted_steps: IntScalar
     max_steps: int | None = eqx.field(static=True)

@@ -13,7 +13,7 @@ from .controllers import AbstractStepSizeController, ConstantStepSize
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, compiled, land_on, match_varying, strong, time_dtype
 from .progress import AbstractProgressMeter, NoProgressMeter, progress_recorders
 from .results import RESULTS, is_okay, known_failure
-from .saving import DenseRecorder, OutputRecorder, SaveAt
+from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solution import Solution
 from .solvers import AbstractSolver
@@ -101,13 +101,15 @@ def _run(call: _Call) -> tuple[Solution, _Ending]:
     plan, state = _prepare(call, subs)
     outcome = call.adjoint.integrate(plan, state)
     state, saveat = outcome.state, call.saveat
-    outputs = outcome.outputs[: len(subs)]
+    remaining = iter(outcome.outputs)
+    outputs = [next(remaining) for _ in subs]
     solution = Solution(
         t0=call.t0,
         t1=call.t1,
         ts=jax.tree.unflatten(subs_tree, [ts for ts, _ in outputs]),
         ys=jax.tree.unflatten(subs_tree, [ys for _, ys in outputs]),
-        interpolation=outcome.outputs[len(subs)] if saveat.dense else None,
+        interpolation=next(remaining) if saveat.dense else None,
+        internals=next(remaining) if saveat.internals else None,
         result=outcome.result,
         solver_state=state.solver_state if saveat.solver_state else None,
         controller_state=state.controller_state if saveat.controller_state else None,
@@ -148,7 +150,6 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     made_jump = None
     if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
         made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
-    recorders = [_output_recorder(sub, direction, t0, y0, args) for sub in subs]
     plan = Plan(
         problem=Problem(terms, args, t0, t1, direction, y0),
         solver=call.solver,
@@ -156,11 +157,7 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         controller_state=controller_state,
         error_order=error_order,
         max_steps=call.max_steps,
-        recorders=(
-            *recorders,
-            *([DenseRecorder()] if call.saveat.dense else []),
-            *progress_recorders(call.progress_meter),
-        ),
+        recorders=_recorders(call, subs, direction, t0, y0),
     )
     zero = jnp.asarray(0, jnp.int32)
     result = RESULTS.where(valid, RESULTS.successful, RESULTS.invalid_input)
@@ -171,6 +168,14 @@ def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
 
 def _as_term(term: Any) -> AbstractTerm[Any, Any]:
     return ODETerm(term) if callable(term) and not is_term(term) else term
+
+
+def _recorders(call: _Call, subs: list[SubSaveAt], direction: Time, t0: Time, y0: Y) -> tuple[AbstractRecorder, ...]:
+    """Whatever keeps an account of the solve, in the order in which `_run` takes their outcomes."""
+    recorders = [_output_recorder(sub, direction, t0, y0, call.args) for sub in subs]
+    dense = [DenseRecorder()] if call.saveat.dense else []
+    internals = [InternalsRecorder()] if call.saveat.internals else []
+    return (*recorders, *dense, *internals, *progress_recorders(call.progress_meter))
 
 
 def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Args) -> AbstractRecorder:

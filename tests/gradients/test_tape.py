@@ -112,7 +112,7 @@ _GRADIENTS: dict[int | None, Callable[[Any], Any]] = {}
 def test_thinning_in_lanes_that_thin_at_different_times() -> None:
     scale = np.asarray([0.1, 1.0, 5.0, 20.0])
     lanes = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
-    rough = {**PID, "saveat": SAVES["steps"]}
+    rough = {**PID, "saveat": SAVES["steps"], "max_steps": 400}
     counts = jax.vmap(lambda inputs: solve(inputs, **rough).num_accepted_steps)(lanes)
     assert len(set(np.asarray(counts).tolist())) == 4
     thinned, whole = (gradient(adjoint, **rough) for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), None))

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_lane, match_varying, select
-from ..results import RESULTS, Result, first_failure
+from ..results import Result, first_failure
 from ..step import Outcome, Plan, Solver, State
 from .base import AbstractAdjoint
 from .pullback import Cotangents, Pullback
@@ -125,6 +125,10 @@ class _ReversibleSolver(eqx.Module):
         companion = jax.tree.map(jnp.add, companion, decrement)
         increment = self._increment(terms, t0, t1, companion, args)[0]
         return jax.tree.map(self._unmix, y1, companion, increment), companion
+
+    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> None:
+        """None: the given solver's stages are not kept."""
+        del t0, t1, y0, dense_info
 
     def memory(self, solver_state: Y) -> Y:
         """The companion."""

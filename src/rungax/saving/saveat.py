@@ -83,6 +83,8 @@ class SaveAt(eqx.Module):
         The solution as a function of time, for `Solution.evaluate` and `Solution.derivative`.
     solver_state, controller_state, made_jump
         What is needed to go on later: pass them to another `diffeqsolve`, with `t0` and `y0` where this one ended.
+    internals
+        Differentiable sums of the steps' error and stiffness estimates, as `Solution.internals`; see `SolverInternals`.
 
     Raises
     ------
@@ -96,6 +98,7 @@ class SaveAt(eqx.Module):
     solver_state: bool = False
     controller_state: bool = False
     made_jump: bool = False
+    internals: bool = False
 
     def __init__(
         self,
@@ -110,6 +113,7 @@ class SaveAt(eqx.Module):
         solver_state: bool = False,
         controller_state: bool = False,
         made_jump: bool = False,
+        internals: bool = False,
     ):
         own = _one_sub(t0, t1, ts, steps, fn)
         if subs is None:
@@ -126,6 +130,7 @@ class SaveAt(eqx.Module):
         self.solver_state = solver_state
         self.controller_state = controller_state
         self.made_jump = made_jump
+        self.internals = internals
 
 
 def is_sub(x: Any) -> bool:

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, any_lane
+from ..jaxkit import BoolScalar, IntScalar, Time, any_lane
 from ..step import AbstractRecorder, Plan, State, Step
 
-type Kind = Literal["y1", "dense_info"]
+type Kind = Literal["y1", "dense_info", "internals"]
 """Which part of a step is emitted."""
 
 NEVER = jnp.iinfo(jnp.int32).max
@@ -208,7 +209,27 @@ class TimesEmitter(AbstractRecorder):
 
 def part_of(plan: Plan, step: Step, kind: Kind) -> PyTree[Any]:
     """The part of a step that an emission of this kind holds."""
-    return step.y1 if kind == "y1" else plan.densify(step)
+    match kind:
+        case "y1":
+            return step.y1
+        case "dense_info":
+            return plan.densify(step)
+        case "internals":
+            return internals_of(plan, step)
+
+
+def internals_of(plan: Plan, step: Step) -> tuple[Time, Time]:
+    """The step's error estimate times its size, and its stiffness estimate."""
+    stiffness = plan.solver.stiffness(step.t0, step.t1, step.y0, step.dense_info)
+    if step.y_error is None or stiffness is None:
+        raise ValueError(
+            "`SaveAt(internals=True)` needs a solver that estimates its error and sees stiffness.\n"
+            f"Expected: an explicit Runge–Kutta method with an embedded estimate\nFound:    {type(plan.solver).__name__}\n"
+            "Use `Tsit5`, for example."
+        )
+    size = jnp.abs(step.t1 - step.t0)
+    error = jnp.asarray(optx.two_norm(step.y_error)).astype(size.dtype)
+    return size * error, jnp.asarray(stiffness).astype(size.dtype)
 
 
 def _empty_emission(plan: Plan, state: State, size: int, kind: Kind) -> Emission:

@@ -87,6 +87,10 @@ class AbstractSolver[SolverState](eqx.Module):
         del terms, t0, t1, y0, y1, args
         return dense_info
 
+    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
+        """An estimate of the largest eigenvalue's size over the step, from what the step computed; `None` for none."""
+        del t0, t1, y0, dense_info
+
     def memory(self, solver_state: SolverState) -> PyTree[Any]:
         """The part of the solver's memory that the solution depends on and that `recall` cannot make again.
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
@@ -112,6 +113,25 @@ class AbstractERK(AbstractAdaptiveSolver[State]):
         stages = _evaluate(grid, list(dense_info["k"]), self.extension.c, self.extension.a_lower)
         return {"y0": y0, "y1": y1, "k": tuple(stages.ks)}
 
+    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
+        """How much the slopes of the last two stages differ, compared with their arguments.
+
+        References
+        ----------
+        E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2, equation 2.18.
+        """
+        if self.tableau.num_stages < 2:
+            return None
+        ks = _listed(dense_info["k"], self.tableau.num_stages) if self.extension is None else list(dense_info["k"])
+        rows = [np.zeros(0), *self.tableau.a_lower][-2:]
+        arguments = [combination(row, ks[: len(row)], y0) for row in rows]
+        slopes = optx.two_norm(
+            jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2])
+        )
+        moved = optx.two_norm(jax.tree.map(jnp.subtract, *reversed(arguments)))
+        scale = jnp.asarray(moved) * (t1 - t0)
+        return jnp.where(scale > 0, jnp.asarray(slopes) / jnp.where(scale > 0, scale, 1.0), 0.0)
+
     def memory(self, solver_state: State) -> None:
         """Nothing: the first stage is made again."""
         del solver_state
@@ -205,7 +225,11 @@ def _scan(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ..
     carry = match_varying((jax.tree.map(allocate, *ks), grid.y0, first_vf), grid)
     nodes = jnp.asarray(c, jnp.result_type(grid.t0))
     (k, y, vf), _ = lax.scan(stage, carry, (jnp.arange(num_known, num_all), nodes, jnp.asarray(matrix)))
-    return _Stages([jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(num_all)], y, vf)
+    return _Stages(_listed(k, num_all), y, vf)
+
+
+def _listed(k: Y, num_stages: int) -> list[Y]:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(num_stages)]
 
 
 def _stack(ks: list[Y]) -> Y:
