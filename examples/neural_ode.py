@@ -82,7 +82,7 @@ def trajectory(field: VectorField, y0: jax.Array, ts: np.ndarray, tolerance: flo
 def observe(key: jax.Array, trajectories: int) -> jax.Array:
     """True trajectories from random states, with noise: shape (trajectories, times, 2)."""
     start_key, noise_key = jax.random.split(key)
-    y0 = jax.random.uniform(start_key, (trajectories, 2), minval=-1.0, maxval=1.0) * jnp.array([1.0, 2.0])
+    y0 = jax.random.uniform(start_key, (trajectories, 2), minval=-1.0, maxval=1.0) * jnp.array([[1.0, 2.0]])
     ys = jax.vmap(lambda y0: trajectory(oscillator, y0, TS, 1e-8))(y0)
     return ys + NOISE * jax.random.normal(noise_key, ys.shape)
 

@@ -10,15 +10,15 @@ from jaxtyping import PyTree
 from . import checks
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .controllers import AbstractStepSizeController, ConstantStepSize
-from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, compiled, land_on, match_varying, strong, time_dtype
-from .progress import AbstractProgressMeter, NoProgressMeter, progress_recorders
-from .results import RESULTS, is_okay, known_failure
-from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
-from .saving.saveat import SubSaveAt, is_sub
+from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
+from .progress import AbstractProgressMeter, NoProgressMeter
+from .resolve import Call, resolve
+from .results import is_okay, known_failure
+from .saving import SaveAt
+from .saving.saveat import is_sub
 from .solution import Solution
 from .solvers import AbstractSolver
-from .step import AbstractRecorder, Plan, Problem, State
-from .terms import AbstractTerm, ODETerm, direct, is_term
+from .terms import AbstractTerm
 
 
 def diffeqsolve(
@@ -40,10 +40,86 @@ def diffeqsolve(
     controller_state: PyTree[Any] = None,
     made_jump: BoolScalar | None = None,
 ) -> Solution:
+    r"""Solve a differential equation from `t0` to `t1`, forwards or backwards.
+
+    $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}t, \qquad y(t_0) = y_0$$
+
+    Parameters
+    ----------
+    terms
+        What is solved: a term, a pytree of terms as the solver asks, or a function `f(t, y, args)`, short for
+        `ODETerm(f)`.
+    solver
+        How one step is made. `Tsit5()` is a good first choice for problems that are not stiff.
+    t0, t1
+        Ends of the interval, in the same units as everything else; `t1 < t0` solves backwards.
+    dt0
+        The first step, or the size of all with `ConstantStepSize`; of the sign of `t1 - t0`. `None` lets an adaptive
+        controller choose it, for two evaluations.
+    y0
+        The initial state: any pytree of real or complex floating-point arrays. Each leaf keeps its dtype.
+    args
+        Handed on to the vector field; anything. Arrays and floats in it may change without recompilation.
+    saveat
+        What is kept of the solution; by default the state at `t1`.
+    stepsize_controller
+        How long a step is and whether it is kept; by default all of size `dt0`.
+    adjoint
+        How derivatives are computed; the default serves every mode.
+    max_steps
+        The solve fails when so many steps have been attempted. It sizes the buffers of `SaveAt(steps=..., dense=True)`
+        and the tape of reverse mode. `None` for no bound.
+    throw
+        Whether a failed solve raises; otherwise `Solution.result` says how it ended, and the compiled program holds no
+        host callback, so that it can be exported and cached on disk.
+    progress_meter
+        Shows how far the solve has come.
+    solver_state, controller_state, made_jump
+        What an earlier solve handed out (see `SaveAt`), to go on from where it ended.
+
+    Returns
+    -------
+    Solution
+        Saved times and values, statistics, the result.
+
+    Raises
+    ------
+    ValueError
+        If an argument is wrong in a way that is known when the call is made.
+    RuntimeError
+        With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does.
+
+    Differentiability
+    -----------------
+    In every mode with respect to `y0`, `args`, parameters inside `terms`, `t0`, `t1` and `SaveAt(ts=...)`; also `dt0`
+    with constant steps. Not through the choice of step sizes.
+
+    Cost
+    ----
+    The solver's evaluations for each attempted step. The first call compiles; later ones with the same functions,
+    shapes and dtypes do not.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -args * y,
+    ...     rungax.Tsit5(),
+    ...     t0=0.0,
+    ...     t1=1.0,
+    ...     dt0=None,
+    ...     y0=jnp.array(1.0),
+    ...     args=2.0,
+    ...     stepsize_controller=rungax.PIDController(rtol=1e-6, atol=1e-6),
+    ... )
+    >>> print(f"{solution.ys[-1]:.4f}")
+    0.1353
+    """
     t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
     checks.check_saving(saveat, max_steps)
     resumed = (solver_state, controller_state, made_jump)
-    call = _Call(
+    call = Call(
         terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter
     )
     if not throw:
@@ -62,24 +138,6 @@ def diffeqsolve(
     return solution
 
 
-class _Call(NamedTuple):
-    """The arguments of `diffeqsolve`."""
-
-    terms: PyTree[Any]
-    solver: AbstractSolver[Any]
-    t0: RealScalar
-    t1: RealScalar
-    dt0: RealScalar | None
-    y0: Y
-    args: Args
-    saveat: SaveAt
-    controller: AbstractStepSizeController[Any]
-    adjoint: AbstractAdjoint
-    resumed: tuple[PyTree[Any], PyTree[Any], BoolScalar | None]
-    max_steps: int | None
-    progress_meter: AbstractProgressMeter[Any]
-
-
 class _Ending(NamedTuple):
     """Where a solve ended, for the report if it failed."""
 
@@ -90,7 +148,7 @@ class _Ending(NamedTuple):
 
 
 @compiled
-def _run(call: _Call) -> tuple[Solution, _Ending]:
+def _run(call: Call) -> tuple[Solution, _Ending]:
     """The whole solve, as one program."""
     # Before anything is traced: what is traced with a value that does not vary cannot be called with one that does.
     call = match_varying(call, call)
@@ -98,7 +156,7 @@ def _run(call: _Call) -> tuple[Solution, _Ending]:
     checks.check_state(call.y0)
     call.adjoint.check(call.saveat)
     subs, subs_tree = jax.tree.flatten(call.saveat.subs, is_leaf=is_sub)
-    plan, state = _prepare(call, subs)
+    plan, state = resolve(call, subs)
     outcome = call.adjoint.integrate(plan, state)
     state, saveat = outcome.state, call.saveat
     remaining = iter(outcome.outputs)
@@ -119,69 +177,6 @@ def _run(call: _Call) -> tuple[Solution, _Ending]:
         max_steps=call.max_steps,
     )
     return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y)
-
-
-def _prepare(call: _Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
-    """Everything the loop needs, in the direction of travel."""
-    times = [sub.ts for sub in subs if sub.ts is not None]
-    dtype = time_dtype(call.t0, call.t1, *([] if call.dt0 is None else [call.dt0]), *times)
-    t0, t1 = jnp.asarray(call.t0, dtype), jnp.asarray(call.t1, dtype)
-    dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
-    y0 = jax.tree.map(lambda x: strong(x, dtype), call.y0)
-    args = call.args
-    valid = checks.values_are_valid(t0, t1, dt0, times, call.controller)
-
-    terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
-    checks.check_terms(terms, call.solver)
-    terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
-    error_order = call.solver.error_order(terms)
-
-    direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
-    terms, controller = direct(terms, direction), call.controller.wrap(direction)
-    t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
-    t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, call.solver.func, error_order)
-    t_next = land_on(t1, t_next)
-    solver_state, resumed_controller_state, resumed_jump = call.resumed
-    if resumed_controller_state is not None:
-        controller_state = controller.resume(controller_state, resumed_controller_state)
-    if solver_state is None:
-        solver_state = call.solver.init(terms, t0, t_next, y0, args)
-
-    made_jump = None
-    if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
-        made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
-    plan = Plan(
-        problem=Problem(terms, args, t0, t1, direction, y0),
-        solver=call.solver,
-        controller=controller,
-        controller_state=controller_state,
-        error_order=error_order,
-        max_steps=call.max_steps,
-        recorders=_recorders(call, subs, direction, t0, y0),
-    )
-    zero = jnp.asarray(0, jnp.int32)
-    result = RESULTS.where(valid, RESULTS.successful, RESULTS.invalid_input)
-    y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
-    state = State(t0, t_next, y0, solver_state, controller_state, made_jump, zero, zero, result, ())
-    return plan, state
-
-
-def _as_term(term: Any) -> AbstractTerm[Any, Any]:
-    return ODETerm(term) if callable(term) and not is_term(term) else term
-
-
-def _recorders(call: _Call, subs: list[SubSaveAt], direction: Time, t0: Time, y0: Y) -> tuple[AbstractRecorder, ...]:
-    """Whatever keeps an account of the solve, in the order in which `_run` takes their outcomes."""
-    recorders = [_output_recorder(sub, direction, t0, y0, call.args) for sub in subs]
-    dense = [DenseRecorder()] if call.saveat.dense else []
-    internals = [InternalsRecorder()] if call.saveat.internals else []
-    return (*recorders, *dense, *internals, *progress_recorders(call.progress_meter))
-
-
-def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Args) -> AbstractRecorder:
-    ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * direction
-    fn = close(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
-    return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)
 
 
 def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:

@@ -3,7 +3,6 @@
 from .clock import grid_time as grid_time, is_stuck as is_stuck, land_on as land_on, number_of_steps as number_of_steps
 from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
-from .errors import raise_if as raise_if
 from .forward_only import forward_only as forward_only
 from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
 from .sweep import (

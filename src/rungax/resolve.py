@@ -1,0 +1,100 @@
+"""What a call means: its defaults and dtypes, the direction of travel, and with that the plan and the first state."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from . import checks
+from .adjoints import AbstractAdjoint
+from .controllers import AbstractStepSizeController
+from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
+from .progress import AbstractProgressMeter, progress_recorders
+from .results import RESULTS
+from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
+from .saving.saveat import SubSaveAt
+from .solvers import AbstractSolver
+from .step import AbstractRecorder, Plan, Problem, State
+from .terms import AbstractTerm, ODETerm, direct, is_term
+
+
+class Call(NamedTuple):
+    """The arguments of `diffeqsolve`."""
+
+    terms: PyTree[Any]
+    solver: AbstractSolver[Any]
+    t0: RealScalar
+    t1: RealScalar
+    dt0: RealScalar | None
+    y0: Y
+    args: Args
+    saveat: SaveAt
+    controller: AbstractStepSizeController[Any]
+    adjoint: AbstractAdjoint
+    resumed: tuple[PyTree[Any], PyTree[Any], BoolScalar | None]
+    max_steps: int | None
+    progress_meter: AbstractProgressMeter[Any]
+
+
+def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
+    """Everything the loop needs, in the direction of travel."""
+    times = [sub.ts for sub in subs if sub.ts is not None]
+    dtype = time_dtype(call.t0, call.t1, *([] if call.dt0 is None else [call.dt0]), *times)
+    t0, t1 = jnp.asarray(call.t0, dtype), jnp.asarray(call.t1, dtype)
+    dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
+    y0 = jax.tree.map(lambda x: strong(x, dtype), call.y0)
+    args = call.args
+    valid = checks.values_are_valid(t0, t1, dt0, times, call.controller)
+
+    terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
+    checks.check_terms(terms, call.solver)
+    terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
+    error_order = call.solver.error_order(terms)
+
+    direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
+    terms, controller = direct(terms, direction), call.controller.wrap(direction)
+    t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
+    t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, call.solver.func, error_order)
+    t_next = land_on(t1, t_next)
+    solver_state, resumed_controller_state, resumed_jump = call.resumed
+    if resumed_controller_state is not None:
+        controller_state = controller.resume(controller_state, resumed_controller_state)
+    if solver_state is None:
+        solver_state = call.solver.init(terms, t0, t_next, y0, args)
+
+    made_jump = None
+    if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
+        made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
+    plan = Plan(
+        problem=Problem(terms, args, t0, t1, direction, y0),
+        solver=call.solver,
+        controller=controller,
+        controller_state=controller_state,
+        error_order=error_order,
+        max_steps=call.max_steps,
+        recorders=_recorders(call, subs, direction, t0, y0),
+    )
+    zero = jnp.asarray(0, jnp.int32)
+    result = RESULTS.where(valid, RESULTS.successful, RESULTS.invalid_input)
+    y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
+    state = State(t0, t_next, y0, solver_state, controller_state, made_jump, zero, zero, result, ())
+    return plan, state
+
+
+def _as_term(term: Any) -> AbstractTerm[Any, Any]:
+    return ODETerm(term) if callable(term) and not is_term(term) else term
+
+
+def _recorders(call: Call, subs: list[SubSaveAt], direction: Time, t0: Time, y0: Y) -> tuple[AbstractRecorder, ...]:
+    """Whatever keeps an account of the solve, in the order in which `_run` takes their outcomes."""
+    recorders = [_output_recorder(sub, direction, t0, y0, call.args) for sub in subs]
+    dense = [DenseRecorder()] if call.saveat.dense else []
+    internals = [InternalsRecorder()] if call.saveat.internals else []
+    return (*recorders, *dense, *internals, *progress_recorders(call.progress_meter))
+
+
+def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Args) -> AbstractRecorder:
+    ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * direction
+    fn = close(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
+    return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)
