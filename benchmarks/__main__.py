@@ -5,10 +5,15 @@
 
 import argparse
 
-from . import explicit, gradients, work_precision
+from . import explicit, gradients, tape, work_precision
 from .report import Report
 
-BENCHMARKS = {"explicit": explicit.run, "gradients": gradients.run, "work_precision": work_precision.run}
+BENCHMARKS = {
+    "explicit": explicit.run,
+    "gradients": gradients.run,
+    "tape": tape.run,
+    "work_precision": work_precision.run,
+}
 
 
 def main() -> None:

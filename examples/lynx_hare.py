@@ -41,6 +41,24 @@ MIDDLE = np.array([0.5, 0.03, 0.03, 0.8, 30.0, 4.0])
 REACH = np.array([2.0, 2.0, 2.0, 2.0, 1.3, 1.6])
 
 
+class Bottom(NamedTuple):
+    """Where the loss is least, as logarithms; the loss and its gradient there; how many gradients it took."""
+
+    point: jax.Array
+    loss: jax.Array
+    gradient: jax.Array
+    solves: jax.Array
+
+
+class Bottom(NamedTuple):
+    """Where the loss is least, as logarithms; the loss and its gradient there; how many gradients it took."""
+
+    point: jax.Array
+    loss: jax.Array
+    gradient: jax.Array
+    solves: jax.Array
+
+
 class Fit(NamedTuple):
     """The best six numbers in the order of `NAMES`, the covariance of their logarithms, and what it took.
 
@@ -111,11 +129,11 @@ def sweep(box: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Arra
 
 
 @jax.jit
-def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """L-BFGS from `start`: where the loss is least, and how many solves with their gradients it took."""
+def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> Bottom:
+    """L-BFGS from `start` until the loss is flat."""
     # A tolerance tighter than the sweep's: near the bottom the optimiser must not trip over the error of the solver.
     value = lambda point: loss(point, years, counts, 1e-9)
-    value_and_grad = optax.value_and_grad_from_state(value)  # the last line search ended on the next point: not again
+    value_and_grad = optax.value_and_grad_from_state(value)  # the line search ends with a gradient: not computed again
     optimiser = optax.lbfgs()
 
     def step(carry: tuple[jax.Array, optax.OptState, jax.Array]) -> tuple[jax.Array, optax.OptState, jax.Array]:
@@ -129,17 +147,16 @@ def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.
         iteration, slope = optax.tree.get(state, "count"), jnp.linalg.norm(optax.tree.get(state, "grad"))
         return (iteration == 0) | ((iteration < 100) & (slope > 1e-6))
 
-    point, _, solves = lax.while_loop(unfinished, step, (start, optimiser.init(start), jnp.asarray(1)))
-    return point, solves
+    point, state, solves = lax.while_loop(unfinished, step, (start, optimiser.init(start), jnp.asarray(1)))
+    return Bottom(point, optax.tree.get(state, "value"), optax.tree.get(state, "grad"), solves)
 
 
 @jax.jit
-def uncertainty(best: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The loss at its minimum, its gradient there, which should be zero, and the covariance of the logarithms."""
-    value = lambda point: loss(point, years, counts, 1e-9)
-    height, gradient = jax.value_and_grad(value)(best)
-    variance = 2 * height / (counts.size - best.size)  # the sum of squares over its degrees of freedom
-    return height, gradient, variance * jnp.linalg.inv(jax.hessian(value)(best))
+def uncertainty(bottom: Bottom, years: jax.Array, counts: jax.Array) -> jax.Array:
+    """The covariance of the logarithms."""
+    variance = 2 * bottom.loss / (counts.size - bottom.point.size)  # the sum of squares over its degrees of freedom
+    hessian = jax.hessian(lambda point: loss(point, years, counts, 1e-9))(bottom.point)
+    return variance * jnp.linalg.inv(hessian)
 
 
 def main(solves: int = 16_384) -> Fit:
@@ -148,23 +165,23 @@ def main(solves: int = 16_384) -> Fit:
     counts = np.stack(columns, axis=1)
     began = time.perf_counter()
     start, coarse = sweep(np.log(MIDDLE) + spread(solves, len(NAMES)) * np.log(REACH), years, counts)
-    best, with_gradient = descend(start, years, counts)
-    height, gradient, covariance = jax.block_until_ready(uncertainty(best, years, counts))
+    bottom = descend(start, years, counts)
+    covariance = np.asarray(uncertainty(bottom, years, counts))
     seconds = time.perf_counter() - began
     residual = lambda loss: float(np.sqrt(2 * loss / counts.size))
     fit = Fit(
-        parameters=np.exp(np.asarray(best)),
-        covariance=np.asarray(covariance),
-        gradient=np.asarray(gradient),
-        residual=residual(height),
-        solves=solves + int(with_gradient),
+        parameters=np.exp(np.asarray(bottom.point)),
+        covariance=covariance,
+        gradient=np.asarray(bottom.gradient),
+        residual=residual(bottom.loss),
+        solves=solves + int(bottom.solves),
         seconds=seconds,
     )
 
     for line in table(fit):
         print(line)
     print(f"residual {fit.residual:.4f}, root mean square of log(model / data); {residual(coarse):.4f} after the sweep")
-    print(f"{solves} solves, {with_gradient} gradients and a Hessian in {seconds:.1f} s, compilation included")
+    print(f"{solves} solves, {bottom.solves} gradients and a Hessian in {seconds:.1f} s, compilation included")
     draw(years, counts, fit)
     return fit
 

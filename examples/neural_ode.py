@@ -31,7 +31,7 @@ FIGURES = pathlib.Path(__file__).parent / "figures"
 
 DAMPING, STIFFNESS, NOISE = 0.3, 4.0, 0.03
 TS = np.linspace(0.0, 6.0, 31)
-LONGER_TS = np.linspace(0.0, 12.0, 241)
+LONGER_TS = np.linspace(0.0, 12.0, 301)
 UNSEEN = np.array([0.8, 0.0])  # where a trajectory starts that training does not see
 
 type VectorField = Callable[[jax.Array, jax.Array, None], jax.Array]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .jaxkit import any_lane, is_stuck, land_on, match_varying, select
-from .results import RESULTS, Result, first_failure, is_successful
+from .results import RESULTS, Result, choose, first_failure, is_successful
 from .step import Outcome, Plan, State, Step, Verdict
 
 
@@ -77,7 +77,7 @@ def step_failure(step: Step, verdict: Verdict) -> Result:
     """A step whose equations were not solved is the solve's failure only if nobody rejects it."""
     if step.result is RESULTS.successful:
         return step.result
-    return RESULTS.where(verdict.accepted, step.result, RESULTS.successful)
+    return choose(verdict.accepted, step.result, RESULTS.successful)
 
 
 def final_result(plan: Plan, state: State) -> Result:
@@ -85,6 +85,6 @@ def final_result(plan: Plan, state: State) -> Result:
 
     Most solves end without anybody having said why, so that the loop need not carry it.
     """
-    stuck = RESULTS.where(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
-    reason = RESULTS.where(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)
-    return first_failure(state.result, RESULTS.where(has_ended(plan, state), RESULTS.successful, reason))
+    stuck = choose(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
+    reason = choose(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)
+    return first_failure(state.result, choose(has_ended(plan, state), RESULTS.successful, reason))

@@ -11,7 +11,7 @@ from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
 from .progress import AbstractProgressMeter, progress_recorders
-from .results import RESULTS
+from .results import RESULTS, choose
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt
 from .solvers import AbstractSolver
@@ -76,14 +76,14 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         recorders=_recorders(call, subs, direction, t0, y0),
     )
     zero = jnp.asarray(0, jnp.int32)
-    result = RESULTS.where(valid, RESULTS.successful, RESULTS.invalid_input)
+    result = choose(valid, RESULTS.successful, RESULTS.invalid_input)
     y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
     state = State(t0, t_next, y0, solver_state, controller_state, made_jump, zero, zero, result, ())
     return plan, state
 
 
 def _as_term(term: Any) -> AbstractTerm[Any, Any]:
-    return ODETerm(term) if callable(term) and not is_term(term) else term
+    return term if is_term(term) or not callable(term) else ODETerm(term)
 
 
 def _recorders(call: Call, subs: list[SubSaveAt], direction: Time, t0: Time, y0: Y) -> tuple[AbstractRecorder, ...]:

@@ -6,13 +6,14 @@ import jax
 import numpy as np
 import optimistix as optx
 
-from .jaxkit import is_traced
+from .jaxkit import BoolScalar, is_traced
 
 type Result = Any
 """An item of `RESULTS`. (Enumeration replaces its members by items, which no type checker can see.)"""
 
 
-class RESULTS(optx.RESULTS):
+# Equinox enumerations are made to be extended; type checkers take them for Python's, which are not.
+class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     """How a solve ended: an enumeration whose members carry their explanation.
 
     `RESULTS[item]` is the text of an item; `successful` has none. The nonlinear and linear solvers' failures are
@@ -47,11 +48,16 @@ def is_event(result: Result) -> bool:
     return result == RESULTS.event_occurred
 
 
+def choose(pred: BoolScalar, on_true: Result, on_false: Result) -> Result:
+    """`RESULTS.where`, for type checkers: `on_true` where `pred` holds, else `on_false`."""
+    return RESULTS.where(pred, on_true, on_false)
+
+
 def first_failure(earlier: Result, later: Result) -> Result:
     """`earlier` unless it is a success, else `later`: of several failures the first is kept."""
     if earlier is RESULTS.successful or later is RESULTS.successful:
         return later if earlier is RESULTS.successful else earlier
-    return RESULTS.where(earlier == RESULTS.successful, later, earlier)
+    return choose(earlier == RESULTS.successful, later, earlier)
 
 
 def known_failure(result: Result) -> bool | None:

@@ -116,7 +116,8 @@ def diffeqsolve(
     >>> print(f"{solution.ys[-1]:.4f}")
     0.1353
     """
-    t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
+    t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
+    dt0 = float(dt0) if type(dt0) is int else dt0
     checks.check_saving(saveat, max_steps)
     resumed = (solver_state, controller_state, made_jump)
     call = Call(

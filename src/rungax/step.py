@@ -1,9 +1,10 @@
 """The records that flow through a solve, and the protocols of those who make and use them."""
 
 import abc
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .interpolation import AbstractLocalInterpolation
@@ -66,8 +67,7 @@ class Problem(eqx.Module):
 class Solver(Protocol):
     """What the loop needs of a solver; `rungax.AbstractSolver` documents it."""
 
-    @property
-    def interpolation_cls(self) -> Any: ...
+    interpolation_cls: ClassVar[Any]
 
     def step(
         self,
@@ -180,7 +180,7 @@ class Plan(eqx.Module):
 
     def judge(self, state: State, step: Step) -> Verdict:
         """What the controller makes of the attempt."""
-        verdict = self.controller.adapt_step_size(
+        keep, next_t0, next_t1, *others = self.controller.adapt_step_size(
             step.t0,
             step.t1,
             step.y0,
@@ -190,7 +190,7 @@ class Plan(eqx.Module):
             self.error_order,
             state.controller_state,
         )
-        return Verdict(*verdict)
+        return Verdict(keep, jnp.asarray(next_t0), jnp.asarray(next_t1), *others)
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
         """The solution over `step`, with whatever stages only dense output needs evaluated now."""

@@ -43,7 +43,8 @@ def run(load: Callable[[str], ModuleType], tmp_path: pathlib.Path, capsys: pytes
     """Runs an example's `main`, and sees that it prints a little and draws."""
 
     def run_example(name: str, **options: Any) -> Any:
-        answer = load(name).main(**options)
+        with jax.numpy_dtype_promotion("standard"):  # as a user has it; Optax relies on it
+            answer = load(name).main(**options)
         printed = capsys.readouterr().out.splitlines()
         assert 0 < len(printed) <= 12
         assert [path.stem for path in (tmp_path / "figures").iterdir()] == [name]

@@ -44,9 +44,10 @@ def is_possible(solver: str, control: str, **others: str) -> bool:
 CASES = pairwise(FACTORS, is_possible)
 
 
-def test_the_plan_is_one_of_all_pairs() -> None:
-    assert len(CASES) <= 40
-    assert {c[::2] for c in CASES} >= {("Tsit5", "PID", "eager"), ("Vern7", "PID", "vmap")} or len(CASES) >= 28
+def marked(case: Combination) -> Any:
+    """Many stages take long to compile: of those solvers, one case each is enough for every day."""
+    long = case[0] in ("Dopri8", "Vern7") and case[1] != {"Dopri8": "ts", "Vern7": "t1"}[case[0]]
+    return pytest.param(case, marks=pytest.mark.slow if long else (), id="-".join(case))
 
 
 def controls(control: str, times: Any, grid: np.ndarray | None = None) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def controls(control: str, times: Any, grid: np.ndarray | None = None) -> dict[s
     if control == "constant":
         return {"stepsize_controller": ConstantStepSize(), "dt0": DT0}
     if control == "PID" and grid is None:
-        return {"stepsize_controller": PIDController(rtol=1e-4, atol=1e-5), "dt0": None}
+        return {"stepsize_controller": PIDController(rtol=1e-3, atol=1e-4), "dt0": None}
     places = np.asarray([0.0, 0.1, 0.3, 0.35, 0.7, 1.0]) if grid is None else grid
     return {"stepsize_controller": StepTo(stretched(places, t0, t1)), "dt0": None}
 
@@ -125,7 +126,7 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
     return kept_times(solution)
 
 
-@pytest.mark.parametrize("case", CASES, ids="-".join)
+@pytest.mark.parametrize("case", map(marked, CASES))
 def test_reverse_forward_and_quotients_agree(case: Combination) -> None:
     solver, _, control, state, transform = case
     y0 = STATES[state][1]

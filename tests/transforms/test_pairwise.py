@@ -15,7 +15,6 @@ from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order
 from ..problems import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING, Problem
 from .pairs import Combination, pairwise
 
-MAX_STEPS = 64
 ENDS = (1.0, 0.5)
 """The end of the interval: the first, and under `vmap` both."""
 FRACTIONS = np.array([0.0, 0.3, 0.3, 0.85, 1.0])
@@ -97,7 +96,7 @@ def solve(t1: Any, combination: Combination) -> tuple[Any, Any, Any]:
         problem.args,
         saveat=rungax.SaveAt(subs=[o.sub(fractions * t1) for o in (STEPS, *OUTPUTS[output])], dense=dense),
         stepsize_controller=stepsize_controller,
-        max_steps=MAX_STEPS,
+        max_steps=64 if order(BY_NAME[solver]) > 3 else 2048,
     )
     return solution.ts, solution.ys, jax.vmap(solution.evaluate)(fractions * t1) if dense else None
 

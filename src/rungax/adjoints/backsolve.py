@@ -29,7 +29,7 @@ from ..jaxkit import (
 )
 from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
-from ..saving import SaveAt, save_y
+from ..saving import OutputRecorder, SaveAt, save_y
 from ..step import Outcome, Plan, Problem, State
 from ..terms import AbstractTerm, direct
 from .base import AbstractAdjoint
@@ -231,6 +231,7 @@ def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> 
     at_end = nothing
     if cotangents is not None:
         recorder = plan.recorders[0]
+        assert isinstance(recorder, OutputRecorder), "what is saved comes first"
         first = int(recorder.t0)
         last = first + recorder.ts.size
         times.append(recorder.ts)

@@ -11,7 +11,13 @@ from .sweeps import taped
 from .taped import Restore, differentiated_as, rebuild, tape_size
 
 DEFAULT_BUDGET = 16 * 2**20
-"""Bytes that the tape of one solve may take for states, if not told otherwise."""
+"""Bytes that the states on the tape of one solve may take, if not told otherwise."""
+
+DEFAULT_CHECKPOINTS = 1024
+"""How many states the tape of one solve holds at most, if not told otherwise.
+
+To allocate the tape takes time, which `vmap` multiplies; most solves take fewer steps.
+"""
 
 
 class RecursiveCheckpointAdjoint(AbstractAdjoint):
@@ -20,17 +26,17 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     The solve leaves a tape of the steps it kept. Forward mode replays it forwards, reverse mode backwards, one
     Jacobian product a step on the grid of times that the solve chose; rejected attempts cost nothing, and neither the
     step size control nor the saving is differentiated. `jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian` and their
-    combinations work, inside `jit`, `vmap` and `shard_map`, with respect to the initial state, `args`, parameters inside
-    the terms, `t0`, `t1` and `SaveAt(ts=...)`.
+    combinations work, inside `jit`, `vmap` and `shard_map`, with respect to the initial state, `args`, parameters
+    inside the terms, `t0`, `t1` and `SaveAt(ts=...)`.
 
     Parameters
     ----------
     checkpoints
         How many states the tape may hold. Where a solve takes more steps, the tape keeps every k-th state, k doubling
-        as needed, and reverse mode makes the steps in between again: time doubles, memory stays. By default as many as
-        `budget` allows, and never more than `max_steps`.
+        as needed, and reverse mode makes the steps in between again: it takes up to half as long again, memory stays.
+        By default 1024, or fewer if 16 MiB hold no more; never more than `max_steps`.
     budget
-        Bytes that the states on the tape may take, for each solve of a `vmap`; by default 16 MiB.
+        Bytes that the states on the tape may take, for each solve of a `vmap`, instead of their number.
 
     Raises
     ------
@@ -45,7 +51,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     Cost
     ----
     Reverse mode: the solve, and for each kept step one evaluation of the step and one of its vector–Jacobian product,
-    together 2 to 4 times the solve. Memory: `checkpoints` states, and three numbers for each of `max_steps`.
+    together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
     """
 
     checkpoints: int | None = None
@@ -70,12 +76,13 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     def _slots(self, plan: Plan, state: State) -> int:
         """How many starts the tape may hold."""
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(plan.start(state.y, state.solver_state)))
-        slots = self.checkpoints
-        if slots is None:
-            slots = (self.budget or DEFAULT_BUDGET) // max(size, 1)
-            if self.budget is not None and slots < 2:
-                raise ValueError(
-                    "`RecursiveCheckpointAdjoint(budget=...)` must have room for two states.\n"
-                    f"Expected: at least {2 * size} bytes\nFound:    {self.budget}\nGive it more."
-                )
-        return slots
+        if self.checkpoints is not None:
+            return self.checkpoints
+        if self.budget is None:
+            return min(DEFAULT_BUDGET // max(size, 1), DEFAULT_CHECKPOINTS)
+        if self.budget < 2 * size:
+            raise ValueError(
+                "`RecursiveCheckpointAdjoint(budget=...)` must have room for two states.\n"
+                f"Expected: at least {2 * size} bytes\nFound:    {self.budget}\nGive it more."
+            )
+        return self.budget // max(size, 1)

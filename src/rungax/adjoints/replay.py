@@ -39,17 +39,16 @@ class Replay(eqx.Module):
 
     def step(self, index: IntScalar, start: Start) -> Step:
         """The kept step `index`, made again from `start`."""
-        t0, t1 = self.plan.retime(self.tape.t0[index], self.tape.t1[index], index)
+        t0, t1 = self.plan.retime(*self.tape.ends(index), index)
         y0, memory = start
         problem = self.plan.problem
         solver_state = self.plan.solver.recall(problem.terms, t0, y0, problem.args, memory)
-        made_jump = None if self.tape.made_jump is None else self.tape.made_jump[index]
-        return self.plan.attempt_from(t0, t1, y0, solver_state, made_jump)
+        return self.plan.attempt_from(t0, t1, y0, solver_state, self.tape.made_jump(index))
 
     def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
         """What the next step starts from, and the parts that are emitted."""
         step = self.step(index, start)
-        parts = {kind: part_of(self.plan, step, kind) for kind in self.kinds}
+        parts: dict[Kind, PyTree[Any]] = {kind: part_of(self.plan, step, kind) for kind in self.kinds}
         return self.plan.start(step.y1, step.solver_state), parts
 
     @property

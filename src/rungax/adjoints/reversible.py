@@ -45,7 +45,8 @@ class ReversibleAdjoint(AbstractAdjoint):
     Raises
     ------
     ValueError
-        If `coupling` is not in (0, 1], or the solver keeps a memory that the solution depends on, as multistep methods do.
+        If `coupling` is not in (0, 1], or the solver keeps a memory that the solution depends on, as multistep methods
+        do.
 
     Differentiability
     -----------------
@@ -55,7 +56,7 @@ class ReversibleAdjoint(AbstractAdjoint):
     Cost
     ----
     The solve: two steps of the solver for each. Reverse mode: four more, and the vector–Jacobian product of two.
-    Memory: two states, and three numbers for each of `max_steps`.
+    Memory: a few states, and one number for each of `max_steps`.
 
     References
     ----------
@@ -176,13 +177,15 @@ def _go_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) 
     del size
     replay = pullback.replay
     plan, tape = replay.plan, replay.tape
+    solver = plan.solver
+    assert isinstance(solver, _ReversibleSolver), "put in place by `integrate`"
 
     def retreat(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
         count, (y1, companion), carry = state
         active = count > 0
         index = jnp.maximum(count - 1, 0)
-        t0, t1 = tape.t0[index], tape.t1[index]
-        before = plan.solver.undo(plan.problem.terms, t0, t1, y1, plan.problem.args, companion)
+        t0, t1 = tape.ends(index)
+        before = solver.undo(plan.problem.terms, t0, t1, y1, plan.problem.args, companion)
         start = select(active, before, (y1, companion))
         return count - 1, start, pullback.step(index, start, carry, active)
 

@@ -1,8 +1,8 @@
 """The taped solve, whose derivative is a sweep over the tape.
 
-Three layers: the whole solve, evaluated, leaves no tape. Differentiated, it is replaced by `rebuild` of what `taped` kept.
-The derivative of `taped` is the linear map from the movements of its inputs to the movements of what it kept: the sweep,
-which runs forwards or backwards over the tape.
+Three layers: the whole solve, evaluated, leaves no tape. Differentiated, it is replaced by `rebuild` of what `taped`
+kept. The derivative of `taped` is the linear map from the movements of its inputs to the movements of what it kept: the
+sweep, which runs forwards or backwards over the tape.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import LinearPrograms, known_zero, scaled, sweep, zero_tangent
+from ..jaxkit import IntScalar, LinearPrograms, known_zero, scaled, sweep, zero_tangent
 from ..results import is_okay
 from ..saving import NEVER, Emission, Tape
 from ..step import Plan, State
@@ -34,7 +34,8 @@ def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, pull_ba
 
     @jax.custom_jvp
     def solve(*leaves: jax.Array) -> Kept:
-        return record(*restore(leaves), size)
+        plan, state = restore(leaves)
+        return record(plan, state, size)
 
     def solve_jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
         kept = solve(*primals)
@@ -131,7 +132,7 @@ class _Chain(NamedTuple):
 
     def pull_back(self, end: PyTree[Any], emitted: list[PyTree[Any]]) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the emitted values."""
-        cursors = [jnp.sum(e.index != NEVER).astype(jnp.int32) - 1 for e in self.emissions]
+        cursors: list[IntScalar] = [jnp.sum(e.index != NEVER).astype(jnp.int32) - 1 for e in self.emissions]
         parameters = self.parameters
         pullback = Pullback(self.replay_with, parameters, emitted)
         carry = Cotangents(end, [jnp.zeros_like(x) for x in parameters], cursors)

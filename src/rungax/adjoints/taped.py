@@ -132,7 +132,7 @@ def _moving_state(plan: Plan, kept: Kept) -> State:
     """The final state, with the derivatives that it has."""
     state, tape = kept.outcome.state, kept.tape
     last = jnp.maximum(state.num_accepted - 1, 0)
-    reached = plan.retime(tape.t0[last], tape.t1[last], last)[1]
+    reached = plan.retime(*tape.ends(last), last)[1]
     reached = jnp.where(state.num_accepted > 0, reached, plan.problem.t0)
     t = lax.stop_gradient(state.t) + (reached - lax.stop_gradient(reached))
     y, memory = kept.end

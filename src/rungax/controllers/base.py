@@ -95,7 +95,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         return keep_place(t0, low, high), keep_place(t1, low, high)
 
     def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
-        """The nearest times before and after a step that were not chosen by error control: by default the interval's."""
+        """The nearest times before and after a step that error control did not choose: by default the interval's."""
         del t0, t1
         return start, end
 
@@ -122,8 +122,8 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         -------
         keep_step, next_t0, next_t1, made_jump, controller_state, result
             Whether to keep it; where the next attempt starts (`t1` if kept, up to a jump, else `t0`) and ends, clipped
-            to the end of the interval by the loop, NaN for no way on; whether the equation jumps between `t1` and `next_t0`; the memory;
-            and `RESULTS.successful` or why the solve must end.
+            to the end of the interval by the loop, NaN for no way on; whether the equation jumps between `t1` and
+            `next_t0`; the memory; and `RESULTS.successful` or why the solve must end.
         """
 
 

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array, Float, PyTree, Real
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_traced, land_on
-from ..results import RESULTS, Result, first_failure
+from ..results import RESULTS, Result, choose, first_failure
 from .base import AbstractAdaptiveStepSizeController
 
 
@@ -197,7 +197,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
             next_t0 = jnp.where(passed, restart, next_t0)
         if rejected is not None:
             rejected, overflow = _remember(rejected, jnp.asarray(keep), t0, t1)
-            result = first_failure(result, RESULTS.where(overflow, RESULTS.max_steps_rejected, result))
+            result = first_failure(result, choose(overflow, RESULTS.max_steps_rejected, result))
         next_t1 = self._clip(keep, jnp.asarray(next_t0), jnp.asarray(next_t1), rejected)
         return keep, next_t0, next_t1, made_jump, ClipState(None, None, rejected, inner_state), result
 

@@ -1,7 +1,7 @@
 r"""Error control by a proportional–integral–derivative rule.
 
-With $e_0, e_1, e_2$ the inverse scaled errors of this and the two last kept steps and $k$ the order of the error estimate,
-the step size is multiplied by
+With $e_0, e_1, e_2$ the inverse scaled errors of this and the two last kept steps and $k$ the order of the error
+estimate, the step size is multiplied by
 
 $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
-from ..results import RESULTS, Result
+from ..results import RESULTS, Result, choose
 from .base import AbstractAdaptiveStepSizeController
 from .initial_step import initial_step
 
@@ -134,7 +134,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
         if self.force_dtmin:
             keep = keep | (forced & jnp.isfinite(error))
         elif self.dtmin is not None:
-            result = RESULTS.where(forced & ~keep, RESULTS.dt_min_reached, result)
+            result = choose(forced & ~keep, RESULTS.dt_min_reached, result)
 
         factor, state = self._factor(error, keep, self._order(error_order), controller_state)
         next_t0 = jnp.where(keep, t1, t0)

@@ -30,7 +30,8 @@ class StepTo(AbstractStepSizeController[IntScalar]):
         shape = jnp.shape(self.ts)
         if len(shape) != 1 or shape[0] < 2:
             raise ValueError(
-                "`StepTo(ts)` steps from each time to the next.\nExpected: a one-dimensional array of at least 2 times\n"
+                "`StepTo(ts)` steps from each time to the next.\n"
+                "Expected: a one-dimensional array of at least 2 times\n"
                 f"Found:    shape {shape}\nGive the times from `t0` to `t1`, for example jnp.linspace(t0, t1, 100)."
             )
 

@@ -45,13 +45,14 @@ class DenseInterpolation(AbstractPath):
     y0: Y
     interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
 
+    # Equinox's abstract variables may be properties.
     @property
-    def t0(self) -> RealScalar:
+    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where the solve started, in true time."""
         return self.start * self.direction
 
     @property
-    def t1(self) -> RealScalar:
+    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Where the solve ended, in true time."""
         return self._last_end() * self.direction
 

@@ -15,7 +15,10 @@ from .base import AbstractLocalInterpolation, fraction
 class Weights(Protocol):
     """Whatever holds the coefficient matrix, stage by power, of a continuous extension."""
 
-    weights: np.ndarray
+    @property
+    def weights(self) -> np.ndarray:
+        """One row for each stage, one column for each power."""
+        ...
 
 
 class StageInterpolation(AbstractLocalInterpolation):

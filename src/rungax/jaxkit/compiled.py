@@ -10,17 +10,18 @@ import numpy as np
 
 
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """`function`, compiled: arrays, floats and complex numbers anywhere in its arguments are traced, the rest is static.
+    """`function`, compiled: arrays, floats and complex numbers anywhere in its arguments are traced.
 
-    A float becomes a weakly typed scalar, as if it had been written into the program, except that another value
-    needs no other program. Integers, booleans, strings and functions are part of the program.
+    A float becomes a weakly typed scalar, as if it had been written into the program, except that another value needs
+    no other program. The rest is static: integers, booleans, strings and functions are part of the program.
     """
 
     def on_leaves(leaves: list[Any], structure: tuple[Any, ...]) -> R:
         tree, static = structure
         dynamic = iter(leaves)
         args, kwargs = jax.tree.unflatten(tree, [next(dynamic) if s is _TRACED else s for s in static])
-        return function(*args, **kwargs)
+        # They are P's, but out of a pytree, where no type checker can follow.
+        return function(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
     jitted = jax.jit(on_leaves, static_argnums=1)
 

@@ -96,8 +96,8 @@ def _transpose(
         return list(jax.linear_transpose(linear, *zeros)(list(args[count:])))
 
     transposed = LinearPrograms(forward=programs.backward, backward=programs.forward, closed=closed)
-    args = match_varying([*residuals, *cotangents], [*residuals, *cotangents])
-    return [None] * count + _sweep.bind(*args, programs=transposed, ins=outs, outs=ins)
+    operands = match_varying([*residuals, *cotangents], [*residuals, *cotangents])
+    return [None] * count + _sweep.bind(*operands, programs=transposed, ins=outs, outs=ins)
 
 
 def _jvp(

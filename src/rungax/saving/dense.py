@@ -59,7 +59,8 @@ class DenseRecorder(AbstractRecorder):
 
 
 def _interpolation(plan: Plan, starts: Array, ends: Array, infos: DenseInfo, state: State) -> DenseInterpolation:
-    return DenseInterpolation(
+    # The two arguments that a type checker misses are the properties `t0` and `t1`.
+    return DenseInterpolation(  # pyright: ignore[reportCallIssue]
         start=plan.problem.t0,
         starts=starts,
         ends=ends,

@@ -24,8 +24,8 @@ class Output(eqx.Module):
 
     ts: Float[Array, " slots"]
     ys: PyTree[Any]
-    count: IntScalar
-    next_time: IntScalar
+    count: Int[Array, ""]
+    next_time: Int[Array, ""]
 
     def append(self, keep: BoolScalar, t: Time, value: PyTree[Any]) -> "Output":
         """With one more entry, where `keep`."""
@@ -109,7 +109,7 @@ class OutputRecorder(AbstractRecorder):
             count = count + entries[-1].num_used
         if self.t1:
             used = jnp.logical_not(self._just_saved(state))
-            entries.append(_Entries(*(x[None] for x in (count, used, state.t)), _stacked(state.y)))
+            entries.append(_Entries(count[None], used[None], state.t[None], _stacked(state.y)))
         return self._place(plan, state, _joined(entries))
 
     def _place(self, plan: Plan, state: State, entries: "_Entries") -> tuple[Array, PyTree[Any]]:

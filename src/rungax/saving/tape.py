@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, Time, any_lane
 from ..step import AbstractRecorder, Plan, State, Step
@@ -52,10 +52,13 @@ class Tape(eqx.Module):
 
     Parameters
     ----------
-    t0, t1
-        Ends of every kept step, shape `(max_steps,)`.
-    made_jump
-        Whether the equation jumped before each step, or `None` where it never does.
+    begin
+        Where the first step starts.
+    t1
+        Where every kept step ends, shape `(max_steps,)`.
+    jumps
+        Where the steps start, and whether the equation jumped before each; `None` where it never does, and every step
+        starts where the one before it ended.
     start
         What every `2 ** log_stride`-th step started from, stacked along the first axis of each leaf.
     log_stride
@@ -64,12 +67,21 @@ class Tape(eqx.Module):
         How many steps were kept.
     """
 
-    t0: Float[Array, " steps"]
+    begin: Time
     t1: Float[Array, " steps"]
-    made_jump: Array | None
+    jumps: tuple[Float[Array, " steps"], Bool[Array, " steps"]] | None
     start: PyTree[Any]
     log_stride: IntScalar
     num_steps: IntScalar
+
+    def ends(self, index: IntScalar) -> tuple[Time, Time]:
+        """The ends of a step."""
+        before = jnp.where(index > 0, self.t1[jnp.maximum(index - 1, 0)], self.begin)
+        return before if self.jumps is None else self.jumps[0][index], self.t1[index]
+
+    def made_jump(self, index: IntScalar) -> BoolScalar | None:
+        """Whether the equation jumped before a step; `None` where it never does."""
+        return None if self.jumps is None else self.jumps[1][index]
 
 
 class TapeRecorder(AbstractRecorder):
@@ -92,12 +104,12 @@ class TapeRecorder(AbstractRecorder):
     def init(self, plan: Plan, state: State) -> Tape:
         """An empty tape; a step never made has no length, so that it can be replayed without harm."""
         times = jnp.broadcast_to(state.t, (self.max_steps,))
-        jumps = None if state.made_jump is None else jnp.zeros(self.max_steps, bool)
+        jumps = None if state.made_jump is None else (times, jnp.zeros(self.max_steps, bool))
         start = jax.tree.map(
             lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state)
         )
         zero = jnp.asarray(0, jnp.int32)
-        return Tape(times, times, jumps, start, zero, zero)
+        return Tape(state.t, times, jumps, start, zero, zero)
 
     def record(self, plan: Plan, record: Tape, step: Step, kept: BoolScalar, index: IntScalar) -> Tape:
         """One more step, where kept."""
@@ -107,11 +119,13 @@ class TapeRecorder(AbstractRecorder):
         at = jnp.where(kept, index, self.max_steps)
         is_mark = kept & (index & ((1 << record.log_stride) - 1) == 0)
         slot = jnp.where(is_mark, index >> record.log_stride, self.slots)
-        jumps = None if record.made_jump is None else _write(record.made_jump, at, step.made_jump)
+        jumps = record.jumps
+        if jumps is not None and step.made_jump is not None:
+            jumps = _write(jumps[0], at, step.t0), _write(jumps[1], at, step.made_jump)
         return Tape(
-            t0=_write(record.t0, at, step.t0),
+            begin=record.begin,
             t1=_write(record.t1, at, step.t1),
-            made_jump=jumps,
+            jumps=jumps,
             start=jax.tree.map(
                 lambda buffer, x: _write(buffer, slot, x), record.start, plan.start(step.y0, step.solver_state0)
             ),
@@ -130,7 +144,7 @@ class TapeRecorder(AbstractRecorder):
 
         start = jax.tree.map(halve, tape.start)
         log_stride = tape.log_stride + jnp.asarray(full).astype(jnp.int32)
-        return Tape(tape.t0, tape.t1, tape.made_jump, start, log_stride, tape.num_steps)
+        return Tape(tape.begin, tape.t1, tape.jumps, start, log_stride, tape.num_steps)
 
 
 class StepsEmitter(AbstractRecorder):
@@ -164,7 +178,7 @@ class StepsEmitter(AbstractRecorder):
 
 class _TimesRecord(eqx.Module):
     emission: Emission
-    next_time: IntScalar
+    next_time: Int[Array, ""]
 
 
 class TimesEmitter(AbstractRecorder):
@@ -224,8 +238,8 @@ def internals_of(plan: Plan, step: Step) -> tuple[Time, Time]:
     if step.y_error is None or stiffness is None:
         raise ValueError(
             "`SaveAt(internals=True)` needs a solver that estimates its error and sees stiffness.\n"
-            f"Expected: an explicit Runge–Kutta method with an embedded estimate\nFound:    {type(plan.solver).__name__}\n"
-            "Use `Tsit5`, for example."
+            "Expected: an explicit Runge–Kutta method with an embedded estimate\n"
+            f"Found:    {type(plan.solver).__name__}\nUse `Tsit5`, for example."
         )
     size = jnp.abs(step.t1 - step.t0)
     error = jnp.asarray(optx.two_norm(step.y_error)).astype(size.dtype)
@@ -252,6 +266,6 @@ def _emit(
     )
 
 
-def _write(buffer: jax.Array, at: IntScalar, entry: jax.Array) -> jax.Array:
+def _write(buffer: jax.Array, at: IntScalar, entry: ArrayLike) -> jax.Array:
     """`entry` written into its place; a place past the end is no place."""
     return buffer.at[at].set(entry, mode="drop")

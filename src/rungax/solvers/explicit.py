@@ -34,6 +34,12 @@ def hermite_extension(tableau: ButcherTableau) -> ContinuousExtension:
     return ContinuousExtension.from_powers(c, rows, weights, order=3)
 
 
+def own_extension(method: PublishedMethod) -> ContinuousExtension:
+    """The dense output that comes with the method."""
+    assert method.extension is not None, "its file gives an interpolant"
+    return method.extension
+
+
 class _PublishedERK(AbstractERK):
     """An explicit method with a paper; its order is the paper's."""
 
@@ -82,7 +88,8 @@ class Midpoint(_PublishedERK):
 class Ralston(_PublishedERK):
     """Ralston's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Two evaluations a step; of all such methods it has the least bound on its truncation error. Cubic Hermite dense output.
+    Two evaluations a step; of all such methods it has the least bound on its truncation error. Cubic Hermite dense
+    output.
 
     References
     ----------
@@ -102,7 +109,8 @@ class RK4(_PublishedERK):
 
     References
     ----------
-    W. Kutta, Beitrag zur näherungsweisen Integration totaler Differentialgleichungen, Z. Math. Phys. 46 (1901), 435–453.
+    W. Kutta, Beitrag zur näherungsweisen Integration totaler Differentialgleichungen, Z. Math. Phys. 46 (1901),
+    435–453.
     """
 
     method = RK4_METHOD
@@ -140,7 +148,7 @@ class Tsit5(_PublishedERK):
 
     method = TSIT5
     tableau = TSIT5.tableau
-    extension = TSIT5.extension
+    extension = own_extension(TSIT5)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -157,7 +165,7 @@ class Dopri5(_PublishedERK):
 
     method = DOPRI5
     tableau = DOPRI5.tableau
-    extension = DOPRI5.extension
+    extension = own_extension(DOPRI5)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -174,7 +182,7 @@ class Dopri8(_PublishedERK):
 
     method = DOPRI8
     tableau = DOPRI8.tableau
-    extension = DOPRI8.extension
+    extension = own_extension(DOPRI8)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -190,7 +198,7 @@ class Vern6(_PublishedERK):
 
     method = VERN6
     tableau = VERN6.tableau
-    extension = VERN6.extension
+    extension = own_extension(VERN6)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -206,7 +214,7 @@ class Vern7(_PublishedERK):
 
     method = VERN7
     tableau = VERN7.tableau
-    extension = VERN7.extension
+    extension = own_extension(VERN7)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -222,7 +230,7 @@ class Vern8(_PublishedERK):
 
     method = VERN8
     tableau = VERN8.tableau
-    extension = VERN8.extension
+    extension = own_extension(VERN8)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -238,5 +246,5 @@ class Vern9(_PublishedERK):
 
     method = VERN9
     tableau = VERN9.tableau
-    extension = VERN9.extension
+    extension = own_extension(VERN9)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))

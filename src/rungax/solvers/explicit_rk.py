@@ -36,7 +36,7 @@ from .tableau import ButcherTableau, ContinuousExtension
 
 # Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
 # unrolling makes small fields two to four times faster and only makes large ones slow to compile.
-MAX_UNROLLED_EQUATIONS = 64
+MAX_UNROLLED_EQUATIONS = 28
 
 type State = Any | None
 
@@ -91,7 +91,7 @@ class AbstractERK(AbstractAdaptiveSolver[State]):
         stages = _evaluate(grid, [terms.prod(first, grid.control)], tableau.c, tableau.a_lower)
         y1 = stages.last_y if tableau.ssal else combination(tableau.b_sol, stages.ks, y0)
         y_error = None if tableau.b_error is None else combination(tableau.b_error, stages.ks)
-        # An extension takes the stages one by one, which is faster; the protocol for users' own classes has them stacked.
+        # An extension takes the stages one by one, which is faster; users' own classes are promised them stacked.
         k = _stack(stages.ks) if self.extension is None else tuple(stages.ks)
         dense_info = {"y0": y0, "y1": y1, "k": k}
         return y1, y_error, dense_info, stages.last_vf if tableau.fsal else None, RESULTS.successful

@@ -224,7 +224,7 @@ class ContinuousExtension:
     def from_powers(
         cls, c: ArrayLike, a_lower: Sequence[ArrayLike], rows: Iterable[Iterable[Fraction | float]], order: int
     ) -> "ContinuousExtension":
-        r"""An extension from the coefficients of $\theta, \theta^2, \dots$ of each stage, exact before they are rounded."""
+        r"""From the coefficients of $\theta, \theta^2, \dots$ of each stage, exact before they are rounded."""
         return cls(c, a_lower, np.stack([_rounded(_about_the_middle(row)) for row in rows]), order)
 
     @property
@@ -360,7 +360,7 @@ def _split(name: str, entries: Row, lengths: Iterable[int]) -> Iterator[Row]:
 
 
 def _about_the_middle(row: Iterable[Fraction | float]) -> list[Fraction]:
-    """Coefficients in powers of $u = 2\\theta - 1$ of the polynomial with these coefficients in powers of $\\theta$."""
+    r"""Coefficients in powers of $u = 2\theta - 1$ of the polynomial with these coefficients in powers of $\theta$."""
     coefficients = [Fraction(entry) for entry in row]
     return [
         sum((Fraction(comb(n, j), 2**n) * entry for n, entry in enumerate(coefficients) if n >= j), Fraction(0))

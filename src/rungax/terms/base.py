@@ -28,7 +28,7 @@ class AbstractTerm[VF, Control](eqx.Module):
 
     @abc.abstractmethod
     def prod(self, vf: VF, control: Control) -> Y:
-        """The product of vector field and increment, with the structure, shapes and dtypes of the state; linear in both."""
+        """The product of vector field and increment, linear in both: like the state in structure, shapes and dtypes."""
 
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Control) -> Y:
         """`prod(vf(t, y, args), control)`; override where the product is cheaper than the field."""

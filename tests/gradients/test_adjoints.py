@@ -1,0 +1,470 @@
+"""Every adjoint agrees with the default where it applies, and says where it does not, and which adjoint does.
+
+What the default does is shown in the other files.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import (
+    BacksolveAdjoint,
+    ConstantStepSize,
+    DirectAdjoint,
+    ForwardMode,
+    Heun,
+    ImplicitAdjoint,
+    ODETerm,
+    PIDController,
+    RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
+    SaveAt,
+    SubSaveAt,
+    Tsit5,
+    diffeqsolve,
+)
+
+from ..compare import assert_trees_close
+from .measure import assert_derivative, direction_like, weigh
+from .problems import ARGS, STATES, pendulum
+
+DEFAULT = RecursiveCheckpointAdjoint()
+Y0 = np.asarray([1.0, 0.5])
+INPUTS = (Y0, ARGS)
+TIGHT: dict[str, Any] = {"dt0": None, "stepsize_controller": PIDController(rtol=1e-8, atol=1e-10), "max_steps": 256}
+FIXED: dict[str, Any] = {"dt0": 0.15, "stepsize_controller": ConstantStepSize(), "max_steps": 16}
+
+
+class Facts(NamedTuple):
+    """What an adjoint promises.
+
+    `rtol` is how near it comes to the default on a tight solve: to rounding, or as far as the solve is accurate.
+    """
+
+    adjoint: rungax.AbstractAdjoint
+    rtol: float
+    reverse: bool = True
+    forward: bool = True
+    second: bool = True
+    everything: bool = True
+
+
+ADJOINTS: dict[str, Facts] = {
+    "thinned": Facts(RecursiveCheckpointAdjoint(checkpoints=6), 1e-9),
+    "DirectAdjoint": Facts(DirectAdjoint(), 1e-9),
+    "ForwardMode": Facts(ForwardMode(), 1e-9, reverse=False),
+    "BacksolveAdjoint": Facts(BacksolveAdjoint(), 1e-5, forward=False, second=False, everything=False),
+    "ReversibleAdjoint": Facts(ReversibleAdjoint(), 1e-5),
+}
+REVERSE = {name: facts for name, facts in ADJOINTS.items() if facts.reverse}
+FORWARD = {name: facts for name, facts in ADJOINTS.items() if facts.forward}
+
+SAVES: dict[str, SaveAt] = {
+    "t1": SaveAt(t1=True),
+    "ts": SaveAt(t0=True, ts=np.asarray([0.0, 0.2, 0.2, 0.7]), t1=True),
+}
+
+
+def solve(inputs: Any, adjoint: Any, **options: Any) -> rungax.Solution:
+    y0, args = inputs
+    settings: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "solver": Tsit5(), **TIGHT, **options}
+    field = settings.pop("field", pendulum)
+    return diffeqsolve(ODETerm(field), y0=y0, args=args, adjoint=adjoint, **settings)
+
+
+def loss(inputs: Any, adjoint: Any, **options: Any) -> jax.Array:
+    return weigh(solve(inputs, adjoint, **options).ys)
+
+
+def derivative_by(facts: Facts) -> Callable[..., Any]:
+    return jax.grad if facts.reverse else jax.jacfwd
+
+
+# ---------------------------------------------------------------------------------------------- all against the default
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, Any]:
+    """The default's gradients."""
+    return {
+        name: jax.jit(jax.grad(lambda x, save=save: loss(x, DEFAULT, saveat=save)))(INPUTS)
+        for name, save in SAVES.items()
+    }
+
+
+@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_first_derivatives_are_those_of_the_default(facts: Facts, save: str, expected: dict[str, Any]) -> None:
+    function = lambda x: loss(x, facts.adjoint, saveat=SAVES[save])
+    if facts.reverse:
+        assert_trees_close(jax.jit(jax.grad(function))(INPUTS), expected[save], rtol=facts.rtol)
+    if facts.forward:
+        assert_trees_close(jax.jit(jax.jacfwd(function))(INPUTS), expected[save], rtol=facts.rtol)
+
+
+@pytest.mark.parametrize("kind", ["pytree", "complex"])
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_other_states_backwards_in_time(facts: Facts, kind: str) -> None:
+    field, y0 = STATES[kind]
+    real = y0 if kind == "pytree" else np.stack([y0.real, y0.imag])
+
+    def function(inputs: Any, adjoint: Any) -> jax.Array:
+        y, args = inputs
+        y = y if kind == "pytree" else jax.lax.complex(*y)
+        return loss((y, args), adjoint, field=field, t0=1.0, t1=0.0, saveat=SaveAt(ts=np.asarray([0.7, 0.2])))
+
+    inputs = (real, ARGS)
+    found = jax.jit(derivative_by(facts)(lambda x: function(x, facts.adjoint)))(inputs)
+    reference = jax.jit(jax.grad(lambda x: function(x, DEFAULT)))(inputs)
+    assert_trees_close(found, reference, rtol=facts.rtol, atol=facts.rtol)
+
+
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_what_a_field_captures_and_what_cannot_move(facts: Facts) -> None:
+    def function(inputs: Any, adjoint: Any) -> jax.Array:
+        y0, args = inputs
+
+        def field(t: Any, y: Any, others: Any) -> Any:
+            assert others["name"] == "pendulum"
+            noise = 0.1 * jax.random.normal(others["key"], (2,))
+            return jnp.where(others["on"], pendulum(t, y, args), 0.0) + noise[others["index"]]
+
+        others = {"name": "pendulum", "key": jax.random.key(1), "on": jnp.asarray(True), "index": jnp.asarray(1)}
+        return loss((y0, others), adjoint, field=field)
+
+    found = derivative_by(facts)(lambda x: function(x, facts.adjoint))(INPUTS)
+    assert_trees_close(found, jax.grad(lambda x: function(x, DEFAULT))(INPUTS), rtol=facts.rtol)
+
+
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_vmap_is_a_loop_and_jit_is_eager(facts: Facts) -> None:
+    derivative = derivative_by(facts)(lambda x: loss(x, facts.adjoint, saveat=SAVES["ts"], **FIXED))
+    scale = np.asarray([0.5, 1.0, 2.0])
+    lanes = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
+    found = jax.jit(jax.vmap(derivative))(lanes)
+    for i in range(3):
+        lane, of_lane = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (lanes, found))
+        assert_trees_close(of_lane, derivative(lane), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("facts", [f for f in ADJOINTS.values() if f.second], ids=lambda f: type(f.adjoint).__name__)
+def test_second_derivatives_are_those_of_the_default(facts: Facts) -> None:
+    """On fixed steps, that is to rounding unless the scheme is another."""
+    second = jax.hessian if facts.reverse else lambda f: jax.jacfwd(jax.jacfwd(f))
+    end = lambda y0, adjoint: loss((y0, ARGS), adjoint, **{**FIXED, "dt0": 0.05, "max_steps": 24})
+    found = jax.jit(second(lambda y0: end(y0, facts.adjoint)))(Y0)
+    np.testing.assert_allclose(found, jax.jit(jax.hessian(lambda y0: end(y0, DEFAULT)))(Y0), rtol=facts.rtol)
+    np.testing.assert_allclose(found, found.T, rtol=1e-10)
+
+
+def everything_saved(solution: rungax.Solution) -> jax.Array:
+    dense = solution.evaluate(0.37), solution.derivative(0.81)
+    return weigh((solution.ts, solution.ys, dense))
+
+
+@pytest.mark.parametrize("facts", [f for f in ADJOINTS.values() if f.everything], ids=lambda f: type(f.adjoint).__name__)
+def test_whatever_is_saved(facts: Facts) -> None:
+    """The derivative is that of the values themselves, on steps that are fixed."""
+    saved = {
+        "steps": SubSaveAt(steps=2, t1=True, fn=lambda t, y, args: t * y * args["push"]),
+        "times": SubSaveAt(t0=True, ts=np.asarray([0.2, 0.6])),
+    }
+
+    def function(inputs: Any) -> jax.Array:
+        return everything_saved(solve(inputs, facts.adjoint, saveat=SaveAt(subs=saved, dense=True), **FIXED))
+
+    if facts.reverse:
+        assert_derivative(function, INPUTS, rtol=1e-8)
+        return
+    by_default = lambda x: everything_saved(solve(x, DEFAULT, saveat=SaveAt(subs=saved, dense=True), **FIXED))
+    assert_trees_close(jax.jit(jax.jacfwd(function))(INPUTS), jax.jit(jax.grad(by_default))(INPUTS), rtol=1e-10)
+
+
+TIMED = {name: facts for name, facts in ADJOINTS.items() if name != "BacksolveAdjoint"}
+
+
+@pytest.mark.parametrize("facts", TIMED.values(), ids=TIMED.keys())
+def test_times(facts: Facts) -> None:
+    """The ends and saved times; the default's are shown right elsewhere."""
+
+    def function(times: Any, adjoint: Any) -> jax.Array:
+        t0, t1, ts = times
+        return loss(INPUTS, adjoint, t0=t0, t1=t1, saveat=SaveAt(ts=ts, t1=True))
+
+    times = (np.asarray(0.1), np.asarray(1.1), np.asarray([0.3, 0.8]))
+    found = jax.jit(derivative_by(facts)(lambda x: function(x, facts.adjoint)))(times)
+    reference = jax.jit(jax.grad(lambda x: function(x, DEFAULT)))(times)
+    assert_trees_close(found, reference, rtol=1e-5, atol=1e-6)
+
+
+def explode(t: Any, y: Any, args: Any) -> Any:
+    return args["push"] * y**2
+
+
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_failed_lanes_are_nan_and_the_others_right(facts: Facts) -> None:
+    options = {"field": explode, "throw": False, "max_steps": 32, "stepsize_controller": PIDController(1e-4, 1e-6)}
+    derivative = derivative_by(facts)(lambda y0, adjoint: loss((y0, ARGS), adjoint, **options))
+    starts = np.asarray([0.5, 5.0, 0.8])
+    found = jax.jit(jax.vmap(lambda y0: derivative(y0, facts.adjoint)))(starts)
+    assert np.isnan(found).tolist() == [False, True, False]
+    slope = lambda y0: (1 + 0.4 * y0 / (1 - 0.7 * y0)) * (np.cos(1.0) + 0.3) / (1 - 0.7 * y0) ** 2
+    np.testing.assert_allclose(found[[0, 2]], slope(starts[[0, 2]]), rtol=5e-3)
+
+
+# ------------------------------------------------------------------------------------------ what an adjoint cannot do
+
+
+def refuses(call: Callable[[], Any], *words: str, error: type[Exception] = ValueError) -> None:
+    """The call raises, and the message names the adjoint, what was expected, and the adjoint that can."""
+    with pytest.raises(error) as caught:
+        call()
+    for word in (*words, "Expected:", "Found:", "RecursiveCheckpointAdjoint"):
+        assert word in str(caught.value), f"no {word!r} in {caught.value}"
+
+
+@pytest.mark.parametrize("mode", [jax.grad, jax.jacrev, jax.hessian], ids=["grad", "jacrev", "hessian"])
+def test_forward_mode_refuses_reverse_mode(mode: Callable[..., Any]) -> None:
+    function = mode(lambda y0: loss((y0, ARGS), ForwardMode(), **FIXED))
+    for call in (lambda: function(Y0), lambda: jax.jit(function)(Y0), lambda: jax.vmap(function)(np.stack([Y0, Y0]))):
+        refuses(call, "`ForwardMode`")
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [jax.jacfwd, jax.hessian, lambda f: jax.grad(lambda x: jax.grad(f)(x)[0])],
+    ids=["jacfwd", "hessian", "reverse over reverse"],
+)
+def test_backsolve_refuses_forward_mode_and_second_derivatives(mode: Callable[..., Any]) -> None:
+    function = mode(lambda y0: loss((y0, ARGS), BacksolveAdjoint(), **FIXED))
+    for call in (lambda: function(Y0), lambda: jax.jit(function)(Y0)):
+        refuses(call, "`BacksolveAdjoint`")
+
+
+@pytest.mark.parametrize(
+    "saveat",
+    [
+        SaveAt(steps=True),
+        SaveAt(dense=True),
+        SaveAt(t1=True, fn=lambda t, y, args: y[0]),
+        SaveAt(subs=[SubSaveAt(t1=True), SubSaveAt(t0=True)]),
+    ],
+    ids=["steps", "dense", "fn", "subs"],
+)
+def test_backsolve_refuses_to_save_more_than_states_at_times(saveat: SaveAt) -> None:
+    refuses(lambda: solve(INPUTS, BacksolveAdjoint(), saveat=saveat), "`BacksolveAdjoint`", error=NotImplementedError)
+
+
+def test_backsolve_refuses_options_it_does_not_know() -> None:
+    with pytest.raises(ValueError, match=r"`BacksolveAdjoint` does not know the option `tolerance`"):
+        BacksolveAdjoint(tolerance=1e-3)
+
+
+@pytest.mark.parametrize("name", ["t0", "t1", "ts"])
+def test_backsolve_gives_no_silent_zero_for_a_time(name: str) -> None:
+    def function(time: Any) -> jax.Array:
+        saveat = SaveAt(ts=time[None]) if name == "ts" else SaveAt(t1=True)
+        times = {} if name == "ts" else {name: time}
+        return loss(INPUTS, BacksolveAdjoint(), saveat=saveat, **times)
+
+    refuses(lambda: jax.grad(function)(np.asarray(0.5)), "`BacksolveAdjoint`")
+
+
+def test_direct_adjoint_needs_a_bound_on_steps() -> None:
+    refuses(lambda: solve(INPUTS, DirectAdjoint(), **{**TIGHT, "max_steps": None}), "`DirectAdjoint`", "max_steps")
+
+
+@pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
+def test_without_a_bound_on_steps(facts: Facts, expected: dict[str, Any]) -> None:
+    if isinstance(facts.adjoint, DirectAdjoint):
+        pytest.skip("needs one, and says so: another test")
+    function = lambda x: loss(x, facts.adjoint, **{**TIGHT, "max_steps": None})
+    assert_trees_close(jax.jit(derivative_by(facts)(function))(INPUTS), expected["t1"], rtol=facts.rtol)
+
+
+# --------------------------------------------------------------------------------------------------------- reversible
+
+
+@pytest.mark.parametrize("solver", [Heun(), Tsit5()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("t1", [1.0, -1.0])
+def test_the_reversible_adjoint_differentiates_its_own_scheme(solver: Any, t1: float) -> None:
+    """To rounding, though the steps are large and the scheme is far from the solution."""
+    options = {**FIXED, "solver": solver, "dt0": 0.3 * t1, "t1": t1, "saveat": SaveAt(ts=np.asarray([0.25, 0.8]) * t1)}
+    assert_derivative(lambda x: loss(x, ReversibleAdjoint(), **options), INPUTS, rtol=1e-9)
+
+
+def test_the_reversible_adjoint_is_of_the_same_order() -> None:
+    def error(steps: int) -> float:
+        options = {**FIXED, "dt0": 1.0 / steps, "solver": Heun(), "max_steps": 128}
+        found, exact = solve(INPUTS, ReversibleAdjoint(), **options), solve(INPUTS, DEFAULT)
+        assert found.ys is not None
+        assert exact.ys is not None
+        return float(np.abs(found.ys - exact.ys).max())
+
+    assert np.log2(error(32) / error(64)) == pytest.approx(2.0, abs=0.15)
+
+
+def test_rounding_grows_by_the_coupling_on_the_way_back() -> None:
+    """A thousand steps: at 0.999 the gradient is that of the scheme; at 0.9 nothing of it is left."""
+    options = {**FIXED, "dt0": 0.002, "t1": 2.0, "max_steps": 1000, "solver": Heun()}
+
+    def relative_error(coupling: float) -> float:
+        function = lambda x: loss(x, ReversibleAdjoint(coupling=coupling), **options)
+        reverse, forward = (jax.jit(mode(function))(INPUTS)[0] for mode in (jax.grad, jax.jacfwd))
+        return float(np.abs(reverse - forward).max() / np.abs(forward).max())
+
+    assert relative_error(0.999) < 1e-9
+    assert not relative_error(0.9) < 1e-3
+
+
+def test_the_reversible_adjoint_keeps_no_states() -> None:
+    def temporary(max_steps: int) -> int:
+        options = {**FIXED, "max_steps": max_steps, "field": lambda t, y, args: -jnp.sin(y), "throw": False}
+        gradient = jax.jit(jax.grad(lambda y0: jnp.sum(solve((y0, None), ReversibleAdjoint(), **options).ys)))
+        return gradient.lower(jnp.zeros(1000)).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(20_000) - temporary(10_000) <= 3 * 16 * 10_000
+
+
+@pytest.mark.parametrize("coupling", [0.0, -0.5, 1.5])
+def test_a_coupling_that_is_none(coupling: float) -> None:
+    with pytest.raises(ValueError, match=r"(?s)coupling.*above 0 and at most 1.*Found:"):
+        ReversibleAdjoint(coupling=coupling)
+
+
+# ----------------------------------------------------------------------------------------------------------- backsolve
+
+
+def test_backsolve_by_other_means_than_the_solve() -> None:
+    adjoint = BacksolveAdjoint(solver=Heun(), stepsize_controller=ConstantStepSize(), dt0=-0.002, max_steps=1000)
+    found = jax.jit(jax.grad(lambda x: loss(x, adjoint)))(INPUTS)
+    assert_trees_close(found, jax.jit(jax.grad(lambda x: loss(x, DEFAULT)))(INPUTS), rtol=1e-4)
+
+
+def test_a_backward_solve_that_fails_is_nan() -> None:
+    adjoint = BacksolveAdjoint(max_steps=3)
+    gradient = jax.jit(jax.grad(lambda x: loss(x, adjoint, saveat=SAVES["ts"])))(INPUTS)
+    assert all(np.isnan(x).all() for x in jax.tree.leaves(gradient))
+
+
+def test_the_seminorm_takes_fewer_steps_and_gives_the_same_gradient() -> None:
+    adjoint = BacksolveAdjoint(
+        stepsize_controller=PIDController(rtol=1e-8, atol=1e-10, norm=rungax.adjoint_rms_seminorm)
+    )
+    found = jax.jit(jax.grad(lambda x: loss(x, adjoint)))(INPUTS)
+    assert_trees_close(found, jax.jit(jax.grad(lambda x: loss(x, DEFAULT)))(INPUTS), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------- steady states
+
+
+def to_rest(t: Any, y: Any, args: Any) -> Any:
+    """Comes to rest where z³ + z = drive and x = gain z."""
+    return {"z": args["drive"] - y["z"] ** 3 - y["z"], "x": args["gain"] * y["z"] - y["x"]}
+
+
+def rest(args: Any, adjoint: Any, y0: Any = None, **options: Any) -> Any:
+    y0 = {"z": jnp.asarray(0.2), "x": jnp.asarray([1.0, 2.0])} if y0 is None else y0
+    ys = solve((y0, args), adjoint, field=to_rest, t1=40.0, **{**TIGHT, "max_steps": 512}, **options).ys
+    return jax.tree.map(lambda x: x[0], ys)
+
+
+STEADY = {"drive": np.asarray(1.5), "gain": np.asarray([0.5, -2.0])}
+
+
+def steady(args: Any) -> Any:
+    """By Cardano's formula."""
+    half = args["drive"] / 2
+    root = jnp.sqrt(half**2 + 1 / 27)
+    z = jnp.cbrt(half + root) + jnp.cbrt(half - root)
+    return {"z": z, "x": args["gain"] * z}
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=["jacfwd", "jacrev"])
+def test_the_derivative_of_a_steady_state(mode: Callable[..., Any]) -> None:
+    found = jax.jit(mode(lambda args: rest(args, ImplicitAdjoint())))(STEADY)
+    assert_trees_close(found, mode(steady)(STEADY), rtol=1e-6, atol=1e-8)
+
+
+def test_the_hessian_of_a_steady_state() -> None:
+    found = jax.jit(jax.hessian(lambda args: weigh(rest(args, ImplicitAdjoint()))))(STEADY)
+    assert_trees_close(found, jax.hessian(lambda args: weigh(steady(args)))(STEADY), rtol=1e-6, atol=1e-7)
+
+
+def test_steady_states_in_lanes_and_with_captured_parameters() -> None:
+    drives = np.asarray([0.5, 1.5, 4.0])
+
+    def captured(drive: Any) -> jax.Array:
+        field = lambda t, y, _: to_rest(t, y, {**STEADY, "drive": drive})
+        y0 = {"z": jnp.asarray(0.2), "x": jnp.asarray([1.0, 2.0])}
+        options = {**TIGHT, "max_steps": 512}
+        return weigh(solve((y0, None), ImplicitAdjoint(), field=field, t1=40.0, **options).ys)
+
+    expected = jax.vmap(jax.grad(lambda drive: weigh(steady({**STEADY, "drive": drive}))))(drives)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(captured)))(drives), expected, rtol=1e-6)
+
+
+def test_the_start_has_no_influence_on_a_steady_state() -> None:
+    y0 = {"z": jnp.asarray(0.2), "x": jnp.asarray([1.0, 2.0])}
+    gradient = jax.jit(jax.grad(lambda y0: weigh(rest(STEADY, ImplicitAdjoint(), y0))))(y0)
+    assert_trees_close(gradient, jax.tree.map(jnp.zeros_like, y0))
+    by_default = jax.jit(jax.grad(lambda y0: weigh(rest(STEADY, DEFAULT, y0))))(y0)
+    assert_trees_close(by_default, gradient, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "saveat",
+    [
+        SaveAt(t0=True),
+        SaveAt(ts=np.asarray([0.5])),
+        SaveAt(t1=True, dense=True),
+        SaveAt(t1=True, fn=lambda t, y, args: y[0]),
+        SaveAt(subs=[SubSaveAt(t1=True)]),
+    ],
+    ids=["t0", "ts", "dense", "fn", "subs"],
+)
+def test_the_implicit_adjoint_refuses_to_save_more_than_the_end(saveat: SaveAt) -> None:
+    refuses(lambda: solve(INPUTS, ImplicitAdjoint(), saveat=saveat), "`ImplicitAdjoint`")
+
+
+# ------------------------------------------------------------------------------------------------------- users' adjoints
+
+
+class Plain(rungax.AbstractAdjoint):
+    """The solve itself, as the protocol says a user may have it."""
+
+    def integrate(self, plan: Any, state: Any) -> Any:
+        return rungax.loop.run(plan, state)
+
+
+class Doubled(rungax.AbstractAdjoint):
+    """Another adjoint, whose derivatives are doubled: that what a user makes is what is used."""
+
+    inner: rungax.AbstractAdjoint
+
+    def integrate(self, plan: Any, state: Any) -> Any:
+        outcome = self.inner.integrate(plan, state)
+        twice = lambda x: 2 * x - jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x
+        return eqx.tree_at(lambda o: o.outputs, outcome, jax.tree.map(twice, outcome.outputs))
+
+
+def test_a_users_adjoint_is_what_is_differentiated() -> None:
+    expected = jax.jit(jax.value_and_grad(lambda x: loss(x, DEFAULT, **FIXED)))(INPUTS)
+    value, gradient = jax.jit(jax.value_and_grad(lambda x: loss(x, Doubled(DEFAULT), **FIXED)))(INPUTS)
+    assert value == pytest.approx(float(expected[0]), rel=1e-13)
+    assert_trees_close(gradient, jax.tree.map(lambda x: 2 * x, expected[1]), rtol=1e-12)
+
+
+def test_the_solve_itself_has_forward_mode() -> None:
+    direction = direction_like(INPUTS)
+    moved = [
+        jax.jit(lambda x, adjoint=adjoint: jax.jvp(lambda x: loss(x, adjoint, **FIXED), (x,), (direction,)))(INPUTS)
+        for adjoint in (Plain(), DEFAULT)
+    ]
+    assert_trees_close(*moved, rtol=1e-12)

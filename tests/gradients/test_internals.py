@@ -1,0 +1,273 @@
+"""`Solution.internals` is what one computes by hand from the kept steps, and so are its derivatives."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import (
+    RK4,
+    BacksolveAdjoint,
+    Bosh3,
+    DirectAdjoint,
+    Dopri5,
+    Euler,
+    ForwardMode,
+    Heun,
+    ODETerm,
+    PIDController,
+    RecursiveCheckpointAdjoint,
+    SaveAt,
+    SolverInternals,
+    StepTo,
+    Tsit5,
+    diffeqsolve,
+)
+
+from ..compare import assert_trees_close
+from .measure import assert_derivative, kept_times, stretched
+from .problems import ARGS, STATES, pendulum
+
+Y0 = np.asarray([1.0, 0.5])
+INPUTS = (Y0, ARGS)
+FIXED: dict[str, Any] = {"dt0": 0.1}
+PID: dict[str, Any] = {"dt0": 1.0, "stepsize_controller": PIDController(rtol=1e-5, atol=1e-6)}
+
+
+def solve(inputs: Any, **options: Any) -> rungax.Solution:
+    """Some steps from 0 to 2, of which every one is kept."""
+    y0, args = inputs
+    settings: dict[str, Any] = {"solver": Tsit5(), "t0": 0.0, "t1": 2.0, "max_steps": 64, **FIXED, **options}
+    field, saveat = settings.pop("field", pendulum), SaveAt(t0=True, steps=True, internals=True)
+    return diffeqsolve(ODETerm(field), y0=y0, args=args, **{"saveat": saveat, **settings})
+
+
+def weighed(internals: SolverInternals | None) -> jax.Array:
+    """Both numbers in one, with a curve, and of like size: the error estimate is small."""
+    assert internals is not None
+    error, stiffness = internals.error_estimate, internals.stiffness_estimate
+    return jnp.sqrt(error) * 1e3 + stiffness + 0.1 * stiffness**2
+
+
+def loss(inputs: Any, **options: Any) -> jax.Array:
+    return weighed(solve(inputs, saveat=SaveAt(internals=True), **options).internals)
+
+
+# ------------------------------------------------------------------------------------------------------------ values
+
+
+def by_hand(solution: rungax.Solution, field: Callable[..., Any], args: Any, solver: Any) -> tuple[float, float]:
+    """Both sums, by NumPy from the saved times and states: every step is made again."""
+    ts, ys = np.asarray(solution.ts), solution.ys
+    count = int(np.isfinite(ts).sum())
+    states = [np.concatenate([np.ravel(x[i]) for x in jax.tree.leaves(ys)]) for i in range(count)]
+    like = jax.tree.map(lambda x: x[0], ys)
+
+    def slope(t: float, y: np.ndarray) -> np.ndarray:
+        leaves, tree = jax.tree.flatten(like)
+        parts = np.split(y, np.cumsum([x.size for x in leaves])[:-1])
+        shaped = [jnp.asarray(part.reshape(x.shape)) for part, x in zip(parts, leaves, strict=True)]
+        return np.concatenate([np.ravel(k) for k in jax.tree.leaves(field(t, jax.tree.unflatten(tree, shaped), args))])
+
+    tableau = solver.tableau
+    nodes, rows = [0.0, *tableau.c], [np.zeros(0), *tableau.a_lower]
+    error_sum = stiffness_sum = 0.0
+    for t0, t1, y0, y1 in zip(ts[: count - 1], ts[1:count], states[:-1], states[1:], strict=True):
+        h, arguments, ks = t1 - t0, [], []
+        for c, row in zip(nodes, rows, strict=True):
+            arguments.append(y0 + h * sum((a * k for a, k in zip(row, ks, strict=True)), np.zeros_like(y0)))
+            ks.append(slope(t0 + c * h, arguments[-1]))
+        np.testing.assert_allclose(arguments[-1], y1, rtol=1e-12, err_msg="the step made by hand is another one")
+        error = h * sum(b * k for b, k in zip(tableau.b_error, ks, strict=True))
+        error_sum += abs(h) * np.linalg.norm(error)
+        stiffness_sum += np.linalg.norm(ks[-1] - ks[-2]) / np.linalg.norm(arguments[-1] - arguments[-2])
+    return error_sum, stiffness_sum
+
+
+@pytest.mark.parametrize("interval", [(0.0, 2.0), (0.6, 0.0)], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("state", ["array", "pytree", "complex"])
+@pytest.mark.parametrize("solver", [Tsit5(), Dopri5(), Bosh3()], ids=["Tsit5", "Dopri5", "Bosh3"])
+def test_sums_over_the_steps_by_hand(solver: Any, state: str, interval: tuple[float, float]) -> None:
+    field, y0 = STATES[state]
+    t0, t1 = interval
+    dt0 = 0.1 if t1 > t0 else -0.1
+    solution = solve((y0, ARGS), field=field, solver=solver, t0=t0, t1=t1, dt0=dt0)
+    assert solution.internals is not None
+    error, stiffness = by_hand(solution, field, ARGS, solver)
+    # The error estimate is a small difference of large terms.
+    np.testing.assert_allclose(solution.internals.error_estimate, error, rtol=1e-8)
+    np.testing.assert_allclose(solution.internals.stiffness_estimate, stiffness, rtol=1e-10)
+
+
+def test_rejected_steps_do_not_count() -> None:
+    solution = solve(INPUTS, **PID)
+    assert solution.stats["num_rejected_steps"] > 0
+    assert solution.internals is not None
+    error, stiffness = by_hand(solution, pendulum, ARGS, Tsit5())
+    np.testing.assert_allclose(solution.internals.error_estimate, error, rtol=1e-8)
+    np.testing.assert_allclose(solution.internals.stiffness_estimate, stiffness, rtol=1e-10)
+
+
+@pytest.mark.parametrize("rate", [3.0, -0.5])
+def test_stiffness_is_the_size_of_the_eigenvalue(rate: float) -> None:
+    """On a linear equation, at every step."""
+    solution = solve((np.asarray([1.0]), np.asarray(rate)), field=lambda t, y, rate: -rate * y, dt0=0.25)
+    assert solution.internals is not None
+    np.testing.assert_allclose(solution.internals.stiffness_estimate, 8 * abs(rate), rtol=1e-8)
+
+
+def test_a_solution_that_stands_still_has_none_of_either_and_no_derivative() -> None:
+    """Where the norms have a corner, the derivative is zero and not NaN."""
+    rest = (np.zeros(2), {**ARGS, "push": np.asarray(0.0)})
+    internals = solve(rest).internals
+    assert internals is not None
+    assert (float(internals.error_estimate), float(internals.stiffness_estimate)) == (0.0, 0.0)
+
+    def total(inputs: Any) -> jax.Array:
+        found = solve(inputs, saveat=SaveAt(internals=True)).internals
+        assert found is not None
+        return found.error_estimate + found.stiffness_estimate
+
+    for leaf in jax.tree.leaves(jax.jit(jax.grad(total))(rest)):
+        np.testing.assert_array_equal(leaf, 0.0)
+
+
+def test_they_are_as_wide_as_time_is() -> None:
+    field, y0 = STATES["float32"]
+    args = jax.tree.map(np.float32, ARGS)
+    narrow = solve((y0, args), field=field, t0=np.float32(0), t1=np.float32(2), dt0=np.float32(0.1)).internals
+    assert narrow is not None
+    assert narrow.stiffness_estimate.dtype == np.float32
+    wide = solve(INPUTS).internals
+    assert wide is not None
+    assert wide.stiffness_estimate.dtype == np.float64
+
+
+def test_without_asking_there_are_none() -> None:
+    assert solve(INPUTS, saveat=SaveAt(t1=True)).internals is None
+
+
+# ------------------------------------------------------------------------------------------------------- derivatives
+
+
+def test_derivative_with_fixed_steps() -> None:
+    assert_derivative(loss, INPUTS)
+
+
+def test_derivative_with_adaptive_steps_is_that_on_their_grid() -> None:
+    grid = kept_times(solve(INPUTS, **PID))
+    frozen = {"dt0": None, "stepsize_controller": StepTo(grid)}
+    assert_derivative(lambda inputs: loss(inputs, **PID), INPUTS, lambda inputs: loss(inputs, **frozen))
+
+
+def test_derivative_with_respect_to_the_ends() -> None:
+    """The grid stretches with them."""
+    ends = (np.asarray(0.0), np.asarray(2.0))
+    grid = kept_times(solve(INPUTS, **PID))
+
+    def at(ends: Any) -> jax.Array:
+        return loss(INPUTS, t0=ends[0], t1=ends[1], **PID)
+
+    def frozen(ends: Any) -> jax.Array:
+        steps = StepTo(stretched(grid, *ends))
+        return loss(INPUTS, t0=ends[0], t1=ends[1], dt0=None, stepsize_controller=steps)
+
+    assert_derivative(at, ends, frozen)
+
+
+def test_derivative_together_with_saved_values() -> None:
+    """A loss of both, as in a regularised fit."""
+    ts = np.asarray([0.3, 1.1, 2.0])
+
+    def fit(inputs: Any) -> jax.Array:
+        solution = solve(inputs, saveat=SaveAt(ts=ts, internals=True))
+        assert solution.ys is not None
+        return jnp.sum(solution.ys**2) + weighed(solution.internals)
+
+    assert_derivative(fit, INPUTS)
+
+
+@pytest.mark.parametrize(
+    "adjoint", [DirectAdjoint(), RecursiveCheckpointAdjoint(checkpoints=4)], ids=["direct", "thinned"]
+)
+@pytest.mark.parametrize("control", [PID, FIXED], ids=["PID", "fixed"])
+def test_other_adjoints_agree(adjoint: Any, control: dict[str, Any]) -> None:
+    found, expected = (
+        jax.jit(jax.grad(lambda inputs, a=adjoint: loss(inputs, adjoint=a, **control)))(INPUTS)
+        for adjoint in (adjoint, RecursiveCheckpointAdjoint())
+    )
+    assert_trees_close(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_forward_mode_alone_agrees() -> None:
+    found = jax.jit(jax.jacfwd(lambda inputs: loss(inputs, adjoint=ForwardMode())))(INPUTS)
+    assert_trees_close(found, jax.jit(jax.grad(loss))(INPUTS), rtol=1e-8, atol=1e-10)
+
+
+def test_second_derivative() -> None:
+    """Symmetric, and the difference of the first."""
+
+    def of_state(y0: Any) -> jax.Array:
+        return loss((y0, ARGS))
+
+    gradient, hessian = jax.jit(jax.grad(of_state)), np.asarray(jax.jit(jax.hessian(of_state))(Y0))
+    h = 1e-4
+    differences = [(gradient(Y0 + h * e) - gradient(Y0 - h * e)) / (2 * h) for e in np.eye(2)]
+    np.testing.assert_allclose(hessian, hessian.T, rtol=1e-8)
+    np.testing.assert_allclose(hessian, np.stack(differences), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------- lanes
+
+
+def test_vmap_is_a_loop() -> None:
+    """Over lanes with different counts of steps, values and derivatives."""
+    scales = np.asarray([0.1, 1.0, 3.0])
+
+    def both(scale: Any) -> tuple[jax.Array, Any]:
+        inputs = Y0 * scale, jax.tree.map(lambda x: x * scale, ARGS)
+        return jax.value_and_grad(lambda inputs: loss(inputs, **PID))(inputs)
+
+    counts = [int(solve((Y0 * s, jax.tree.map(lambda x: x * s, ARGS)), **PID).num_accepted_steps) for s in scales]  # noqa: B023
+    assert len(set(counts)) == 3
+    one = jax.jit(both)
+    looped = jax.tree.map(lambda *xs: jnp.stack(xs), *[one(scale) for scale in scales])
+    assert_trees_close(jax.jit(jax.vmap(both))(scales), looped, rtol=1e-8, atol=1e-10)
+
+
+def test_a_lane_that_failed_does_not_spoil_the_others() -> None:
+    def gradient(y0: Any, max_steps: int) -> Any:
+        return jax.grad(lambda y0: loss((y0, ARGS), max_steps=max_steps, throw=False, **PID))(y0)
+
+    easy, hard = Y0 * 1e-2, Y0 * 30.0
+    counts = [int(solve((y0, ARGS), **PID).num_steps) for y0 in (easy, hard)]
+    assert counts[0] < counts[1]
+    found = np.asarray(jax.jit(jax.vmap(lambda y0: gradient(y0, counts[0])))(np.stack([easy, hard])))
+    np.testing.assert_allclose(found[0], jax.jit(lambda y0: gradient(y0, counts[0]))(easy), rtol=1e-8)
+    assert np.isnan(found[1]).all()
+
+
+# ---------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize("solver", [RK4(), Euler()], ids=["RK4", "Euler"])
+def test_a_solver_without_an_error_estimate_is_refused(solver: Any) -> None:
+    with pytest.raises(ValueError, match=r"internals=True.*\nExpected: .*embedded.*\nFound: .*\nUse `Tsit5`") as error:
+        solve(INPUTS, solver=solver)
+    assert f"Found:    {type(solver).__name__}" in str(error.value)
+
+
+@pytest.mark.parametrize("adjoint", [RecursiveCheckpointAdjoint(), DirectAdjoint()])
+def test_a_solve_without_a_bound_is_refused(adjoint: Any) -> None:
+    with pytest.raises(ValueError, match=r"SaveAt\(internals=.*\nExpected: `max_steps`.*\nFound: .*None"):
+        solve(INPUTS, saveat=SaveAt(internals=True), adjoint=adjoint, max_steps=None)
+
+
+def test_the_continuous_adjoint_refuses_to_differentiate_them() -> None:
+    """They belong to the steps, of which it knows nothing."""
+    with pytest.raises(ValueError, match="BacksolveAdjoint"):
+        jax.grad(lambda inputs: loss(inputs, adjoint=BacksolveAdjoint(), solver=Heun()))(INPUTS)
