@@ -50,15 +50,6 @@ class Bottom(NamedTuple):
     solves: jax.Array
 
 
-class Bottom(NamedTuple):
-    """Where the loss is least, as logarithms; the loss and its gradient there; how many gradients it took."""
-
-    point: jax.Array
-    loss: jax.Array
-    gradient: jax.Array
-    solves: jax.Array
-
-
 class Fit(NamedTuple):
     """The best six numbers in the order of `NAMES`, the covariance of their logarithms, and what it took.
 

@@ -2,23 +2,24 @@
 
     minimise    mean (model - data)²  +  weight · Σ |h| ‖err‖
 
-A loss that looks at the fit alone does not care how the field gets there. Among all fields that fit the data equally
-well are wild ones, for which an adaptive solver must take small steps, at every prediction for as long as the model is
-used. The solver knows how hard its work is: at each step h it estimates the local error err, to choose the next step.
-The sum of |h| ‖err‖ over the steps is small for fields that can be solved in few steps, and it is differentiable like
-all else, so training can be told to prefer them. The extra cost is nothing: what it needs has been computed anyway.
+A spiral is observed, with noise, where it starts and where it is two time units later. Many fields fit that equally
+well, and a loss that looks at the fit alone does not care which one it gets: it may be one in which the solver must
+take small steps. The solver knows how hard its work is: at each step h it estimates the local error err, to choose the
+next step. The sum of |h| ‖err‖ over the steps is differentiable, so training can be told to prefer fields for
+which it is small. It needs no further evaluation of the field.
 
 `SaveAt(..., internals=True)` returns that sum as `solution.internals.error_estimate`; its neighbour,
 `stiffness_estimate`, penalises stiffness in the same way. See A. Pal, Y. Ma, V. Shah and C. Rackauckas, "Opening the
 blackbox: accelerating neural differential equations by regularizing internal solver heuristics", ICML 2021.
 
 Only steps that were kept count, and they count on the grid of times that the solver chose: how that grid itself depends
-on the weights is not differentiated. The weight is a choice: here it is the one with which the penalty starts out at a
-few times the noise of the data.
+on the weights is not differentiated. The weight of the regulariser must be tried out: of 10, 100 and 1000, with 10
+little changes, and with 1000 the fit suffers. The saving here is modest, about a tenth of the evaluations: a method of
+order five needs not many more steps where the error would be larger.
 """
 
 import pathlib
-import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
@@ -34,24 +35,28 @@ jax.config.update("jax_enable_x64", True)
 
 FIGURES = pathlib.Path(__file__).parent / "figures"
 
-TS = np.linspace(0.0, 1.5, 16)
+TS = np.array([0.0, 2.0])
+FINE_TS = np.linspace(0.0, 2.0, 101)
 NOISE = 0.02
 TOLERANCE = 1e-5
 STAGES = 6  # evaluations of the field for each step of Tsit5: the last stage is the first one of the next step
-WEIGHT = 3e3
-ROTATION = np.array([[-0.1, 2.0], [-2.0, -0.1]])
+WEIGHT = 100.0
+SPIRAL = np.array([[-0.15, 2.0], [-2.0, -0.15]])
+
+
+type VectorField = Callable[[jax.Array, jax.Array, None], jax.Array]
 
 
 class Field(eqx.Module):
-    """The field to learn: a network of the state's cubes, as in the spiral of the neural ODE paper."""
+    """The field to learn: of the state and of time."""
 
     network: eqx.nn.MLP
 
     def __init__(self, key: jax.Array):
-        self.network = eqx.nn.MLP(2, 2, width_size=32, depth=2, activation=jnp.tanh, key=key)
+        self.network = eqx.nn.MLP(3, 2, width_size=32, depth=2, activation=jnp.tanh, key=key)
 
     def __call__(self, t: jax.Array, y: jax.Array, args: None) -> jax.Array:
-        return self.network(y)
+        return self.network(jnp.append(y, t))
 
 
 class Trained(NamedTuple):
@@ -70,11 +75,10 @@ class Comparison(NamedTuple):
 
 
 def spiral(t: jax.Array, y: jax.Array, args: None) -> jax.Array:
-    """Cubic, turning inwards: Chen, Rubanova, Bettencourt, Duvenaud, Neural ordinary differential equations, 2018."""
-    return ROTATION.T @ y**3
+    return SPIRAL @ y
 
 
-def solve(field: Field, y0: jax.Array, ts: np.ndarray = TS, tolerance: float = TOLERANCE) -> Solution:
+def solve(field: VectorField, y0: jax.Array, ts: np.ndarray = TS, tolerance: float = TOLERANCE) -> Solution:
     return diffeqsolve(
         ODETerm(field),
         Tsit5(),
@@ -124,3 +128,37 @@ def observe(key: jax.Array, trajectories: int) -> jax.Array:
     starts = 1.5 * jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
     ys = jax.vmap(lambda y0: solve(spiral, y0, tolerance=1e-8).ys)(starts)
     return ys + NOISE * jax.random.normal(noise_key, ys.shape)
+
+
+def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Comparison:
+    """Make the data, and train the same network twice."""
+    data_key, field_key = jax.random.split(jax.random.key(seed))
+    data, initial = observe(data_key, trajectories), Field(field_key)
+    comparison = Comparison(*(train(initial, data, steps, weight) for weight in (0.0, WEIGHT)))
+    for name, trained in zip(("without", "with"), comparison, strict=True):
+        evaluations = STAGES * trained.steps
+        print(f"{name:>7} the regulariser: loss {trained.loss:.2e}, {trained.steps:.2f} steps, ", end="")
+        print(f"{evaluations:.1f} evaluations of the field for each trajectory")
+    truth = jax.vmap(lambda y0: solve(spiral, y0).ys)(data[:, 0])
+    print(f"the true field's loss, noise alone: {jnp.mean((truth - data) ** 2):.2e}")
+    draw(np.asarray(data), comparison)
+    return comparison
+
+
+def draw(data: np.ndarray, comparison: Comparison) -> None:
+    """Some of the trajectories in the plane, from each field."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
+    for axis, name, trained in zip(axes, ("Without", "With"), comparison, strict=True):
+        for start, end in data[:5]:
+            axis.plot(*solve(spiral, start, FINE_TS).ys.T, color="lightgray", linewidth=6)
+            axis.plot(*solve(trained.field, start, FINE_TS).ys.T, color="tab:blue")
+            axis.plot(*start, "o", color="white", markeredgecolor="black")
+            axis.plot(*end, "o", color="black")
+        axis.set(title=f"{name} the regulariser: {trained.steps:.2f} steps", xlabel="x", ylabel="y", aspect="equal")
+    FIGURES.mkdir(exist_ok=True)
+    figure.savefig(FIGURES / "regularized_neural_ode.png")
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

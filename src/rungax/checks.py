@@ -119,6 +119,9 @@ def check_known_values(t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: A
     if is_traced(t0, t1, dt0, times, controller):
         return
     check_times(t0, t1, dt0)
+    # Whatever they came in, float64 holds them exactly.
+    t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
+    times = [np.asarray(ts).astype(np.float64) for ts in times]
     for ok, message in _conditions(np, t0, t1, dt0, times, controller):
         if not ok:
             raise ValueError(message())
@@ -128,7 +131,7 @@ def values_are_valid(
     t0: Time, t1: Time, dt0: RealScalar | None, times: list[Any], controller: AbstractStepSizeController[Any]
 ) -> jax.Array:
     """The same for values that only the running program knows."""
-    conditions = _conditions(jnp, t0, t1, dt0, times, controller)
+    conditions = _conditions(jnp, t0, t1, dt0, [jnp.asarray(ts).astype(t0.dtype) for ts in times], controller)
     return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
 
 

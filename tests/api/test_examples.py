@@ -139,3 +139,10 @@ def concentrations(clearance: float, flow: float, blood: float, tissue: float) -
         if t in samples:
             found.append(y[0] / blood)
     return np.array(found)
+
+
+def test_regularized_neural_ode(run: Run) -> None:
+    plain, regularized = run("regularized_neural_ode")
+    assert regularized.steps < 0.95 * plain.steps
+    assert regularized.loss < 1.2 * plain.loss
+    assert plain.loss < 1e-3

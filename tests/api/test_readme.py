@@ -4,7 +4,6 @@ A block that is not meant to run is fenced as something else than `python`.
 """
 
 import functools
-import functools
 import pathlib
 import re
 from typing import NamedTuple
@@ -35,7 +34,6 @@ def blocks(path: pathlib.Path) -> list[Block]:
     return found
 
 
-@functools.cache  # the README is asked twice
 @functools.cache  # the README is asked twice
 def run(path: pathlib.Path) -> dict[str, object]:
     """What the names of a file stand for after its blocks have run. Tracebacks show the line of the file."""

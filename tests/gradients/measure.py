@@ -69,7 +69,7 @@ def assert_derivative(
 ) -> None:
     """Reverse mode, forward mode and difference quotients of a real function agree at `x`.
 
-    The quotients are those of `reference`, which is `function` with whatever jumps frozen; by default `function` itself.
+    The quotients are those of `reference`: `function` with whatever jumps frozen, by default `function` itself.
     """
     direction = direction_like(x)
     by_reverse = along(jax.jit(jax.grad(function))(x), direction)

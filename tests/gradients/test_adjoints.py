@@ -168,7 +168,9 @@ def everything_saved(solution: rungax.Solution) -> jax.Array:
     return weigh((solution.ts, solution.ys, dense))
 
 
-@pytest.mark.parametrize("facts", [f for f in ADJOINTS.values() if f.everything], ids=lambda f: type(f.adjoint).__name__)
+@pytest.mark.parametrize(
+    "facts", [f for f in ADJOINTS.values() if f.everything], ids=lambda f: type(f.adjoint).__name__
+)
 def test_whatever_is_saved(facts: Facts) -> None:
     """The derivative is that of the values themselves, on steps that are fixed."""
     saved = {
@@ -215,7 +217,7 @@ def test_failed_lanes_are_nan_and_the_others_right(facts: Facts) -> None:
     found = jax.jit(jax.vmap(lambda y0: derivative(y0, facts.adjoint)))(starts)
     assert np.isnan(found).tolist() == [False, True, False]
     slope = lambda y0: (1 + 0.4 * y0 / (1 - 0.7 * y0)) * (np.cos(1.0) + 0.3) / (1 - 0.7 * y0) ** 2
-    np.testing.assert_allclose(found[[0, 2]], slope(starts[[0, 2]]), rtol=5e-3)
+    np.testing.assert_allclose(found[::2], slope(starts[::2]), rtol=5e-3)
 
 
 # ------------------------------------------------------------------------------------------ what an adjoint cannot do

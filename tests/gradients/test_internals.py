@@ -17,7 +17,6 @@ from rungax import (
     Dopri5,
     Euler,
     ForwardMode,
-    Heun,
     ODETerm,
     PIDController,
     RecursiveCheckpointAdjoint,
@@ -269,5 +268,5 @@ def test_a_solve_without_a_bound_is_refused(adjoint: Any) -> None:
 
 def test_the_continuous_adjoint_refuses_to_differentiate_them() -> None:
     """They belong to the steps, of which it knows nothing."""
-    with pytest.raises(ValueError, match="BacksolveAdjoint"):
-        jax.grad(lambda inputs: loss(inputs, adjoint=BacksolveAdjoint(), solver=Heun()))(INPUTS)
+    with pytest.raises((ValueError, NotImplementedError), match="BacksolveAdjoint"):
+        solve(INPUTS, saveat=SaveAt(t1=True, internals=True), adjoint=BacksolveAdjoint())

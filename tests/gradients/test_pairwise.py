@@ -1,6 +1,6 @@
-"""Whatever solver, output, controller, state and transform meet: reverse mode, forward mode and difference quotients agree.
+"""Whatever solver, output, controller, state and transform meet: reverse mode, forward mode and quotients agree.
 
-All pairs of two of these occur. Quotients are taken on the steps that the solve chose, in double precision.
+All pairs of two of these occur. Difference quotients are taken on the steps that the solve chose, in double precision.
 """
 
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
     return kept_times(solution)
 
 
-@pytest.mark.parametrize("case", map(marked, CASES))
+@pytest.mark.parametrize("case", [marked(case) for case in CASES])
 def test_reverse_forward_and_quotients_agree(case: Combination) -> None:
     solver, _, control, state, transform = case
     y0 = STATES[state][1]

@@ -22,7 +22,11 @@ LOOSE = PIDController(rtol=1e-4, atol=1e-5)
 
 def energy(t: Any, y: Any, args: Any) -> Any:
     """A function of everything that a saved function may use, with outcomes that have no derivative among them."""
-    return {"energy": args["stiffness"] * y[0] ** 2 + t * y[1], "up": y[0] > 0, "count": jnp.asarray(3) + (t < 0).astype(int)}
+    return {
+        "energy": args["stiffness"] * y[0] ** 2 + t * y[1],
+        "up": y[0] > 0,
+        "count": jnp.asarray(3) + (t < 0).astype(int),
+    }
 
 
 SAVES: dict[str, SaveAt] = {
@@ -123,7 +127,10 @@ def is_sub(x: Any) -> bool:
     return isinstance(x, SubSaveAt)
 
 
-EVERYTHING = SaveAt(subs=[save.subs for name, save in SAVES.items() if save.subs is not None and name != "every ninetieth step"], dense=True)
+EVERYTHING = SaveAt(
+    subs=[save.subs for name, save in SAVES.items() if save.subs is not None and name != "every ninetieth step"],
+    dense=True,
+)
 
 
 def outputs(solution: rungax.Solution) -> Any:
@@ -214,7 +221,7 @@ def test_the_solver_state_moves_where_it_is_asked_for() -> None:
     """A solve continued from another: the derivative of both together is that of one solve over the whole interval."""
 
     def in_two(inputs: Any) -> jax.Array:
-        y0, args = inputs
+        _, args = inputs
         options = {"saveat": SaveAt(t1=True, solver_state=True), "controller": ConstantStepSize(), "dt0": 0.125}
         first = solve(inputs, t1=0.5, **options)
         second = solve((first.ys[0], args), t0=0.5, t1=1.0, solver_state=first.solver_state, **options)

@@ -1,4 +1,4 @@
-"""The tape holds the kept steps and no others, in the memory that it is given, and thinning it changes no derivative."""
+"""The tape holds the kept steps and no others, in the memory it is given, and thinning it changes no derivative."""
 
 from collections.abc import Callable
 from typing import Any
@@ -70,7 +70,17 @@ ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
 
 @pytest.mark.parametrize(
     ("checkpoints", "save"),
-    [(2, "t1"), (2, "steps"), (4, "ts"), (6, "dense"), (7, "t1"), (10, "steps"), (40, "t1"), (64, "dense"), (100, "ts")],
+    [
+        (2, "t1"),
+        (2, "steps"),
+        (4, "ts"),
+        (6, "dense"),
+        (7, "t1"),
+        (10, "steps"),
+        (40, "t1"),
+        (64, "dense"),
+        (100, "ts"),
+    ],
 )
 def test_thinning_changes_nothing(checkpoints: int, save: str) -> None:
     """Forty steps: on a tape of two states, of a few, of as many, of more."""
@@ -91,9 +101,7 @@ def test_thinning_changes_nothing_in_full(checkpoints: int, save: SaveAt, contro
 def test_thinning_at_every_count_of_steps(num_steps: int) -> None:
     """Around each count at which a tape of four fills up; one program for all."""
     dt0 = 2.0 / num_steps
-    thinned, whole = (
-        _gradient_by_step(checkpoints)((INPUTS, np.asarray(dt0))) for checkpoints in (4, None)
-    )
+    thinned, whole = (_gradient_by_step(checkpoints)((INPUTS, np.asarray(dt0))) for checkpoints in (4, None))
     assert_trees_close(thinned, whole, **ROUNDING)
 
 
@@ -141,7 +149,7 @@ def test_second_derivatives_and_forward_mode_of_a_thinned_tape() -> None:
 
 
 def temporary_bytes(max_steps: int, size: int, adjoint: Any, **options: Any) -> int:
-    """What the gradient of a solve of `size` numbers needs besides its inputs and outputs, by the compiler's account."""
+    """What the gradient of a solve of `size` numbers needs besides inputs and outputs, by the compiler's account."""
 
     def end(y0: Any) -> jax.Array:
         field = lambda t, y, args: -jnp.sin(y)

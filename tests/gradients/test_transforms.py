@@ -71,7 +71,7 @@ def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
 
 def test_the_gradient_of_a_sum_over_lanes_is_the_gradients_of_its_terms() -> None:
     """What lanes share gets the sum of their gradients; what they do not, each its own."""
-    y0, args, t1 = lanes_of(3)
+    y0, _, t1 = lanes_of(3)
 
     def total(y0: Any, args: Any) -> jax.Array:
         return jnp.sum(jax.vmap(lambda y0, t1: loss((y0, args, t1)))(y0, t1))
@@ -295,7 +295,7 @@ def test_the_solve_by_hand_is_the_solve() -> None:
 
 @pytest.mark.parametrize("where", ["outside", "inside"])
 def test_the_gradient_of_what_all_devices_share(where: str) -> None:
-    """Outside `shard_map` and inside it, where JAX sums the gradient of what is the same everywhere over all devices."""
+    """Outside `shard_map`, and inside it, where JAX sums the gradient of what all devices share over them."""
     y0, _, t1 = lanes_of(4)
 
     def gradient_of(one: Callable[[Any], jax.Array]) -> Callable[..., Any]:

@@ -5,6 +5,7 @@ steps, and the choice has no derivative: where times move, difference quotients 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import equinox as eqx
@@ -330,7 +331,9 @@ def test_a_time_as_first_and_last_and_only(direction: float) -> None:
     grid = direction * np.asarray([0.0, 0.4, 0.4, 1.0])
 
     def end(ts: Any) -> Any:
-        return solve(decay, np.asarray(2.0), np.asarray(0.5), t1=direction, dt0=direction * 0.2, saveat=SaveAt(ts=ts)).ys
+        return solve(
+            decay, np.asarray(2.0), np.asarray(0.5), t1=direction, dt0=direction * 0.2, saveat=SaveAt(ts=ts)
+        ).ys
 
     expected = np.diag(-0.5 * 2 * np.exp(-0.5 * grid))
     for mode in (jax.jacfwd, jax.jacrev):
@@ -339,6 +342,7 @@ def test_a_time_as_first_and_last_and_only(direction: float) -> None:
 
 def test_ramp_across_a_jump() -> None:
     """y' = 3 once t > 1: the end moves with `t1` at that rate, and not at all with `t0`."""
+
     def field(t: Any, y: Any, args: Any) -> Any:
         return jnp.where(t > args["jump"], 3.0, 0.0)
 
@@ -368,7 +372,9 @@ def test_all_times_around_jumps_and_stops(direction: float) -> None:
     def end(times: Any) -> jax.Array:
         on, off, stop = times["jumps"][0], times["jumps"][1], times["stop"]
         controller = ClipStepSizeController(
-            PIDController(rtol=1e-9, atol=1e-11), jump_ts=direction * jnp.stack([off, on]), step_ts=direction * stop[None]
+            PIDController(rtol=1e-9, atol=1e-11),
+            jump_ts=direction * jnp.stack([off, on]),
+            step_ts=direction * stop[None],
         )
         t0, t1 = direction * times["t0"], direction * times["t1"]
         options: dict[str, Any] = {"stepsize_controller": controller, "dt0": None, "max_steps": 128, "solver": Tsit5()}
@@ -382,7 +388,7 @@ def test_all_times_around_jumps_and_stops(direction: float) -> None:
             return jnp.exp(a * s) * (a * jnp.cos(s) + jnp.sin(s)) / (1 + a**2)
 
         pieces = [times["t0"], times["jumps"][0], times["jumps"][1], times["t1"]]
-        pushed = [antiderivative(b) - antiderivative(s) for s, b in zip(pieces[:-1], pieces[1:], strict=True)]
+        pushed = [antiderivative(b) - antiderivative(s) for s, b in pairwise(pieces)]
         weight = 0.5 * pushed[0] + 3.0 * pushed[1] + 0.5 * pushed[2]
         return jnp.exp(-a * times["t1"]) * (jnp.exp(a * times["t0"]) * 0.3 + weight)
 

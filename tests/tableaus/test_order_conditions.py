@@ -66,9 +66,14 @@ def test_tableau_is_the_rounded_method(name: str) -> None:
     method = METHODS[name]
     tableau = method.tableau
     np.testing.assert_array_equal(tableau.c, [float(node) for node in method.c])
-    np.testing.assert_array_equal(tableau.b_sol, [float(weight) for weight in method.b])
-    for rounded, row in zip(tableau.a_lower, method.a, strict=True):
-        np.testing.assert_array_equal(rounded, [float(entry) for entry in row])
+    rows = [(tableau.b_sol, method.b), *zip(tableau.a_lower, method.a, strict=True)]
+    for (rounded, row), total in zip(rows, (Fraction(1), *method.c), strict=True):
+        exact = np.array([float(entry) for entry in row])
+        # One entry, the smallest, makes up for the rounding of the others, so that the sum is right.
+        assert np.sum(rounded != exact) <= 1
+        np.testing.assert_allclose(rounded, exact, rtol=0, atol=len(row) * 2.0**-53 * np.abs(exact).max())
+        residue = abs(sum(Fraction(entry) for entry in rounded.tolist()) - total)
+        assert residue <= Fraction(2) ** -53 * Fraction(np.abs(exact[exact != 0]).min()) or len(row) == 1
     if method.b_hat is None:
         assert tableau.b_error is None
     else:

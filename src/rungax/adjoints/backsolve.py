@@ -106,10 +106,10 @@ class BacksolveAdjoint(AbstractAdjoint):
         """That nothing but states at given times is saved."""
         sub = saveat.subs
         simple = sub is None or (hasattr(sub, "steps") and not sub.steps and sub.fn is save_y)
-        if not simple or saveat.dense:
+        if not simple or saveat.dense or saveat.internals:
             raise NotImplementedError(
                 "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
-                f"Found:    {saveat}\nFor steps, dense, fn or several subs use `RecursiveCheckpointAdjoint`."
+                f"Found:    {saveat}\nFor steps, dense, internals, fn or several subs use `RecursiveCheckpointAdjoint`."
             )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
@@ -124,6 +124,8 @@ class BacksolveAdjoint(AbstractAdjoint):
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
             moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+            if _saved(outcome) is None:
+                return outcome, jax.tree.map(zero_tangent, outcome)
             moved = _sweep(restore, primals, moving, [tangents[i] for i in moving], outcome)
             return outcome, eqx.tree_at(_saved, jax.tree.map(zero_tangent, outcome), moved, is_leaf=lambda x: x is None)
 

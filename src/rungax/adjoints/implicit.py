@@ -55,7 +55,7 @@ class ImplicitAdjoint(AbstractAdjoint):
         """That nothing but the end is saved."""
         sub = saveat.subs
         only_end = getattr(sub, "t1", False) and not (sub.t0 or sub.ts is not None or sub.steps)
-        others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump
+        others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump or saveat.internals
         if not only_end or others or sub.fn is not save_y:
             raise ValueError(
                 "`ImplicitAdjoint` knows the derivative of the steady state alone.\nExpected: SaveAt(t1=True)\n"

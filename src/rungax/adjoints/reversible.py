@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_lane, match_varying, select
 from ..results import Result, first_failure
+from ..saving import SaveAt
 from ..step import Outcome, Plan, Solver, State
 from .base import AbstractAdjoint
 from .pullback import Cotangents, Pullback
@@ -71,6 +72,15 @@ class ReversibleAdjoint(AbstractAdjoint):
             raise ValueError(
                 "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.\n"
                 f"Expected: a number above 0 and at most 1\nFound:    {self.coupling}\nThe default is 0.99."
+            )
+
+    def check(self, saveat: SaveAt) -> None:
+        """That the solver's own estimates are not asked for: its steps are not those of the solve."""
+        if saveat.internals:
+            raise ValueError(
+                "`ReversibleAdjoint` makes a method of its own, which has no stiffness estimate.\n"
+                "Expected: SaveAt(internals=False)\nFound:    SaveAt(internals=True)\n"
+                "Use `RecursiveCheckpointAdjoint` with `internals`."
             )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:

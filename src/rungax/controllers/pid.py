@@ -147,6 +147,8 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
         return keep, next_t0, next_t1, False, state, result
 
     def _scaled_error(self, y0: Y, y1: Y, y_error: Y | None, dtype: np.dtype[Any]) -> jax.Array:
+        if not jax.tree.leaves(y0):
+            return jnp.zeros((), dtype)  # nothing can be wrong with a state of nothing
         if y_error is None:
             raise RuntimeError(
                 "`PIDController` needs an error estimate, but the solver gives none.\n"
@@ -162,7 +164,8 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
 
         def leaf(a: jax.Array, b: jax.Array, rtol: Any, atol: Any) -> jax.Array:
             size = jnp.maximum(jnp.abs(a), jnp.abs(b))
-            return jnp.asarray(atol).astype(size.dtype) + jnp.asarray(rtol).astype(size.dtype) * size
+            rtol, atol = (jnp.broadcast_to(jnp.asarray(x).astype(size.dtype), size.shape) for x in (rtol, atol))
+            return atol + rtol * size
 
         return jax.tree.map(leaf, y0, y1, rtol, atol)
 

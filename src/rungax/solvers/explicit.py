@@ -7,7 +7,7 @@ import numpy as np
 
 from ..interpolation import StageInterpolation
 from .explicit_rk import AbstractERK
-from .tableau import ButcherTableau, ContinuousExtension, PublishedMethod
+from .tableau import ContinuousExtension, PublishedMethod
 from .tableaus.bosh3 import BOSH3
 from .tableaus.dopri5 import DOPRI5
 from .tableaus.dopri8 import DOPRI8
@@ -22,8 +22,12 @@ from .tableaus.vern8 import VERN8
 from .tableaus.vern9 import VERN9
 
 
-def hermite_extension(tableau: ButcherTableau) -> ContinuousExtension:
-    """Cubic Hermite dense output; one more stage, the slope at the end, unless the method's last stage is that."""
+def hermite_extension(method: PublishedMethod) -> ContinuousExtension:
+    """Cubic Hermite dense output; one more stage, the slope at the end, unless the method's last stage is that.
+
+    Its order is three, or that of the method if that is less.
+    """
+    tableau = method.tableau
     b = tableau.b_sol
     weights = np.zeros((b.size if tableau.fsal else b.size + 1, 3))
     weights[: b.size, 1] = 3 * b
@@ -31,7 +35,7 @@ def hermite_extension(tableau: ButcherTableau) -> ContinuousExtension:
     weights[0] += [1, -2, 1]
     weights[-1] += [0, -1, 1]
     c, rows = ([], []) if tableau.fsal else ([1.0], [b])
-    return ContinuousExtension.from_powers(c, rows, weights, order=3)
+    return ContinuousExtension.from_powers(c, rows, weights, order=min(3, method.order))
 
 
 def own_extension(method: PublishedMethod) -> ContinuousExtension:
@@ -65,7 +69,7 @@ class Heun(_PublishedERK):
 
     method = HEUN
     tableau = HEUN.tableau
-    extension = hermite_extension(HEUN.tableau)
+    extension = hermite_extension(HEUN)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -81,7 +85,7 @@ class Midpoint(_PublishedERK):
 
     method = MIDPOINT
     tableau = MIDPOINT.tableau
-    extension = hermite_extension(MIDPOINT.tableau)
+    extension = hermite_extension(MIDPOINT)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -98,7 +102,7 @@ class Ralston(_PublishedERK):
 
     method = RALSTON
     tableau = RALSTON.tableau
-    extension = hermite_extension(RALSTON.tableau)
+    extension = hermite_extension(RALSTON)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -115,7 +119,7 @@ class RK4(_PublishedERK):
 
     method = RK4_METHOD
     tableau = RK4_METHOD.tableau
-    extension = hermite_extension(RK4_METHOD.tableau)
+    extension = hermite_extension(RK4_METHOD)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
@@ -131,7 +135,7 @@ class Bosh3(_PublishedERK):
 
     method = BOSH3
     tableau = BOSH3.tableau
-    extension = hermite_extension(BOSH3.tableau)
+    extension = hermite_extension(BOSH3)
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 

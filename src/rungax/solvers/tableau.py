@@ -333,8 +333,8 @@ class PublishedMethod:
             if len(self.b_hat) != len(self.b):
                 raise ValueError(f"`b_hat`: expected {len(self.b)} entries, found {len(self.b_hat)}.")
             b_error = _rounded(weight - embedded for weight, embedded in zip(self.b, self.b_hat, strict=True))
-        a_lower = tuple(_rounded(row) for row in self.a)
-        return ButcherTableau(_rounded(self.c), _rounded(self.b), b_error, a_lower)
+        a_lower = tuple(_rounded_to_sum(row, node) for row, node in zip(self.a, self.c, strict=True))
+        return ButcherTableau(_rounded(self.c), _rounded_to_sum(self.b, Fraction(1)), b_error, a_lower)
 
     @cached_property
     def extension(self) -> ContinuousExtension | None:
@@ -370,6 +370,20 @@ def _about_the_middle(row: Iterable[Fraction | float]) -> list[Fraction]:
 
 def _rounded(row: Iterable[Fraction]) -> Float64Array:
     return np.array([float(entry) for entry in row], dtype=np.float64)
+
+
+def _rounded_to_sum(row: Row, total: Fraction) -> Float64Array:
+    """`row` rounded, with its smallest entry chosen so that the sum is as near to `total` as can be.
+
+    Where entries are large and cancel, the sum of their roundings is an error that every step makes anew.
+    """
+    rounded = [float(entry) for entry in row]
+    entries = [i for i, entry in enumerate(rounded) if entry != 0]
+    if len(entries) > 1:
+        smallest = min(entries, key=lambda i: abs(rounded[i]))
+        others = sum((Fraction(rounded[i]) for i in entries if i != smallest), Fraction(0))
+        rounded[smallest] = float(total - others)
+    return np.array(rounded, dtype=np.float64)
 
 
 def _frozen(values: ArrayLike) -> Float64Array:
