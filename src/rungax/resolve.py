@@ -46,6 +46,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     y0 = jax.tree.map(lambda x: strong(x, dtype), call.y0)
     args = call.args
     valid = checks.values_are_valid(t0, t1, dt0, times, call.controller)
+    y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
 
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver)
@@ -77,7 +78,6 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     )
     zero = jnp.asarray(0, jnp.int32)
     result = choose(valid, RESULTS.successful, RESULTS.invalid_input)
-    y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
     state = State(t0, t_next, y0, solver_state, controller_state, made_jump, zero, zero, result, ())
     return plan, state
 

@@ -14,6 +14,7 @@ import pytest
 
 import rungax
 from rungax import (
+    RK4,
     BacksolveAdjoint,
     ConstantStepSize,
     DirectAdjoint,
@@ -37,14 +38,20 @@ from .problems import ARGS, STATES, pendulum
 DEFAULT = RecursiveCheckpointAdjoint()
 Y0 = np.asarray([1.0, 0.5])
 INPUTS = (Y0, ARGS)
-TIGHT: dict[str, Any] = {"dt0": None, "stepsize_controller": PIDController(rtol=1e-8, atol=1e-10), "max_steps": 256}
+TIGHT: dict[str, Any] = {
+    "solver": Tsit5(),
+    "dt0": None,
+    "stepsize_controller": PIDController(rtol=1e-8, atol=1e-10),
+    "max_steps": 256,
+}
 FIXED: dict[str, Any] = {"dt0": 0.15, "stepsize_controller": ConstantStepSize(), "max_steps": 16}
+FINE: dict[str, Any] = {"dt0": 0.02, "stepsize_controller": ConstantStepSize(), "max_steps": 64}
 
 
 class Facts(NamedTuple):
     """What an adjoint promises.
 
-    `rtol` is how near it comes to the default on a tight solve: to rounding, or as far as the solve is accurate.
+    `rtol` is how near it comes to the default on fine steps: to rounding, or as far as the solve is accurate.
     """
 
     adjoint: rungax.AbstractAdjoint
@@ -56,7 +63,6 @@ class Facts(NamedTuple):
 
 
 ADJOINTS: dict[str, Facts] = {
-    "thinned": Facts(RecursiveCheckpointAdjoint(checkpoints=6), 1e-9),
     "DirectAdjoint": Facts(DirectAdjoint(), 1e-9),
     "ForwardMode": Facts(ForwardMode(), 1e-9, reverse=False),
     "BacksolveAdjoint": Facts(BacksolveAdjoint(), 1e-5, forward=False, second=False, everything=False),
@@ -73,7 +79,7 @@ SAVES: dict[str, SaveAt] = {
 
 def solve(inputs: Any, adjoint: Any, **options: Any) -> rungax.Solution:
     y0, args = inputs
-    settings: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "solver": Tsit5(), **TIGHT, **options}
+    settings: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "solver": RK4(), **FINE, **options}
     field = settings.pop("field", pendulum)
     return diffeqsolve(ODETerm(field), y0=y0, args=args, adjoint=adjoint, **settings)
 
@@ -98,7 +104,7 @@ def expected() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("save", SAVES)
+@pytest.mark.parametrize("save", ["ts", pytest.param("t1", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
 def test_first_derivatives_are_those_of_the_default(facts: Facts, save: str, expected: dict[str, Any]) -> None:
     function = lambda x: loss(x, facts.adjoint, saveat=SAVES[save])
@@ -108,7 +114,7 @@ def test_first_derivatives_are_those_of_the_default(facts: Facts, save: str, exp
         assert_trees_close(jax.jit(jax.jacfwd(function))(INPUTS), expected[save], rtol=facts.rtol)
 
 
-@pytest.mark.parametrize("kind", ["pytree", "complex"])
+@pytest.mark.parametrize("kind", ["complex", pytest.param("pytree", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
 def test_other_states_backwards_in_time(facts: Facts, kind: str) -> None:
     field, y0 = STATES[kind]
@@ -117,7 +123,9 @@ def test_other_states_backwards_in_time(facts: Facts, kind: str) -> None:
     def function(inputs: Any, adjoint: Any) -> jax.Array:
         y, args = inputs
         y = y if kind == "pytree" else jax.lax.complex(*y)
-        return loss((y, args), adjoint, field=field, t0=1.0, t1=0.0, saveat=SaveAt(ts=np.asarray([0.7, 0.2])))
+        return loss(
+            (y, args), adjoint, field=field, t0=1.0, t1=0.0, dt0=-0.02, saveat=SaveAt(ts=np.asarray([0.7, 0.2]))
+        )
 
     inputs = (real, ARGS)
     found = jax.jit(derivative_by(facts)(lambda x: function(x, facts.adjoint)))(inputs)
@@ -148,16 +156,16 @@ def test_vmap_is_a_loop_and_jit_is_eager(facts: Facts) -> None:
     scale = np.asarray([0.5, 1.0, 2.0])
     lanes = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
     found = jax.jit(jax.vmap(derivative))(lanes)
-    for i in range(3):
+    compiled = jax.jit(derivative)
+    for i, alone in enumerate((derivative, compiled, compiled)):
         lane, of_lane = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (lanes, found))
-        assert_trees_close(of_lane, derivative(lane), rtol=1e-10, atol=1e-12)
+        assert_trees_close(of_lane, alone(lane), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("facts", [f for f in ADJOINTS.values() if f.second], ids=lambda f: type(f.adjoint).__name__)
 def test_second_derivatives_are_those_of_the_default(facts: Facts) -> None:
-    """On fixed steps, that is to rounding unless the scheme is another."""
     second = jax.hessian if facts.reverse else lambda f: jax.jacfwd(jax.jacfwd(f))
-    end = lambda y0, adjoint: loss((y0, ARGS), adjoint, **{**FIXED, "dt0": 0.05, "max_steps": 24})
+    end = lambda y0, adjoint: loss((y0, ARGS), adjoint)
     found = jax.jit(second(lambda y0: end(y0, facts.adjoint)))(Y0)
     np.testing.assert_allclose(found, jax.jit(jax.hessian(lambda y0: end(y0, DEFAULT)))(Y0), rtol=facts.rtol)
     np.testing.assert_allclose(found, found.T, rtol=1e-10)
@@ -211,13 +219,13 @@ def explode(t: Any, y: Any, args: Any) -> Any:
 
 @pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
 def test_failed_lanes_are_nan_and_the_others_right(facts: Facts) -> None:
-    options = {"field": explode, "throw": False, "max_steps": 32, "stepsize_controller": PIDController(1e-4, 1e-6)}
+    options = {**TIGHT, "field": explode, "throw": False, "stepsize_controller": PIDController(1e-6, 1e-8)}
     derivative = derivative_by(facts)(lambda y0, adjoint: loss((y0, ARGS), adjoint, **options))
     starts = np.asarray([0.5, 5.0, 0.8])
     found = jax.jit(jax.vmap(lambda y0: derivative(y0, facts.adjoint)))(starts)
     assert np.isnan(found).tolist() == [False, True, False]
     slope = lambda y0: (1 + 0.4 * y0 / (1 - 0.7 * y0)) * (np.cos(1.0) + 0.3) / (1 - 0.7 * y0) ** 2
-    np.testing.assert_allclose(found[::2], slope(starts[::2]), rtol=5e-3)
+    np.testing.assert_allclose(found[::2], slope(starts[::2]), rtol=1e-3)
 
 
 # ------------------------------------------------------------------------------------------ what an adjoint cannot do
@@ -286,8 +294,9 @@ def test_direct_adjoint_needs_a_bound_on_steps() -> None:
 def test_without_a_bound_on_steps(facts: Facts, expected: dict[str, Any]) -> None:
     if isinstance(facts.adjoint, DirectAdjoint):
         pytest.skip("needs one, and says so: another test")
+    """With adaptive steps, unlike those of the reference, so that both are the solution's to the same accuracy."""
     function = lambda x: loss(x, facts.adjoint, **{**TIGHT, "max_steps": None})
-    assert_trees_close(jax.jit(derivative_by(facts)(function))(INPUTS), expected["t1"], rtol=facts.rtol)
+    assert_trees_close(jax.jit(derivative_by(facts)(function))(INPUTS), expected["t1"], rtol=1e-5)
 
 
 # --------------------------------------------------------------------------------------------------------- reversible
@@ -304,7 +313,7 @@ def test_the_reversible_adjoint_differentiates_its_own_scheme(solver: Any, t1: f
 def test_the_reversible_adjoint_is_of_the_same_order() -> None:
     def error(steps: int) -> float:
         options = {**FIXED, "dt0": 1.0 / steps, "solver": Heun(), "max_steps": 128}
-        found, exact = solve(INPUTS, ReversibleAdjoint(), **options), solve(INPUTS, DEFAULT)
+        found, exact = solve(INPUTS, ReversibleAdjoint(), **options), solve(INPUTS, DEFAULT, **TIGHT)
         assert found.ys is not None
         assert exact.ys is not None
         return float(np.abs(found.ys - exact.ys).max())
@@ -355,12 +364,12 @@ def test_a_backward_solve_that_fails_is_nan() -> None:
     assert all(np.isnan(x).all() for x in jax.tree.leaves(gradient))
 
 
-def test_the_seminorm_takes_fewer_steps_and_gives_the_same_gradient() -> None:
+def test_the_seminorm_gives_the_same_gradient() -> None:
     adjoint = BacksolveAdjoint(
         stepsize_controller=PIDController(rtol=1e-8, atol=1e-10, norm=rungax.adjoint_rms_seminorm)
     )
-    found = jax.jit(jax.grad(lambda x: loss(x, adjoint)))(INPUTS)
-    assert_trees_close(found, jax.jit(jax.grad(lambda x: loss(x, DEFAULT)))(INPUTS), rtol=1e-5)
+    found = jax.jit(jax.grad(lambda x: loss(x, adjoint, **TIGHT)))(INPUTS)
+    assert_trees_close(found, jax.jit(jax.grad(lambda x: loss(x, DEFAULT, **TIGHT)))(INPUTS), rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------------- steady states
@@ -435,7 +444,7 @@ def test_the_implicit_adjoint_refuses_to_save_more_than_the_end(saveat: SaveAt) 
     refuses(lambda: solve(INPUTS, ImplicitAdjoint(), saveat=saveat), "`ImplicitAdjoint`")
 
 
-# ------------------------------------------------------------------------------------------------------- users' adjoints
+# ------------------------------------------------------------------------------------------------------ users' adjoints
 
 
 class Plain(rungax.AbstractAdjoint):

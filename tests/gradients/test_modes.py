@@ -90,7 +90,14 @@ SECOND: dict[str, Callable[[Function], Function]] = {
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [*(("oscillator", mode) for mode in FIRST), ("decay", "grad"), ("logistic", "grad")]
+    ("name", "mode"),
+    [
+        ("oscillator", "grad"),
+        ("oscillator", "jacfwd"),
+        ("logistic", "linearize"),
+        ("decay", "jacrev"),
+        *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in ("vjp", "jacrev", "linearize")),
+    ],
 )
 def test_first_derivatives_are_those_of_the_solution(name: str, mode: str) -> None:
     case = CLOSED_FORMS[name]
@@ -99,7 +106,14 @@ def test_first_derivatives_are_those_of_the_solution(name: str, mode: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "mode"), [*(("oscillator", mode) for mode in SECOND), ("decay", "hessian"), ("logistic", "hessian")]
+    ("name", "mode"),
+    [
+        ("oscillator", "jacfwd(grad)"),
+        ("logistic", "jacrev(jacfwd)"),
+        ("decay", "jacrev(grad)"),
+        *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in SECOND if mode != "jacfwd(grad)"),
+        pytest.param("logistic", "hessian", marks=pytest.mark.slow),
+    ],
 )
 def test_second_derivatives_are_those_of_the_solution(name: str, mode: str) -> None:
     case = CLOSED_FORMS[name]
@@ -163,10 +177,10 @@ def test_first_derivatives_on_fixed_steps(options: dict[str, Any]) -> None:
     assert_derivative(loss_with(options), INPUTS, rtol=1e-9)
 
 
-@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
-def test_second_derivatives_on_fixed_steps(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize("control", ["StepTo", pytest.param("constant", marks=pytest.mark.slow)])
+def test_second_derivatives_on_fixed_steps(control: str) -> None:
     """Of a function of the gradient: by reverse over reverse, by forward over reverse, by quotients of gradients."""
-    loss = loss_with(options)
+    loss = loss_with(CONTROLS[control])
 
     def slope(inputs: Any) -> jax.Array:
         return weigh(jax.grad(loss)(inputs))

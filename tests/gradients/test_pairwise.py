@@ -1,6 +1,6 @@
 """Whatever solver, output, controller, state and transform meet: reverse mode, forward mode and quotients agree.
 
-All pairs of two of these occur. Difference quotients are taken on the steps that the solve chose, in double precision.
+All pairs of values of two of these occur. Difference quotients are taken on the steps that the solve chose, in double precision.
 """
 
 from collections.abc import Callable
@@ -41,13 +41,11 @@ def is_possible(solver: str, control: str, **others: str) -> bool:
     return control != "PID" or estimates_error(SOLVERS[solver])
 
 
-CASES = pairwise(FACTORS, is_possible)
+QUICK = ("Euler", "Heun", "Bosh3", "Tsit5")
+"""Few stages take little time to compile: all pairs with these every day, with the others when there is time."""
 
-
-def marked(case: Combination) -> Any:
-    """Many stages take long to compile: of those solvers, one case each is enough for every day."""
-    long = case[0] in ("Dopri8", "Vern7") and case[1] != {"Dopri8": "ts", "Vern7": "t1"}[case[0]]
-    return pytest.param(case, marks=pytest.mark.slow if long else (), id="-".join(case))
+CASES = pairwise({**FACTORS, "solver": QUICK}, is_possible)
+LONG_CASES = [case for case in pairwise(FACTORS, is_possible) if case not in CASES]
 
 
 def controls(control: str, times: Any, grid: np.ndarray | None = None) -> dict[str, Any]:
@@ -126,7 +124,7 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
     return kept_times(solution)
 
 
-@pytest.mark.parametrize("case", [marked(case) for case in CASES])
+@pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in LONG_CASES)], ids="-".join)
 def test_reverse_forward_and_quotients_agree(case: Combination) -> None:
     solver, _, control, state, transform = case
     y0 = STATES[state][1]

@@ -77,8 +77,16 @@ def grid() -> np.ndarray:
     return kept_times(solve(INPUTS, SaveAt(t0=True, steps=True)))
 
 
-@pytest.mark.parametrize("saveat", SAVES.values(), ids=SAVES.keys())
-def test_derivatives_of_what_is_saved(saveat: SaveAt, grid: np.ndarray) -> None:
+def often(name: str, *names: str) -> Any:
+    """The cases with these names always, the others of `SAVES` when there is time."""
+    return [pytest.param(n, marks=() if n in (name, *names) else pytest.mark.slow) for n in SAVES]
+
+
+@pytest.mark.parametrize(
+    "name", often("t0", "every third step", "every ninetieth step", "ts, every second step", "fn", "subs")
+)
+def test_derivatives_of_what_is_saved(name: str, grid: np.ndarray) -> None:
+    saveat = SAVES[name]
     assert 4 <= grid.size <= MAX_STEPS
 
     def function(inputs: Any, **options: Any) -> jax.Array:
@@ -87,10 +95,17 @@ def test_derivatives_of_what_is_saved(saveat: SaveAt, grid: np.ndarray) -> None:
     assert_derivative(function, INPUTS, lambda inputs: function(inputs, controller=StepTo(grid)), rtol=1e-8)
 
 
-@pytest.mark.parametrize("name", ["ts", "ts, every second step", "subs"])
+def backwards(sub: SubSaveAt) -> SubSaveAt:
+    """The same for an interval from 1 to 0."""
+    ts = None if sub.ts is None else 1.0 - np.asarray(sub.ts)
+    return SubSaveAt(t0=sub.t0, t1=sub.t1, ts=ts, steps=sub.steps, fn=sub.fn)
+
+
+@pytest.mark.parametrize("name", often("ts, steps"))
 def test_derivatives_backwards_in_time(name: str) -> None:
     """On a grid whose last step is shortened, times descending."""
-    saveat = fitting(SAVES[name], 1.0, 0.0)
+    subs = jax.tree.map(backwards, SAVES[name].subs, is_leaf=lambda x: isinstance(x, SubSaveAt))
+    saveat = SaveAt(subs=subs, dense=SAVES[name].dense)
 
     def function(inputs: Any) -> jax.Array:
         return weigh(asked(solve(inputs, saveat, ConstantStepSize(), -0.15, t0=1.0, t1=0.0)))
@@ -100,68 +115,74 @@ def test_derivatives_backwards_in_time(name: str) -> None:
 
 # ------------------------------------------------------------------------- the same values, differentiated or not
 
-
-WAYS: dict[str, dict[str, Any]] = {
-    "adaptive": {},
-    "fixed": {"controller": ConstantStepSize(), "dt0": 0.15},
-    "backwards": {"controller": ConstantStepSize(), "dt0": -0.15, "t0": 1.0, "t1": 0.0},
-    "no time": {"t0": 0.5, "t1": 0.5},
-    "no time left": {"max_steps": 5, "throw": False, "controller": ConstantStepSize(), "dt0": 0.15},
-    "every step used": {"max_steps": 7, "controller": ConstantStepSize(), "dt0": 0.15},
-    "invalid": {"throw": False, "controller": ConstantStepSize()},
+# `t0`, `t1`, `dt0`, all traced, of solves that come to their end, or do not, or cannot begin.
+SPANS: dict[str, tuple[float, float, float]] = {
+    "forwards": (0.0, 1.0, 0.15),
+    "backwards": (1.0, 0.0, -0.15),
+    "over no time": (0.5, 0.5, 0.15),
+    "every step used": (0.0, 1.0, 1 / MAX_STEPS),
+    "too few steps": (0.0, 1.0, 0.02),
+    "invalid": (0.0, 1.0, -0.15),
 }
+OKAY = ("forwards", "backwards", "over no time", "every step used")
 
 
-def fitting(saveat: SaveAt, t0: float, t1: float) -> SaveAt:
-    """The same with its times, which are for an interval from 0 to 1, in this one."""
-    subs = jax.tree.map(lambda sub: _fitting(sub, t0, t1), saveat.subs, is_leaf=is_sub)
-    return SaveAt(subs=subs, dense=saveat.dense)
+def at_places(places: Any, t0: Any, t1: Any) -> Any:
+    return t0 + (t1 - t0) * np.asarray(places)
 
 
-def _fitting(sub: SubSaveAt, t0: float, t1: float) -> SubSaveAt:
-    ts = None if sub.ts is None else t0 + (t1 - t0) * np.asarray(sub.ts)
-    return SubSaveAt(t0=sub.t0, t1=sub.t1, ts=ts, steps=sub.steps, fn=sub.fn)
-
-
-def is_sub(x: Any) -> bool:
-    return isinstance(x, SubSaveAt)
-
-
-EVERYTHING = SaveAt(
-    subs=[save.subs for name, save in SAVES.items() if save.subs is not None and name != "every ninetieth step"],
-    dense=True,
-)
-
-
-def outputs(solution: rungax.Solution) -> Any:
+def all_outputs(inputs: Any, span: Any, **options: Any) -> Any:
+    """Slots, times, padding, values that are no numbers, counts; everything that can be saved at once."""
+    t0, t1, dt0 = span
+    ts = at_places([0.0, 0.11, 0.5, 1.0], t0, t1)
+    subs = [
+        SubSaveAt(t0=True, fn=energy),
+        SubSaveAt(t0=True, ts=ts, steps=True, t1=True),
+        SubSaveAt(ts=ts[1:3], steps=2, t1=True, fn=energy),
+        SubSaveAt(steps=3),
+        SubSaveAt(ts=ts, t1=True),
+    ]
+    options = {"controller": ConstantStepSize(), "dt0": dt0, "throw": False, **options}
+    solution = solve(inputs, SaveAt(subs=subs, dense=True), t0=t0, t1=t1, **options)
     counts = {name: count for name, count in solution.stats.items() if name != "max_steps"}
-    times = solution.t0 + (solution.t1 - solution.t0) * jnp.asarray([0.0, 0.21, 0.5, 1.0])
+    times = at_places([0.0, 0.21, 0.5, 1.0], t0, t1)
     dense = jax.vmap(solution.evaluate)(times), jax.vmap(solution.derivative)(times)
     return solution.ts, solution.ys, dense, counts, rungax.is_okay(solution.result)
 
 
-@pytest.mark.parametrize("options", WAYS.values(), ids=WAYS.keys())
-@pytest.mark.parametrize("mode", ["vjp", "jvp"])
-def test_differentiated_or_not_the_values_are_the_same(options: dict[str, Any], mode: str) -> None:
-    """Slots, times, padding, values that are no numbers, counts; everything that can be saved at once."""
-    if mode == "jvp" and options not in (WAYS["adaptive"], WAYS["no time left"]):
-        pytest.skip("the same program as for vjp makes these values; two cases show that")
-    saveat = fitting(EVERYTHING, options.get("t0", 0.0), options.get("t1", 1.0))
+def primal_of_vjp(inputs: Any, span: Any) -> Any:
+    return jax.vjp(all_outputs, inputs, span)[0]
 
-    def function(inputs: Any) -> Any:
-        dt0 = {"dt0": -inputs[0][0]} if options is WAYS["invalid"] else {}  # traced, so found by the program
-        return outputs(solve(inputs, saveat, **options, **dt0))
 
-    def primal(inputs: Any) -> Any:
-        if mode == "vjp":
-            return jax.vjp(function, inputs)[0]
-        return jax.jvp(function, (inputs,), (inputs,))[0]
+def primal_of_jvp(inputs: Any, span: Any) -> Any:
+    return jax.jvp(lambda inputs: all_outputs(inputs, span), (inputs,), (inputs,))[0]
 
+
+PLAIN, BY_VJP, BY_JVP = (jax.jit(function) for function in (all_outputs, primal_of_vjp, primal_of_jvp))
+
+
+@pytest.mark.parametrize("name", SPANS)
+def test_differentiated_or_not_the_values_are_the_same(name: str) -> None:
+    span = tuple(map(np.asarray, SPANS[name]))
+    plain = PLAIN(INPUTS, span)
+    assert_trees_close(BY_VJP(INPUTS, span), plain, rtol=1e-12, atol=1e-13)
+    counts, okay = plain[-2:]
+    assert bool(okay) == (name in OKAY)
+    assert (int(counts["num_steps"]) > 0) == (name not in ("over no time", "invalid"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SPANS)
+def test_in_forward_mode_the_values_are_the_same(name: str) -> None:
+    span = tuple(map(np.asarray, SPANS[name]))
+    assert_trees_close(BY_JVP(INPUTS, span), PLAIN(INPUTS, span), rtol=1e-12, atol=1e-13)
+
+
+def test_the_values_of_an_adaptive_solve_are_the_same() -> None:
+    span = tuple(map(np.asarray, SPANS["forwards"]))
+    function = lambda inputs: all_outputs(inputs, span, controller=LOOSE)
     plain = jax.jit(function)(INPUTS)
-    assert_trees_close(jax.jit(primal)(INPUTS), plain, rtol=1e-12, atol=1e-13)
-    (counts, okay) = plain[-2:]
-    assert bool(okay) == (options.get("throw", True))
-    assert (int(counts["num_steps"]) > 0) == (options not in (WAYS["no time"], WAYS["invalid"]))
+    assert_trees_close(jax.jit(lambda x: jax.vjp(function, x)[0])(INPUTS), plain, rtol=1e-9, atol=1e-10)
 
 
 def test_over_no_time_everything_saved_moves_with_the_start() -> None:

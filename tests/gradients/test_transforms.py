@@ -83,6 +83,7 @@ def test_the_gradient_of_a_sum_over_lanes_is_the_gradients_of_its_terms() -> Non
     assert_trees_close(shared, jax.tree.map(lambda x: x.sum(0), each[1]), **ROUNDING["fixed"])
 
 
+@pytest.mark.slow
 def test_nested_vmap_over_one_input_at_a_time() -> None:
     y0, args, t1 = lanes_of(2)
     gradient = jax.jit(jax.grad(loss))
@@ -98,7 +99,7 @@ def test_nested_vmap_over_one_input_at_a_time() -> None:
         assert_trees_close(found, by_loops(i, j, k), **ROUNDING["fixed"])
 
 
-@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=["forward over reverse", "reverse over reverse"])
+@pytest.mark.parametrize("mode", [jax.jacfwd, pytest.param(jax.jacrev, marks=pytest.mark.slow)])
 def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None:
     lanes = lanes_of(2)
     second = jax.jit(mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16))))
@@ -227,6 +228,7 @@ def test_a_shared_input_of_lanes_of_which_one_failed_has_no_gradient() -> None:
     assert np.isfinite(jax.jit(jax.grad(of_good))(1.1))
 
 
+@pytest.mark.slow
 def test_a_second_derivative_of_lanes_of_which_one_failed() -> None:
     def second(y0: Any) -> Any:
         return jax.jacfwd(jax.grad(lambda y0: explosion((y0, jnp.asarray(1.1)), "t1", "adaptive")))(y0)

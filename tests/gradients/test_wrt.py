@@ -360,7 +360,7 @@ def test_ramp_across_a_jump() -> None:
         assert slopes["jump"] == pytest.approx(-3.0, rel=1e-9)
 
 
-@pytest.mark.parametrize("direction", [1.0, -1.0], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("direction", [-1.0, pytest.param(1.0, marks=pytest.mark.slow)])
 def test_all_times_around_jumps_and_stops(direction: float) -> None:
     """A field that is pushed between two jumps, which move, and a stop on its kink: against the tight solution."""
 

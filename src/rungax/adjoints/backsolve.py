@@ -84,7 +84,7 @@ class BacksolveAdjoint(AbstractAdjoint):
     Differentiability
     -----------------
     Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, closures over traced values among
-    them. Derivatives with respect to times are zero.
+    them. Derivatives with respect to times raise a `ValueError`.
 
     Cost
     ----
@@ -124,6 +124,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
             moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+            _refuse_times(restore, moving, len(primals))
             if _saved(outcome) is None:
                 return outcome, jax.tree.map(zero_tangent, outcome)
             moved = _sweep(restore, primals, moving, [tangents[i] for i in moving], outcome)
@@ -215,6 +216,17 @@ def _saved(outcome: Outcome) -> Y | None:
     """The states that were saved, if any were."""
     first = outcome.outputs[:1]
     return first[0][1] if first and isinstance(first[0], tuple) else None
+
+
+def _refuse_times(restore: Restore, moving: list[int], num_leaves: int) -> None:
+    """Raise if a time is among the leaves that move, rather than say that nothing depends on it."""
+    plan, state, _ = restore(list(range(num_leaves)))
+    times = [plan.problem.t0, plan.problem.t1, state.t, *(getattr(r, "ts", None) for r in plan.recorders)]
+    if set(times) & set(moving):
+        raise ValueError(
+            "`BacksolveAdjoint` knows no derivatives to times.\nExpected: derivatives of y0, args or terms\n"
+            "Found:    one of t0, t1 or SaveAt(ts=...)\nUse `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
+        )
 
 
 def _refuse(*args: jax.Array) -> list[jax.Array]:

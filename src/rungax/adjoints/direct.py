@@ -7,7 +7,7 @@ import jax
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
 from .replay import Replay, play_closed
-from .taped import Kept, Restore, differentiated_as, rebuild, record, tape_size, without_derivatives
+from .taped import Kept, Restore, differentiated_as, nan_if_failed, rebuild, record, tape_size, without_derivatives
 
 
 class DirectAdjoint(AbstractAdjoint):
@@ -47,4 +47,5 @@ def _played(plan: Plan, state: State) -> Kept:
     kept = record(*without_derivatives((plan, state)), size)
     replay = Replay(plan, kept.tape, kept.emissions)
     end, values = play_closed(replay, plan.start(state.y, state.solver_state), size.max_steps)
+    end, values = nan_if_failed((end, values), kept.outcome.result)
     return Kept(end, values, kept.tape, kept.parts, kept.outcome)

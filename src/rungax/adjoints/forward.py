@@ -7,6 +7,7 @@ from ..jaxkit import forward_only
 from ..loop import run
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
+from .taped import nan_if_failed
 
 
 class ForwardMode(AbstractAdjoint):
@@ -32,7 +33,9 @@ class ForwardMode(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
-        return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, run(plan, state))
+        outcome = run(plan, state)
+        outcome = nan_if_failed(outcome, outcome.result)
+        return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
 
 
 _REFUSAL = (

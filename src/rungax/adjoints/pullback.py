@@ -90,6 +90,9 @@ def _gather(
     cursor: IntScalar,
     total: PyTree[Any],
 ) -> tuple[IntScalar, PyTree[Any]]:
+    if emission.index.size == 0:
+        return cursor, total
+
     def is_due(carry: Any) -> jax.Array:
         return active & (carry[0] >= 0) & (emission.index[jnp.maximum(carry[0], 0)] == index)
 

@@ -82,6 +82,8 @@ def _fill(
     emission: Emission, part: PyTree[Any], active: BoolScalar, index: IntScalar, cursor: IntScalar, values: PyTree[Any]
 ) -> tuple[IntScalar, PyTree[Any]]:
     """`values` with `part` in every entry, from `cursor` on, that belongs to step `index`."""
+    if emission.index.size == 0:
+        return cursor, values
     owners = jnp.append(emission.index, NEVER)
 
     def is_due(carry: Any) -> jax.Array:

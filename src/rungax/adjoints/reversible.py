@@ -7,7 +7,7 @@ $$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad z_{n+1} =
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -107,9 +107,7 @@ class _ReversibleSolver(eqx.Module):
     solver: Solver
     coupling: RealScalar
 
-    def interpolation_cls(self, **kwargs: Any) -> ThirdOrderHermitePolynomialInterpolation:
-        """Cubic Hermite interpolation between the states, whatever the given solver's."""
-        return ThirdOrderHermitePolynomialInterpolation(**kwargs)
+    interpolation_cls: ClassVar[Any] = ThirdOrderHermitePolynomialInterpolation
 
     def step(
         self,

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import jvp_of_moving
+from ..jaxkit import jvp_of_moving, scaled_derivative
 from ..loop import run
+from ..results import Result, is_okay
 from ..saving import Emission, Tape, TapeRecorder
 from ..step import Outcome, Plan, State
 from .replay import Start
@@ -61,6 +62,12 @@ def differentiated_as(
 def without_derivatives[T](tree: T) -> T:
     """`tree`, as constants to differentiation."""
     return jax.tree.map(lambda x: lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
+def nan_if_failed[T](tree: T, result: Result) -> T:
+    """`tree`, with derivatives that are NaN if the solve failed, rather than those of a part of it."""
+    factor = jnp.where(is_okay(result), 1.0, jnp.nan)
+    return jax.tree.map(lambda x: scaled_derivative(x, factor) if eqx.is_inexact_array(x) else x, tree)
 
 
 class TapeSize(NamedTuple):

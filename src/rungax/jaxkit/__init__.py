@@ -9,6 +9,7 @@ from .sweep import (
     LinearPrograms as LinearPrograms,
     jvp_of_moving as jvp_of_moving,
     known_zero as known_zero,
+    scaled_derivative as scaled_derivative,
     sweep as sweep,
     zero_tangent as zero_tangent,
 )

@@ -17,6 +17,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
 from .lanes import match_varying
+from .trees import scaled
 
 type Program = Callable[..., Sequence[jax.Array]]
 
@@ -176,6 +177,19 @@ batching.primitive_batchers[_sweep] = _batch
 def known_zero(tangent: Any) -> bool:
     """Whether a tangent handed to a `custom_jvp` rule (with `symbolic_zeros=True`) is zero whatever the values are."""
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or _is_zero(tangent)
+
+
+@jax.custom_jvp
+def scaled_derivative(x: jax.Array, factor: jax.Array) -> jax.Array:
+    """`x`, with its derivative multiplied by `factor`."""
+    del factor
+    return x
+
+
+@scaled_derivative.defjvp
+def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
+    (x, factor), (t, _) = primals, tangents
+    return scaled_derivative(x, factor), scaled(factor, t)
 
 
 def zero_tangent(x: jax.Array) -> Any:

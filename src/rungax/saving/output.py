@@ -205,7 +205,7 @@ def _timed_entries(plan: Plan, ts: Array, emission: Emission, offset: int, strid
 
     y = jax.vmap(at)(jnp.where(used, ts, problem.t0), emission.t0, emission.t1, emission.index, emission.value)
     y = jax.tree.map(lambda x, y0: _where(jnp.broadcast_to(~empty, used.shape), x, y0), y, problem.y0)
-    steps_before = emission.index // stride if stride > 0 else 0
+    steps_before = jnp.where(emission.index == NEVER, 0, emission.index // stride) if stride > 0 else 0
     return _Entries(offset + jnp.arange(ts.size, dtype=jnp.int32) + steps_before, used, ts, y)
 
 

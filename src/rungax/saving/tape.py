@@ -268,4 +268,6 @@ def _emit(
 
 def _write(buffer: jax.Array, at: IntScalar, entry: ArrayLike) -> jax.Array:
     """`entry` written into its place; a place past the end is no place."""
+    if buffer.shape[0] == 0:
+        return buffer
     return buffer.at[at].set(entry, mode="drop")

@@ -221,7 +221,7 @@ def _scan(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ..
         k = jax.tree.map(lambda k, new: lax.dynamic_update_index_in_dim(k, new, i, 0), k, new)
         return (k, y, vf), None
 
-    first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(grid.terms.vf, grid.t0, grid.y0, grid.args))
+    first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: grid.terms.vf(grid.t0, grid.y0, grid.args)))
     carry = match_varying((jax.tree.map(allocate, *ks), grid.y0, first_vf), grid)
     nodes = jnp.asarray(c, jnp.result_type(grid.t0))
     (k, y, vf), _ = lax.scan(stage, carry, (jnp.arange(num_known, num_all), nodes, jnp.asarray(matrix)))
