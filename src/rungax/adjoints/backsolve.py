@@ -224,8 +224,10 @@ def _refuse_times(restore: Restore, moving: list[int], num_leaves: int) -> None:
     times = [plan.problem.t0, plan.problem.t1, state.t, *(getattr(r, "ts", None) for r in plan.recorders)]
     if set(times) & set(moving):
         raise ValueError(
-            "`BacksolveAdjoint` knows no derivatives to times.\nExpected: derivatives of y0, args or terms\n"
-            "Found:    one of t0, t1 or SaveAt(ts=...)\nUse `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
+            "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
+            "Expected: derivatives of y0, args or terms\n"
+            "Found:    one of t0, t1 or SaveAt(ts=...)\n"
+            "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
         )
 
 

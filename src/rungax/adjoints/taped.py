@@ -16,7 +16,7 @@ from ..saving import Emission, Tape, TapeRecorder
 from ..step import Outcome, Plan, State
 from .replay import Start
 
-type Restore = Callable[[Sequence[jax.Array]], tuple[Any, ...]]
+type Restore = Callable[[Sequence[Any]], tuple[Any, ...]]
 """Puts a plan, a state, and whatever else a derivative needs together again from their arrays."""
 
 UNBOUNDED_STEPS = 2**17
