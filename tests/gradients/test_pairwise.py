@@ -1,6 +1,7 @@
 """Whatever solver, output, controller, state and transform meet: reverse mode, forward mode and quotients agree.
 
-All pairs of values of two of these occur. Difference quotients are taken on the steps that the solve chose, in double precision.
+All pairs of values of two of these occur. Difference quotients are taken on the steps that the solve chose, in double
+precision.
 """
 
 from collections.abc import Callable
