@@ -46,7 +46,8 @@ def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
 
     def evaluate(captured: list[Any], dynamic: Any) -> Any:
         leaves = jax.core.eval_jaxpr(closed.jaxpr, captured, *jax.tree.leaves(dynamic))
-        return jax.tree.unflatten(out_tree, leaves)
+        # What does not depend on any argument comes out as a plain number.
+        return jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves])
 
     return ClosedFunction(
         captured=list(closed.consts),
