@@ -157,15 +157,17 @@ def _collect(replay: Replay, low: IntScalar, high: IntScalar, start: Start, stri
 
     def advance(state: Any) -> Any:
         index, start, buffer = state
-        active = index < high
+        active = index + 1 < high
+        start = select(active, replay.advance(jnp.where(active, index, 0), start)[0], start)
+        index = index + active.astype(index.dtype)
         at = jnp.where(active & ((index - low) % stride == 0), (index - low) // stride, size)
         buffer = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), buffer, start)
-        following = replay.advance(jnp.where(active, index, 0), start)[0]
-        return index + active.astype(index.dtype), select(active, following, start), buffer
+        return index, start, buffer
 
+    # The first start is known, and where the last step leads to is not asked for: a segment of one step costs nothing.
     buffer = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), start)
     init = match_varying((low, start, buffer), (replay, low, start))
-    return lax.while_loop(lambda state: any_lane(state[0] < high), advance, init)[2]
+    return lax.while_loop(lambda state: any_lane(state[0] + 1 < high), advance, init)[2]
 
 
 def _retreat(pullback: Pullback, low: IntScalar, high: IntScalar, starts: Start, carry: Cotangents) -> Cotangents:
