@@ -35,8 +35,8 @@ from .base import AbstractAdaptiveSolver
 from .tableau import ButcherTableau, ContinuousExtension
 
 # Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
-# unrolling makes small fields faster and only makes large ones slow to compile. The number is no measured crossover: it
-# lies between the two benchmark fields next to it, Pleiades (25, better unrolled) and an MLP of ten layers (29, scanned).
+# unrolling makes small fields faster and only makes large ones slow to compile. The number is no measured crossover:
+# it lies between two benchmark fields, Pleiades (25, better unrolled) and an MLP of ten layers (29, better scanned).
 MAX_UNROLLED_EQUATIONS = 28
 
 type State = Any | None
