@@ -5,12 +5,14 @@
 
 import argparse
 
-from . import explicit, gradients, tape, work_precision
+from . import explicit, gradients, stiff, stiff_work_precision, tape, work_precision
 from .report import Report
 
 BENCHMARKS = {
     "explicit": explicit.run,
     "gradients": gradients.run,
+    "stiff": stiff.run,
+    "stiff_work_precision": stiff_work_precision.run,
     "tape": tape.run,
     "work_precision": work_precision.run,
 }

@@ -10,6 +10,7 @@ from . import checks
 from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
+from .nonlinear import default_tolerances
 from .progress import AbstractProgressMeter, progress_recorders
 from .results import RESULTS, choose
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
@@ -51,25 +52,26 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver)
     terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
-    error_order = call.solver.error_order(terms)
+    solver = call.solver.with_tolerances(call.controller.tolerances() or default_tolerances(y0))
+    error_order = solver.error_order(terms)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
     terms, controller = direct(terms, direction), call.controller.wrap(direction)
     t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
-    t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, call.solver.func, error_order)
+    t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, solver.func, error_order)
     t_next = land_on(t1, t_next)
     solver_state, resumed_controller_state, resumed_jump = call.resumed
     if resumed_controller_state is not None:
         controller_state = controller.resume(controller_state, resumed_controller_state)
     if solver_state is None:
-        solver_state = call.solver.init(terms, t0, t_next, y0, args)
+        solver_state = solver.init(terms, t0, t_next, y0, args)
 
     made_jump = None
     if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
         made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
     plan = Plan(
         problem=Problem(terms, args, t0, t1, direction, y0),
-        solver=call.solver,
+        solver=solver,
         controller=controller,
         controller_state=controller_state,
         error_order=error_order,

@@ -51,12 +51,12 @@ def _forests(total: int, largest: int) -> tuple[Tree, ...]:
 
 
 class ElementaryWeights:
-    r"""The elementary weights of the stages of an explicit method, computed once per tree.
+    r"""The elementary weights of the stages of a method, computed once per tree.
 
     Parameters
     ----------
     rows
-        The rows of $a$ below the diagonal, starting with that of stage 2.
+        The rows of $a$ for all stages, each ending anywhere beyond its last non-zero entry.
     """
 
     def __init__(self, rows: Sequence[Sequence[Fraction]]) -> None:
@@ -67,7 +67,7 @@ class ElementaryWeights:
     def __call__(self, tree: Tree) -> list[Fraction]:
         r"""The vector $\Phi(\tau)$ over the stages."""
         if tree not in self._by_tree:
-            weights = [Fraction(1)] * (len(self.rows) + 1)
+            weights = [Fraction(1)] * len(self.rows)
             for subtree in tree:
                 weights = [weight * factor for weight, factor in zip(weights, self._apply(subtree), strict=True)]
             self._by_tree[tree] = weights
@@ -77,13 +77,13 @@ class ElementaryWeights:
         r"""The vector $a \Phi(\tau)$."""
         if tree not in self._applied:
             weights = self(tree)
-            self._applied[tree] = [Fraction(0)] + [_dot(row, weights[: len(row)]) for row in self.rows]
+            self._applied[tree] = [dot(row, weights[: len(row)]) for row in self.rows]
         return self._applied[tree]
 
 
 def largest_defect(b: Sequence[Fraction], stages: ElementaryWeights, order: int) -> Fraction:
     """By how much the conditions of exactly `order` nodes fail for the weights `b`."""
-    return max(abs(_dot(b, stages(tree)) - Fraction(1, density(tree))) for tree in rooted_trees(order))
+    return max(abs(dot(b, stages(tree)) - Fraction(1, density(tree))) for tree in rooted_trees(order))
 
 
 def largest_continuous_defect(
@@ -98,10 +98,11 @@ def largest_continuous_defect(
         weights = stages(tree)
         for power, column in enumerate(powers, start=1):
             expected = Fraction(1, density(tree)) if power == order else Fraction(0)
-            defects.append(abs(_dot(column, weights) - expected))
+            defects.append(abs(dot(column, weights) - expected))
     return max(defects)
 
 
-def _dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
+def dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
+    """The sum of the products, exact."""
     # About half of the entries of a row are zero.
     return sum((x * y for x, y in zip(left, right, strict=True) if x), Fraction(0))

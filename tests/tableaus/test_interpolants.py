@@ -7,7 +7,7 @@ import pytest
 
 from rungax.solvers.tableau import PublishedMethod
 
-from .methods import METHODS, RESIDUALS
+from .methods import METHODS, RESIDUALS, matrix
 from .rooted_trees import ElementaryWeights, largest_continuous_defect
 
 type Interpolant = tuple[tuple[Fraction, ...], ...]
@@ -29,7 +29,7 @@ def test_orders_of_the_interpolants() -> None:
 def test_interpolant_has_its_order(name: str) -> None:
     method = METHODS[name]
     interpolant = interpolant_of(method)
-    stages = ElementaryWeights(method.a + method.extra_a)
+    stages = ElementaryWeights(matrix(method) + method.extra_a)
     for order in range(1, ORDERS[name] + 1):
         assert largest_continuous_defect(interpolant, stages, order) <= RESIDUALS[name].interpolant
     assert largest_continuous_defect(interpolant, stages, ORDERS[name] + 1) > Fraction(1, 10)
@@ -90,7 +90,7 @@ def test_extension_is_the_rounded_interpolant(name: str) -> None:
 def test_a_wrong_digit_is_caught(name: str) -> None:
     method = METHODS[name]
     interpolant = interpolant_of(method)
-    stages = ElementaryWeights(method.a + method.extra_a)
+    stages = ElementaryWeights(matrix(method) + method.extra_a)
     for i, row in enumerate(interpolant):
         wrong = (*interpolant[:i], (row[0], row[1] + Fraction(1, 10**11), *row[2:]), *interpolant[i + 1 :])
         assert largest_continuous_defect(wrong, stages, 1) > 10 * RESIDUALS[name].interpolant

@@ -10,7 +10,7 @@ import pytest
 
 from rungax.solvers.tableau import PublishedMethod
 
-from .methods import METHODS, RESIDUALS
+from .methods import METHODS, RESIDUALS, matrix, nodes
 from .rooted_trees import ElementaryWeights, Tree, density, largest_defect, num_nodes, rooted_trees
 
 EMBEDDED = [name for name, method in METHODS.items() if method.b_hat is not None]
@@ -37,14 +37,14 @@ def test_density_of_tall_and_bushy_trees(order: int) -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_sum_to_nodes(name: str) -> None:
     method = METHODS[name]
-    for row, node in zip(method.a, method.c, strict=True):
+    for row, node in zip(matrix(method), nodes(method), strict=True):
         assert abs(sum(row) - node) <= RESIDUALS[name].pair
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_solution_has_its_order(name: str) -> None:
     method = METHODS[name]
-    stages = ElementaryWeights(method.a)
+    stages = ElementaryWeights(matrix(method))
     for order in range(1, method.order + 1):
         assert largest_defect(method.b, stages, order) <= RESIDUALS[name].pair
     assert largest_defect(method.b, stages, method.order + 1) > NEXT_ORDER_DEFECT
@@ -55,7 +55,7 @@ def test_embedded_solution_has_its_order(name: str) -> None:
     method = METHODS[name]
     assert method.b_hat is not None
     assert method.error_order is not None
-    stages = ElementaryWeights(method.a)
+    stages = ElementaryWeights(matrix(method))
     for order in range(1, method.error_order + 1):
         assert largest_defect(method.b_hat, stages, order) <= RESIDUALS[name].pair
     assert largest_defect(method.b_hat, stages, method.error_order + 1) > NEXT_ORDER_DEFECT
@@ -66,14 +66,26 @@ def test_tableau_is_the_rounded_method(name: str) -> None:
     method = METHODS[name]
     tableau = method.tableau
     np.testing.assert_array_equal(tableau.c, [float(node) for node in method.c])
-    rows = [(tableau.b_sol, method.b), *zip(tableau.a_lower, method.a, strict=True)]
-    for (rounded, row), total in zip(rows, (Fraction(1), *method.c), strict=True):
+    if method.a_diagonal is None:
+        diagonal = [0.0] * len(method.b)
+        rows = [(tableau.b_sol, method.b, 0.0, Fraction(1))]
+    else:
+        assert tableau.a_diagonal is not None
+        diagonal = tableau.a_diagonal.tolist()
+        assert diagonal == [float(entry) for entry in method.a_diagonal]
+        # The weights are the last row, whose sum is tested.
+        np.testing.assert_array_equal(tableau.b_sol, [*tableau.a_lower[-1], diagonal[-1]])
+        rows = []
+    rows += list(zip(tableau.a_lower, method.a, diagonal[1:], method.c, strict=True))
+    for rounded, row, own, node in rows:
         exact = np.array([float(entry) for entry in row])
         # One entry, the smallest, makes up for the rounding of the others, so that the sum is right.
         assert np.sum(rounded != exact) <= 1
-        np.testing.assert_allclose(rounded, exact, rtol=0, atol=len(row) * 2.0**-53 * np.abs(exact).max())
-        residue = abs(sum(Fraction(entry) for entry in rounded.tolist()) - total)
-        assert residue <= Fraction(2) ** -53 * Fraction(np.abs(exact[exact != 0]).min()) or len(row) == 1
+        largest = max(own, np.abs(exact).max())
+        np.testing.assert_allclose(rounded, exact, rtol=0, atol=(len(row) + 1) * 2.0**-53 * largest)
+        residue = abs(sum(Fraction(entry) for entry in rounded.tolist()) + Fraction(own) - node)
+        entries = np.abs(exact[exact != 0])
+        assert entries.size <= 1 or residue <= Fraction(2) ** -53 * Fraction(entries.min())
     if method.b_hat is None:
         assert tableau.b_error is None
     else:
@@ -83,7 +95,10 @@ def test_tableau_is_the_rounded_method(name: str) -> None:
 
 
 def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
-    """The method with one digit in the eleventh place changed: in one entry of each row of `a`, `b` and `b_hat`."""
+    """The method with one digit in the eleventh place changed: in one entry of each row of `a`, `b` and `b_hat`.
+
+    And in each entry of the diagonal that is not zero.
+    """
     change = Fraction(1, 10**11)
 
     def changed(row: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
@@ -92,6 +107,10 @@ def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
 
     for i in range(len(method.a)):
         yield replace(method, a=(*method.a[:i], changed(method.a[i]), *method.a[i + 1 :]))
+    for i, own in enumerate(method.a_diagonal or ()):
+        if own != 0:
+            assert method.a_diagonal is not None
+            yield replace(method, a_diagonal=(*method.a_diagonal[:i], own + change, *method.a_diagonal[i + 1 :]))
     yield replace(method, b=changed(method.b))
     if method.b_hat is not None:
         yield replace(method, b_hat=changed(method.b_hat))
@@ -100,9 +119,9 @@ def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
 @pytest.mark.parametrize("name", METHODS)
 def test_a_wrong_digit_is_caught(name: str) -> None:
     for wrong in perturbed(METHODS[name]):
-        stages = ElementaryWeights(wrong.a)
+        stages = ElementaryWeights(matrix(wrong))
         defects = [largest_defect(wrong.b, stages, order) for order in range(1, wrong.order + 1)]
         if wrong.b_hat is not None and wrong.error_order is not None:
             defects += [largest_defect(wrong.b_hat, stages, order) for order in range(1, wrong.error_order + 1)]
-        defects += [abs(sum(row) - node) for row, node in zip(wrong.a, wrong.c, strict=True)]
+        defects += [abs(sum(row) - node) for row, node in zip(matrix(wrong), nodes(wrong), strict=True)]
         assert max(defects) > 10 * RESIDUALS[name].pair

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 
 import jax
 
+from ..jaxkit import without_derivatives
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
 from .replay import Replay, play_closed
-from .taped import Kept, Restore, differentiated_as, nan_if_failed, rebuild, record, tape_size, without_derivatives
+from .taped import Kept, Restore, differentiated_as, nan_if_failed, rebuild, record, tape_size
 
 
 class DirectAdjoint(AbstractAdjoint):

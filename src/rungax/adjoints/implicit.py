@@ -13,7 +13,7 @@ from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
-from .taped import Restore, differentiated_as, without_derivatives
+from .taped import Restore, differentiated_as
 
 
 class ImplicitAdjoint(AbstractAdjoint):

@@ -59,11 +59,6 @@ def differentiated_as(
     return solve(*leaves)
 
 
-def without_derivatives[T](tree: T) -> T:
-    """`tree`, as constants to differentiation."""
-    return jax.tree.map(lambda x: lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
-
-
 def nan_if_failed[T](tree: T, result: Result) -> T:
     """`tree`, with derivatives that are NaN if the solve failed, rather than those of a part of it."""
     factor = jnp.where(is_okay(result), 1.0, jnp.nan)

@@ -10,6 +10,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y
+from ..nonlinear import Tolerances
 from ..results import Result
 
 
@@ -29,6 +30,9 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         """This controller for times multiplied by `direction`, which is 1 or -1."""
         del direction
         return self
+
+    def tolerances(self) -> Tolerances | None:
+        """What errors are held against, `None` if none are estimated."""
 
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """Whether times that this controller holds, if any, suit a solve from `t0` to `t1`."""
@@ -155,3 +159,7 @@ class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeContro
     rtol: eqx.AbstractVar[PyTree[Any]]
     atol: eqx.AbstractVar[PyTree[Any]]
     norm: eqx.AbstractVar[Callable[[PyTree[Any]], RealScalar]]
+
+    def tolerances(self) -> Tolerances:
+        """The three attributes."""
+        return Tolerances(self.rtol, self.atol, self.norm)

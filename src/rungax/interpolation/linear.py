@@ -1,6 +1,6 @@
 """Linear interpolation over one step."""
 
-from typing import Any
+from typing import Any, Self
 
 import jax
 from jaxtyping import PyTree
@@ -29,3 +29,9 @@ class LocalLinearInterpolation(AbstractLocalInterpolation):
         """The value on the line at `t`."""
         theta = fraction(t, self.t0, self.t1)
         return jax.tree.map(lambda a, b: blend([theta], [b - a], a), self.y0, self.y1)
+
+    @classmethod
+    def from_k(cls, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Any) -> Self:
+        """The same for a Runge–Kutta method, whose stages `k` say no more."""
+        del k
+        return cls(t0=t0, t1=t1, y0=y0, y1=y1)

@@ -3,6 +3,7 @@
 from .clock import grid_time as grid_time, is_stuck as is_stuck, land_on as land_on, number_of_steps as number_of_steps
 from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
+from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
 from .sweep import (
@@ -23,6 +24,7 @@ from .trees import (
     select as select,
     strong as strong,
     time_dtype as time_dtype,
+    without_derivatives as without_derivatives,
 )
 from .types import (
     Args as Args,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.core
 import jax.numpy as jnp
@@ -64,6 +65,11 @@ def select[T](pred: BoolScalar, on_true: T, on_false: T) -> T:
         return jnp.where(pred, a, b)
 
     return jax.tree.map(choose, on_true, on_false)
+
+
+def without_derivatives[T](tree: T) -> T:
+    """`tree`, as constants to differentiation."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 
 
 def all_finite(tree: Any) -> jax.Array:

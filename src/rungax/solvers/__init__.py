@@ -1,6 +1,10 @@
 """How one step is made."""
 
-from .base import AbstractAdaptiveSolver as AbstractAdaptiveSolver, AbstractSolver as AbstractSolver
+from .base import (
+    AbstractAdaptiveSolver as AbstractAdaptiveSolver,
+    AbstractImplicitSolver as AbstractImplicitSolver,
+    AbstractSolver as AbstractSolver,
+)
 from .euler import Euler as Euler
 from .explicit import (
     RK4 as RK4,
@@ -17,4 +21,22 @@ from .explicit import (
     Vern9 as Vern9,
 )
 from .explicit_rk import AbstractERK as AbstractERK
+from .imex import KenCarp3 as KenCarp3, KenCarp4 as KenCarp4, KenCarp5 as KenCarp5, Sil3 as Sil3
+from .implicit import (
+    TRBDF2 as TRBDF2,
+    ImplicitEuler as ImplicitEuler,
+    Kvaerno3 as Kvaerno3,
+    Kvaerno4 as Kvaerno4,
+    Kvaerno5 as Kvaerno5,
+)
+from .implicit_rk import (
+    AbstractDIRK as AbstractDIRK,
+    AbstractESDIRK as AbstractESDIRK,
+    AbstractIMEXRK as AbstractIMEXRK,
+    AbstractSDIRK as AbstractSDIRK,
+)
+from .rosenbrock import ROS3P as ROS3P, Rodas4 as Rodas4, Rodas5P as Rodas5P, Rosenbrock23 as Rosenbrock23
+from .rosenbrock_step import AbstractRosenbrock as AbstractRosenbrock
+from .rosenbrock_tableau import RosenbrockTableau as RosenbrockTableau
+from .runge_kutta import AbstractRungeKutta as AbstractRungeKutta, CalculateJacobian as CalculateJacobian
 from .tableau import ButcherTableau as ButcherTableau, MultiButcherTableau as MultiButcherTableau

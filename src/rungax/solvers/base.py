@@ -2,13 +2,14 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 from jaxtyping import PyTree
 
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..nonlinear import Tolerances
 from ..results import Result
 
 
@@ -91,6 +92,19 @@ class AbstractSolver[SolverState](eqx.Module):
         """An estimate of the largest eigenvalue's size over the step, from what the step computed; `None` for none."""
         del t0, t1, y0, dense_info
 
+    def with_tolerances(self, tolerances: Tolerances) -> Self:
+        """This solver, told the tolerances of the solve; for solvers that solve equations inside a step."""
+        del tolerances
+        return self
+
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
+        """The memory for making a rejected step again, shorter: by default as `before` the attempt.
+
+        What the attempt led to, `after`, may hold something that helps, such as a newer Jacobian.
+        """
+        del after
+        return before
+
     def memory(self, solver_state: SolverState) -> PyTree[Any]:
         """The part of the solver's memory that the solution depends on and that `recall` cannot make again.
 
@@ -120,3 +134,18 @@ class AbstractSolver[SolverState](eqx.Module):
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):
     """A solver whose steps come with an error estimate."""
+
+
+class AbstractImplicitSolver[SolverState](AbstractAdaptiveSolver[SolverState]):
+    """A solver whose steps solve nonlinear equations.
+
+    Attributes
+    ----------
+    root_finder
+        What solves them.
+    root_find_max_steps
+        How many iterations that may take.
+    """
+
+    root_finder: eqx.AbstractVar[Any]
+    root_find_max_steps: eqx.AbstractVar[int]

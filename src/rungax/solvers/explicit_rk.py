@@ -31,7 +31,8 @@ from ..jaxkit import (
 )
 from ..results import RESULTS, Result
 from ..terms import AbstractTerm
-from .base import AbstractAdaptiveSolver
+
+from .runge_kutta import AbstractRungeKutta, CalculateJacobian
 from .tableau import ButcherTableau, ContinuousExtension
 
 # Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
@@ -42,7 +43,7 @@ MAX_UNROLLED_EQUATIONS = 28
 type State = Any | None
 
 
-class AbstractERK(AbstractAdaptiveSolver[State]):
+class AbstractERK(AbstractRungeKutta[State]):
     """An explicit Runge–Kutta method, given by its coefficients.
 
     Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. Without `extension`,
@@ -69,6 +70,7 @@ class AbstractERK(AbstractAdaptiveSolver[State]):
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     tableau: ClassVar[ButcherTableau]
     extension: ClassVar[ContinuousExtension | None] = None
+    calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
         """The vector field at the start for methods whose last stage is the next step's first, else nothing."""

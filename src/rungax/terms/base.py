@@ -39,6 +39,24 @@ class AbstractTerm[VF, Control](eqx.Module):
         del t0, t1, y, args
         return False
 
+    def quotient(self, increment: Y, control: Control) -> VF | None:
+        """The vector field whose product with `control` is `increment`, if that says it all, else `None`."""
+        del increment, control
+
+    def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The derivative of `vf` with respect to `y` as the user gave it: a matrix or an operator, `None` if not given."""
+        del t, y, args
+
+    @property
+    def jacobian_tags(self) -> frozenset[object]:
+        """What is known of the structure of that derivative, as Lineax tags and `rungax.Banded`."""
+        return frozenset()
+
+    @property
+    def parts(self) -> "tuple[AbstractTerm[Any, Any], ...]":
+        """The terms that this one is the sum of; none if it is not a sum."""
+        return ()
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
         """dy/dt where this term has one without asking a random driver, else `None`: for choosing a first step."""
         del t, y, args

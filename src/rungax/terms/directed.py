@@ -42,6 +42,19 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         """As the wrapped term says."""
         return self.term.is_vf_expensive(t0 * self.direction, t1 * self.direction, y, args)
 
+    def quotient(self, increment: Y, control: Any) -> Any:
+        """The wrapped term's quotient."""
+        return self.term.quotient(increment, control)
+
+    def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The wrapped term's derivative with respect to the state, at the true time."""
+        return self.term.jacobian_at(t * self.direction, y, args)
+
+    @property
+    def jacobian_tags(self) -> frozenset[object]:
+        """As the wrapped term says."""
+        return self.term.jacobian_tags
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
         """dy/ds, that is dy/dt times the direction."""
         derivative = self.term.time_derivative(t * self.direction, y, args)
@@ -55,5 +68,9 @@ class DirectedTerm(AbstractTerm[Any, Any]):
 
 
 def direct(terms: Any, direction: Time) -> Any:
-    """Every term of a pytree of terms, seen in the direction of travel."""
-    return jax.tree.map(lambda term: DirectedTerm(term, direction), terms, is_leaf=is_term)
+    """Every term of a pytree of terms, seen in the direction of travel; a sum stays a sum, of such terms."""
+    return jax.tree.map(lambda term: DirectedTerm(term, direction), terms, is_leaf=_is_no_sum)
+
+
+def _is_no_sum(x: Any) -> bool:
+    return is_term(x) and not x.parts

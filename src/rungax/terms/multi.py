@@ -47,6 +47,16 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
         """Whether it is so for any of the terms."""
         return any(term.is_vf_expensive(t0, t1, y, args) for term in self.terms)
 
+    @property
+    def jacobian_tags(self) -> frozenset[object]:
+        """What all terms have in common, which then holds for their sum."""
+        return frozenset.intersection(*(term.jacobian_tags for term in self.terms))
+
+    @property
+    def parts(self) -> tuple[AbstractTerm[Any, Any], ...]:
+        """The terms."""
+        return self.terms
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
         """The sum of the terms' time derivatives, if all have one."""
         parts = [term.time_derivative(t, y, args) for term in self.terms]

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -21,6 +22,14 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
         A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return
         another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. A Python
         number counts for every entry of its leaf.
+    jacobian
+        For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
+        respect to `y`: a matrix of as many rows and columns as `y` has entries, or a Lineax operator. By default it is
+        derived from `vector_field`.
+    tags
+        What is known of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
+        upper)`, and for complex states `rungax.holomorphic_tag`; one or several. It is then derived, stored and
+        factorised at the cost of its diagonals.
 
     Examples
     --------
@@ -31,6 +40,8 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
     """
 
     vector_field: Callable[..., Y]
+    jacobian: Callable[..., Any] | None = None
+    tags: object = eqx.field(default=(), static=True)
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
         """dy/dt at time `t` and state `y`, fitted to the dtypes of `y`."""
@@ -45,13 +56,28 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
         """`control * vf`, in the dtype of each leaf of `vf`."""
         return jax.tree.map(lambda v: scaled(control, v), vf)
 
+    def quotient(self, increment: Y, control: RealScalar) -> Y:
+        """`increment / control`."""
+        return jax.tree.map(lambda x: x / jnp.asarray(control).astype(x.dtype), increment)
+
+    def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """What the user's `jacobian` returns, if there is one."""
+        return None if self.jacobian is None else self.jacobian(t, y, args)
+
+    @property
+    def jacobian_tags(self) -> frozenset[object]:
+        """The `tags`."""
+        return frozenset(self.tags) if isinstance(self.tags, tuple | list | set | frozenset) else frozenset([self.tags])
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y:
         """The vector field itself."""
         return self.vf(t, y, args)
 
     def close(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
-        return type(self)(close(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args))
+        field = close(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
+        jacobian = None if self.jacobian is None else close(self.jacobian, t, y, args)
+        return type(self)(field, jacobian, self.tags)
 
     def num_equations(self) -> int:
         """Size of the traced vector field in JAX operations, 0 before `close`."""

@@ -1,0 +1,72 @@
+"""Pytrees of numbers as one vector, which linear algebra works on."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .types import Y
+
+
+class FlatSpace(eqx.Module):
+    """The vectors that stand for states like a given one.
+
+    Complex leaves become their real and then their imaginary parts, for a field need not be differentiable in the
+    complex sense; unless it is declared holomorphic, when the vector is complex itself.
+
+    Parameters
+    ----------
+    like
+        The state, of which structure, shapes and dtypes are read.
+    holomorphic
+        Whether complex numbers stay complex.
+    """
+
+    structure: Any = eqx.field(static=True)
+    leaves: tuple[tuple[tuple[int, ...], np.dtype[Any]], ...] = eqx.field(static=True)
+    dtype: np.dtype[Any] = eqx.field(static=True)
+
+    def __init__(self, like: Y, holomorphic: bool = False):
+        leaves, self.structure = jax.tree.flatten(like)
+        self.leaves = tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.result_type(*(dtype for _, dtype in self.leaves)) if leaves else jnp.result_type(float)
+        self.dtype = dtype if holomorphic else jnp.finfo(dtype).dtype
+
+    @property
+    def size(self) -> int:
+        """Length of the vectors."""
+        return sum(self._widths())
+
+    def ravel(self, tree: Y) -> jax.Array:
+        """The vector of a pytree."""
+        parts: list[jax.Array] = []
+        for leaf in jax.tree.leaves(tree):
+            flat = jnp.asarray(leaf).reshape(-1)
+            split = self._splits(flat.dtype)
+            parts.extend(x.astype(self.dtype) for x in ((flat.real, flat.imag) if split else (flat,)))
+        if not parts:
+            return jnp.zeros(0, self.dtype)
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    def unravel(self, vector: jax.Array) -> Y:
+        """The pytree of a vector."""
+        leaves: list[jax.Array] = []
+        start = 0
+        for (shape, dtype), width in zip(self.leaves, self._widths(), strict=True):
+            flat = vector if width == vector.size else vector[start : start + width]
+            if self._splits(dtype):
+                half = width // 2
+                flat = jax.lax.complex(flat[:half], flat[half:])
+            leaves.append(flat.reshape(shape).astype(dtype))
+            start += width
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def _splits(self, dtype: np.dtype[Any]) -> bool:
+        """Whether leaves of this dtype fall into real and imaginary parts."""
+        return jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.issubdtype(self.dtype, jnp.complexfloating)
+
+    def _widths(self) -> list[int]:
+        return [int(np.prod(shape)) * (2 if self._splits(dtype) else 1) for shape, dtype in self.leaves]

@@ -1,0 +1,31 @@
+"""Equations inside a step: stages, Newton's iteration, small linear systems."""
+
+from .banded import BandedLinearOperator as BandedLinearOperator, BandedLU as BandedLU
+from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
+from .linear import (
+    AbstractField as AbstractField,
+    LinearAlgebra as LinearAlgebra,
+    LinearSolver as LinearSolver,
+    LinearSystem as LinearSystem,
+    linear_algebra as linear_algebra,
+    needs_matrix as needs_matrix,
+    solve as solve,
+)
+from .lu import SmallLU as SmallLU
+from .newton import NewtonStages as NewtonStages
+from .root_finders import (
+    AbstractStageFinder as AbstractStageFinder,
+    AbstractUnresolvedFinder as AbstractUnresolvedFinder,
+    VeryChord as VeryChord,
+    stage_solver as stage_solver,
+    with_stepsize_controller_tols as with_stepsize_controller_tols,
+)
+from .stage import (
+    AbstractStageSolver as AbstractStageSolver,
+    Stage as Stage,
+    StageSolution as StageSolution,
+    StepStart as StepStart,
+    solve_stage as solve_stage,
+)
+from .tags import Banded as Banded, holomorphic_tag as holomorphic_tag
+from .tolerances import Tolerances as Tolerances, default_tolerances as default_tolerances

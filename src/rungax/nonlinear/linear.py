@@ -1,0 +1,160 @@
+r"""Solving $(I - \beta J)\,x = b$ with a factorisation that outlives the step it was made for."""
+
+import abc
+from functools import singledispatch
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, PyTree
+
+from ..jaxkit import RealScalar, Time, without_derivatives
+from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Vector
+from .tags import Banded
+
+type LinearSolver = lx.AbstractLinearSolver[Any]
+
+
+class LinearAlgebra(eqx.Module):
+    """How the Jacobian of a field is stored, and what solves with it."""
+
+    jacobian: AbstractJacobian
+    solver: LinearSolver
+
+    def factorise(self, system: "LinearSystem") -> PyTree[Array]:
+        """The arrays of the linear solver's state for a system."""
+        return eqx.filter(self.solver.init(system.operator(self), {}), eqx.is_array)
+
+    def empty_factors(self, system: "LinearSystem") -> PyTree[Array]:
+        """Arrays like those of `factorise`."""
+        arrays = eqx.filter(self._shape_of_state(system), _is_shape)
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), arrays)
+
+    def restored(self, factors: PyTree[Array], system: "LinearSystem") -> PyTree[Any]:
+        """The linear solver's state from its arrays."""
+        return eqx.combine(factors, eqx.filter(self._shape_of_state(system), _is_shape, inverse=True))
+
+    def _shape_of_state(self, system: "LinearSystem") -> PyTree[Any]:
+        """The linear solver's state, its arrays replaced by their shapes."""
+        return eqx.filter_eval_shape(lambda system: self.solver.init(system.operator(self), {}), system)
+
+
+class LinearSystem(eqx.Module):
+    r"""The matrix $I - \beta J$ of a field at a time.
+
+    Parameters
+    ----------
+    field
+        The vector field over a step.
+    t
+        The time.
+    kept
+        What is kept of the Jacobian.
+    scale
+        The factor $\beta$.
+    """
+
+    field: "AbstractField"
+    t: Time
+    kept: Array
+    scale: RealScalar
+
+    @classmethod
+    def at(cls, algebra: LinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: RealScalar) -> Self:
+        """The system whose Jacobian is that at `y`."""
+        return cls(field, t, field.jacobian(algebra, t, y), scale)
+
+    def operator(self, algebra: LinearAlgebra) -> lx.AbstractLinearOperator:
+        """The matrix as a linear operator."""
+        return algebra.jacobian.shifted(lambda y: self.field.slope(self.t, y), self.kept, self.scale)
+
+
+class AbstractField(eqx.Module):
+    """The vector field over one step, on vectors."""
+
+    @abc.abstractmethod
+    def increment(self, t: RealScalar, y: Vector) -> Vector:
+        """The vector field times the increment of its driver over the step."""
+
+    @abc.abstractmethod
+    def slope(self, t: RealScalar, y: Vector) -> Vector:
+        """The same for each unit of time."""
+
+    @abc.abstractmethod
+    def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
+        """What `algebra` keeps of the Jacobian of `slope`."""
+
+
+def solve(algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None) -> Vector:
+    """The solution for a right-hand side, from a factorisation if there is one; moves with the system and with `b`."""
+    return _solve((system, b), without_derivatives((algebra, factors)))
+
+
+@eqx.filter_custom_jvp
+def _solve(moving: tuple[LinearSystem, Vector], others: Any) -> Vector:
+    (system, b), (algebra, factors) = moving, others
+    return algebra.solver.compute(_state(algebra, system, factors), b, {})[0]
+
+
+@_solve.def_jvp
+def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
+    r"""From $A x = b$: $A \dot x = \dot b - \dot A x$."""
+    (system, b), (algebra, factors) = primals
+    x = _solve(*primals)
+
+    def residual(moving: tuple[LinearSystem, Vector]) -> Vector:
+        system, b = moving
+        return b - system.operator(algebra).mv(x)
+
+    moved = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
+    state = without_derivatives(_state(algebra, system, factors))
+    return x, lx.linear_solve(system.operator(algebra), moved, algebra.solver, state=state, throw=False).value
+
+
+def _state(algebra: LinearAlgebra, system: LinearSystem, factors: PyTree[Array] | None) -> PyTree[Any]:
+    if factors is None:
+        return algebra.solver.init(system.operator(algebra), {})
+    return algebra.restored(factors, system)
+
+
+def _is_shape(x: Any) -> bool:
+    return isinstance(x, jax.ShapeDtypeStruct)
+
+
+@singledispatch
+def needs_matrix(solver: Any) -> bool:
+    """Whether a linear solver works on the entries of a matrix, not only on its products with vectors.
+
+    Register an iterative solver of your own: `needs_matrix.register(MySolver)(lambda solver: False)`.
+    """
+    del solver
+    return True
+
+
+@needs_matrix.register(lx.GMRES)
+@needs_matrix.register(lx.BiCGStab)
+@needs_matrix.register(lx.CG)
+@needs_matrix.register(lx.Normal)
+@needs_matrix.register(lx.LSMR)
+def _(solver: Any) -> bool:
+    del solver
+    return False
+
+
+def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, size: int) -> LinearAlgebra:
+    """What suits the structure that a term's tags declare and the linear solver that was asked for."""
+    jacobian = _jacobian(tags, solver)
+    return LinearAlgebra(jacobian, jacobian.linear_solver(size) if solver is None else solver)
+
+
+def _jacobian(tags: frozenset[object], solver: LinearSolver | None) -> AbstractJacobian:
+    if solver is not None and not needs_matrix(solver):
+        return ImplicitJacobian()
+    if lx.diagonal_tag in tags:
+        return BandedJacobian(0, 0)
+    if lx.tridiagonal_tag in tags:
+        return BandedJacobian(1, 1)
+    bands = [tag for tag in tags if isinstance(tag, Banded)]
+    return BandedJacobian(bands[0].lower, bands[0].upper) if bands else DenseJacobian()

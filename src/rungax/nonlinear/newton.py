@@ -1,0 +1,214 @@
+r"""Simplified Newton iteration: one factorisation for all stages of a step, and for more steps while it serves.
+
+$$(I - \gamma h J)\,\Delta = F(t, b + \gamma k) - k, \qquad k \leftarrow k + \Delta.$$
+
+The iteration stops when the error that remains, judged by the rate $\Theta$ at which the displacements shrink, is a
+fraction $\kappa$ of the step's tolerance: $\frac{\Theta}{1 - \Theta} \lVert \gamma \Delta \rVert \le \kappa$.
+
+References
+----------
+E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.8, equation 8.10.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ..jaxkit import BoolScalar, RealScalar, any_lane, select
+from ..results import RESULTS, choose
+from .jacobian import Vector
+from .linear import LinearSystem, solve
+from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
+from .tolerances import Weights
+
+SLOW_RATE = 0.03
+"""A stage that converges more slowly than this asks for a new Jacobian at the next step."""
+
+OLD_AGE = 50
+"""A Jacobian is made anew after so many steps at the latest."""
+
+SIMILAR = 0.2
+"""A factorisation serves steps whose sizes differ from its own by less than this fraction."""
+
+GROWN = 2.0
+"""A step longer by this factor than the one that its factorisation was made for leads too far for its Jacobian."""
+
+RUNNING, CONVERGED, DIVERGED, OUT_OF_PATIENCE = range(4)
+
+
+class Lesson(NamedTuple):
+    """What one stage tells the next: the rate at which iterations converge, and whether the Jacobian still serves."""
+
+    rate: Array
+    worn: Array
+
+
+class Advice(eqx.Module):
+    """What is kept from step to step.
+
+    Parameters
+    ----------
+    jacobian
+        What is kept of the Jacobian.
+    factors, scale
+        A factorisation, and the product of diagonal coefficient and step size that it was made for; `None` if every
+        stage makes its own.
+    lesson
+        Of the last stage.
+    place
+        At which time the Jacobian was evaluated.
+    age
+        For how many attempts it has served.
+    """
+
+    jacobian: Array
+    factors: PyTree[Array] | None
+    scale: Array | None
+    lesson: Lesson
+    place: Array
+    age: Array
+
+
+class NewtonStages(AbstractStageSolver):
+    """Simplified Newton iteration for the stages of a step.
+
+    Parameters
+    ----------
+    weights
+        The size of a displacement, relative to the step's tolerance.
+    kappa
+        The fraction of the tolerance to which equations are solved.
+    """
+
+    weights: Weights
+    kappa: RealScalar
+
+    def advice(self, start: StepStart) -> Advice:
+        """Nothing yet: the Jacobian counts as worn."""
+        real = jnp.finfo(start.y0.dtype).dtype
+        one = jnp.ones((), real)
+        shape = jax.eval_shape(lambda: start.field.jacobian(start.algebra, start.t0, start.y0))
+        kept = jnp.zeros(shape.shape, shape.dtype)
+        stores = start.diagonal is not None and start.algebra.jacobian.is_stored
+        factors = start.algebra.empty_factors(LinearSystem(start.field, start.t0, kept, one)) if stores else None
+        lesson = Lesson(one, jnp.asarray(True))
+        nowhere = jnp.full((), jnp.nan, real)
+        return Advice(kept, factors, one if stores else None, lesson, nowhere, jnp.asarray(0, jnp.int32))
+
+    def prepare(self, start: StepStart, advice: Advice, made_jump: BoolScalar) -> tuple[Advice, Lesson]:
+        """The advice with a new Jacobian and a new factorisation, where the old ones no longer serve."""
+        place = start.t0.astype(advice.place.dtype)
+        # A rejected step is made again from where its Jacobian may just have been evaluated.
+        worn = advice.lesson.worn | (advice.age >= OLD_AGE)
+        if advice.scale is not None and start.diagonal is not None:
+            worn = worn | ~(start.diagonal * start.step_size < GROWN * advice.scale)
+        stale = (worn & (advice.place != place)) | made_jump
+        jacobian = lax.cond(
+            any_lane(stale),
+            lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), advice.jacobian),
+            lambda: advice.jacobian,
+        )
+        lesson = Lesson(advice.lesson.rate, jnp.zeros_like(stale))
+        place, age = jnp.where(stale, place, advice.place), jnp.where(stale, 0, advice.age)
+        if advice.factors is None or advice.scale is None or start.diagonal is None:
+            return Advice(jacobian, None, None, lesson, place, age), lesson
+        scale = (start.diagonal * start.step_size).astype(advice.scale.dtype)
+        other = stale | ~(jnp.abs(scale - advice.scale) <= SIMILAR * advice.scale)
+        system = LinearSystem(start.field, start.t0, jacobian, scale)
+        factors = lax.cond(
+            any_lane(other),
+            lambda: select(other, start.algebra.factorise(system), advice.factors),
+            lambda: advice.factors,
+        )
+        return Advice(jacobian, factors, jnp.where(other, scale, advice.scale), lesson, place, age), lesson
+
+    def solve(self, stage: Stage, guess: Vector, start: StepStart, prepared: Advice, lesson: Lesson) -> StageSolution:
+        """Iterate until converged, diverging, or out of patience."""
+        size_of = self.weights.at(start.y0)
+        noise = 10 * float(jnp.finfo(guess.dtype).eps) * size_of(start.y0)
+        displacement = _displacements(stage, start, prepared)
+
+        def improve(now: tuple[Vector, Iterate]) -> tuple[Vector, Iterate]:
+            k, iterate = now
+            delta = displacement(stage.increment(k) - k)
+            judged = iterate.judge(size_of(stage.diagonal * delta), noise, self.kappa, start.max_steps)
+            return select(iterate.status == RUNNING, (k + delta, judged), now)
+
+        first = (guess, Iterate.start(_power(lesson.rate, 0.8)))
+        k, last = lax.while_loop(lambda now: any_lane(now[1].status == RUNNING), improve, first)
+        converged = last.status == CONVERGED
+        failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
+        worn = lesson.worn | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
+        rate = jnp.where(converged, last.rate, 1.0)
+        return StageSolution(k, choose(converged, RESULTS.successful, failure), Lesson(rate, worn))
+
+    def smooth(self, start: StepStart, prepared: Advice, error: Vector) -> Vector:
+        """The solution of the iteration's linear system, which is what remains of the error after a stiff stage.
+
+        References
+        ----------
+        E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.8, equation 8.20.
+        """
+        if start.diagonal is None:
+            return error
+        stage = Stage(start.field, start.t0, start.y0, start.diagonal, start.step_size)
+        return _displacements(stage, start, prepared)(error)
+
+    def conclude(self, prepared: Advice, lesson: Lesson) -> Advice:
+        """What the step used, and the last stage's lesson."""
+        age = prepared.age + 1
+        return Advice(prepared.jacobian, prepared.factors, prepared.scale, lesson, prepared.place, age)
+
+
+class Iterate(NamedTuple):
+    """An iteration after some steps: the last displacement's size, the rate of convergence, and how it stands."""
+
+    size: Array
+    rate: Array
+    steps: Array
+    status: Array
+
+    @classmethod
+    def start(cls, rate: Array) -> "Iterate":
+        """Before the first step; an earlier iteration converged at this rate, 1 if there is none."""
+        zero = jnp.zeros((), jnp.int32)
+        return cls(jnp.ones_like(rate), rate, zero, zero + RUNNING)
+
+    def judge(self, size: Array, noise: Array, kappa: RealScalar, max_steps: int | None) -> "Iterate":
+        """After a displacement of some size; what is smaller than `noise` is rounding."""
+        first = self.steps == 0
+        rate = jnp.where(first, self.rate, size / self.size)
+        shrinks = rate < 1
+        remaining = jnp.where(shrinks, rate / jnp.where(shrinks, 1 - rate, 1.0), jnp.inf) * size
+        converged = (remaining <= kappa) | (size <= noise)
+        hopeless = ~first & ~shrinks
+        out_of_patience = jnp.asarray(False)
+        if max_steps is not None:
+            left = max_steps - 1 - self.steps
+            hopeless = hopeless | (~first & ~(remaining * _power(rate, left) <= kappa))
+            out_of_patience = left <= 0
+        diverged = hopeless | ~jnp.isfinite(size)
+        status = jnp.where(diverged, DIVERGED, jnp.where(out_of_patience, OUT_OF_PATIENCE, RUNNING))
+        status = jnp.where(converged, CONVERGED, status)
+        return Iterate(size, rate, self.steps + 1, status.astype(jnp.int32))
+
+
+def _displacements(stage: Stage, start: StepStart, prepared: Advice) -> Callable[[Vector], Vector]:
+    """What turns a residual into a displacement."""
+    scale = stage.diagonal * stage.step_size
+    system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)
+    if prepared.scale is None:
+        return lambda residual: solve(start.algebra, system, residual)
+    # A factorisation made for a step of another size errs by a factor between one and their ratio.
+    damping = (2 / (1 + scale / prepared.scale)).astype(start.y0.dtype)
+    return lambda residual: damping * solve(start.algebra, system, residual, prepared.factors)
+
+
+def _power(rate: Array, exponent: Any) -> Array:
+    """`rate ** exponent` in single precision, which is enough for a rate and takes half the time."""
+    return (rate.astype(jnp.float32) ** jnp.asarray(exponent, jnp.float32)).astype(rate.dtype)

@@ -1,0 +1,153 @@
+r"""The equation of an implicit stage, and its derivative.
+
+With increments as unknowns a stage of a diagonally implicit method is
+
+$$k = F(t, b + \gamma k), \qquad F = f \cdot h,$$
+
+where $b$ collects the earlier stages. Whoever solves it, its solution is differentiated by the implicit function
+theorem, so that no iteration is ever differentiated.
+"""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import lineax as lx
+from jax import lax
+from jaxtyping import PyTree
+
+from ..jaxkit import BoolScalar, RealScalar, Time, without_derivatives
+from ..results import Result
+from .jacobian import Vector
+from .linear import AbstractField, LinearAlgebra, LinearSystem
+
+
+class Stage(eqx.Module):
+    """The equation of one stage.
+
+    Parameters
+    ----------
+    field
+        The vector field over the step.
+    t
+        Time of the stage.
+    base
+        What its state is without its own contribution.
+    diagonal
+        The coefficient $\\gamma$ of its own contribution.
+    step_size
+        Length of the step.
+    """
+
+    field: AbstractField
+    t: Time
+    base: Vector
+    diagonal: RealScalar
+    step_size: Time
+
+    def state(self, k: Vector) -> Vector:
+        """The state at the stage."""
+        return self.base + self.diagonal * k
+
+    def increment(self, k: Vector) -> Vector:
+        """What `k` must be equal to."""
+        return self.field.increment(self.t, self.state(k))
+
+
+class StageSolution(eqx.Module):
+    """The increment that solves a stage's equation, whether it really does, and what the next stage may learn of it."""
+
+    k: Vector
+    result: Result
+    lesson: PyTree[Any]
+
+
+class AbstractStageSolver(eqx.Module):
+    """How the equations of a step's stages are solved.
+
+    What serves later steps as well, its *advice*, never changes what the solution is.
+    """
+
+    @abc.abstractmethod
+    def advice(self, start: "StepStart") -> PyTree[Any]:
+        """What is known before the first step: nothing."""
+
+    @abc.abstractmethod
+    def prepare(
+        self, start: "StepStart", advice: PyTree[Any], made_jump: BoolScalar
+    ) -> tuple[PyTree[Any], PyTree[Any]]:
+        """What the stages of a step have in common, and the lesson that the first of them starts with."""
+
+    @abc.abstractmethod
+    def solve(
+        self, stage: Stage, guess: Vector, start: "StepStart", prepared: PyTree[Any], lesson: PyTree[Any]
+    ) -> StageSolution:
+        """Solve one stage's equation, starting from `guess`."""
+
+    @abc.abstractmethod
+    def smooth(self, start: "StepStart", prepared: PyTree[Any], error: Vector) -> Vector:
+        """An error estimate without what stiff components exaggerate."""
+
+    @abc.abstractmethod
+    def conclude(self, prepared: PyTree[Any], lesson: PyTree[Any]) -> PyTree[Any]:
+        """The advice for the next attempt."""
+
+
+class StepStart(eqx.Module):
+    """Where a step starts, as its stage equations see it.
+
+    Parameters
+    ----------
+    field
+        The vector field over the step; no derivative flows through it here.
+    algebra
+        How linear systems are solved.
+    t0, y0
+        The start.
+    step_size
+        Length of the step.
+    diagonal
+        The coefficient that all implicit stages share, or `None` if they differ.
+    max_steps
+        How often a stage may iterate.
+    """
+
+    field: AbstractField
+    algebra: LinearAlgebra
+    t0: Time
+    y0: Vector
+    step_size: Time
+    diagonal: float | None = eqx.field(static=True)
+    max_steps: int = eqx.field(static=True)
+
+
+def solve_stage(
+    solver: AbstractStageSolver,
+    stage: Stage,
+    guess: Vector,
+    start: StepStart,
+    prepared: PyTree[Any],
+    lesson: PyTree[Any],
+) -> StageSolution:
+    """Solve a stage's equation; the solution moves with the field, the time and the earlier stages."""
+    return _solve(stage, without_derivatives((solver, guess, start, prepared, lesson)))
+
+
+@eqx.filter_custom_jvp
+def _solve(stage: Stage, others: Any) -> StageSolution:
+    solver, guess, start, prepared, lesson = others
+    return solver.solve(stage, guess, start, prepared, lesson)
+
+
+@_solve.def_jvp
+def _(primals: Any, tangents: Any) -> Any:
+    """From $k = F(p, k)$: $(I - F_k)\\,\\dot k = F_p\\,\\dot p$."""
+    stage, others = primals
+    solution = _solve(stage, others)
+    k, algebra = solution.k, others[2].algebra
+    moved = eqx.filter_jvp(lambda stage: stage.increment(k), (stage,), (tangents[0],))[1]
+    system = LinearSystem.at(algebra, stage.field, stage.t, stage.state(k), stage.diagonal * stage.step_size)
+    k_dot = lx.linear_solve(system.operator(algebra), moved, algebra.solver, throw=False).value
+    still = jax.tree.map(lambda x: None, solution)
+    return solution, eqx.tree_at(lambda s: s.k, still, k_dot, is_leaf=lambda x: x is None)

@@ -1,0 +1,50 @@
+"""What a user may declare of a vector field's Jacobian, besides Lineax's tags."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Banded:
+    """A tag for terms whose Jacobian has entries near its diagonal only.
+
+    Parameters
+    ----------
+    lower, upper
+        Number of diagonals below and above the main one.
+
+    Raises
+    ------
+    ValueError
+        If either is negative.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> def chain(t, y, args):
+    ...     return jnp.roll(y, 2).at[:2].set(0.0) - y
+    >>> term = rungax.ODETerm(chain, tags=rungax.Banded(lower=2, upper=0))
+    """
+
+    lower: int
+    upper: int
+
+    def __post_init__(self) -> None:
+        for name in ("lower", "upper"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ValueError(
+                    f"`Banded({name}=...)` is a number of diagonals.\nExpected: an integer that is not negative\n"
+                    f"Found:    {value!r}\nCount the diagonals on that side of the main one."
+                )
+
+
+@dataclass(frozen=True)
+class _HolomorphicTag:
+    """A field of complex states that is differentiable in the complex sense."""
+
+    def __repr__(self) -> str:
+        return "holomorphic_tag"
+
+
+holomorphic_tag = _HolomorphicTag()

@@ -1,0 +1,105 @@
+"""The diagonally implicit Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `implicit_rk`."""
+
+from typing import Any, ClassVar
+
+from ..interpolation import LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation
+from .implicit_rk import AbstractESDIRK
+from .tableau import PublishedMethod
+from .tableaus.implicit_euler import IMPLICIT_EULER
+from .tableaus.kvaerno3 import KVAERNO3
+from .tableaus.kvaerno4 import KVAERNO4
+from .tableaus.kvaerno5 import KVAERNO5
+from .tableaus.trbdf2 import TRBDF2 as TRBDF2_METHOD
+
+
+class _PublishedESDIRK(AbstractESDIRK):
+    """A method with a paper; its order is the paper's, its dense output cubic Hermite."""
+
+    method: ClassVar[PublishedMethod]
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation.from_k
+
+    def order(self, terms: Any) -> int:
+        """The order of the published method."""
+        del terms
+        return self.method.order
+
+    def error_order(self, terms: Any) -> int:
+        """One more than the lower of the two solutions' orders, whose difference is the estimate."""
+        del terms
+        assert self.method.error_order is not None, "its file gives an embedded solution"
+        return min(self.method.order, self.method.error_order) + 1
+
+
+class ImplicitEuler(_PublishedESDIRK):
+    r"""The implicit Euler method of order 1, $y_1 = y_0 + f(t_1, y_1)\,h$.
+
+    L-stable; one implicit stage; linear dense output. The error estimate is half the difference of the slopes at both
+    ends, that is, the difference to the trapezoidal rule.
+
+    References
+    ----------
+    L. Euler, Institutionum calculi integralis, vol. I (1768).
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.3.
+    """
+
+    method = IMPLICIT_EULER
+    tableau = IMPLICIT_EULER.tableau
+    interpolation_cls = LocalLinearInterpolation.from_k
+
+
+class TRBDF2(_PublishedESDIRK):
+    """Trapezoidal rule and backward differentiation in one step, of order 2.
+
+    L-stable, stiffly accurate; two implicit stages; cubic Hermite dense output; an estimate of order 3.
+
+    References
+    ----------
+    R. E. Bank et al., Transient simulation of silicon devices and circuits, IEEE Trans. Comput.-Aided Des. 4 (1985),
+    436–451.
+    M. E. Hosea, L. F. Shampine, Analysis and implementation of TR-BDF2, Appl. Numer. Math. 20 (1996), 21–37.
+    """
+
+    method = TRBDF2_METHOD
+    tableau = TRBDF2_METHOD.tableau
+
+
+class Kvaerno3(_PublishedESDIRK):
+    """Kværnø's method of order 3.
+
+    L-stable, stiffly accurate, its estimate too; three implicit stages; cubic Hermite dense output.
+
+    References
+    ----------
+    A. Kværnø, Singly diagonally implicit Runge–Kutta methods with an explicit first stage, BIT 44 (2004), 489–502.
+    """
+
+    method = KVAERNO3
+    tableau = KVAERNO3.tableau
+
+
+class Kvaerno4(_PublishedESDIRK):
+    """Kværnø's method of order 4.
+
+    L-stable, stiffly accurate, its estimate too; four implicit stages; cubic Hermite dense output.
+
+    References
+    ----------
+    A. Kværnø, Singly diagonally implicit Runge–Kutta methods with an explicit first stage, BIT 44 (2004), 489–502.
+    """
+
+    method = KVAERNO4
+    tableau = KVAERNO4.tableau
+
+
+class Kvaerno5(_PublishedESDIRK):
+    """Kværnø's method of order 5.
+
+    L-stable, stiffly accurate, its estimate too; six implicit stages; cubic Hermite dense output.
+
+    References
+    ----------
+    A. Kværnø, Singly diagonally implicit Runge–Kutta methods with an explicit first stage, BIT 44 (2004), 489–502.
+    """
+
+    method = KVAERNO5
+    tableau = KVAERNO5.tableau

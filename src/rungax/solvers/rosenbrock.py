@@ -1,0 +1,89 @@
+"""The Rosenbrock methods; their coefficients are in `tableaus`, how they step is in `rosenbrock_step`."""
+
+from functools import partial
+from typing import Any
+
+from jaxtyping import PyTree
+
+from ..interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
+from ..jaxkit import Args, DenseInfo, RealScalar, Y
+from .rosenbrock_step import AbstractRosenbrock
+from .tableaus.rodas4 import RODAS4
+from .tableaus.rodas5p import RODAS5P
+from .tableaus.ros3p import ROS3P as ROS3P_TABLEAU
+from .tableaus.rosenbrock23 import ROSENBROCK23
+
+
+class Rosenbrock23(AbstractRosenbrock):
+    """Shampine and Reichelt's method of order 2, known as ode23s, for crude tolerances.
+
+    L-stable; three stages; dense output of order 2.
+
+    References
+    ----------
+    L. F. Shampine, M. W. Reichelt, The MATLAB ODE suite, SIAM J. Sci. Comput. 18 (1997), 1–22.
+    """
+
+    tableau = ROSENBROCK23
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=ROSENBROCK23))
+
+
+class ROS3P(AbstractRosenbrock):
+    """Lang and Verwer's method of order 3, which keeps its order for nonlinear parabolic equations.
+
+    A-stable; three stages, two evaluations; cubic Hermite dense output.
+
+    References
+    ----------
+    J. Lang, J. Verwer, ROS3P – an accurate third-order Rosenbrock solver designed for parabolic problems, BIT 41
+    (2001), 731–738.
+    """
+
+    tableau = ROS3P_TABLEAU
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """The slopes at both ends, for two evaluations."""
+        del dense_info
+        control = terms.contr(t0, t1)
+        k0, k1 = (terms.vf_prod(t, y, args, control) for t, y in ((t0, y0), (t1, y1)))
+        return {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+
+
+class Rodas4(AbstractRosenbrock):
+    """Hairer and Wanner's method of order 4.
+
+    L-stable, stiffly accurate, its estimate too; six stages; dense output of order 3.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), VI.4.
+    """
+
+    tableau = RODAS4
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=RODAS4))
+
+
+class Rodas5P(AbstractRosenbrock):
+    """Steinebach's method of order 5, a good first choice for stiff equations.
+
+    L-stable, stiffly accurate, its estimate too; eight stages; dense output of order 4. Its order hardly suffers from
+    stiffness.
+
+    References
+    ----------
+    G. Steinebach, Construction of Rosenbrock–Wanner method Rodas5P and numerical benchmarks within the Julia
+    Differential Equations package, BIT 63 (2023), article 27.
+    """
+
+    tableau = RODAS5P
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=RODAS5P))

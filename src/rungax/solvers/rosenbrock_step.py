@@ -1,0 +1,104 @@
+r"""Rosenbrock methods: implicit stages that are linear, so that nothing is iterated.
+
+With $F = f \cdot h$ and the Jacobian $J$ of $f$ at the start of the step, each stage solves
+
+$$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big) + \sum_{j<i} c_{ij} u_j
++ \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
+
+Their order conditions need the exact Jacobian, which is therefore evaluated at every step.
+"""
+
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, accumulation, combination, fence
+from ..nonlinear import LinearSolver, LinearSystem, Vector, solve
+from ..results import RESULTS, Result
+from ..terms import AbstractTerm
+from .base import AbstractAdaptiveSolver
+from .flat_field import FlatField
+from .rosenbrock_tableau import RosenbrockTableau
+
+
+class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
+    """A Rosenbrock method, given by its coefficients.
+
+    Parameters
+    ----------
+    linear_solver
+        A Lineax solver for the linear systems; by default what suits their size and the structure that the term
+        declares. An iterative one never forms the Jacobian.
+    """
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    tableau: ClassVar[RosenbrockTableau]
+
+    linear_solver: LinearSolver | None = None
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
+        """Nothing to remember."""
+        del terms, t0, t1, y0, args
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: None,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
+        """One step; costs its stages, one Jacobian, and one derivative with respect to time."""
+        del solver_state, made_jump
+        tableau = self.tableau
+        field = FlatField.over(terms, t0, t1, y0, args)
+        unravel, start = field.space.unravel, field.space.ravel(y0)
+        us, argument = self._stages(field, jnp.asarray(t0), jnp.asarray(t1), start)
+        y1 = argument + us[-1] if tableau.stiffly_accurate else combination(tableau.m, us, start)
+        error = None if tableau.e is None else unravel(combination(tableau.e, us))
+        y1, k = unravel(y1), tuple(unravel(u) for u in us)
+        return y1, error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """The order of the published method."""
+        del terms
+        return self.tableau.order
+
+    def error_order(self, terms: PyTree[Any]) -> int:
+        """One more than the lower of the two solutions' orders, whose difference is the estimate."""
+        del terms
+        assert self.tableau.error_order is not None, "its file gives an embedded solution"
+        return min(self.tableau.order, self.tableau.error_order) + 1
+
+    def _stages(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> tuple[list[Vector], Vector]:
+        """The stages, and the state at which the last one evaluates the field."""
+        tableau, step_size = self.tableau, t1 - t0
+        algebra = field.linear_algebra(self.linear_solver)
+        system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
+        factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
+        first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
+        by_time = step_size.astype(y0.dtype) * by_time
+
+        increments, us, argument = [first], [], y0
+        for i in range(tableau.num_stages):
+            if i > 0 and tableau.evaluated_at[i] == i:
+                argument = fence(accumulation(tableau.a[i], us, y0))
+                node = float(tableau.alpha[i])
+                t = t1 if node == 1 else t0 + node * step_size
+                increments.append(field.increment(t, argument))
+            elif i > 0:
+                increments.append(increments[tableau.evaluated_at[i]])
+            weights = [1.0, *tableau.c[i], float(tableau.gamma_sums[i])]
+            right = combination(weights, [increments[i], *us, by_time])
+            us.append(fence(solve(algebra, system, tableau.gamma * right, factors)))
+        return us, argument

@@ -1,0 +1,105 @@
+"""Every known solution of a stiff problem is certified: SciPy's Radau, which knows nothing of ours, arrives there."""
+
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.sparse
+from jax.flatten_util import ravel_pytree
+from scipy.integrate import solve_ivp
+
+from ..problems import Problem
+from .problems import (
+    AKZO_JUMP,
+    E5,
+    E5_EARLY,
+    E5_LONG,
+    HIRES,
+    MEDICAL_AKZO,
+    OREGONATOR,
+    POLLUTION,
+    ROBERTSON,
+    ROBERTSON_LONG,
+    STANDARD,
+    VAN_DER_POL,
+    WITH_EXACT_SOLUTIONS,
+)
+
+# The tolerances that Radau gets, relative and absolute, and how close it then comes, relative to each component. What
+# is below the absolute tolerance counts as nothing.
+LIMITS = {
+    ROBERTSON.name: (1e-10, 1e-17, 1e-9),
+    ROBERTSON_LONG.name: (1e-9, 1e-22, 1e-8),
+    HIRES.name: (1e-10, 1e-13, 1e-8),
+    OREGONATOR.name: (1e-9, 1e-10, 1e-8),
+    VAN_DER_POL.name: (1e-9, 1e-10, 1e-8),
+    POLLUTION.name: (1e-10, 1e-26, 1e-9),
+    E5_EARLY.name: (1e-8, 1e-24, 1e-8),
+    E5.name: (1e-8, 1e-25, 1e-4),
+    E5_LONG.name: (1e-8, 1e-26, 1e-2),
+    MEDICAL_AKZO.name: (1e-9, 1e-14, 1e-8),
+}
+SLOW = (MEDICAL_AKZO,)
+
+STANDARD_CASES = [pytest.param(p, marks=[pytest.mark.slow] if p in SLOW else [], id=p.name) for p in STANDARD]
+
+
+@pytest.mark.parametrize("problem", STANDARD_CASES)
+def test_reference_is_certified(problem: Problem) -> None:
+    rtol, atol, accuracy = LIMITS[problem.name]
+    ends = [problem.t0, AKZO_JUMP, problem.t1] if problem is MEDICAL_AKZO else [problem.t0, problem.t1]
+    arrived = radau(problem, ends, rtol, atol)
+    np.testing.assert_allclose(arrived, problem.final, rtol=accuracy, atol=atol)
+
+
+@pytest.mark.parametrize("problem", WITH_EXACT_SOLUTIONS, ids=lambda problem: problem.name)
+def test_exact_solution_is_certified(problem: Problem) -> None:
+    assert problem.exact is not None
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), problem.exact(problem.t0), problem.y0)
+    arrived = radau(problem, [problem.t0, problem.t1], 1e-10, 1e-12)
+    np.testing.assert_allclose(arrived, as_real(ravel_pytree(problem.final)[0]), rtol=1e-8, atol=1e-10)
+
+
+def radau(problem: Problem, ends: list[float], rtol: float, atol: float) -> np.ndarray:
+    """The state at the last of `ends` as one real array; SciPy starts anew at each of them."""
+    slope = real_field(problem)
+    jacobian = jax.jit(jax.jacfwd(slope, argnums=1))
+    state = as_real(ravel_pytree(problem.y0)[0])
+    sparse = len(state) > 100
+    for start, end in itertools.pairwise(ends):
+        # A field that jumps at `start` has its old value there, and its new one just after.
+        shifted = start if start == ends[0] else np.nextafter(start, end)
+        solved = solve_ivp(
+            jax.jit(slope),
+            (shifted, end),
+            state,
+            method="Radau",
+            jac=(lambda t, x: scipy.sparse.csc_array(np.asarray(jacobian(t, x)))) if sparse else jacobian,
+            first_step=1e-8 * (end - shifted),
+            rtol=rtol,
+            atol=atol,
+        )
+        assert solved.success, solved.message
+        state = solved.y[:, -1]
+    return state
+
+
+def real_field(problem: Problem) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """The field of the flattened state as a real array: SciPy knows no trees, and complex derivatives may not exist."""
+    flat, unravel = ravel_pytree(problem.y0)
+    is_complex = np.iscomplexobj(flat)
+
+    def slope(t: jax.Array, x: jax.Array) -> jax.Array:
+        y = unravel(jax.lax.complex(*jnp.split(x, 2)) if is_complex else x)
+        rates, _ = ravel_pytree(problem.field(t, y, problem.args))
+        return jnp.concatenate([rates.real, rates.imag]) if is_complex else rates
+
+    return slope
+
+
+def as_real(flat: jax.Array) -> np.ndarray:
+    parts = [flat.real, flat.imag] if np.iscomplexobj(flat) else [flat]
+    return np.concatenate([np.asarray(part) for part in parts])
