@@ -64,14 +64,14 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
     >>> import jax.numpy as jnp
     >>> import lineax as lx
     >>> import rungax
-    >>> diagonals = jnp.array([[0.0, 0.0, 5.0, 6.0], [1.0, 2.0, 3.0, 4.0]])
+    >>> diagonals = jnp.array([[0.0, 1.0, 2.0, 4.0], [1.0, 2.0, 4.0, 8.0]])
     >>> operator = rungax.BandedLinearOperator(diagonals, lower=1, upper=0)
     >>> print(operator.as_matrix())
     [[1. 0. 0. 0.]
-     [0. 2. 0. 0.]
-     [0. 5. 3. 0.]
-     [0. 0. 6. 4.]]
-    >>> print(lx.linear_solve(operator, jnp.array([1.0, 2.0, 8.0, 10.0]), rungax.BandedLU()).value)
+     [1. 2. 0. 0.]
+     [0. 2. 4. 0.]
+     [0. 0. 4. 8.]]
+    >>> print(lx.linear_solve(operator, jnp.array([1.0, 3.0, 6.0, 12.0]), rungax.BandedLU()).value)
     [1. 1. 1. 1.]
     """
 

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import RealScalar, Time, without_derivatives
@@ -100,7 +101,10 @@ def _solve(moving: tuple[LinearSystem, Vector], others: Any) -> Vector:
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
-    r"""From $A x = b$: $A \dot x = \dot b - \dot A x$."""
+    r"""From $A x = b$: $A \dot x = \dot b - \dot A x$.
+
+    By JAX's own linear solve: Lineax's has a callback in its derivatives, which a loop must not have.
+    """
     (system, b), (algebra, factors) = primals
     x = _solve(*primals)
 
@@ -109,8 +113,14 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
         return b - system.operator(algebra).mv(x)
 
     moved = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
-    state = without_derivatives(_state(algebra, system, factors))
-    return x, lx.linear_solve(system.operator(algebra), moved, algebra.solver, state=state, throw=False).value
+    solver, state = algebra.solver, without_derivatives(_state(algebra, system, factors))
+    x_dot = lax.custom_linear_solve(
+        system.operator(algebra).mv,
+        moved,
+        lambda _, b: solver.compute(state, b, {})[0],
+        lambda _, b: solver.compute(solver.transpose(state, {})[0], b, {})[0],
+    )
+    return x, x_dot
 
 
 def _state(algebra: LinearAlgebra, system: LinearSystem, factors: PyTree[Array] | None) -> PyTree[Any]:

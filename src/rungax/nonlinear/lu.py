@@ -245,7 +245,7 @@ def _permuted(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact
 
 
 def _permuted_back(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact[Array, " n"]:
-    """The inverse of `_permuted`; a comparison of all pairs, for scattering is a loop on the CPU."""
+    """The inverse of `_permuted`, by comparing all pairs: for few unknowns as good as a sort or a scatter."""
     comes_from = permutation[:, None] == np.arange(x.shape[0], dtype=np.int32)[None]
     return jnp.sum(jnp.where(comes_from, x[:, None], 0), axis=0)
 

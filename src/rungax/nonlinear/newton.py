@@ -147,18 +147,6 @@ class NewtonStages(AbstractStageSolver):
         rate = jnp.where(converged, last.rate, 1.0)
         return StageSolution(k, choose(converged, RESULTS.successful, failure), Lesson(rate, worn))
 
-    def smooth(self, start: StepStart, prepared: Advice, error: Vector) -> Vector:
-        """The solution of the iteration's linear system, which is what remains of the error after a stiff stage.
-
-        References
-        ----------
-        E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.8, equation 8.20.
-        """
-        if start.diagonal is None:
-            return error
-        stage = Stage(start.field, start.t0, start.y0, start.diagonal, start.step_size)
-        return _displacements(stage, start, prepared)(error)
-
     def conclude(self, prepared: Advice, lesson: Lesson) -> Advice:
         """What the step used, and the last stage's lesson."""
         age = prepared.age + 1

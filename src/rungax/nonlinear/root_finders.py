@@ -275,11 +275,6 @@ class RootFinderStages(AbstractStageSolver):
         )
         return StageSolution(root.value, RESULTS.promote(root.result), lesson)
 
-    def smooth(self, start: StepStart, prepared: PyTree[Any], error: Vector) -> Vector:
-        """The estimate as it is, for nothing is known of the root finder's linear systems."""
-        del start, prepared
-        return error
-
     def conclude(self, prepared: PyTree[Any], lesson: None) -> None:
         """Nothing."""
 

@@ -13,14 +13,13 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import lineax as lx
 from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import BoolScalar, RealScalar, Time, without_derivatives
 from ..results import Result
 from .jacobian import Vector
-from .linear import AbstractField, LinearAlgebra, LinearSystem
+from .linear import AbstractField, LinearAlgebra, LinearSystem, solve
 
 
 class Stage(eqx.Module):
@@ -86,10 +85,6 @@ class AbstractStageSolver(eqx.Module):
         """Solve one stage's equation, starting from `guess`."""
 
     @abc.abstractmethod
-    def smooth(self, start: "StepStart", prepared: PyTree[Any], error: Vector) -> Vector:
-        """An error estimate without what stiff components exaggerate."""
-
-    @abc.abstractmethod
     def conclude(self, prepared: PyTree[Any], lesson: PyTree[Any]) -> PyTree[Any]:
         """The advice for the next attempt."""
 
@@ -148,6 +143,6 @@ def _(primals: Any, tangents: Any) -> Any:
     k, algebra = solution.k, others[2].algebra
     moved = eqx.filter_jvp(lambda stage: stage.increment(k), (stage,), (tangents[0],))[1]
     system = LinearSystem.at(algebra, stage.field, stage.t, stage.state(k), stage.diagonal * stage.step_size)
-    k_dot = lx.linear_solve(system.operator(algebra), moved, algebra.solver, throw=False).value
+    k_dot = solve(algebra, system, moved)
     still = jax.tree.map(lambda x: None, solution)
     return solution, eqx.tree_at(lambda s: s.k, still, k_dot, is_leaf=lambda x: x is None)

@@ -124,8 +124,7 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         y1 = space.unravel(done.states[-1] if method.ssal else stages.y0 + done.weigh(method.b))
         error = None
         if method.b_error is not None:
-            estimate = solver.smooth(start, prepared, without_derivatives(done).weigh(method.b_error))
-            error = space.unravel(jnp.where(is_successful(done.result), estimate, jnp.inf))
+            error = space.unravel(jnp.where(is_successful(done.result), done.weigh(method.b_error), jnp.inf))
         following = None
         if method.fsal:
             following = implicit.quotient(space.unravel(done.implicit[-1]), field.control)

@@ -8,14 +8,13 @@ $$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i
 Their order conditions need the exact Jacobian, which is therefore evaluated at every step.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, PyTree
+from jaxtyping import PyTree
 
-from ..interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, accumulation, combination, fence
 from ..nonlinear import LinearSolver, LinearSystem, Vector, solve
 from ..results import RESULTS, Result
@@ -56,14 +55,16 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
         """One step; costs its stages, one Jacobian, and one derivative with respect to time."""
         del solver_state, made_jump
-        tableau = self.tableau
         field = FlatField.over(terms, t0, t1, y0, args)
-        unravel, start = field.space.unravel, field.space.ravel(y0)
-        us, argument = self._stages(field, jnp.asarray(t0), jnp.asarray(t1), start)
-        y1 = argument + us[-1] if tableau.stiffly_accurate else combination(tableau.m, us, start)
-        error = None if tableau.e is None else unravel(combination(tableau.e, us))
-        y1, k = unravel(y1), tuple(unravel(u) for u in us)
+        unravel = field.space.unravel
+        made = self._make(field, jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0))
+        error, y1, k = unravel(self.error(made)), unravel(made.y1), tuple(unravel(u) for u in made.us)
         return y1, error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
+
+    def error(self, made: "Made") -> Vector:
+        """The error estimate: by default the difference to the embedded solution."""
+        assert self.tableau.e is not None, "its file gives an embedded solution"
+        return combination(self.tableau.e, made.us)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -80,25 +81,53 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         assert self.tableau.error_order is not None, "its file gives an embedded solution"
         return min(self.tableau.order, self.tableau.error_order) + 1
 
-    def _stages(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> tuple[list[Vector], Vector]:
-        """The stages, and the state at which the last one evaluates the field."""
+    def _make(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> "Made":
+        """The step, on vectors."""
         tableau, step_size = self.tableau, t1 - t0
         algebra = field.linear_algebra(self.linear_solver)
         system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
         factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
+
+        def solution(right: Vector) -> Vector:
+            return fence(solve(algebra, system, right, factors))
+
         first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
         by_time = step_size.astype(y0.dtype) * by_time
-
-        increments, us, argument = [first], [], y0
+        increments, us, argument = [first], list[Vector](), y0
         for i in range(tableau.num_stages):
-            if i > 0 and tableau.evaluated_at[i] == i:
+            if tableau.evaluated_at[i] < i:
+                increments.append(increments[tableau.evaluated_at[i]])
+            elif i > 0:
                 argument = fence(accumulation(tableau.a[i], us, y0))
                 node = float(tableau.alpha[i])
-                t = t1 if node == 1 else t0 + node * step_size
-                increments.append(field.increment(t, argument))
-            elif i > 0:
-                increments.append(increments[tableau.evaluated_at[i]])
+                increments.append(field.increment(t1 if node == 1 else t0 + node * step_size, argument))
             weights = [1.0, *tableau.c[i], float(tableau.gamma_sums[i])]
-            right = combination(weights, [increments[i], *us, by_time])
-            us.append(fence(solve(algebra, system, tableau.gamma * right, factors)))
-        return us, argument
+            us.append(solution(tableau.gamma * combination(weights, [increments[i], *us, by_time])))
+        y1 = argument + us[-1] if tableau.stiffly_accurate else combination(tableau.m, us, y0)
+        return Made(field, t1, y0, y1, first, us, solution)
+
+
+class Made(NamedTuple):
+    """A step, and what an error estimate may be made of.
+
+    Parameters
+    ----------
+    field
+        The vector field.
+    t1, y0, y1
+        The step's end, and the states at both ends.
+    first
+        The increment with the slope at the start.
+    us
+        The stages.
+    solution
+        Solves with the matrix of the stages.
+    """
+
+    field: FlatField
+    t1: Time
+    y0: Vector
+    y1: Vector
+    first: Vector
+    us: list[Vector]
+    solution: Callable[[Vector], Vector]
