@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Y, jvp_of_moving
+from ..jaxkit import Y, jvp_of_moving, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State

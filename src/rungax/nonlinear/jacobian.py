@@ -41,7 +41,7 @@ class AbstractJacobian(eqx.Module):
 
     @abc.abstractmethod
     def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
-        """The operator $I - \\text{scale} \\cdot J$."""
+        r"""The operator $I - \text{scale} \cdot J$."""
 
     @abc.abstractmethod
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:

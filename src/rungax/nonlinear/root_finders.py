@@ -118,9 +118,9 @@ class VeryChord(AbstractStageFinder):
     0.739085
     """
 
-    rtol: RealScalar
-    atol: RealScalar
-    norm: Norm = optx.max_norm
+    rtol: PyTree[Any]  # pyright: ignore[reportIncompatibleVariableOverride]  # Optimistix: a number
+    atol: PyTree[Any]  # pyright: ignore[reportIncompatibleVariableOverride]
+    norm: Norm = optx.max_norm  # pyright: ignore[reportIncompatibleMethodOverride]
     kappa: RealScalar = 1e-2
     linear_solver: lx.AbstractLinearSolver[Any] | None = None
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import BoolScalar, RealScalar, Time, without_derivatives
@@ -23,7 +22,7 @@ from .linear import AbstractField, LinearAlgebra, LinearSystem, solve
 
 
 class Stage(eqx.Module):
-    """The equation of one stage.
+    r"""The equation of one stage.
 
     Parameters
     ----------
@@ -34,7 +33,7 @@ class Stage(eqx.Module):
     base
         What its state is without its own contribution.
     diagonal
-        The coefficient $\\gamma$ of its own contribution.
+        The coefficient $\gamma$ of its own contribution.
     step_size
         Length of the step.
     """
@@ -137,7 +136,7 @@ def _solve(stage: Stage, others: Any) -> StageSolution:
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> Any:
-    """From $k = F(p, k)$: $(I - F_k)\\,\\dot k = F_p\\,\\dot p$."""
+    r"""From $k = F(p, k)$: $(I - F_k)\,\dot k = F_p\,\dot p$."""
     stage, others = primals
     solution = _solve(stage, others)
     k, algebra = solution.k, others[2].algebra

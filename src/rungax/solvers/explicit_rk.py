@@ -31,7 +31,6 @@ from ..jaxkit import (
 )
 from ..results import RESULTS, Result
 from ..terms import AbstractTerm
-
 from .runge_kutta import AbstractRungeKutta, CalculateJacobian
 from .tableau import ButcherTableau, ContinuousExtension
 

@@ -2,7 +2,6 @@
 
 from typing import Any, Self
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx

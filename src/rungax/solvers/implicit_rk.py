@@ -145,7 +145,7 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
     def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: None) -> State:
         """As before the first step."""
         del memory
-        return self.init(terms, t0, t0, y0, args)
+        return self.init(terms, jnp.asarray(t0), jnp.asarray(t0), y0, args)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -250,7 +250,8 @@ class AbstractIMEXRK(AbstractImplicitRK):
 
     def coefficients(self) -> Coefficients:
         """Those of the tableau."""
-        return Coefficients(*self.tableau.tableaus, self.calculate_jacobian)
+        explicit, implicit = self.tableau.tableaus
+        return Coefficients(explicit, implicit, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any], AbstractTerm[Any, Any]]:
         """The first term is the explicit one."""

@@ -1,18 +1,34 @@
 """The Rosenbrock methods; their coefficients are in `tableaus`, how they step is in `rosenbrock_step`."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import numpy as np
 from jaxtyping import PyTree
 
 from ..interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, DenseInfo, RealScalar, Y
 from ..nonlinear import Vector
 from .rosenbrock_step import AbstractRosenbrock, Made
+from .rosenbrock_tableau import RosenbrockTableau
 from .tableaus.rodas4 import RODAS4
 from .tableaus.rodas5p import RODAS5P
 from .tableaus.ros3p import ROS3P as ROS3P_TABLEAU
 from .tableaus.rosenbrock23 import ROSENBROCK23
+
+
+@dataclass(frozen=True, eq=False)
+class DenseWeights:
+    """The coefficients of a method's own dense output, stage by power."""
+
+    weights: np.ndarray
+
+
+def own_dense_output(tableau: RosenbrockTableau) -> DenseWeights:
+    """The dense output that comes with the method."""
+    assert tableau.weights is not None, "its file gives an interpolant"
+    return DenseWeights(tableau.weights)
 
 
 class Rosenbrock23(AbstractRosenbrock):
@@ -26,7 +42,7 @@ class Rosenbrock23(AbstractRosenbrock):
     """
 
     tableau = ROSENBROCK23
-    interpolation_cls = staticmethod(partial(StageInterpolation, extension=ROSENBROCK23))
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=own_dense_output(ROSENBROCK23)))
 
 
 class ROS3P(AbstractRosenbrock):
@@ -81,7 +97,7 @@ class Rodas4(AbstractRosenbrock):
     """
 
     tableau = RODAS4
-    interpolation_cls = staticmethod(partial(StageInterpolation, extension=RODAS4))
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=own_dense_output(RODAS4)))
 
 
 class Rodas5P(AbstractRosenbrock):
@@ -97,4 +113,4 @@ class Rodas5P(AbstractRosenbrock):
     """
 
     tableau = RODAS5P
-    interpolation_cls = staticmethod(partial(StageInterpolation, extension=RODAS5P))
+    interpolation_cls = staticmethod(partial(StageInterpolation, extension=own_dense_output(RODAS5P)))

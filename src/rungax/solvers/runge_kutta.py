@@ -4,13 +4,12 @@ from enum import IntEnum
 from typing import ClassVar
 
 from .base import AbstractAdaptiveSolver
-from .tableau import ButcherTableau, MultiButcherTableau
 
 
 class CalculateJacobian(IntEnum):
-    """At which stages of a step a method needs a new matrix for its implicit equations.
+    r"""At which stages of a step a method needs a new matrix for its implicit equations.
 
-    The matrix is $I - \\gamma_i h J$, so that stages with the same diagonal coefficient $\\gamma_i$ share it.
+    The matrix is $I - \gamma_i h J$, so that stages with the same diagonal coefficient $\gamma_i$ share it.
     """
 
     never = 0
@@ -20,15 +19,12 @@ class CalculateJacobian(IntEnum):
 
 
 class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
-    """A Runge–Kutta method.
+    """A Runge–Kutta method, whose class attribute `tableau` holds its coefficients.
 
     Attributes
     ----------
-    tableau
-        Its coefficients.
     calculate_jacobian
         At which stages it needs a new matrix.
     """
 
-    tableau: ClassVar[ButcherTableau | MultiButcherTableau]
     calculate_jacobian: ClassVar[CalculateJacobian]

@@ -44,7 +44,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         del increment, control
 
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """The derivative of `vf` with respect to `y` as the user gave it: a matrix or an operator, `None` if not given."""
+        """The derivative of `vf` with respect to `y` as the user gave it, a matrix or an operator; else `None`."""
         del t, y, args
 
     @property
