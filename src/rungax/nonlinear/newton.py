@@ -192,8 +192,9 @@ def _displacements(stage: Stage, start: StepStart, prepared: Advice) -> Callable
     system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)
     if prepared.scale is None:
         return lambda residual: solve(start.algebra, system, residual)
-    # A factorisation made for a step of another size errs by a factor between one and their ratio.
-    damping = (2 / (1 + scale / prepared.scale)).astype(start.y0.dtype)
+    # A factorisation made for a step of another size errs by a factor between one and their ratio. (A lane that makes
+    # no step has sizes of zero.)
+    damping = jnp.where(scale == 0, 1.0, 2 * prepared.scale / (prepared.scale + scale)).astype(start.y0.dtype)
     return lambda residual: damping * solve(start.algebra, system, residual, prepared.factors)
 
 

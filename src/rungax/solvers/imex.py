@@ -1,4 +1,4 @@
-"""The implicit–explicit Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `implicit_rk`."""
+"""The implicit–explicit Runge–Kutta methods; coefficients are in `tableaus`, how they step is in `implicit_rk`."""
 
 from functools import partial
 from typing import Any, ClassVar

@@ -1,4 +1,4 @@
-"""The diagonally implicit Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `implicit_rk`."""
+"""The diagonally implicit Runge–Kutta methods; coefficients are in `tableaus`, how they step is in `implicit_rk`."""
 
 from typing import Any, ClassVar
 

@@ -2,8 +2,8 @@ r"""Rosenbrock methods: implicit stages that are linear, so that nothing is iter
 
 With $F = f \cdot h$ and the Jacobian $J$ of $f$ at the start of the step, each stage solves
 
-$$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big) + \sum_{j<i} c_{ij} u_j
-+ \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
+$$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big)
++ \sum_{j<i} c_{ij} u_j + \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
 
 Their order conditions need the exact Jacobian, which is therefore evaluated at every step.
 """
