@@ -1,15 +1,19 @@
 """Every solver and every controller, once; what to expect of a solver comes from the facts it states."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 
 import rungax
 
-SOLVERS: tuple[rungax.AbstractSolver[Any], ...] = (
+EXPLICIT: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.Euler(),
     rungax.Heun(),
     rungax.Midpoint(),
@@ -24,9 +28,71 @@ SOLVERS: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.Vern8(),
     rungax.Vern9(),
 )
+IMPLICIT: tuple[rungax.AbstractSolver[Any], ...] = (
+    rungax.ImplicitEuler(),
+    rungax.TRBDF2(),
+    rungax.Kvaerno3(),
+    rungax.Kvaerno4(),
+    rungax.Kvaerno5(),
+)
+SPLIT: tuple[rungax.AbstractSolver[Any], ...] = (
+    rungax.Sil3(),
+    rungax.KenCarp3(),
+    rungax.KenCarp4(),
+    rungax.KenCarp5(),
+)
+ROSENBROCK: tuple[rungax.AbstractSolver[Any], ...] = (
+    rungax.Rosenbrock23(),
+    rungax.ROS3P(),
+    rungax.Rodas4(),
+    rungax.Rodas5P(),
+)
+STIFF = IMPLICIT + SPLIT + ROSENBROCK
+"""The solvers for stiff equations."""
+SOLVERS = EXPLICIT + STIFF
 
-ANY_ODE = rungax.ODETerm(lambda t, y, args: y)
-"""Terms to ask a solver for its orders with."""
+type Field = Callable[[Any, Any, Any], Any]
+
+
+def terms_for(solver: rungax.AbstractSolver[Any], field: Field, explicit: float | None = None) -> Any:
+    """`field` as the terms that `solver` asks for.
+
+    A solver for two terms gets the part `explicit` of the field as its explicit term and the rest as its implicit one.
+    By default that part is another one for every entry, between a quarter and three quarters, so that the terms are no
+    multiples of each other and all that couples them matters.
+    """
+    if not isinstance(solver, rungax.AbstractIMEXRK):
+        return rungax.ODETerm(field)
+    if explicit == 0:
+        return rungax.MultiTerm(rungax.ODETerm(at_rest), rungax.ODETerm(field))
+    parts = (partial(_part, field, explicit, is_explicit) for is_explicit in (True, False))
+    return rungax.MultiTerm(*(rungax.ODETerm(part) for part in parts))
+
+
+def at_rest(t: Any, y: Any, args: Any) -> Any:
+    return jax.tree.map(jnp.zeros_like, y)
+
+
+def _part(field: Field, explicit: float | None, is_explicit: bool, t: Any, y: Any, args: Any) -> Any:
+    def part(rate: Any) -> Any:
+        # The golden ratio spreads the parts evenly, however many there are.
+        spread = (np.arange(1, np.size(rate) + 1).reshape(np.shape(rate)) * (np.sqrt(5) - 1) / 2) % 1
+        share = 0.25 + 0.5 * spread if explicit is None else np.full(np.shape(rate), explicit)
+        return rate * jnp.asarray(share if is_explicit else 1 - share, jnp.result_type(rate))
+
+    return jax.tree.map(part, field(t, y, args))
+
+
+def solved_exactly[Solver: rungax.AbstractSolver[Any]](solver: Solver) -> Solver:
+    """`solver` with Newton's iteration down to rounding, for what is said of a method and not of its iteration."""
+    if not isinstance(solver, rungax.AbstractImplicitSolver):
+        return solver
+    return replace(solver, root_finder=optx.Newton(rtol=1e-9, atol=1e-9), root_find_max_steps=40)
+
+
+def any_terms(solver: rungax.AbstractSolver[Any]) -> Any:
+    """Terms to ask a solver for its orders with."""
+    return terms_for(solver, lambda t, y, args: y)
 
 
 def name(solver: object) -> str:
@@ -34,41 +100,113 @@ def name(solver: object) -> str:
 
 
 def order(solver: rungax.AbstractSolver[Any]) -> int:
-    stated = solver.order(ANY_ODE)
+    stated = solver.order(any_terms(solver))
     assert stated is not None, f"{name(solver)} states no order"
     return stated
 
 
 def estimates_error(solver: rungax.AbstractSolver[Any]) -> bool:
-    return isinstance(solver, rungax.AbstractERK) and solver.tableau.b_error is not None
+    """Whether steps come with an estimate; every method for stiff equations here has one."""
+    return not isinstance(solver, rungax.AbstractERK | rungax.Euler) or (
+        isinstance(solver, rungax.AbstractERK) and solver.tableau.b_error is not None
+    )
 
 
 def error_order(solver: rungax.AbstractSolver[Any]) -> float:
     """The order of the local error estimate in the step size."""
-    stated = solver.error_order(ANY_ODE)
+    stated = solver.error_order(any_terms(solver))
     assert stated is not None, f"{name(solver)} states no order of its error estimate"
     return float(stated)
 
 
+def own_interpolant_order(solver: rungax.AbstractSolver[Any]) -> int | None:
+    """The order that the paper or the file of a method states for its own dense output, if it has any."""
+    match solver:
+        case rungax.AbstractERK():
+            return None if solver.extension is None else solver.extension.order
+        case rungax.AbstractRosenbrock():
+            return solver.tableau.interpolant_order
+        case rungax.AbstractIMEXRK():
+            return getattr(type(solver), "method").interpolant_order  # noqa: B009  (only published ones have it)
+        case _:
+            return None
+
+
 def dense_order(solver: rungax.AbstractSolver[Any]) -> int:
-    """The order q of the dense output, whose local error is of order q + 1."""
-    if isinstance(solver, rungax.AbstractERK) and solver.extension is not None:
-        return solver.extension.order
-    assert solver.interpolation_cls is rungax.LocalLinearInterpolation, f"{name(solver)} states no dense order"
-    return 1
+    """The order q of the dense output, whose local error is of order q + 1.
+
+    A straight line has order one. The cubic through both ends has order three, but errs at the end of the step as much
+    as the method does.
+    """
+    own = own_interpolant_order(solver)
+    if own is not None:
+        return own
+    straight = (rungax.LocalLinearInterpolation, rungax.LocalLinearInterpolation.from_k)
+    return 1 if solver.interpolation_cls in straight else min(3, order(solver))
+
+
+def own_interpolant_weights(solver: rungax.AbstractSolver[Any]) -> np.ndarray | None:
+    """The coefficients, stage by power, of the dense output of a split or a Rosenbrock method, if it has its own."""
+    match solver:
+        case rungax.AbstractRosenbrock():
+            return solver.tableau.weights
+        case rungax.AbstractIMEXRK():
+            extension = getattr(type(solver), "method").extension  # noqa: B009
+            return None if extension is None else extension.weights
+        case _:
+            return None
+
+
+def steps_of_graded(solver: rungax.AbstractSolver[Any], steps: np.ndarray) -> np.ndarray:
+    """Those of `steps` from a state that is not zero after which rounding is what `rounding` says.
+
+    Linear systems with the Jacobian of `problems.GRADED` cost a Rosenbrock method digits where steps are long.
+    """
+    return steps[steps < 0.2] if isinstance(solver, rungax.AbstractRosenbrock) else steps
 
 
 def rounding(solver: rungax.AbstractSolver[Any]) -> float:
     """A bound on the relative rounding error of a step, which large coefficients of both signs enlarge."""
-    if not isinstance(solver, rungax.AbstractERK):
-        return float(np.finfo(float).eps)
-    tableau = solver.tableau
-    rows = np.array([np.abs(row).sum() for row in ([0.0], *tableau.a_lower)])
-    return float(np.finfo(float).eps) * (1 + np.abs(tableau.b_sol) @ (1 + rows))
+    return float(np.finfo(float).eps) * (1 + stage_sums(solver, _solution_weights(solver)))
 
 
-KINDS = ("Euler", "RK4", "Bosh3", "Dopri8")
-"""One solver of each kind: its own class, no estimate, first same as last, further stages for dense output."""
+def stage_sums(solver: rungax.AbstractSolver[Any], weights: np.ndarray) -> float:
+    """What `weights` make of the stages' own roundings, all of one sign."""
+    if isinstance(solver, rungax.AbstractRosenbrock):
+        sizes: list[float] = []
+        for row in solver.tableau.c:
+            sizes.append(solver.tableau.gamma * (1 + float(np.abs(row) @ np.array(sizes))))
+        return float(np.abs(weights) @ np.array(sizes))
+    rows = [np.abs(row).sum() for row in ([0.0], *_lower_rows(solver))]
+    return float(np.abs(weights) @ (1 + np.array(rows)))
+
+
+def _lower_rows(solver: rungax.AbstractSolver[Any]) -> tuple[np.ndarray, ...]:
+    match solver:
+        case rungax.AbstractERK() | rungax.AbstractDIRK():
+            return solver.tableau.a_lower
+        case rungax.AbstractIMEXRK():
+            return tuple(np.append(*rows) for rows in zip(*(t.a_lower for t in solver.tableau.tableaus), strict=True))
+        case _:
+            return ()
+
+
+def _solution_weights(solver: rungax.AbstractSolver[Any]) -> np.ndarray:
+    match solver:
+        case rungax.AbstractERK() | rungax.AbstractDIRK():
+            return solver.tableau.b_sol
+        case rungax.AbstractIMEXRK():
+            return np.abs([t.b_sol for t in solver.tableau.tableaus]).sum(axis=0)
+        case rungax.AbstractRosenbrock():
+            return np.asarray(solver.tableau.m)
+        case _:
+            return np.zeros(1)
+
+
+KINDS = ("Euler", "RK4", "Bosh3", "Dopri8", "Kvaerno3", "KenCarp3", "Rodas4")
+"""One solver of each kind: its own class, no estimate, first same as last, further stages for dense output; implicit,
+for two terms, linearly implicit.
+"""
 
 ONE_OF_A_KIND = [
     pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow) for solver in SOLVERS

@@ -9,7 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+import scipy.integrate
 import scipy.linalg
+import scipy.sparse
+
+from ..stiff.problems import HIRES
 
 matplotlib = pytest.importorskip("matplotlib", reason="the examples draw figures: pip install rungax[examples]")
 
@@ -146,3 +150,52 @@ def test_regularized_neural_ode(run: Run) -> None:
     assert regularized.steps < 0.95 * plain.steps
     assert regularized.loss < 1.2 * plain.loss
     assert plain.loss < 1e-3
+
+
+def test_robertson(run: Run) -> None:
+    runs = run("robertson")
+    assert set(runs) == {"Rodas5P", "Kvaerno5"}
+    for solved in runs.values():
+        assert solved.error < 1e-5
+        assert solved.solution.stats["num_steps"] < 400
+        np.testing.assert_allclose(np.sum(solved.solution.ys, axis=1), 1.0, atol=1e-12)  # nothing is lost
+
+
+def test_brusselator(run: Run) -> None:
+    runs = run("brusselator", cells=40, repeats=1)
+    steps = {name: int(solved.solution.stats["num_steps"]) for name, solved in runs.items()}
+    assert steps["Rodas5P, banded"] == steps["Rodas5P, dense"]
+    assert steps["Tsit5, explicit"] > 5 * steps["Rodas5P, banded"]
+    differences = {name: solved.difference for name, solved in runs.items()}
+    assert differences["Rodas5P, dense"] < 1e-10
+    assert differences["Rodas5P, GMRES"] < 1e-5
+    assert differences["Tsit5, explicit"] < 1e-3
+    found = np.asarray(runs["Rodas5P, banded"].solution.ys)
+    np.testing.assert_allclose(found[::20], brusselator(40, np.linspace(0.0, 10.0, 11)), atol=1e-3)
+
+
+def brusselator(cells: int, ts: np.ndarray) -> np.ndarray:
+    """The unknowns of the Brusselator's example from SciPy's LSODA, which knows of the band too."""
+    operator = scipy.sparse.diags_array([1.0, -2.0, 1.0], offsets=[-1, 0, 1], shape=(cells, cells))
+    diffusion, boundary = operator * (cells + 1) ** 2 / 50, np.zeros(cells)
+    boundary[[0, -1]] = (cells + 1) ** 2 / 50
+
+    def slope(t: float, y: np.ndarray) -> np.ndarray:
+        u, v = y[0::2], y[1::2]
+        u_slope = 1 + u**2 * v - 4 * u + diffusion @ u + boundary
+        v_slope = 3 * u - u**2 * v + diffusion @ v + 3 * boundary
+        return np.stack([u_slope, v_slope], axis=1).ravel()
+
+    u = 1 + np.sin(2 * np.pi * np.arange(1, cells + 1) / (cells + 1))
+    y0 = np.stack([u, np.full(cells, 3.0)], axis=1).ravel()
+    options = {"method": "LSODA", "lband": 2, "uband": 2, "rtol": 1e-9, "atol": 1e-9}
+    return scipy.integrate.solve_ivp(slope, (0.0, 10.0), y0, t_eval=ts, **options).y.T
+
+
+def test_hires_sensitivity(run: Run) -> None:
+    found = run("hires_sensitivity")
+    assert found.table.shape == (8, 10)
+    assert found.mismatch < 1e-4
+    np.testing.assert_allclose(found.state, HIRES.reference, rtol=1e-6)
+    # The last two substances are two states of one, whose amount is the same for all constants.
+    np.testing.assert_allclose(found.state[6:] @ found.table[6:], 0.0, atol=1e-10)

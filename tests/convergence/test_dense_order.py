@@ -15,15 +15,23 @@ import pytest
 import rungax
 from rungax.solvers.tableau import ContinuousExtension
 
-from ..catalogue import SOLVERS, dense_order, name, rounding
+from ..catalogue import (
+    SOLVERS,
+    dense_order,
+    name,
+    own_interpolant_weights,
+    rounding,
+    solved_exactly,
+    stage_sums,
+    steps_of_graded,
+    terms_for,
+)
 from ..problems import CLOCKED_TORUS, GRADED, LEVELS, SPRING, Problem
 from .measure import TOLERANCE, graded_order, slope
 
 # From a whole number on, so that a step of the graded problem starts on a state that is not zero.
 START = 1.0
 STEPS = np.array([1.0, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 16, 1 / 32, 1 / 64])
-# Component w grows like t^w, and rounding in a stage is relative to what it has grown to there.
-STAGE_SIZES = (1 + STEPS[:, None]) ** np.arange(LEVELS)
 THETAS = np.linspace(0, 1, 12)[1:]  # none of them 1/2, where some interpolants are better than elsewhere
 
 
@@ -31,13 +39,14 @@ def local_errors(solver: rungax.AbstractSolver[Any], problem: Problem, steps: np
     """The largest error inside a single step, shape (steps, components), relative as fits the problem."""
     assert problem.exact is not None
     start = problem.exact(START)
+    terms, method = terms_for(solver, problem.field), solved_exactly(solver)
 
     @jax.jit
     def inside(h: jax.Array) -> jax.Array:
         end = START + h
         saveat = rungax.SaveAt(dense=True)
         solution = rungax.diffeqsolve(
-            problem.field, solver, START, end, h, start, problem.args, saveat=saveat, max_steps=1, throw=False
+            terms, method, START, end, h, start, problem.args, saveat=saveat, max_steps=1, throw=False
         )
         return jax.vmap(solution.evaluate)(START + h * jnp.asarray(THETAS))
 
@@ -48,18 +57,24 @@ def local_errors(solver: rungax.AbstractSolver[Any], problem: Problem, steps: np
 
 
 def assert_dense_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
-    measured = graded_order(STEPS, local_errors(solver, GRADED, STEPS), dense_rounding(solver)) - 1
+    steps = steps_of_graded(solver, STEPS)
+    # Component w grows like t^w, and rounding in a stage is relative to what it has grown to there.
+    stage_sizes = (1 + steps[:, None]) ** np.arange(LEVELS)
+    measured = graded_order(steps, local_errors(solver, GRADED, steps), dense_rounding(solver) * stage_sizes) - 1
     stated = dense_order(solver)
     assert abs(measured - stated) <= TOLERANCE, f"{name(solver)} states dense order {stated}: {measured:.3f}"
 
 
-def dense_rounding(solver: rungax.AbstractSolver[Any]) -> np.ndarray:
+def dense_rounding(solver: rungax.AbstractSolver[Any]) -> float:
     """As `rounding`, for the interpolant's coefficients and its stages."""
+    eps, own = float(np.finfo(float).eps), own_interpolant_weights(solver)
+    if own is not None:
+        return eps * (1 + stage_sums(solver, np.abs(own).sum(axis=1)))
     if not isinstance(solver, rungax.AbstractERK) or solver.extension is None:
-        return rounding(solver) * STAGE_SIZES
+        return rounding(solver)
     rows = [np.abs(row).sum() for row in ([0.0], *solver.tableau.a_lower, *solver.extension.a_lower)]
     weights = np.abs(solver.extension.weights).sum(axis=1)
-    return float(np.finfo(float).eps) * (1 + weights @ (1 + np.array(rows))) * STAGE_SIZES
+    return eps * (1 + float(weights @ (1 + np.array(rows))))
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name)
@@ -76,7 +91,19 @@ def test_mislabelled_dense_output_is_caught() -> None:
         assert_dense_order_is_as_stated(mislabelled)
 
 
-@pytest.mark.parametrize("solver", [rungax.Bosh3(), rungax.Tsit5(), rungax.Vern7(), rungax.Vern9()], ids=name)
+DENSE = (
+    rungax.Bosh3(),
+    rungax.Tsit5(),
+    rungax.Vern7(),
+    rungax.Vern9(),
+    rungax.Kvaerno4(),
+    rungax.KenCarp4(),
+    rungax.ROS3P(),
+    rungax.Rodas5P(),
+)
+
+
+@pytest.mark.parametrize("solver", DENSE, ids=name)
 def test_dense_order_is_reached_on_a_nonlinear_problem(solver: rungax.AbstractSolver[Any]) -> None:
     steps = 2 ** np.arange(0, -6.1, -0.25)
     errors = local_errors(solver, CLOCKED_TORUS, steps).max(axis=1)
@@ -98,16 +125,21 @@ class Dense(NamedTuple):
     right_slope: Any
 
 
-@pytest.fixture(scope="module", params=[rungax.Euler(), rungax.Tsit5(), rungax.Dopri8()], ids=name)
+ASKED = (rungax.Euler(), rungax.Tsit5(), rungax.Dopri8(), rungax.ROS3P(), rungax.KenCarp3())
+
+
+@pytest.fixture(scope="module", params=ASKED, ids=name)
 def ask(request: pytest.FixtureRequest) -> Callable[..., Dense]:
     """`ask(t0, t1, a, b, meeting)`: compiled once for each solver."""
+
+    terms = terms_for(request.param, SPRING.field)
 
     @jax.jit
     def ask(t0: jax.Array, t1: jax.Array, a: jax.Array, b: jax.Array, meeting: jax.Array) -> Dense:
         saveat = rungax.SaveAt(dense=True)
         dt0 = (t1 - t0) / 8
         solution = rungax.diffeqsolve(
-            SPRING.field, request.param, t0, t1, dt0, SPRING.y0, SPRING.args, saveat=saveat, max_steps=8, throw=False
+            terms, request.param, t0, t1, dt0, SPRING.y0, SPRING.args, saveat=saveat, max_steps=8, throw=False
         )
         return Dense(
             start=solution.evaluate(a),

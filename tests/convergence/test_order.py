@@ -10,21 +10,27 @@ import pytest
 
 import rungax
 
-from ..catalogue import SOLVERS, name, order, rounding
+from ..catalogue import SOLVERS, SPLIT, name, order, rounding, solved_exactly, terms_for
 from ..problems import CLOCKED_TORUS, GRADED, Problem
 from .measure import TOLERANCE, graded_order, slope
 
 NUM_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64])
 
 
-def final_errors(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: np.ndarray) -> np.ndarray:
-    """Errors at the end, shape (runs, components), relative to the largest component or, where graded, to each."""
+def final_errors(
+    solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: np.ndarray, explicit: float | None = None
+) -> np.ndarray:
+    """Errors at the end, shape (runs, components), relative to the largest component or, where graded, to each.
+
+    Stages are solved to rounding. `explicit` is for `terms_for`.
+    """
+    terms, method = terms_for(solver, problem.field, explicit), solved_exactly(solver)
 
     @jax.jit
     def final(dt0: jax.Array) -> jax.Array:
         saveat = rungax.SaveAt(t1=True)
         solution = rungax.diffeqsolve(
-            problem.field, solver, problem.t0, problem.t1, dt0, problem.y0, problem.args, saveat=saveat, throw=False
+            terms, method, problem.t0, problem.t1, dt0, problem.y0, problem.args, saveat=saveat, throw=False
         )
         return solution.ys[-1]
 
@@ -33,18 +39,21 @@ def final_errors(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps
     return np.abs(np.array(ends) - problem.final) / scale
 
 
-def measured_order(solver: rungax.AbstractSolver[Any]) -> float:
-    return graded_order(1 / NUM_STEPS, final_errors(solver, GRADED, NUM_STEPS), rounding(solver))
-
-
-def assert_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
-    measured = measured_order(solver)
+def assert_order_is_as_stated(solver: rungax.AbstractSolver[Any], explicit: float | None = None) -> None:
+    errors = final_errors(solver, GRADED, NUM_STEPS, explicit)
+    measured = graded_order(1 / NUM_STEPS, errors, rounding(solver))
     assert abs(measured - order(solver)) <= TOLERANCE, f"{name(solver)} states order {order(solver)}: {measured:.3f}"
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name)
 def test_order(solver: rungax.AbstractSolver[Any]) -> None:
     assert_order_is_as_stated(solver)
+
+
+@pytest.mark.parametrize("explicit", [0.0, 1.0], ids=["wholly implicit", "wholly explicit"])
+@pytest.mark.parametrize("solver", SPLIT, ids=name)
+def test_order_with_one_term_alone(solver: rungax.AbstractSolver[Any], explicit: float) -> None:
+    assert_order_is_as_stated(solver, explicit)
 
 
 # On a problem without grading the error has every power of the step from the order on. Verner made the first of them
@@ -77,6 +86,23 @@ def test_mislabelled_order_is_caught(stated: int) -> None:
 def test_wrong_digit_is_caught(solver: rungax.AbstractERK, stage: int) -> None:
     with pytest.raises(AssertionError, match=f"states order {order(solver)}: 2\\.0"):
         assert_order_is_as_stated(perturbed(solver, stage, 1e-6))
+
+
+@pytest.mark.parametrize("part", ["explicit", "implicit"])
+def test_wrong_coupling_is_caught(part: str) -> None:
+    """A digit that is wrong in one of two parts."""
+    true = rungax.KenCarp4.tableau
+    explicit, implicit = true.tableaus
+    changed = explicit if part == "explicit" else implicit
+    a_lower = [row.copy() for row in changed.a_lower]
+    a_lower[3][:2] += [1e-6, -1e-6]
+    wrong = rungax.ButcherTableau(
+        changed.c, changed.b_sol, changed.b_error, a_lower, changed.a_diagonal, changed.a_predictor, c1=changed.c1
+    )
+    tableau = rungax.MultiButcherTableau(*((wrong, implicit) if part == "explicit" else (explicit, wrong)))
+    mislabelled = type("KenCarp4", (rungax.KenCarp4,), {"tableau": tableau})()
+    with pytest.raises(AssertionError, match=r"states order 4: 2\.0"):
+        assert_order_is_as_stated(mislabelled)
 
 
 def test_scanned_stages_are_the_unrolled_ones() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS, ONE_OF_A_KIND, estimates_error
+from ..catalogue import CONTROLLERS, ONE_OF_A_KIND, estimates_error, terms_for
 from ..compare import assert_trees_close
 from ..problems import BELL, CLOCKED_TORUS
 
@@ -110,7 +110,8 @@ def test_there_and_back(solver: rungax.AbstractSolver[Any]) -> None:
     @jax.jit
     def final(t0: jax.Array, t1: jax.Array, y0: jax.Array) -> jax.Array:
         dt0 = None if adaptive else (t1 - t0) / 512
-        return rungax.diffeqsolve(BELL.field, solver, t0, t1, dt0, y0, stepsize_controller=controller).ys[-1]
+        terms = terms_for(solver, BELL.field)
+        return rungax.diffeqsolve(terms, solver, t0, t1, dt0, y0, stepsize_controller=controller).ys[-1]
 
     assert BELL.exact is not None
     a, b = jnp.asarray(0.0), jnp.asarray(0.5)

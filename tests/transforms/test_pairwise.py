@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order
+from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order, terms_for
 from ..problems import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING, Problem
 from .pairs import Combination, pairwise
 
@@ -71,7 +71,7 @@ FACTORS = {
     "state": list(STATES),
     "transform": ["eager", "jit", "vmap"],
 }
-FEW = FACTORS | {"solver": ["Euler", "RK4", "Tsit5", "Dopri8", "Vern7"]}
+FEW = FACTORS | {"solver": ["Euler", "RK4", "Tsit5", "Dopri8", "Vern7", "Kvaerno3", "KenCarp4", "Rodas5P"]}
 
 
 def possible(solver: str, controller: str, **others: str) -> bool:
@@ -87,7 +87,7 @@ def solve(t1: Any, combination: Combination) -> tuple[Any, Any, Any]:
     stepsize_controller, dt0 = CONTROLLERS[controller](jnp.zeros_like(t1), t1)
     dense = output.startswith("dense")
     solution = rungax.diffeqsolve(
-        problem.field,
+        terms_for(BY_NAME[solver], problem.field),
         BY_NAME[solver],
         jnp.zeros_like(t1),
         t1,

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies
 
 import rungax
 
-from ..catalogue import name
+from ..catalogue import name, terms_for
 from ..compare import assert_trees_close
 from ..problems import SPRING
 
@@ -23,7 +23,7 @@ def solve(
     """The values saved at `ts`, the dense output there, and the ends of the steps."""
     subs = (rungax.SubSaveAt(ts=ts), rungax.SubSaveAt(steps=True))
     solution = rungax.diffeqsolve(
-        SPRING.field,
+        terms_for(solver, SPRING.field),
         solver,
         t0,
         t1,
@@ -40,7 +40,7 @@ def solve(
 
 programs = {
     solver: jax.jit(lambda *times, solver=solver: solve(solver, *times))
-    for solver in (rungax.Bosh3(), rungax.Tsit5(), rungax.Vern7())
+    for solver in (rungax.Bosh3(), rungax.Tsit5(), rungax.Vern7(), rungax.Kvaerno5(), rungax.KenCarp4(), rungax.ROS3P())
 }
 
 ends = strategies.floats(-3.0, 3.0)

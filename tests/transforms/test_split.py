@@ -8,7 +8,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import ONE_OF_A_KIND
+from ..catalogue import ONE_OF_A_KIND, terms_for
 from ..compare import assert_trees_close
 from ..problems import CLOCKED_TORUS
 
@@ -30,7 +30,7 @@ def solve(t0: float, t1: float, y0: Any, before: rungax.Solution | None = None, 
     resumed = {} if before is None else states(before)
     options: dict[str, Any] = {"solver": rungax.Tsit5(), "dt0": DT if t1 > t0 else -DT, **kwargs}
     return rungax.diffeqsolve(
-        CLOCKED_TORUS.field,
+        terms_for(options["solver"], CLOCKED_TORUS.field),
         t0=t0,
         t1=t1,
         y0=y0,

@@ -21,7 +21,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Int, PyTree
 
-MAX_UNROLLED = 12
+MAX_UNROLLED = 16
 """Up to how many unknowns `SmallLU` is worth its compilation; above, `lineax.LU` is the better choice.
 
 Measured on two cores of a server CPU in float64: a loop that factorises one matrix and solves with it six times, each

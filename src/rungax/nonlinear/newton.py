@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, any_lane, select
+from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, select
 from ..results import RESULTS, choose
 from .jacobian import Vector
 from .linear import LinearSystem, solve
@@ -135,7 +135,7 @@ class NewtonStages(AbstractStageSolver):
 
         def improve(now: tuple[Vector, Iterate]) -> tuple[Vector, Iterate]:
             k, iterate = now
-            delta = displacement(stage.increment(k) - k)
+            delta = fence(displacement(fence(stage.increment(k) - k)))
             judged = iterate.judge(size_of(stage.diagonal * delta), noise, self.kappa, start.max_steps)
             return select(iterate.status == RUNNING, (k + delta, judged), now)
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
@@ -33,6 +32,7 @@ from ..terms import AbstractTerm, MultiTerm
 from .base import AbstractImplicitSolver
 from .flat_field import FlatField
 from .implicit_stages import Coefficients, Stages
+from .increments import stacked
 from .runge_kutta import AbstractRungeKutta, CalculateJacobian
 from .tableau import ButcherTableau, MultiButcherTableau
 
@@ -129,8 +129,8 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         if method.fsal:
             following = implicit.quotient(space.unravel(done.implicit[-1]), field.control)
             following = implicit.vf(t1, y1, args) if following is None else following
-        k = jax.vmap(space.unravel)(done.implicit)
-        k = k if done.explicit is None else (jax.vmap(space.unravel)(done.explicit), k)
+        k = stacked([space.unravel(x) for x in done.implicit])
+        k = k if done.explicit is None else (stacked([space.unravel(x) for x in done.explicit]), k)
         state = State(following, solver.conclude(prepared, done.lesson))
         return y1, error, {"y0": y0, "y1": y1, "k": k}, state, done.result
 

@@ -12,6 +12,7 @@ from ..jaxkit import Time, match_varying
 from ..nonlinear import AbstractStageSolver, Stage, StepStart, Vector, solve_stage
 from ..results import RESULTS, Result, first_failure
 from .flat_field import FlatField
+from .increments import Increments, combine, put, square
 from .runge_kutta import CalculateJacobian
 from .tableau import ButcherTableau
 
@@ -93,17 +94,17 @@ class Done(eqx.Module):
         What the last stage taught.
     """
 
-    explicit: Array | None
-    implicit: Array
-    states: Array
+    explicit: Increments | None
+    implicit: Increments
+    states: Increments
     result: Result
     lesson: PyTree[Any]
 
     def weigh(self, weights: Any) -> Vector:
         """The weighted sum of the increments."""
         explicit, implicit = weights
-        total = _combine(implicit, self.implicit)
-        return total if self.explicit is None else total + _combine(explicit, self.explicit)
+        total = combine(implicit, self.implicit)
+        return total if self.explicit is None else total + combine(explicit, self.explicit)
 
 
 class _Row(eqx.Module):
@@ -143,7 +144,7 @@ class Stages(eqx.Module):
 
     def run(self, first: Vector | None, lesson: PyTree[Any]) -> Done:
         """All stages, of which the first may be known."""
-        nothing = jnp.zeros((self.method.num_stages, self.y0.size), self.y0.dtype)
+        nothing = (jnp.zeros_like(self.y0),) * self.method.num_stages
         done = Done(None if self.explicit is None else nothing, nothing, nothing, RESULTS.successful, lesson)
         num_known = 0
         if first is not None:
@@ -156,7 +157,7 @@ class Stages(eqx.Module):
         """One more stage."""
         t = jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
         stage = Stage(self.field, t, self.y0 + done.weigh(row.lower), row.diagonal, self.start.step_size)
-        guess = (_combine(row.predictor, done.states) - stage.base) / jnp.where(row.diagonal == 0, 1, row.diagonal)
+        guess = (combine(row.predictor, done.states) - stage.base) / jnp.where(row.diagonal == 0, 1, row.diagonal)
         solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, done.lesson)
         done = self._with(done, row.index, t, solution.k, stage.state(solution.k))
         result = first_failure(done.result, solution.result)
@@ -166,8 +167,8 @@ class Stages(eqx.Module):
         """With a stage's increments."""
         explicit = done.explicit
         if explicit is not None and self.explicit is not None:
-            explicit = explicit.at[index].set(self.explicit.increment(t, state))
-        implicit, states = done.implicit.at[index].set(k), done.states.at[index].set(state)
+            explicit = put(explicit, index, self.explicit.increment(t, state))
+        implicit, states = put(done.implicit, index, k), put(done.states, index, state)
         return Done(explicit, implicit, states, done.result, done.lesson)
 
 
@@ -175,22 +176,11 @@ def _rows(method: Coefficients, num_known: int, dtype: Any, time_dtype: Any) -> 
     """The rows of all stages but the known ones, stacked."""
     implicit, explicit, num_stages = method.implicit, method.explicit, method.num_stages
 
-    def square(rows: tuple[np.ndarray, ...] | None) -> Array:
-        matrix = np.zeros((num_stages, num_stages))
-        for i, row in enumerate(rows or ()):
-            matrix[i + 1, : row.size] = row
-        return jnp.asarray(matrix[num_known:], dtype)
-
     real = jnp.finfo(dtype).dtype
     return _Row(
         index=jnp.arange(num_known, num_stages),
         node=jnp.asarray(np.append(implicit.c1, implicit.c)[num_known:], time_dtype),
         diagonal=jnp.asarray(method.diagonal[num_known:], real),
-        lower=(None if explicit is None else square(explicit.a_lower), square(implicit.a_lower)),
-        predictor=square(implicit.a_predictor),
+        lower=tuple(None if part is None else square(part.a_lower, dtype)[num_known:] for part in (explicit, implicit)),
+        predictor=square(implicit.a_predictor or (), dtype)[num_known:],
     )
-
-
-def _combine(weights: Any, increments: Array) -> Vector:
-    """The weighted sum of the rows; as a sum, which XLA fuses, not as a product of matrices."""
-    return jnp.sum(jnp.asarray(weights, increments.dtype)[:, None] * increments, axis=0)

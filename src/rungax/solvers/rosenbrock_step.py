@@ -13,14 +13,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jax import lax
+from jaxtyping import Array, PyTree
 
-from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, accumulation, combination, fence
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, fence, match_varying
 from ..nonlinear import LinearSolver, LinearSystem, Vector, solve
 from ..results import RESULTS, Result
 from ..terms import AbstractTerm
 from .base import AbstractAdaptiveSolver
 from .flat_field import FlatField
+from .increments import Increments, combine, put, square
 from .rosenbrock_tableau import RosenbrockTableau
 
 
@@ -64,7 +66,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     def error(self, made: "Made") -> Vector:
         """The error estimate: by default the difference to the embedded solution."""
         assert self.tableau.e is not None, "its file gives an embedded solution"
-        return combination(self.tableau.e, made.us)
+        return combine(self.tableau.e, made.us)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -93,18 +95,41 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
 
         first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
         by_time = step_size.astype(y0.dtype) * by_time
-        increments, us, argument = [first], list[Vector](), y0
-        for i in range(tableau.num_stages):
-            if tableau.evaluated_at[i] < i:
-                increments.append(increments[tableau.evaluated_at[i]])
-            elif i > 0:
-                argument = fence(accumulation(tableau.a[i], us, y0))
-                node = float(tableau.alpha[i])
-                increments.append(field.increment(t1 if node == 1 else t0 + node * step_size, argument))
-            weights = [1.0, *tableau.c[i], float(tableau.gamma_sums[i])]
-            us.append(solution(tableau.gamma * combination(weights, [increments[i], *us, by_time])))
-        y1 = argument + us[-1] if tableau.stiffly_accurate else combination(tableau.m, us, y0)
+        u = solution(tableau.gamma * (first + float(tableau.gamma_sums[0]) * by_time))
+        us = (u, *[jnp.zeros_like(u)] * (tableau.num_stages - 1))
+
+        def stage(carry: tuple[Increments, Vector], row: _Row) -> tuple[tuple[Increments, Vector], None]:
+            us, _ = carry
+            t = jnp.where(row.node == 1, t1, t0 + row.node * step_size)
+            argument = y0 + combine(row.a, us)
+            right = field.increment(t, argument) + combine(row.c, us) + row.gamma_sum * by_time
+            return (put(us, row.number, solution(tableau.gamma * right)), argument), None
+
+        carry = match_varying((us, y0), (field, t0, t1, y0))
+        (us, argument), _ = lax.scan(stage, carry, _rows(tableau, y0.dtype, t0.dtype))
+        y1 = argument + us[-1] if tableau.stiffly_accurate else y0 + combine(tableau.m, us)
         return Made(field, t1, y0, y1, first, us, solution)
+
+
+class _Row(NamedTuple):
+    """What one stage needs to know of the method."""
+
+    number: Array
+    node: Array
+    a: Array
+    c: Array
+    gamma_sum: Array
+
+
+def _rows(tableau: RosenbrockTableau, dtype: Any, time_dtype: Any) -> _Row:
+    """The rows of all stages but the first, stacked."""
+    return _Row(
+        number=jnp.arange(1, tableau.num_stages),
+        node=jnp.asarray(tableau.alpha[1:], time_dtype),
+        a=square(tableau.a[1:], dtype)[1:],
+        c=square(tableau.c[1:], dtype)[1:],
+        gamma_sum=jnp.asarray(tableau.gamma_sums[1:], dtype),
+    )
 
 
 class Made(NamedTuple):
@@ -129,5 +154,5 @@ class Made(NamedTuple):
     y0: Vector
     y1: Vector
     first: Vector
-    us: list[Vector]
+    us: Increments
     solution: Callable[[Vector], Vector]
