@@ -55,6 +55,7 @@ from .solvers import (
     ROS3P as ROS3P,
     Rodas4 as Rodas4,
     Rodas5P as Rodas5P,
+    Auto as Auto,
 )
 from .nonlinear import (
     VeryChord as VeryChord,

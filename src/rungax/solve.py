@@ -17,13 +17,13 @@ from .results import is_okay, known_failure
 from .saving import SaveAt
 from .saving.saveat import is_sub
 from .solution import Solution
-from .solvers import AbstractSolver
+from .solvers import AbstractSolver, Auto
 from .terms import AbstractTerm
 
 
 def diffeqsolve(
     terms: PyTree[AbstractTerm[Any, Any]],
-    solver: AbstractSolver[Any],
+    solver: AbstractSolver[Any] | None,
     t0: RealScalar,
     t1: RealScalar,
     dt0: RealScalar | None,
@@ -50,7 +50,8 @@ def diffeqsolve(
         What is solved: a term, a pytree of terms as the solver asks, or a function `f(t, y, args)`, short for
         `ODETerm(f)`.
     solver
-        How one step is made. `Tsit5()` is a good first choice for problems that are not stiff.
+        How one step is made. `Tsit5()` is a good first choice for problems that are not stiff, `Rodas5P()` for those
+        that are; `None` is short for `Auto()`, which switches between the two as the problem asks.
     t0, t1
         Ends of the interval, in the same units as everything else; `t1 < t0` solves backwards.
     dt0
@@ -119,6 +120,7 @@ def diffeqsolve(
     t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
     dt0 = float(dt0) if type(dt0) is int else dt0
     checks.check_saving(saveat, max_steps)
+    solver = Auto() if solver is None else solver
     resumed = (solver_state, controller_state, made_jump)
     call = Call(
         terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter

@@ -9,7 +9,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS, ONE_OF_A_KIND, estimates_error, terms_for
+from ..catalogue import CONTROLLERS, ONE_OF_A_KIND, estimates_error, order, terms_for
 from ..compare import assert_trees_close
 from ..problems import BELL, CLOCKED_TORUS
 
@@ -117,6 +117,7 @@ def test_there_and_back(solver: rungax.AbstractSolver[Any]) -> None:
     a, b = jnp.asarray(0.0), jnp.asarray(0.5)
     there = final(a, b, jnp.asarray(1.0))
     back = final(b, a, there)
-    tolerance = 1e-4 if adaptive else 2e-3
+    # After a step whose local error is the tolerance, a first-order method has a global error of its square root.
+    tolerance = (1e-3 if order(solver) == 1 else 1e-4) if adaptive else 2e-3
     np.testing.assert_allclose(there, BELL.exact(0.5), rtol=tolerance)
     np.testing.assert_allclose(back, 1.0, rtol=tolerance)

@@ -38,20 +38,25 @@ def solve(
     return solution.ys[0], jax.vmap(solution.evaluate)(ts), solution.ts[1]
 
 
-programs = {
-    solver: jax.jit(lambda *times, solver=solver: solve(solver, *times))
-    for solver in (rungax.Bosh3(), rungax.Tsit5(), rungax.Vern7(), rungax.Kvaerno5(), rungax.KenCarp4(), rungax.ROS3P())
-}
+SOLVERS = (
+    rungax.Bosh3(),
+    rungax.Tsit5(),
+    rungax.Vern7(),
+    rungax.Kvaerno3(),
+    rungax.KenCarp4(),
+    rungax.ROS3P(),
+)
+programs = {name(solver): jax.jit(lambda *times, solver=solver: solve(solver, *times)) for solver in SOLVERS}
 
 ends = strategies.floats(-3.0, 3.0)
 fractions = strategies.lists(strategies.floats(0.0, 1.0), min_size=NUM_TIMES, max_size=NUM_TIMES).map(sorted)
 
 
-@pytest.mark.parametrize("solver", programs, ids=name)
+@pytest.mark.parametrize("solver", programs)
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(t0=ends, t1=ends, fractions=fractions)
 def test_saved_times_are_dense_output(
-    solver: rungax.AbstractSolver[Any], t0: float, t1: float, fractions: list[float]
+    solver: str, t0: float, t1: float, fractions: list[float]
 ) -> None:
     ts = np.clip(t0 + (t1 - t0) * np.array(fractions), min(t0, t1), max(t0, t1))
     saved, dense, _ = programs[solver](jnp.asarray(t0), jnp.asarray(t1), jnp.asarray(ts))
@@ -59,8 +64,8 @@ def test_saved_times_are_dense_output(
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
 
 
-@pytest.mark.parametrize("solver", programs, ids=name)
-def test_saved_times_at_the_ends_of_steps(solver: rungax.AbstractSolver[Any]) -> None:
+@pytest.mark.parametrize("solver", programs)
+def test_saved_times_at_the_ends_of_steps(solver: str) -> None:
     """There two steps meet, and both must agree on the value."""
     t0, t1 = jnp.asarray(0.0), jnp.asarray(2.0)
     _, _, steps = programs[solver](t0, t1, jnp.linspace(t0, t1, NUM_TIMES))

@@ -1,5 +1,6 @@
 """How one step is made."""
 
+from .auto import Auto as Auto
 from .base import (
     AbstractAdaptiveSolver as AbstractAdaptiveSolver,
     AbstractImplicitSolver as AbstractImplicitSolver,

@@ -137,6 +137,21 @@ class ButcherTableau:
         first_explicit = self.c1 == 0.0 and (self.a_diagonal is None or self.a_diagonal[0] == 0.0)
         return self.ssal and bool(first_explicit) and self.c.size > 0 and bool(self.c[-1] == 1.0)
 
+    @cached_property
+    def real_stability(self) -> float:
+        r"""How far the stability interval $[-x, 0]$ of an explicit method reaches, to a hundredth, 100 at most.
+
+        There $|R(z)| \le 1$, with $R(z) = 1 + z\, b^T (1 + z A 1 + z^2 A^2 1 + \dots)$.
+        """
+        assert not self.implicit, "an implicit method's is not a polynomial"
+        power, polynomial = np.ones(self.num_stages), [1.0]
+        for _ in range(self.num_stages):
+            polynomial.append(float(self.b_sol @ power))
+            power = np.array([0.0, *(row @ power[: row.size] for row in self.a_lower)])
+        x = np.arange(1, 10001) / 100
+        unstable = np.flatnonzero(np.abs(np.polynomial.polynomial.polyval(-x, polynomial)) > 1 + 1e-9)
+        return float(x[unstable[0]]) if unstable.size else float(x[-1])
+
     def _check_shapes(self) -> None:
         num_stages = self.num_stages
         _check_shape("b_sol", self.b_sol, (max(num_stages, 1),))

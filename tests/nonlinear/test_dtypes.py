@@ -1,0 +1,84 @@
+"""Implicit methods keep the dtype of each leaf, whatever that of time, and never promote one behind the user's back."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+import rungax
+from rungax import ODETerm
+
+from .problems import terms_for
+
+STRICT = (
+    "products of numbers of different dtypes: Weights.at, NewtonStages.prepare, _displacements, shifted, Stage.state"
+)
+
+STATES: dict[str, Any] = {
+    "float32": jnp.asarray([1.0, 2.0], jnp.float32),
+    "both widths": {"narrow": jnp.asarray([1.0, 2.0], jnp.float32), "wide": jnp.asarray(3.0, jnp.float64)},
+    "complex": jnp.asarray([1.0 + 2j, -1j]),
+    "complex and real": {"narrow": jnp.asarray([1.0 + 2j], jnp.complex64), "wide": jnp.asarray(3.0, jnp.float64)},
+}
+SOLVERS: dict[str, Any] = {
+    "Kvaerno3": rungax.Kvaerno3(),
+    "Sil3": rungax.Sil3(),
+    "Rosenbrock23": rungax.Rosenbrock23(),
+    "Kvaerno3, GMRES": rungax.Kvaerno3(linear_solver=lx.GMRES(rtol=1e-5, atol=1e-5)),
+}
+
+
+def decay(t: Any, y: Any, args: Any) -> Any:
+    return jax.tree.map(jnp.negative, y)
+
+
+def check(term: ODETerm, solver: Any, y0: Any, time_dtype: Any) -> None:
+    t0, t1, dt0 = (jnp.asarray(t, time_dtype) for t in (0.0, 1.0, 0.0625))
+    ys = rungax.diffeqsolve(terms_for(type(solver), term), solver, t0, t1, dt0, y0).ys
+    jax.tree.map(lambda y, y0: np.testing.assert_equal(y.dtype, y0.dtype), ys, y0)
+    jax.tree.map(lambda y, y0: np.testing.assert_allclose(y[0], y0 * np.exp(-1), rtol=3e-3), ys, y0)
+
+
+@pytest.mark.xfail(reason=STRICT, strict=True)
+@pytest.mark.parametrize("state", ["float32", "both widths", "complex and real"])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_number_is_promoted(state: str, solver: str) -> None:
+    """Times of one width, states of another."""
+    narrow = state == "float32" or (state, solver) == ("both widths", "Rosenbrock23")
+    check(ODETerm(decay), SOLVERS[solver], STATES[state], jnp.float64 if narrow else jnp.float32)
+
+
+@pytest.mark.xfail(reason=STRICT, strict=True)
+@pytest.mark.parametrize("solver", ["Kvaerno3", "Kvaerno3, GMRES"])
+@pytest.mark.parametrize("tags", [(), rungax.holomorphic_tag], ids=["split", "holomorphic"])
+def test_a_complex_state_is_not_promoted(solver: str, tags: Any) -> None:
+    check(ODETerm(decay, tags=tags), SOLVERS[solver], STATES["complex"], jnp.float64)
+
+
+NARROW = "a step size wider than the state makes the carry of NewtonStages.solve, or the factorisation, wider too"
+
+
+@pytest.mark.parametrize("state", ["both widths", "complex", "complex and real"])
+@pytest.mark.parametrize("time_dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("solver", ["Kvaerno3", "Rosenbrock23", pytest.param("Sil3", marks=pytest.mark.slow)])
+def test_each_leaf_keeps_its_dtype(state: str, time_dtype: Any, solver: str) -> None:
+    """Where promotion is as JAX has it by default."""
+    with jax.numpy_dtype_promotion("standard"):
+        check(ODETerm(decay), SOLVERS[solver], STATES[state], time_dtype)
+
+
+@pytest.mark.xfail(reason=NARROW, strict=True)
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_narrow_state_and_a_wide_time(solver: str) -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        check(ODETerm(decay), SOLVERS[solver], STATES["float32"], jnp.float64)
+
+
+@pytest.mark.parametrize("tags", [lx.diagonal_tag, lx.tridiagonal_tag, rungax.Banded(1, 0)], ids=str)
+def test_a_holomorphic_field_keeps_its_structure(tags: Any) -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        for solver in ("Kvaerno3", "Rosenbrock23"):
+            check(ODETerm(decay, tags=(tags, rungax.holomorphic_tag)), SOLVERS[solver], STATES["complex"], jnp.float64)

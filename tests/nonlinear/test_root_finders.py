@@ -1,0 +1,218 @@
+"""`VeryChord` finds roots by hand as Optimistix's finders do, and any of theirs serves an implicit solver."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import optimistix as optx
+import pytest
+
+import rungax
+from rungax import ODETerm, VeryChord, with_stepsize_controller_tols
+
+FINDER = VeryChord(rtol=1e-10, atol=1e-10)
+
+
+def kepler(y: Any, args: Any) -> Any:
+    """The root is the eccentric anomaly at mean anomaly 1."""
+    return y - args * jnp.sin(y) - 1.0
+
+
+def anomaly(eccentricity: Any) -> Any:
+    return optx.root_find(kepler, FINDER, jnp.asarray(1.0), eccentricity).value
+
+
+# ------------------------------------------------------------------------------------------------------------- by hand
+
+
+def test_a_scalar_under_jit_and_vmap() -> None:
+    values = jnp.asarray([0.1, 0.3, 0.5])
+    roots = jax.jit(jax.vmap(anomaly))(values)
+    np.testing.assert_allclose(kepler(roots, values), 0.0, atol=1e-10)
+    np.testing.assert_allclose(roots, [anomaly(value) for value in values], atol=1e-10)
+
+
+def test_derivatives_by_the_implicit_function_theorem() -> None:
+    e = jnp.asarray(0.3)
+    y = anomaly(e)
+    slope = jnp.sin(y) / (1 - e * jnp.cos(y))
+    assert float(jax.grad(anomaly)(e)) == pytest.approx(float(slope), rel=1e-8)
+    assert float(jax.jvp(anomaly, (e,), (jnp.ones_like(e),))[1]) == pytest.approx(float(slope), rel=1e-8)
+    np.testing.assert_allclose(jax.vmap(jax.grad(anomaly))(e[None]), slope[None], rtol=1e-8)
+
+
+def test_a_pytree_with_tolerances_for_each_leaf() -> None:
+    def residual(y: Any, args: Any) -> Any:
+        return {"a": y["a"] ** 3 - 8.0, "b": (y["b"][0] ** 2 - args,)}
+
+    tolerance = {"a": 1e-9, "b": (1e-6,)}
+    start = {"a": jnp.full((2, 2), 1.9), "b": (jnp.asarray(1.4),)}
+    root = optx.root_find(residual, VeryChord(rtol=tolerance, atol=tolerance), start, jnp.asarray(2.0)).value
+    np.testing.assert_allclose(root["a"], np.full((2, 2), 2.0), rtol=1e-9)
+    np.testing.assert_allclose(root["b"][0], np.sqrt(2), rtol=1e-6)
+
+
+def test_what_the_function_returns_besides_is_handed_on() -> None:
+    solution = optx.root_find(lambda y, args: (y - 1, 2 * y), FINDER, jnp.asarray(0.0), has_aux=True)
+    assert float(solution.aux) == pytest.approx(2.0)
+
+
+COMPLEX = "products of complex and real numbers in `Weights.at`"
+
+
+@pytest.mark.xfail(reason=COMPLEX, strict=True)
+@pytest.mark.filterwarnings("ignore:Complex support in Optimistix:UserWarning")
+def test_a_complex_unknown() -> None:
+    """Also where the function is not differentiable in the complex sense."""
+    for function in (lambda z: jnp.exp(z), lambda z: z * z + 0.1 * jnp.conj(z)):
+        root = jnp.asarray(0.2 + 1.3j)
+        target = function(root)
+        found = optx.root_find(lambda z, _, f=function, w=target: f(z) - w, FINDER, root + (0.1 - 0.05j)).value
+        np.testing.assert_allclose(found, root, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("function", "start"), [(jnp.arctan, 10.0), (lambda y: y * y + 1, 1.0)], ids=["far away", "no root"]
+)
+def test_divergence_is_a_result(function: Callable[[Any], Any], start: float) -> None:
+    solution = optx.root_find(lambda y, _: function(y), FINDER, jnp.asarray(start), throw=False)
+    assert solution.result == optx.RESULTS.nonlinear_divergence
+    assert int(solution.stats["num_steps"]) < 10
+
+
+def test_patience_is_a_result() -> None:
+    solution = optx.root_find(kepler, FINDER, jnp.asarray(1.0), 0.5, max_steps=2, throw=False)
+    assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
+
+
+@pytest.mark.parametrize(
+    "linear_solver",
+    [lx.LU(), lx.QR(), rungax.SmallLU(), lx.GMRES(rtol=1e-10, atol=1e-10)],
+    ids=lambda solver: type(solver).__name__,
+)
+def test_any_linear_solver(linear_solver: Any) -> None:
+    finder = VeryChord(rtol=1e-8, atol=1e-8, linear_solver=linear_solver)
+    root = optx.root_find(lambda y, _: y**3 - jnp.arange(1.0, 4.0), finder, jnp.asarray([1.0, 1.25, 1.45])).value
+    np.testing.assert_allclose(root, np.cbrt([1, 2, 3]), rtol=1e-7)
+
+
+# ------------------------------------------------------------------------------------------------------- in every step
+
+
+def oscillator(t: Any, y: Any, args: Any) -> Any:
+    """Van der Pol's, a little stiff."""
+    return jnp.stack([y[1], 20 * (1 - y[0] ** 2) * y[1] - y[0]])
+
+
+TERM, Y0 = ODETerm(oscillator), jnp.asarray([2.0, 0.0])
+ADAPTIVE = rungax.PIDController(rtol=1e-7, atol=1e-9)
+
+
+def end(finder: Any = None, adaptive: bool = True, **options: Any) -> np.ndarray:
+    solver = rungax.Kvaerno5(**options) if finder is None else rungax.Kvaerno5(root_finder=finder, **options)
+    controller = ADAPTIVE if adaptive else rungax.ConstantStepSize()
+    return np.asarray(rungax.diffeqsolve(TERM, solver, 0.0, 1.0, 0.05, Y0, stepsize_controller=controller).ys)[0]
+
+
+FINDERS: dict[str, Any] = {
+    "VeryChord": VeryChord(rtol=1e-10, atol=1e-10),
+    "VeryChord, max_norm": VeryChord(rtol=1e-9, atol=1e-9, norm=optx.max_norm, kappa=0.1),
+    "VeryChord, GMRES": VeryChord(rtol=1e-10, atol=1e-10, linear_solver=lx.GMRES(rtol=1e-10, atol=1e-12)),
+    "Newton": optx.Newton(rtol=1e-10, atol=1e-10),
+    "Chord": optx.Chord(rtol=1e-10, atol=1e-10),
+    "Newton, tolerances": with_stepsize_controller_tols(optx.Newton)(),
+    "Chord, tolerances": with_stepsize_controller_tols(optx.Chord)(),
+    "VeryChord, tolerances": with_stepsize_controller_tols(VeryChord)(kappa=1e-3),
+    "Dogleg, tolerances": with_stepsize_controller_tols(optx.Dogleg)(),
+    "LevenbergMarquardt, tolerances": with_stepsize_controller_tols(optx.LevenbergMarquardt)(),
+}
+CASES = [
+    pytest.param(finder, id=name, marks=() if name in ("VeryChord", "Newton, tolerances") else pytest.mark.slow)
+    for name, finder in FINDERS.items()
+]
+
+
+@pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("finder", CASES)
+def test_any_root_finder_gives_the_same_solution(finder: Any, adaptive: bool) -> None:
+    found = end(finder, adaptive, root_find_max_steps=50)
+    np.testing.assert_allclose(found, end(adaptive=adaptive), rtol=1e-6)
+
+
+class TakesTolerances(optx.Newton):
+    """Asserts that what it is told is the controller's."""
+
+    def __post_init__(self) -> None:
+        SEEN.append((self.rtol, self.atol, self.norm))
+
+
+SEEN: list[Any] = []
+
+
+def test_tolerances_are_those_of_the_controller() -> None:
+    SEEN.clear()
+    finder = with_stepsize_controller_tols(TakesTolerances)()
+    solver = rungax.ImplicitEuler(root_finder=finder)
+    controller = rungax.ClipStepSizeController(
+        rungax.PIDController(rtol=1e-3, atol=1e-4, norm=optx.max_norm), step_ts=[0.5]
+    )
+
+    def tolerances(solver: Any) -> Any:
+        told = controller.tolerances()
+        assert told is not None
+        return solver.with_tolerances(told).root_finder
+
+    told = tolerances(solver)
+    assert (told.rtol, told.atol, told.norm) == (1e-3, 1e-4, optx.max_norm)
+    explicit = rungax.ImplicitEuler(root_finder=FINDER)
+    assert tolerances(explicit) is FINDER
+
+
+def test_without_error_control_tolerances_are_the_machines() -> None:
+    """What is left of a linear equation is a few roundings, in either precision."""
+    for dtype, accuracy in ((np.float64, 1e-10), (np.float32, 2e-5)):
+        y0, t0, t1, dt0 = (jnp.asarray(x, dtype) for x in (1.0, 0.0, 1.0, 0.25))
+        solution = rungax.diffeqsolve(lambda t, y, args: -(y**3), rungax.ImplicitEuler(), t0, t1, dt0, y0)
+        y = np.asarray(1.0)
+        for _ in range(4):
+            y = max(np.roots([0.25, 0.0, 1.0, -y]).real[np.roots([0.25, 0.0, 1.0, -y]).imag == 0])
+        np.testing.assert_allclose(np.asarray(solution.ys)[0], y, rtol=accuracy)
+
+
+@pytest.mark.parametrize("name", ["rtol", "atol", "norm"])
+def test_tolerances_are_not_given_twice(name: str) -> None:
+    with pytest.raises(TypeError, match=f"(?s){name}.*Expected.*Found:    {name}.*Leave them out"):
+        with_stepsize_controller_tols(VeryChord)(**{name: 1e-3})
+
+
+class CountsStages(optx.Newton):
+    """A finder of the user's that reuses what its `init` made at the first stage: here, where that was."""
+
+    def init(self, fn: Any, y: Any, args: Any, options: Any, *others: Any) -> Any:
+        state = super().init(fn, y, args, options, *others)
+        if "init_state" not in options:
+            return state, args.t
+        first = options["init_state"][1]
+        # What it is told of the first stage, it tells in the end by failing where that was elsewhere.
+        return eqx.error_if(state, ~((first <= args.t) & (args.t <= first + 0.25)), "another step"), first
+
+    def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+        y, inner, aux = super().step(fn, y, args, options, state[0], tags)
+        return y, (inner, state[1]), aux
+
+    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+        return super().terminate(fn, y, args, options, state[0], tags)
+
+    def postprocess(self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, *others: Any) -> Any:
+        return super().postprocess(fn, y, aux, args, options, state[0], *others)
+
+
+def test_what_init_made_of_the_first_stage_reaches_all_of_them() -> None:
+    term = ODETerm(lambda t, y, args: -y)
+    solver = rungax.TRBDF2(root_finder=CountsStages(rtol=1e-8, atol=1e-8))
+    solution = rungax.diffeqsolve(term, solver, 0.0, 1.0, 0.25, jnp.ones(2))
+    np.testing.assert_allclose(solution.ys[0], np.exp(-1), rtol=1e-2)

@@ -1,0 +1,142 @@
+r"""How much of its order a method keeps where the equation is stiff, as theory predicts it.
+
+For `y' = -rate (y - phi(t)) + phi'(t)` with `z = -rate h` to infinity the error of one step is
+
+$$e_1 = R(\infty)\,e_0 + \sum_k \big(D_k + E_k / z\big) h^k \phi^{(k)}(t_0) + \dots$$
+
+with numbers `D_k` and `E_k` that follow from the coefficients, so that after many steps the error is the first term of
+the sum that does not vanish, divided by `1 - R(infinity)`: of order `k` if it is a `D`, of order `k - 1` and divided by
+the rate if it is an `E`.
+
+- A Runge-Kutta method with stages `Y` makes `phi(t_i) = phi(t_0) + h sum_j a_ij phi'(t_j) + Delta_i` up to its stage
+  order. Then `E = (I - z A)^-1 (e_0 - Delta)`, and where the last stage is the solution `D = 0`. All methods here have
+  stage order two, but for the implicit Euler method with one: hence `h^2 / rate`, whatever the classical order.
+- A Rosenbrock method has `sum_j beta_ij k_j = phi(t_0 + alpha_i h) - phi(t_0) + gamma_i h phi'(t_0) - e_0` in the limit.
+  `D_2` is the condition `sum b_i omega_ij alpha_j^2 = 1` of Hairer and Wanner, which stiffly accurate methods fulfil for
+  all powers. Rosenbrock23 does not, hence `h^2` even for infinite rates. Rodas4 has nothing to make `E_2` vanish, hence
+  `h / rate`; Rodas5P was constructed so that `E_2 = E_3 = 0`, hence `h^3 / rate`.
+
+References: E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.15 and VI.1 to VI.4;
+G. Steinebach, BIT 63 (2023), article 27.
+"""
+
+from math import factorial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import STIFF, name, order, solved_exactly, terms_for
+from ..convergence.measure import TOLERANCE, slope
+from .problems import KAPS, prothero_robinson
+
+
+class Limit(NamedTuple):
+    """The error after many steps: `constant * h**power / rate**(1 if falls else 0)` times a derivative of phi."""
+
+    power: int
+    falls: bool
+    constant: float
+    derivative: int
+
+
+# Orders where `rate * h` is large, and whether the error falls with the rate; why is said above.
+EXPECTED = {
+    "ImplicitEuler": (1, True),
+    "TRBDF2": (2, True),
+    "Kvaerno3": (2, True),
+    "Kvaerno4": (2, True),
+    "Kvaerno5": (2, True),
+    "Sil3": (2, True),
+    "KenCarp3": (2, True),
+    "KenCarp4": (2, True),
+    "KenCarp5": (2, True),
+    "Rosenbrock23": (2, False),
+    "ROS3P": (2, True),
+    "Rodas4": (1, True),
+    "Rodas5P": (3, True),
+}
+RATES = (1.0, 1e2, 1e4, 1e6)
+NUM_STEPS = np.array([32, 64, 128, 256])
+
+
+def limit(solver: rungax.AbstractSolver[Any]) -> Limit:
+    """The first term that does not vanish."""
+    coefficients = rosenbrock_limit if isinstance(solver, rungax.AbstractRosenbrock) else runge_kutta_limit
+    at_infinity, constants = coefficients(solver)
+    for k, (d, e) in enumerate(constants, start=1):
+        if abs(d) > 1e-7:
+            return Limit(k, False, d / (1 - at_infinity), k)
+        if abs(e) > 1e-7:
+            return Limit(k - 1, True, e / (1 - at_infinity), k)
+    raise AssertionError("no term of the error is left")
+
+
+def runge_kutta_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
+    """`R(infinity)`, and `D_k` and `E_k` from `k = 1` on."""
+    tableau = solver.tableau.tableaus[1] if isinstance(solver, rungax.AbstractIMEXRK) else solver.tableau
+    assert tableau.ssal
+    a = np.diag(tableau.a_diagonal)
+    for i, row in enumerate(tableau.a_lower, start=1):
+        a[i, : len(row)] = row
+    c = np.append(tableau.c1, tableau.c)
+    weights = np.linalg.inv(a[1:, 1:])[-1]  # the first stage is explicit
+    constants = []
+    for k in range(1, 6):
+        defect = c**k / factorial(k) - a @ c ** (k - 1) / factorial(k - 1)
+        constants.append((0.0, float(weights @ defect[1:])))
+    return float(-weights @ a[1:, 0]), constants
+
+
+def rosenbrock_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
+    """As for Runge-Kutta methods."""
+    tableau, size = solver.tableau, solver.tableau.num_stages
+    lower_a, lower_c = np.zeros((size, size)), np.zeros((size, size))
+    for i in range(size):
+        lower_a[i, :i], lower_c[i, :i] = tableau.a[i], tableau.c[i]
+    gammas = np.linalg.inv(np.eye(size) / tableau.gamma - lower_c)
+    beta, b = (lower_a @ gammas) + gammas, tableau.m @ gammas
+    alpha, sums = np.asarray(tableau.alpha), np.asarray(tableau.gamma_sums)
+    once = np.linalg.solve(beta.T, b)
+    twice = np.linalg.solve(beta.T, once)
+    constants = []
+    for k in range(1, 6):
+        place = alpha**k / factorial(k) + (sums if k == 1 else 0)
+        slope_there = alpha ** (k - 1) / factorial(k - 1) + (sums if k == 2 else 0)
+        constants.append((float(once @ place - 1 / factorial(k)), float(twice @ place - once @ slope_there)))
+    return float(1 - once.sum()), constants
+
+
+def errors(solver: rungax.AbstractSolver[Any]) -> dict[float, np.ndarray]:
+    """At the end, for every rate and number of steps."""
+    problem = prothero_robinson(1.0)
+    terms = terms_for(solver, problem.field, 0.0)
+
+    @jax.jit
+    def final(num_steps: jax.Array, rate: jax.Array) -> jax.Array:
+        dt0 = (problem.t1 - problem.t0) / num_steps
+        return rungax.diffeqsolve(terms, solver, problem.t0, problem.t1, dt0, problem.y0, rate).ys[-1, 0]
+
+    return {
+        rate: np.abs([final(jnp.asarray(float(n)), jnp.asarray(rate)) - problem.final[0] for n in NUM_STEPS])
+        for rate in RATES
+    }
+
+
+@pytest.mark.parametrize("solver", STIFF, ids=name)
+def test_linear_stiff_order(solver: rungax.AbstractSolver[Any]) -> None:
+    """The order, and the size of the error, are those of the theory; without stiffness the order is the stated one."""
+    predicted = limit(solver)
+    assert (predicted.power, predicted.falls) == EXPECTED[name(solver)]
+    problem, found = prothero_robinson(1.0), errors(solver)
+    steps = problem.t1 / NUM_STEPS
+    clean = found[1.0] > 1e-14
+    if clean.sum() >= 3:
+        assert abs(slope(steps[clean], found[1.0][clean]) - order(solver)) <= TOLERANCE
+    derivative = [np.cos, np.sin, np.cos, np.sin][predicted.derivative % 4](problem.t1)
+    expected = abs(predicted.constant * derivative) * steps**predicted.power / (1e6 if predicted.falls else 1)
+    print(name(solver), predicted, found[1e6] / expected, slope(steps, found[1e6]))
