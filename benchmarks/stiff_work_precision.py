@@ -168,9 +168,12 @@ def _jax_method(stiff: Stiff, library: ModuleType, name: str) -> Callable[[float
     """One program for all tolerances; the state is NaN where the end was not reached."""
     problem = stiff.problem
     max_steps = MAX_STEPS if len(problem.y0) < 100 else MAX_STEPS_LARGE
+    # Like CVODE and LSODA, and unlike Diffrax, it can be told.
+    banded = stiff.band is not None and library is rungax
+    structure = {"tags": rungax.Banded(stiff.band, stiff.band)} if banded else {}
 
     def call(y0: jax.Array, rtol: jax.Array, atol: jax.Array) -> jax.Array:
-        term = library.ODETerm(problem.field)
+        term = library.ODETerm(problem.field, **structure)
         if name in SPLIT:
             term = library.MultiTerm(library.ODETerm(lambda t, y, args: jnp.zeros_like(y)), term)
         solution = library.diffeqsolve(

@@ -129,7 +129,7 @@ def main(checked: str = "done") -> Sensitivity:
 
 
 def draw(table: np.ndarray) -> None:
-    """A heat map whose colours are linear up to one per cent and logarithmic beyond."""
+    """A heat map whose colours are linear from -1 to 1 and logarithmic beyond."""
     figure, axis = plt.subplots(figsize=(8, 5.5), layout="constrained")
     largest = np.max(np.abs(table))
     image = axis.imshow(table, cmap="RdBu_r", norm="symlog", clim=(-largest, largest), aspect="auto")
