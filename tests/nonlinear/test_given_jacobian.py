@@ -12,7 +12,7 @@ import pytest
 import rungax
 from rungax import ODETerm, VeryChord
 
-from .problems import KINDS, LoggedJacobian, terms_for
+from .problems import KINDS, LoggedJacobian, strict_chord, terms_for
 
 SIZE = 5
 SIDE = np.linspace(0.1, 0.4, SIZE - 1)
@@ -63,10 +63,12 @@ GIVEN: dict[str, tuple[Callable[..., Any], Any]] = {
 }
 
 
-def solve(term: ODETerm, solver: Any, t0: float = 0.0, t1: float = 1.0, y0: Any = Y0) -> Any:
+def solve(
+    term: ODETerm, solver: Any, t0: float = 0.0, t1: float = 1.0, y0: Any = Y0, controller: Any = CONTROLLER
+) -> Any:
     dt0 = 0.01 if t1 > t0 else -0.01
     return rungax.diffeqsolve(
-        terms_for(type(solver), term), solver, t0, t1, dt0, y0, stepsize_controller=CONTROLLER, max_steps=10_000
+        terms_for(type(solver), term), solver, t0, t1, dt0, y0, stepsize_controller=controller, max_steps=10_000
     ).ys
 
 
@@ -90,7 +92,9 @@ def test_implicit_methods_take_it_in_both_directions(solver: type[Any], t0: floa
     sign = -1 if t1 < t0 else 1
     logged = LoggedJacobian(lambda t, y, args: sign * matrix(t, y, args))
     given = ODETerm(term.vector_field, jacobian=logged)
-    np.testing.assert_allclose(solve(given, solver(), t0, t1), solve(term, solver(), t0, t1), rtol=1e-8)
+    strict, controller = solver(root_finder=strict_chord()), rungax.PIDController(rtol=1e-3, atol=1e-3)
+    found, derived = (solve(term, strict, t0, t1, controller=controller) for term in (given, term))
+    np.testing.assert_allclose(found, derived, rtol=1e-6)
     assert logged.times
     assert min(logged.times) >= 0
     assert max(logged.times) <= 0.25
@@ -100,8 +104,8 @@ def test_implicit_methods_take_it_in_both_directions(solver: type[Any], t0: floa
 @pytest.mark.parametrize("solver", [rungax.Rosenbrock23(), pytest.param(rungax.Rodas5P(), marks=pytest.mark.slow)])
 def test_rosenbrock_methods_take_it_backwards(solver: Any) -> None:
     """Where a wrong sign, or another time, would spoil the order."""
-    found = solve(ODETerm(clocked, matrix), solver, 0.125, 0.0)
-    np.testing.assert_allclose(found, solve(ODETerm(clocked), solver, 0.125, 0.0), rtol=1e-10)
+    found = solve(ODETerm(clocked, matrix), solver, 0.02, 0.0)
+    np.testing.assert_allclose(found, solve(ODETerm(clocked), solver, 0.02, 0.0), rtol=1e-10)
 
 
 def test_a_diagonal_one() -> None:
@@ -126,7 +130,9 @@ AS_JACFWD = (
 
 @pytest.mark.xfail(reason=AS_JACFWD, strict=True)
 @pytest.mark.parametrize(
-    "y0", [jnp.asarray(1.0), jnp.ones((2, 3)), {"a": jnp.ones(2)}], ids=["scalar", "matrix", "dict"]
+    "y0",
+    [jnp.asarray(1.0), jnp.ones((2, 3)), {"a": jnp.ones(2), "b": jnp.asarray(1.0)}],
+    ids=["scalar", "matrix", "dict"],
 )
 def test_what_jacfwd_returns_is_taken(y0: Any) -> None:
     def field(t: Any, y: Any, args: Any) -> Any:
@@ -194,12 +200,12 @@ def test_a_wrong_one_slows_the_iteration_down_but_changes_no_solution() -> None:
     np.testing.assert_allclose(solve(poor, solver), solve(ODETerm(clocked), solver), rtol=1e-6)
 
 
-@pytest.mark.parametrize("form", ["array", "BandedLinearOperator"])
+@pytest.mark.parametrize("form", ["array", pytest.param("BandedLinearOperator", marks=pytest.mark.slow)])
 def test_under_vmap_and_grad(form: str) -> None:
     jacobian, _ = GIVEN[form]
 
     def loss(y0: Any, given: Any) -> Any:
-        return jnp.sum(solve(ODETerm(clocked, given), rungax.Kvaerno3(), 0.0, 0.25, y0))
+        return jnp.sum(solve(ODETerm(clocked, given), rungax.TRBDF2(), 0.0, 0.0625, y0))
 
     batch = jnp.stack([Y0, 2 * Y0])
     found, expected = (jax.vmap(jax.grad(lambda y0, given=given: loss(y0, given)))(batch) for given in (jacobian, None))

@@ -32,7 +32,7 @@ def solve(
         SPRING.args,
         saveat=rungax.SaveAt(subs=subs, dense=True),
         stepsize_controller=rungax.PIDController(rtol=1e-4, atol=1e-4),
-        max_steps=64,
+        max_steps=128,
         throw=False,
     )
     return solution.ys[0], jax.vmap(solution.evaluate)(ts), solution.ts[1]

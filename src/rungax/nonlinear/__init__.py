@@ -7,6 +7,7 @@ from .linear import (
     LinearAlgebra as LinearAlgebra,
     LinearSolver as LinearSolver,
     LinearSystem as LinearSystem,
+    check_linear_solver as check_linear_solver,
     linear_algebra as linear_algebra,
     needs_matrix as needs_matrix,
     solve as solve,
@@ -17,6 +18,7 @@ from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,
     AbstractUnresolvedFinder as AbstractUnresolvedFinder,
     VeryChord as VeryChord,
+    check_root_finder as check_root_finder,
     stage_solver as stage_solver,
     with_stepsize_controller_tols as with_stepsize_controller_tols,
 )

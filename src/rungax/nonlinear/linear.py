@@ -153,6 +153,25 @@ def _(solver: Any) -> bool:
     return False
 
 
+def check_linear_solver(solver: Any) -> None:
+    """That a solver's `linear_solver` is one.
+
+    Raises
+    ------
+    ValueError
+        If it is neither a Lineax solver nor `None`.
+    """
+    if solver is not None and not isinstance(solver, lx.AbstractLinearSolver):
+        raise ValueError(
+            "`linear_solver` solves the linear systems of implicit steps.
+"
+            f"Expected: a Lineax solver such as `lineax.LU()`, or None
+Found:    {solver!r}
+"
+            "Give an instance, not a class; leave it out to let size and structure choose."
+        )
+
+
 def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, size: int) -> LinearAlgebra:
     """What suits the structure that a term's tags declare and the linear solver that was asked for."""
     jacobian = _jacobian(tags, solver)

@@ -97,24 +97,23 @@ class NewtonStages(AbstractStageSolver):
         stores = start.diagonal is not None and start.algebra.jacobian.is_stored
         factors = start.algebra.empty_factors(LinearSystem(start.field, start.t0, kept, one)) if stores else None
         lesson = Lesson(one, jnp.asarray(True))
-        nowhere = jnp.full((), jnp.nan, real)
+        nowhere = jnp.full_like(start.t0, jnp.nan)
         return Advice(kept, factors, one if stores else None, lesson, nowhere, jnp.asarray(0, jnp.int32))
 
     def prepare(self, start: StepStart, advice: Advice, made_jump: BoolScalar) -> tuple[Advice, Lesson]:
         """The advice with a new Jacobian and a new factorisation, where the old ones no longer serve."""
-        place = start.t0.astype(advice.place.dtype)
         # A rejected step is made again from where its Jacobian may just have been evaluated.
         worn = advice.lesson.worn | (advice.age >= OLD_AGE)
         if advice.scale is not None and start.diagonal is not None:
             worn = worn | ~(start.diagonal * start.step_size < GROWN * advice.scale)
-        stale = (worn & (advice.place != place)) | made_jump
+        stale = (worn & (advice.place != start.t0)) | made_jump
         jacobian = lax.cond(
             any_lane(stale),
             lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), advice.jacobian),
             lambda: advice.jacobian,
         )
         lesson = Lesson(advice.lesson.rate, jnp.zeros_like(stale))
-        place, age = jnp.where(stale, place, advice.place), jnp.where(stale, 0, advice.age)
+        place, age = jnp.where(stale, start.t0, advice.place), jnp.where(stale, 0, advice.age)
         if advice.factors is None or advice.scale is None or start.diagonal is None:
             return Advice(jacobian, None, None, lesson, place, age), lesson
         scale = (start.diagonal * start.step_size).astype(advice.scale.dtype)
@@ -191,7 +190,8 @@ def _displacements(stage: Stage, start: StepStart, prepared: Advice) -> Callable
     scale = stage.diagonal * stage.step_size
     system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)
     if prepared.scale is None:
-        return lambda residual: solve(start.algebra, system, residual)
+        factors = start.algebra.factorise(system) if start.algebra.jacobian.is_stored else None
+        return lambda residual: solve(start.algebra, system, residual, factors)
     # A factorisation made for a step of another size errs by a factor between one and their ratio. (A lane that makes
     # no step has sizes of zero.)
     damping = jnp.where(scale == 0, 1.0, 2 * prepared.scale / (prepared.scale + scale)).astype(start.y0.dtype)

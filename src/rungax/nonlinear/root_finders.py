@@ -76,6 +76,33 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
     return make
 
 
+def check_root_finder(finder: Any, max_steps: Any) -> None:
+    """That an implicit solver's `root_finder` and `root_find_max_steps` are what they must be.
+
+    Raises
+    ------
+    ValueError
+        If not.
+    """
+    if not isinstance(finder, AbstractUnresolvedFinder | optx.AbstractRootFinder):
+        raise ValueError(
+            "`root_finder` solves the equations of implicit stages.
+"
+            "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`
+"
+            f"Found:    {finder!r}
+Give an instance, not a class; leave it out for simplified Newton iteration."
+        )
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+        raise ValueError(
+            "`root_find_max_steps` is how often a stage may iterate.
+Expected: a positive integer
+"
+            f"Found:    {max_steps!r}
+Leave it out for 10."
+        )
+
+
 class AbstractStageFinder(optx.AbstractRootFinder[Any, Any, Any, Any]):
     """A root finder that has a way of its own to serve all stages of a step, and many steps."""
 

@@ -23,6 +23,8 @@ from ..nonlinear import (
     StepStart,
     Tolerances,
     VeryChord,
+    check_linear_solver,
+    check_root_finder,
     default_tolerances,
     stage_solver,
     with_stepsize_controller_tols,
@@ -62,6 +64,10 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
     root_finder: Any = with_stepsize_controller_tols(VeryChord)()
     root_find_max_steps: int = 10
     linear_solver: LinearSolver | None = None
+
+    def __check_init__(self) -> None:
+        check_root_finder(self.root_finder, self.root_find_max_steps)
+        check_linear_solver(self.linear_solver)
 
     @abc.abstractmethod
     def coefficients(self) -> Coefficients:

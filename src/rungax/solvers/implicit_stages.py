@@ -145,7 +145,9 @@ class Stages(eqx.Module):
     def run(self, first: Vector | None, lesson: PyTree[Any]) -> Done:
         """All stages, of which the first may be known."""
         nothing = (jnp.zeros_like(self.y0),) * self.method.num_stages
-        done = Done(None if self.explicit is None else nothing, nothing, nothing, RESULTS.successful, lesson)
+        # The first stage, where it is implicit, is guessed from the start alone.
+        states = (self.y0,) * self.method.num_stages
+        done = Done(None if self.explicit is None else nothing, nothing, states, RESULTS.successful, lesson)
         num_known = 0
         if first is not None:
             done, num_known = self._with(done, 0, self.t0, first, self.y0), 1
@@ -175,12 +177,12 @@ class Stages(eqx.Module):
 def _rows(method: Coefficients, num_known: int, dtype: Any, time_dtype: Any) -> _Row:
     """The rows of all stages but the known ones, stacked."""
     implicit, explicit, num_stages = method.implicit, method.explicit, method.num_stages
-
+    predictor = square(implicit.a_predictor or (), dtype).at[0, 0].set(1)
     real = jnp.finfo(dtype).dtype
     return _Row(
         index=jnp.arange(num_known, num_stages),
         node=jnp.asarray(np.append(implicit.c1, implicit.c)[num_known:], time_dtype),
         diagonal=jnp.asarray(method.diagonal[num_known:], real),
         lower=tuple(None if part is None else square(part.a_lower, dtype)[num_known:] for part in (explicit, implicit)),
-        predictor=square(implicit.a_predictor or (), dtype)[num_known:],
+        predictor=predictor[num_known:],
     )

@@ -17,7 +17,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, fence, match_varying
-from ..nonlinear import LinearSolver, LinearSystem, Vector, solve
+from ..nonlinear import LinearSolver, LinearSystem, Vector, check_linear_solver, solve
 from ..results import RESULTS, Result
 from ..terms import AbstractTerm
 from .base import AbstractAdaptiveSolver
@@ -40,6 +40,9 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     tableau: ClassVar[RosenbrockTableau]
 
     linear_solver: LinearSolver | None = None
+
+    def __check_init__(self) -> None:
+        check_linear_solver(self.linear_solver)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
         """Nothing to remember."""

@@ -43,6 +43,16 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
     jacobian: Callable[..., Any] | None = None
     tags: object = eqx.field(default=(), static=True)
 
+    def __check_init__(self) -> None:
+        for name, function in (("vector_field", self.vector_field), ("jacobian", self.jacobian)):
+            if not callable(function) and not (function is None and name == "jacobian"):
+                raise ValueError(
+                    f"`ODETerm({name}=...)` is a function of time, state and arguments.
+"
+                    f"Expected: a callable `{name}(t, y, args)`
+Found:    {function!r}"
+                )
+
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
         """dy/dt at time `t` and state `y`, fitted to the dtypes of `y`."""
         return _fit(self.vector_field(t, y, args), y)

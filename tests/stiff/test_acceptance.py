@@ -1,0 +1,53 @@
+"""With ordinary tolerances and nothing else said, every method for stiff equations solves the standard problems."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import STIFF, name, order, terms_for
+from ..problems import Problem
+from .problems import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
+
+PROBLEMS = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
+RTOL, ATOL = 1e-6, 1e-10
+ACCURACY, NOTHING = 5e-3, 1e-8
+"""How far each component may be from its reference: so much of it, and of what counts as nothing."""
+
+CASES = [
+    pytest.param(solver, problem, id=f"{name(solver)}-{problem.name}")
+    for solver in STIFF
+    for problem in PROBLEMS
+    if order(solver) >= 2 or problem is HIRES
+]
+
+
+@pytest.mark.parametrize(("solver", "problem"), CASES)
+def test_standard_problem_is_solved(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
+    """A solver for two terms gets all of the field as its implicit one."""
+    terms = terms_for(solver, problem.field, 0.0)
+
+    @jax.jit
+    def solve(t1: jax.Array, y0: jax.Array) -> rungax.Solution:
+        controller = rungax.PIDController(rtol=RTOL, atol=ATOL)
+        return rungax.diffeqsolve(
+            terms,
+            solver,
+            problem.t0,
+            t1,
+            None,
+            y0,
+            problem.args,
+            stepsize_controller=controller,
+            max_steps=200_000,
+            throw=False,
+        )
+
+    solution = solve(jnp.asarray(problem.t1), jnp.asarray(problem.y0))
+    assert solution.result == rungax.RESULTS.successful
+    error = np.abs(np.asarray(solution.ys[-1]) - problem.final) / (np.abs(problem.final) + NOTHING)
+    assert error.max() <= ACCURACY, error

@@ -1,0 +1,36 @@
+"""A step that is long against a decay damps it as the method's stability function says: L-stable ones to nothing."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import STIFF, name, terms_for
+
+RATE = 1e6
+A_STABLE = {"ROS3P": 1 - 3**0.5}
+"""The stability function at infinity of those that are not L-stable."""
+
+
+def after_one_step(solver: rungax.AbstractSolver[Any], rate: complex, dtype: Any) -> np.ndarray:
+    terms = terms_for(solver, lambda t, y, args: jnp.asarray(-rate, y.dtype) * y, 0.0)
+    real = jnp.finfo(dtype).dtype
+    t0, t1 = jnp.asarray(0.0, real), jnp.asarray(1.0, real)
+    return np.asarray(rungax.diffeqsolve(terms, solver, t0, t1, t1, jnp.ones(1, dtype), max_steps=1).ys[-1])
+
+
+@pytest.mark.parametrize(("dtype", "rest"), [("float64", 5e-5), ("float32", 2e-4)])
+@pytest.mark.parametrize("solver", STIFF, ids=name)
+def test_a_fast_decay_is_over_after_one_step(solver: rungax.AbstractSolver[Any], dtype: str, rest: float) -> None:
+    # L-stable functions fall like 1 / z; the largest numerator here, of Rodas5P, is 31.
+    left = after_one_step(solver, RATE, dtype)
+    np.testing.assert_allclose(left, A_STABLE.get(name(solver), 0.0), atol=rest)
+
+
+@pytest.mark.parametrize("solver", STIFF, ids=name)
+def test_a_fast_oscillation_that_decays_is_over_after_one_step(solver: rungax.AbstractSolver[Any]) -> None:
+    left = after_one_step(solver, RATE * (1 + 10j), "complex128")
+    np.testing.assert_allclose(left, A_STABLE.get(name(solver), 0.0), atol=5e-5)

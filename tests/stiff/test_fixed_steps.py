@@ -1,0 +1,104 @@
+"""With fixed steps and no tolerances said, an implicit solver's iteration converges, and to what the method means."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import IMPLICIT, SPLIT, name, order, terms_for
+from ..convergence.measure import TOLERANCE, slope
+from ..problems import CLOCKED_TORUS, SPRING, Problem
+from .problems import CLOCKED_KAPS, KAPS, LAMBERT, PROTHERO_ROBINSON
+
+ITERATIVE = IMPLICIT + SPLIT
+KINDS = ("Kvaerno5", "KenCarp4")
+CASES = [
+    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
+    for solver in ITERATIVE
+]
+
+WAKING = Problem(
+    name="waking: at rest up to time 1/4, then y' = -40 (t - 1/4)^2 y^2",
+    field=lambda t, y, args: -40 * jnp.maximum(t - 0.25, 0) ** 2 * y**2,
+    y0=np.array([1.0]),
+    t0=0.0,
+    t1=1.0,
+    exact=lambda t: np.array([1 / (1 + 40 / 3 * max(t - 0.25, 0.0) ** 3)]),
+)
+"""What the iteration learns from stages where nothing happens must not be trusted where something does."""
+
+# How far the end may be from the solution, relative to its largest entry, after 32 steps of a method of each order.
+ERRORS = {1: 0.06, 2: 5e-3, 3: 1e-3, 4: 2e-4, 5: 1e-4}
+
+
+def final(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: Any, dtype: Any = "float64") -> Any:
+    t0, t1 = (jnp.asarray(t, dtype) for t in (problem.t0, problem.t1))
+    y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), problem.y0)
+    return rungax.diffeqsolve(
+        terms_for(solver, problem.field, 0.0), solver, t0, t1, (t1 - t0) / num_steps, y0, problem.args, throw=False
+    )
+
+
+def error(solution: rungax.Solution, problem: Problem) -> float:
+    """Relative to the largest entry of each leaf."""
+    assert solution.result == rungax.RESULTS.successful, solution.result
+    errors = jax.tree.map(
+        lambda found, exact: np.abs(np.asarray(found[-1], float) - exact).max() / np.abs(exact).max(),
+        solution.ys,
+        problem.final,
+    )
+    return max(jax.tree.leaves(errors))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("problem", [SPRING, LAMBERT, PROTHERO_ROBINSON], ids=lambda p: p.name[:12])
+@pytest.mark.parametrize("solver", CASES)
+def test_linear_equation(solver: rungax.AbstractSolver[Any], problem: Problem, dtype: str) -> None:
+    rounding = 1e-4 if dtype == "float32" else 0.0
+    solution = jax.jit(lambda n: final(solver, problem, n, dtype))(jnp.asarray(32.0, dtype))
+    assert error(solution, problem) <= ERRORS[order(solver)] + rounding
+
+
+@pytest.mark.parametrize("problem", [CLOCKED_TORUS, KAPS, CLOCKED_KAPS, WAKING], ids=lambda p: p.name[:12])
+@pytest.mark.parametrize("solver", CASES)
+def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
+    """Of lengths at which Newton's iteration converges easily, none fails, and none is taken for converged too soon."""
+    solve = jax.jit(lambda n: final(solver, problem, n))
+    for num_steps in (32, 37, 64, 128):
+        longest = order(solver) if problem is not WAKING else min(order(solver), 2)  # it has two derivatives
+        assert error(solve(jnp.asarray(float(num_steps))), problem) <= ERRORS[longest], num_steps
+
+
+@pytest.mark.parametrize("solver", [rungax.Kvaerno3(), rungax.KenCarp4()], ids=name)
+def test_nonlinear_equation_in_single_precision(solver: rungax.AbstractSolver[Any]) -> None:
+    for problem in (CLOCKED_TORUS, KAPS):
+        solution = jax.jit(lambda n, problem=problem: final(solver, problem, n, "float32"))(jnp.float32(32))
+        assert error(solution, problem) <= ERRORS[order(solver)] + 1e-4
+
+
+@pytest.mark.parametrize("solver", [rungax.Kvaerno5(), rungax.KenCarp5()], ids=name)
+def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) -> None:
+    solve = jax.jit(lambda n: final(solver, CLOCKED_TORUS, n))
+
+    def error_after(num_steps: int) -> float:
+        return error(solve(jnp.asarray(float(num_steps))), CLOCKED_TORUS)
+
+    num_steps = np.array([64, 91, 128])
+    errors = [error_after(n) for n in num_steps]
+    assert abs(slope(1 / num_steps, errors) - order(solver)) <= TOLERANCE
+    assert error_after(400) <= 5e-10
+
+
+def test_a_waking_equation_is_seen_by_the_controller_too() -> None:
+    for solver in ITERATIVE[1:]:
+        solution = jax.jit(
+            lambda y0, solver=solver: rungax.diffeqsolve(
+                terms_for(solver, WAKING.field, 0.0), solver, 0.0, 1.0, 0.25, y0,
+                stepsize_controller=rungax.PIDController(rtol=1e-5, atol=1e-8), throw=False,
+            )
+        )(jnp.ones(1))  # fmt: skip
+        assert error(solution, WAKING) <= 1e-3, name(solver)
