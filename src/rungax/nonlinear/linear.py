@@ -163,11 +163,8 @@ def check_linear_solver(solver: Any) -> None:
     """
     if solver is not None and not isinstance(solver, lx.AbstractLinearSolver):
         raise ValueError(
-            "`linear_solver` solves the linear systems of implicit steps.
-"
-            f"Expected: a Lineax solver such as `lineax.LU()`, or None
-Found:    {solver!r}
-"
+            "`linear_solver` solves the linear systems of implicit steps.\n"
+            f"Expected: a Lineax solver such as `lineax.LU()`, or None\nFound:    {solver!r}\n"
             "Give an instance, not a class; leave it out to let size and structure choose."
         )
 

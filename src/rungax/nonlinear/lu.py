@@ -42,8 +42,8 @@ one lane, SmallLU     0.4    0.5    1.0    1.3    1.9    2.7    7.3
 ==================  =====  =====  =====  =====  =====  =====  =====
 
 With 1000 lanes: 80 µs against LAPACK's 930 for 3 unknowns, 305 against 1346 for 6, 1702 against 2502 for 12, and 4635
-against 3527 for 16. So up to 12 unknowns it is faster with any number of lanes, and a lone system gains up to 24: a whole
-solve of 16 unknowns by `Kvaerno5` takes 0.26 ms with it and 0.64 with LAPACK. 16 lies between.
+against 3527 for 16. So up to 12 unknowns it is faster with any number of lanes, and a lone system gains up to 24: a
+whole solve of 16 unknowns by `Kvaerno5` takes 0.26 ms with it and 0.64 with LAPACK. 16 lies between.
 """
 
 

@@ -86,20 +86,14 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
     """
     if not isinstance(finder, AbstractUnresolvedFinder | optx.AbstractRootFinder):
         raise ValueError(
-            "`root_finder` solves the equations of implicit stages.
-"
-            "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`
-"
-            f"Found:    {finder!r}
-Give an instance, not a class; leave it out for simplified Newton iteration."
+            "`root_finder` solves the equations of implicit stages.\n"
+            "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`\n"
+            f"Found:    {finder!r}\nGive an instance, not a class; leave it out for simplified Newton iteration."
         )
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
         raise ValueError(
-            "`root_find_max_steps` is how often a stage may iterate.
-Expected: a positive integer
-"
-            f"Found:    {max_steps!r}
-Leave it out for 10."
+            "`root_find_max_steps` is how often a stage may iterate.\nExpected: a positive integer\n"
+            f"Found:    {max_steps!r}\nLeave it out for 10."
         )
 
 

@@ -47,10 +47,8 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
         for name, function in (("vector_field", self.vector_field), ("jacobian", self.jacobian)):
             if not callable(function) and not (function is None and name == "jacobian"):
                 raise ValueError(
-                    f"`ODETerm({name}=...)` is a function of time, state and arguments.
-"
-                    f"Expected: a callable `{name}(t, y, args)`
-Found:    {function!r}"
+                    f"`ODETerm({name}=...)` is a function of time, state and arguments.\n"
+                    f"Expected: a callable `{name}(t, y, args)`\nFound:    {function!r}"
                 )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
