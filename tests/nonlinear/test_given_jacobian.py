@@ -200,13 +200,19 @@ def test_a_wrong_one_slows_the_iteration_down_but_changes_no_solution() -> None:
     np.testing.assert_allclose(solve(poor, solver), solve(ODETerm(clocked), solver), rtol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["jvp", pytest.param("grad", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", ["array", pytest.param("BandedLinearOperator", marks=pytest.mark.slow)])
-def test_under_vmap_and_grad(form: str) -> None:
+def test_under_vmap_and_derivatives(form: str, mode: str) -> None:
     jacobian, _ = GIVEN[form]
 
     def loss(y0: Any, given: Any) -> Any:
         return jnp.sum(solve(ODETerm(clocked, given), rungax.TRBDF2(), 0.0, 0.0625, y0))
 
+    def derivative(y0: Any, given: Any) -> Any:
+        if mode == "grad":
+            return jax.grad(loss)(y0, given)
+        return jax.jvp(lambda y0: loss(y0, given), (y0,), (jnp.ones_like(y0),))[1]
+
     batch = jnp.stack([Y0, 2 * Y0])
-    found, expected = (jax.vmap(jax.grad(lambda y0, given=given: loss(y0, given)))(batch) for given in (jacobian, None))
+    found, expected = (jax.vmap(lambda y0, given=given: derivative(y0, given))(batch) for given in (jacobian, None))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
