@@ -144,7 +144,9 @@ def start_of_step(
     field: AbstractField, t0: Any = 0.0, step_size: Any = 1.0, y0: Any = 0.0, max_steps: int = 10
 ) -> StepStart:
     t0, step_size, y0 = (jnp.asarray(x) for x in (t0, step_size, y0))
-    return StepStart(field, linear_algebra(frozenset(), None, 1), t0, y0[None], step_size, 1.0, max_steps)
+    return StepStart(
+        field, linear_algebra(frozenset(), None, FlatSpace(jnp.zeros(1))), t0, y0[None], step_size, 1.0, max_steps
+    )
 
 
 @eqx.filter_jit

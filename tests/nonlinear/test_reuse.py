@@ -44,7 +44,7 @@ CASES = [
     pytest.param(ROBERTSON, rungax.Kvaerno5(), id="Robertson, Kvaerno5"),
     pytest.param(HIRES, rungax.Kvaerno5(), id="HIRES, Kvaerno5", marks=pytest.mark.slow),
     pytest.param(ROBERTSON, rungax.Kvaerno3(), id="Robertson, Kvaerno3", marks=pytest.mark.slow),
-    pytest.param(HIRES, rungax.Kvaerno3(), id="HIRES, Kvaerno3"),
+    pytest.param(HIRES, rungax.Kvaerno3(), id="HIRES, Kvaerno3", marks=pytest.mark.slow),
 ]
 
 
@@ -116,6 +116,7 @@ def test_a_method_whose_stages_differ_evaluates_it_no_more_often() -> None:
     assert run(32, solver=EveryStage(root_finder=rungax.VeryChord(rtol=1e-8, atol=1e-8))) == [0.0]
 
 
+@pytest.mark.slow
 def test_lanes_refresh_it_each_on_its_own() -> None:
     """Their solutions are those of lanes alone, up to tolerances, whatever the others ask for."""
     controller = PIDController(rtol=1e-8, atol=1e-11)

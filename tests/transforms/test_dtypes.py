@@ -9,6 +9,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import name, terms_for
 from ..compare import assert_trees_close, wide
 
 # How far from exp(-1) eight rounded steps, or a tolerance of 100 eps, may end.
@@ -88,12 +89,16 @@ def test_leaves_of_unlike_dtypes(fixed: bool) -> None:
     assert dtypes(solution.evaluate(0.3)) == dtypes(state)
 
 
-@pytest.mark.parametrize("solver", [rungax.Euler(), rungax.RK4(), rungax.Bosh3(), rungax.Vern7()], ids=str)
+KINDS = (rungax.Euler(), rungax.RK4(), rungax.Bosh3(), rungax.Vern7(), rungax.TRBDF2(), rungax.KenCarp3(), rungax.ROS3P())
+
+
+@pytest.mark.parametrize("solver", KINDS, ids=name)
 def test_leaves_of_unlike_dtypes_with_every_kind_of_solver(solver: rungax.AbstractSolver[Any]) -> None:
     """Linear and Hermite dense output, a last stage that is the next first, stages for dense output only."""
     state = mixed_state()
     saveat = rungax.SaveAt(ts=[0.3], dense=True)
-    solution = rungax.diffeqsolve(decay, solver, 0.0, 1.0, 0.5, state, saveat=saveat, max_steps=2)
+    terms = terms_for(solver, decay)
+    solution = rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.5, state, saveat=saveat, max_steps=2)
     assert dtypes(solution.ys) == dtypes(state)
     assert_trees_close(jax.tree.map(lambda leaf: leaf[0], solution.ys), solution.evaluate(0.3), rtol=1e-2)
 

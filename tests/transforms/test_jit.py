@@ -9,7 +9,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS
+from ..catalogue import CONTROLLERS, SOLVERS, name, order, terms_for
 from ..compare import assert_trees_close
 from ..problems import SPRING
 from .outcome import Outcome, everything, outcome
@@ -64,6 +64,41 @@ def test_a_python_number_is_an_array() -> None:
     args = {"stiffness": jnp.asarray(4.0), "damping": jnp.asarray(0.1)}
     arrays = solve(jnp.asarray(0.0), jnp.asarray(1.0), SPRING.y0, args, "PID", False)
     assert_trees_close(numbers, arrays, **ROUNDING)
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+def test_solver_may_be_a_static_argument(solver: Any) -> None:
+    """Solvers of equal options are equal and hash alike, so that what is compiled for one serves the other."""
+    again = type(solver)()
+    assert solver == again
+    assert hash(solver) == hash(again)
+    assert jax.jit(lambda solver: order(solver), static_argnums=0)(solver) == order(again)
+
+
+# Each family's own way through the loop; explicit methods are above.
+STIFF = (rungax.Kvaerno3(), rungax.KenCarp3(), rungax.Rodas4())
+
+
+@pytest.mark.parametrize("solver", STIFF, ids=name)
+def test_jit_is_eager_with_solvers_for_stiff_equations(solver: Any) -> None:
+    def ask(y0: Any) -> Outcome:
+        solution = rungax.diffeqsolve(
+            terms_for(solver, SPRING.field),
+            solver,
+            0.0,
+            1.0,
+            None,
+            y0,
+            SPRING.args,
+            saveat=everything([0.25, 0.5]),
+            stepsize_controller=rungax.PIDController(rtol=1e-4, atol=1e-6),
+            max_steps=128,
+        )
+        return outcome(solution)
+
+    y0 = jax.tree.map(jnp.asarray, SPRING.y0)
+    # Where an iteration ends depends on rounding, and so does what is left of its error.
+    assert_trees_close(jax.jit(ask)(y0), ask(y0), rtol=1e-5, atol=1e-5)
 
 
 def test_solution_passes_through_jit() -> None:

@@ -1,6 +1,7 @@
 """`vmap` of a solve equals a Python loop over solves, by value, in everything a solve returns."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import name, terms_for
 from ..compare import assert_trees_close
 from ..problems import LOTKA_VOLTERRA
 from .outcome import Outcome, everything, outcome
@@ -29,10 +31,10 @@ class Inputs(NamedTuple):
     rtol: Any
 
 
-def solve(inputs: Inputs) -> rungax.Solution:
+def solve(inputs: Inputs, solver: rungax.AbstractSolver[Any] = rungax.Tsit5()) -> rungax.Solution:
     return rungax.diffeqsolve(
-        LOTKA_VOLTERRA.field,
-        rungax.Tsit5(),
+        terms_for(solver, LOTKA_VOLTERRA.field),
+        solver,
         0.0,
         inputs.t1,
         None,
@@ -45,8 +47,8 @@ def solve(inputs: Inputs) -> rungax.Solution:
     )
 
 
-def solve_all(inputs: Inputs) -> Outcome:
-    return outcome(solve(inputs))
+def solve_all(inputs: Inputs, solver: rungax.AbstractSolver[Any] = rungax.Tsit5()) -> Outcome:
+    return outcome(solve(inputs, solver))
 
 
 one = jax.jit(solve_all)
@@ -118,6 +120,30 @@ def test_lanes_differ_where_the_tests_rely_on_it() -> None:
 def test_vmap_over_all_inputs_at_once() -> None:
     axes = Inputs(0, 0, 0, 0, 0)
     assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all)), VARIED, axes)
+
+
+# One of each family, with all its memory; the others only repeat it.
+FAMILIES = [
+    rungax.Kvaerno3(),
+    rungax.KenCarp4(),
+    rungax.Rodas5P(),
+    pytest.param(rungax.ImplicitEuler(), marks=pytest.mark.slow),
+    pytest.param(rungax.Kvaerno5(), marks=pytest.mark.slow),
+    pytest.param(rungax.Sil3(), marks=pytest.mark.slow),
+    pytest.param(rungax.ROS3P(), marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("solver", FAMILIES, ids=name)
+def test_vmap_with_solvers_for_stiff_equations(solver: rungax.AbstractSolver[Any]) -> None:
+    """Lanes converge, reject, and renew their Jacobians each for itself."""
+    function = partial(solve_all, solver=solver)
+    inputs = VARIED._replace(rtol=jnp.asarray([1e-2, 1e-11, 1e-3, 1e-3]))
+    alone = jax.jit(function)
+    expected = stacked([alone(lane(inputs, Inputs(0, 0, 0, 0, 0), i)) for i in range(LANES)])
+    found = jax.jit(jax.vmap(function))(inputs)
+    assert_trees_close(found.counts, expected.counts)
+    assert_trees_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_vmap_within_vmap() -> None:

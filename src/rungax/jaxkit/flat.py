@@ -40,6 +40,11 @@ class FlatSpace(eqx.Module):
         """Length of the vectors."""
         return sum(self._widths())
 
+    @property
+    def is_split(self) -> bool:
+        """Whether complex leaves fall into real and imaginary parts."""
+        return any(self._splits(dtype) for _, dtype in self.leaves)
+
     def ravel(self, tree: Y) -> jax.Array:
         """The vector of a pytree."""
         parts: list[jax.Array] = []

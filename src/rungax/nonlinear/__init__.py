@@ -11,6 +11,7 @@ from .linear import (
     linear_algebra as linear_algebra,
     needs_matrix as needs_matrix,
     solve as solve,
+    structure_of as structure_of,
 )
 from .lu import SmallLU as SmallLU
 from .newton import NewtonStages as NewtonStages

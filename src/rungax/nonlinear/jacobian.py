@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Inexact
 
-from ..jaxkit import RealScalar, match_varying
+from ..jaxkit import RealScalar, match_varying, scaled
 from .banded import BandedLinearOperator, BandedLU
 from .lu import MAX_UNROLLED, SmallLU
 
@@ -67,7 +67,7 @@ class DenseJacobian(AbstractJacobian):
     def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
         """The matrix with the identity."""
         del field
-        return lx.MatrixLinearOperator(jnp.eye(kept.shape[0], dtype=kept.dtype) - scale * kept)
+        return lx.MatrixLinearOperator(jnp.eye(kept.shape[0], dtype=kept.dtype) - scaled(scale, kept))
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
         """The unrolled factorisation for few unknowns, LAPACK's for many."""
@@ -114,7 +114,7 @@ class BandedJacobian(AbstractJacobian):
     def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
         """The diagonals with the identity."""
         del field
-        diagonals = (-scale * kept).at[self.lower].add(1)
+        diagonals = (-scaled(scale, kept)).at[self.lower].add(1)
         match self.lower, self.upper:
             case 0, 0:
                 return lx.DiagonalLinearOperator(diagonals[0])
@@ -158,7 +158,7 @@ class ImplicitJacobian(AbstractJacobian):
     def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
         """The product with a vector, as a function."""
         _, times_jacobian = jax.linearize(field, kept)
-        return lx.FunctionLinearOperator(lambda v: v - scale * times_jacobian(v), jax.eval_shape(lambda: kept))
+        return lx.FunctionLinearOperator(lambda v: v - scaled(scale, times_jacobian(v)), jax.eval_shape(lambda: kept))
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
         """None: it was chosen because a solver was given that needs no more."""

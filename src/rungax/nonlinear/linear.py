@@ -11,7 +11,8 @@ import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import RealScalar, Time, without_derivatives
+from ..jaxkit import FlatSpace, RealScalar, Time, without_derivatives
+from .banded import BandedLinearOperator
 from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Vector
 from .tags import Banded
 
@@ -169,18 +170,39 @@ def check_linear_solver(solver: Any) -> None:
         )
 
 
-def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, size: int) -> LinearAlgebra:
+def structure_of(operator: lx.AbstractLinearOperator) -> frozenset[object]:
+    """The tag that says which diagonals an operator has, if it has few."""
+    if isinstance(operator, BandedLinearOperator):
+        return frozenset([Banded(operator.lower, operator.upper)])
+    if lx.is_diagonal(operator):
+        return frozenset([lx.diagonal_tag])
+    return frozenset([lx.tridiagonal_tag]) if lx.is_tridiagonal(operator) else frozenset()
+
+
+def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> LinearAlgebra:
     """What suits the structure that a term's tags declare and the linear solver that was asked for."""
-    jacobian = _jacobian(tags, solver)
-    return LinearAlgebra(jacobian, jacobian.linear_solver(size) if solver is None else solver)
+    jacobian = _jacobian(tags, solver, space)
+    return LinearAlgebra(jacobian, jacobian.linear_solver(space.size) if solver is None else solver)
 
 
-def _jacobian(tags: frozenset[object], solver: LinearSolver | None) -> AbstractJacobian:
+def _jacobian(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> AbstractJacobian:
     if solver is not None and not needs_matrix(solver):
         return ImplicitJacobian()
+    band = _band(tags)
+    if band is None:
+        return DenseJacobian()
+    if space.is_split:
+        raise ValueError(
+            "`ODETerm(tags=...)` declares diagonals of a Jacobian, but complex states are solved as real ones.\n"
+            f"Expected: `rungax.holomorphic_tag` among the tags, if the field is differentiable in the complex sense\n"
+            f"Found:    {band}\nAdd it, or leave out the structure."
+        )
+    return BandedJacobian(band.lower, band.upper)
+
+
+def _band(tags: frozenset[object]) -> Banded | None:
     if lx.diagonal_tag in tags:
-        return BandedJacobian(0, 0)
+        return Banded(0, 0)
     if lx.tridiagonal_tag in tags:
-        return BandedJacobian(1, 1)
-    bands = [tag for tag in tags if isinstance(tag, Banded)]
-    return BandedJacobian(bands[0].lower, bands[0].upper) if bands else DenseJacobian()
+        return Banded(1, 1)
+    return next((tag for tag in tags if isinstance(tag, Banded)), None)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, select
+from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, scaled, select
 from ..results import RESULTS, choose
 from .jacobian import Vector
 from .linear import LinearSystem, solve
@@ -95,10 +95,13 @@ class NewtonStages(AbstractStageSolver):
         shape = jax.eval_shape(lambda: start.field.jacobian(start.algebra, start.t0, start.y0))
         kept = jnp.zeros(shape.shape, shape.dtype)
         stores = start.diagonal is not None and start.algebra.jacobian.is_stored
-        factors = start.algebra.empty_factors(LinearSystem(start.field, start.t0, kept, one)) if stores else None
+        factors = (
+            start.algebra.empty_factors(LinearSystem(start.field, start.t0, kept, start.step_size)) if stores else None
+        )
         lesson = Lesson(one, jnp.asarray(True))
         nowhere = jnp.full_like(start.t0, jnp.nan)
-        return Advice(kept, factors, one if stores else None, lesson, nowhere, jnp.asarray(0, jnp.int32))
+        scale = jnp.ones_like(start.step_size) if stores else None
+        return Advice(kept, factors, scale, lesson, nowhere, jnp.asarray(0, jnp.int32))
 
     def prepare(self, start: StepStart, advice: Advice, made_jump: BoolScalar) -> tuple[Advice, Lesson]:
         """The advice with a new Jacobian and a new factorisation, where the old ones no longer serve."""
@@ -116,7 +119,7 @@ class NewtonStages(AbstractStageSolver):
         place, age = jnp.where(stale, start.t0, advice.place), jnp.where(stale, 0, advice.age)
         if advice.factors is None or advice.scale is None or start.diagonal is None:
             return Advice(jacobian, None, None, lesson, place, age), lesson
-        scale = (start.diagonal * start.step_size).astype(advice.scale.dtype)
+        scale = start.diagonal * start.step_size
         other = stale | ~(jnp.abs(scale - advice.scale) <= SIMILAR * advice.scale)
         system = LinearSystem(start.field, start.t0, jacobian, scale)
         factors = lax.cond(
@@ -135,7 +138,7 @@ class NewtonStages(AbstractStageSolver):
         def improve(now: tuple[Vector, Iterate]) -> tuple[Vector, Iterate]:
             k, iterate = now
             delta = fence(displacement(fence(stage.increment(k) - k)))
-            judged = iterate.judge(size_of(stage.diagonal * delta), noise, self.kappa, start.max_steps)
+            judged = iterate.judge(size_of(scaled(stage.diagonal, delta)), noise, self.kappa, start.max_steps)
             return select(iterate.status == RUNNING, (k + delta, judged), now)
 
         first = (guess, Iterate.start(_power(lesson.rate, 0.8)))

@@ -162,7 +162,7 @@ class VeryChord(AbstractStageFinder):
         """The Jacobian at `y`, factorised."""
         del options, f_struct, aux_struct
         field = _Residual(fn, args, FlatSpace(y))
-        algebra = linear_algebra(tags, self.linear_solver, field.space.size)
+        algebra = linear_algebra(tags, self.linear_solver, field.space)
         one = jnp.ones((), jnp.finfo(field.space.dtype).dtype)
         system = LinearSystem.at(algebra, field, one, field.space.ravel(y), one)
         return _ChordState(system.kept, algebra.factorise(system), Iterate.start(one))
@@ -179,7 +179,7 @@ class VeryChord(AbstractStageFinder):
         """One displacement."""
         del options
         space = FlatSpace(y)
-        algebra = linear_algebra(tags, self.linear_solver, space.size)
+        algebra = linear_algebra(tags, self.linear_solver, space)
         one = jnp.ones((), jnp.finfo(space.dtype).dtype)
         value, aux = fn(y, args)
         system = LinearSystem(_Residual(fn, args, space), one, state.jacobian, one)

@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, Time, without_derivatives
+from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, solve
@@ -46,7 +46,7 @@ class Stage(eqx.Module):
 
     def state(self, k: Vector) -> Vector:
         """The state at the stage."""
-        return self.base + self.diagonal * k
+        return self.base + scaled(self.diagonal, k)
 
     def increment(self, k: Vector) -> Vector:
         """What `k` must be equal to."""
@@ -141,7 +141,9 @@ def _(primals: Any, tangents: Any) -> Any:
     solution = _solve(stage, others)
     k, algebra = solution.k, others[2].algebra
     moved = eqx.filter_jvp(lambda stage: stage.increment(k), (stage,), (tangents[0],))[1]
-    system = LinearSystem.at(algebra, stage.field, stage.t, stage.state(k), stage.diagonal * stage.step_size)
+    # Not the user's Jacobian: the iteration does with an approximate one, the derivative does not.
+    kept = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(k))
+    system = LinearSystem(stage.field, stage.t, kept, stage.diagonal * stage.step_size)
     k_dot = solve(algebra, system, moved)
     still = jax.tree.map(lambda x: None, solution)
     return solution, eqx.tree_at(lambda s: s.k, still, k_dot, is_leaf=lambda x: x is None)

@@ -53,10 +53,13 @@ class Weights(eqx.Module):
             size = jnp.abs(y)
             return 1 / (jnp.asarray(atol).astype(size.dtype) + jnp.asarray(rtol).astype(size.dtype) * size)
 
+        def weigh(x: Array, w: Array) -> Array:
+            return ((jnp.abs(x) if jnp.iscomplexobj(x) else x) * w).astype(real)
+
         weights = jax.tree.map(weight, state, rtol, atol)
 
         def size_of(vector: Vector) -> Array:
-            weighed = jax.tree.map(lambda x, w: x * w, self.space.unravel(vector), weights)
+            weighed = jax.tree.map(weigh, self.space.unravel(vector), weights)
             return jnp.asarray(self.tolerances.norm(weighed)).astype(real)
 
         return size_of

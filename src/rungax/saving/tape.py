@@ -15,7 +15,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, Time, any_lane
+from ..jaxkit import BoolScalar, FlatSpace, IntScalar, Time, any_lane
 from ..step import AbstractRecorder, Plan, State, Step
 
 type Kind = Literal["y1", "dense_info", "internals"]
@@ -242,7 +242,7 @@ def internals_of(plan: Plan, step: Step) -> tuple[Time, Time]:
             f"Found:    {type(plan.solver).__name__}\nUse `Tsit5`, for example."
         )
     size = jnp.abs(step.t1 - step.t0)
-    error = jnp.asarray(optx.two_norm(step.y_error)).astype(size.dtype)
+    error = jnp.asarray(optx.two_norm(FlatSpace(step.y_error).ravel(step.y_error))).astype(size.dtype)
     return size * error, jnp.asarray(stiffness).astype(size.dtype)
 
 

@@ -19,6 +19,7 @@ from ..jaxkit import (
     Args,
     BoolScalar,
     DenseInfo,
+    FlatSpace,
     RealScalar,
     Time,
     Y,
@@ -27,6 +28,7 @@ from ..jaxkit import (
     combination,
     fence,
     match_varying,
+    scaled,
     select,
 )
 from ..results import RESULTS, Result
@@ -127,12 +129,9 @@ class AbstractERK(AbstractRungeKutta[State]):
         ks = _listed(dense_info["k"], self.tableau.num_stages) if self.extension is None else list(dense_info["k"])
         rows = [np.zeros(0), *self.tableau.a_lower][-2:]
         arguments = [combination(row, ks[: len(row)], y0) for row in rows]
-        slopes = optx.two_norm(
-            jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2])
-        )
-        moved = optx.two_norm(jax.tree.map(jnp.subtract, *reversed(arguments)))
-        scale = jnp.asarray(moved) * (t1 - t0)
-        return jnp.where(scale > 0, jnp.asarray(slopes) / jnp.where(scale > 0, scale, 1.0), 0.0)
+        slopes = _distance(ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2])
+        scale = scaled(t1 - t0, _distance(*arguments))
+        return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
 
     def memory(self, solver_state: State) -> None:
         """Nothing: the first stage is made again."""
@@ -159,6 +158,12 @@ class AbstractERK(AbstractRungeKutta[State]):
             lambda: select(made_jump, terms.vf(t0, y0, args), solver_state),
             lambda: solver_state,
         )
+
+
+def _distance(a: Y, b: Y) -> jax.Array:
+    """The two-norm of the difference."""
+    ravel = FlatSpace(a).ravel
+    return jnp.asarray(optx.two_norm(ravel(a) - ravel(b)))
 
 
 class _Grid(NamedTuple):

@@ -2,13 +2,22 @@
 
 from typing import Any, Self
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import Args, FlatSpace, RealScalar, Y
-from ..nonlinear import AbstractField, LinearAlgebra, LinearSolver, Vector, holomorphic_tag, linear_algebra
+from ..nonlinear import (
+    AbstractField,
+    LinearAlgebra,
+    LinearSolver,
+    Vector,
+    holomorphic_tag,
+    linear_algebra,
+    structure_of,
+)
 from ..terms import AbstractTerm
 
 
@@ -59,9 +68,13 @@ class FlatField(AbstractField):
         kept = algebra.jacobian.of_operator(as_operator(given, self.space))
         return kept * jnp.asarray(self.rate).astype(kept.dtype)
 
-    def linear_algebra(self, solver: LinearSolver | None) -> LinearAlgebra:
-        """How linear systems with the Jacobian are solved."""
-        return linear_algebra(self.term.jacobian_tags, solver, self.space.size)
+    def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
+        """How linear systems with the Jacobian are solved, for states like `y`."""
+        tags = self.term.jacobian_tags
+        given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
+        if isinstance(given, lx.AbstractLinearOperator):
+            tags = tags | structure_of(given)
+        return linear_algebra(tags, solver, self.space)
 
     def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:
         return self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))

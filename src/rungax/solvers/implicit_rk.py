@@ -169,7 +169,7 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         solver = finder.linear_solver if isinstance(finder, AbstractStageFinder) else None
         return StepStart(
             field=without_derivatives(field),
-            algebra=field.linear_algebra(solver if self.linear_solver is None else self.linear_solver),
+            algebra=field.linear_algebra(solver if self.linear_solver is None else self.linear_solver, t0, y0),
             t0=lax.stop_gradient(jnp.asarray(t0)),
             y0=lax.stop_gradient(field.space.ravel(y0)),
             step_size=lax.stop_gradient(jnp.asarray(t1 - t0)),

@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import Time, match_varying
+from ..jaxkit import Time, match_varying, scaled
 from ..nonlinear import AbstractStageSolver, Stage, StepStart, Vector, solve_stage
 from ..results import RESULTS, Result, first_failure
 from .flat_field import FlatField
@@ -159,7 +159,8 @@ class Stages(eqx.Module):
         """One more stage."""
         t = jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
         stage = Stage(self.field, t, self.y0 + done.weigh(row.lower), row.diagonal, self.start.step_size)
-        guess = (combine(row.predictor, done.states) - stage.base) / jnp.where(row.diagonal == 0, 1, row.diagonal)
+        diagonal = jnp.where(row.diagonal == 0, 1.0, row.diagonal)
+        guess = scaled(1 / diagonal, combine(row.predictor, done.states) - stage.base)
         solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, done.lesson)
         done = self._with(done, row.index, t, solution.k, stage.state(solution.k))
         result = first_failure(done.result, solution.result)
@@ -178,11 +179,10 @@ def _rows(method: Coefficients, num_known: int, dtype: Any, time_dtype: Any) -> 
     """The rows of all stages but the known ones, stacked."""
     implicit, explicit, num_stages = method.implicit, method.explicit, method.num_stages
     predictor = square(implicit.a_predictor or (), dtype).at[0, 0].set(1)
-    real = jnp.finfo(dtype).dtype
     return _Row(
         index=jnp.arange(num_known, num_stages),
         node=jnp.asarray(np.append(implicit.c1, implicit.c)[num_known:], time_dtype),
-        diagonal=jnp.asarray(method.diagonal[num_known:], real),
+        diagonal=jnp.asarray(method.diagonal[num_known:], time_dtype),
         lower=tuple(None if part is None else square(part.a_lower, dtype)[num_known:] for part in (explicit, implicit)),
         predictor=predictor[num_known:],
     )

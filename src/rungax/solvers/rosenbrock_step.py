@@ -89,7 +89,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     def _make(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> "Made":
         """The step, on vectors."""
         tableau, step_size = self.tableau, t1 - t0
-        algebra = field.linear_algebra(self.linear_solver)
+        algebra = field.linear_algebra(self.linear_solver, t0, field.space.unravel(y0))
         system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
         factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
 

@@ -1,0 +1,241 @@
+"""One step of every kind of implicit method has the derivatives of the map that it computes, first and second.
+
+The step is made by hand. Its equations are then solved to a few roundings, so that difference quotients tell the
+derivative to nine digits.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import ODETerm
+
+from ..catalogue import SPLIT, name, order, terms_for
+from .measure import along, assert_derivative, difference_quotient, direction_like, weigh
+
+FAST = (rungax.Kvaerno5(), rungax.Sil3(), rungax.Rodas5P(), rungax.ROS3P())
+"""One factorisation for all stages; one for each stage, and an explicit term; linear stages; one with more of them."""
+
+SOLVERS = (
+    rungax.TRBDF2(),
+    rungax.Kvaerno5(),
+    rungax.KenCarp4(),
+    rungax.Sil3(),
+    rungax.Rosenbrock23(),
+    rungax.Rodas5P(),
+    rungax.ROS3P(),
+)
+EVERY = [pytest.param(s, id=name(s)) for s in SOLVERS]
+FEW = [pytest.param(s, id=name(s), marks=() if s in FAST else pytest.mark.slow) for s in SOLVERS]
+ONE_OF_EACH = [
+    pytest.param(rungax.Kvaerno5(), id="Kvaerno5"),
+    pytest.param(rungax.Rodas5P(), id="Rodas5P"),
+    pytest.param(rungax.KenCarp4(), id="KenCarp4", marks=pytest.mark.slow),
+]
+
+INPUTS: dict[str, Any] = {
+    "y0": np.asarray([0.8, 1.3]),
+    "args": {"rate": np.asarray(30.0), "pull": np.asarray(1.5)},
+    "t0": np.asarray(0.3),
+    "t1": np.asarray(0.45),
+}
+
+
+def field(t: Any, y: Any, args: Any) -> Any:
+    """Stiff, nonlinear, not autonomous, and no two of its derivatives commute."""
+    a, b = y
+    fast = -args["rate"] * (1 + 0.5 * jnp.sin(3 * t)) * (a - b * b - 0.2 * jnp.cos(t) * a * b)
+    return jnp.stack([fast, jnp.sin(args["pull"] * t) * a - args["pull"] * b])
+
+
+def make_step(solver: Any, inputs: Any, solver_state: Any = None, made_jump: Any = False) -> Any:
+    """The state, the error estimate, and the dense output inside the step."""
+    y0, args, t0, t1 = (inputs[k] for k in ("y0", "args", "t0", "t1"))
+    t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
+    terms = terms_for(solver, field)
+    state = solver.init(terms, t0, t1, y0, args) if solver_state is None else solver_state
+    y1, error, info, state, _ = solver.step(terms, t0, t1, y0, args, state, made_jump)
+    info = solver.densify(terms, t0, t1, y0, y1, args, info)
+    inside = solver.interpolation_cls(t0=t0, t1=t1, **info).evaluate(t0 + 0.4 * (t1 - t0))
+    return y1, 100 * error, inside
+
+
+def loss(solver: Any, inputs: Any, **options: Any) -> jax.Array:
+    return weigh(make_step(solver, inputs, **options))
+
+
+# ------------------------------------------------------------------------------------------------------- first derivatives
+
+
+@pytest.mark.parametrize("solver", EVERY)
+def test_of_everything_at_once(solver: Any) -> None:
+    assert_derivative(lambda inputs: loss(solver, inputs), INPUTS, rtol=1e-8)
+
+
+@pytest.mark.parametrize("which", ["y0", "args", "t0", "t1"])
+@pytest.mark.parametrize("solver", FEW)
+def test_of_one_thing_alone(solver: Any, which: str) -> None:
+    """Where nothing else moves, other parts of the derivative are zero, and known to be."""
+
+    def function(x: Any) -> jax.Array:
+        return loss(solver, {**INPUTS, which: x})
+
+    assert_derivative(function, INPUTS[which], rtol=1e-8)
+
+
+@pytest.mark.parametrize("solver", FEW)
+def test_both_jacobians_agree(solver: Any) -> None:
+    """Of all that the step computes; column by column they are the difference quotients."""
+
+    def function(y0: Any) -> Any:
+        return jnp.concatenate(make_step(solver, {**INPUTS, "y0": y0}))
+
+    forward, reverse = (np.asarray(jax.jit(mode(function))(INPUTS["y0"])) for mode in (jax.jacfwd, jax.jacrev))
+    np.testing.assert_allclose(reverse, forward, rtol=1e-11, atol=1e-12)
+    quotients = [difference_quotient(jax.jit(function), INPUTS["y0"], e) for e in np.eye(2)]
+    np.testing.assert_allclose(forward, np.stack(quotients, axis=1), rtol=1e-8, atol=1e-9)
+
+
+@pytest.mark.parametrize("solver", [s for s in FEW if not isinstance(s.values[0], rungax.AbstractRosenbrock)])
+def test_advice_of_other_steps_has_no_say(solver: Any) -> None:
+    """With a Jacobian and a factorisation from another place and for another length, the derivative is the same."""
+    terms = terms_for(solver, field)
+
+    def state_after_a_step_elsewhere() -> Any:
+        t0, t1, y0, args = jnp.asarray(0.1), jnp.asarray(0.24), 1.1 * INPUTS["y0"], INPUTS["args"]
+        state = solver.init(terms, t0, t1, y0, args)
+        return solver.step(terms, t0, t1, y0, args, state, False)[3]
+
+    elsewhere = state_after_a_step_elsewhere()
+
+    def advised(inputs: Any) -> jax.Array:
+        t0, t1 = jnp.asarray(inputs["t0"]), jnp.asarray(inputs["t1"])
+        fresh = solver.init(terms, t0, t1, inputs["y0"], inputs["args"])
+        return loss(solver, inputs, solver_state=type(fresh)(fresh.first, elsewhere.advice))
+
+    found, expected = (
+        jax.jit(jax.value_and_grad(f))(INPUTS) for f in (advised, lambda inputs: loss(solver, inputs))
+    )
+    assert found[0] != expected[0], "the old Jacobian was not used"
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), found, expected)
+
+
+@pytest.mark.parametrize("solver", ONE_OF_EACH)
+def test_after_a_jump_that_is_only_known_at_run_time(solver: Any) -> None:
+    """Whatever the solver remembers of the step before, the derivative is that of a step that starts anew."""
+
+    def jumping(inputs: Any, made_jump: Any) -> jax.Array:
+        start = {**INPUTS, "t0": np.asarray(0.1), "t1": np.asarray(0.24)}
+        terms = terms_for(solver, field)
+        state = solver.init(terms, jnp.asarray(0.1), jnp.asarray(0.24), start["y0"], start["args"])
+        return loss(solver, inputs, solver_state=state, made_jump=made_jump)
+
+    found = jax.jit(jax.grad(jumping))(INPUTS, jnp.asarray(True))
+    expected = jax.jit(jax.grad(lambda inputs: loss(solver, inputs)))(INPUTS)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
+
+
+@pytest.mark.parametrize("solver", ONE_OF_EACH)
+def test_in_lanes(solver: Any) -> None:
+    """Of several lengths, one of them zero, as the replay of a solve makes them."""
+    ends = np.asarray([0.45, 0.3, 0.31, 0.6])
+    gradient = jax.grad(lambda t1, y0: loss(solver, {**INPUTS, "t1": t1, "y0": y0}), (0, 1))
+    lanes = jax.jit(jax.vmap(gradient, (0, None)))(ends, INPUTS["y0"])
+    alone = jax.jit(gradient)
+    for i, t1 in enumerate(ends):
+        for of_lane, expected in zip(lanes, alone(t1, INPUTS["y0"]), strict=True):
+            np.testing.assert_allclose(of_lane[i], expected, rtol=1e-8, atol=1e-10)
+
+
+# --------------------------------------------------------------------------------------------------------- steps of no length
+
+
+@pytest.mark.parametrize("solver", EVERY)
+def test_a_step_of_no_length_goes_nowhere_and_starts_along_the_field(solver: Any) -> None:
+    r"""$y_1 = y_0$ and no error; $\partial y_1 / \partial y_0 = I$, $\partial y_1 / \partial t_1 = f = -\partial y_1 /
+    \partial t_0$, and `args` have no say.
+    """
+    still = {**INPUTS, "t1": INPUTS["t0"]}
+    y1, error, inside = make_step(solver, still)
+    np.testing.assert_array_equal(y1, INPUTS["y0"])
+    np.testing.assert_array_equal(inside, INPUTS["y0"])
+    np.testing.assert_array_equal(error, 0.0)
+
+    slope = np.asarray(field(INPUTS["t0"], INPUTS["y0"], INPUTS["args"]))
+    jacobians = [jax.jit(mode(lambda x: make_step(solver, x)))(still) for mode in (jax.jacfwd, jax.jacrev)]
+    for of_y1, of_error, of_inside in jacobians:
+        for of_state, share in ((of_y1, 1.0), (of_inside, 0.4)):
+            np.testing.assert_allclose(of_state["y0"], np.eye(2), atol=1e-12)
+            np.testing.assert_allclose(of_state["t1"], share * slope, rtol=1e-9)
+            np.testing.assert_allclose(of_state["t0"], -share * slope, rtol=1e-9)
+            jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0.0), of_state["args"])
+        # Both solutions of an embedded pair start along the field.
+        jax.tree.map(lambda x: np.testing.assert_allclose(x, 0.0, atol=1e-8), of_error)
+
+
+@pytest.mark.parametrize("solver", ONE_OF_EACH)
+def test_a_step_of_no_length_has_finite_second_derivatives(solver: Any) -> None:
+    still = {**INPUTS, "t1": INPUTS["t0"]}
+    second = jax.jit(jax.jacfwd(jax.grad(lambda x: loss(solver, x))))(still)
+    for leaf in jax.tree.leaves(second):
+        assert np.isfinite(leaf).all()
+
+
+# ------------------------------------------------------------------------------------------------------- second derivatives
+
+
+@pytest.mark.parametrize("solver", FEW)
+def test_second_derivative_is_the_difference_of_the_first(solver: Any) -> None:
+    """Along a direction, forward over reverse."""
+    direction = direction_like(INPUTS, seed=1)
+    gradient = jax.jit(jax.grad(lambda x: loss(solver, x)))
+    moved = jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(solver, x)), (x,), (direction,))[1])(INPUTS)
+    expected = difference_quotient(gradient, INPUTS, direction)
+    for found, quotient in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(found, quotient, rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("solver", ONE_OF_EACH)
+def test_hessians_in_every_order_of_modes(solver: Any) -> None:
+    """Also with respect to what the field captures, and symmetric."""
+
+    def function(x: Any) -> jax.Array:
+        y0, t1 = x[:2], x[2]
+        return loss(solver, {**INPUTS, "y0": y0, "t1": t1})
+
+    at = jnp.append(INPUTS["y0"], INPUTS["t1"])
+    forward_reverse = np.asarray(jax.jit(jax.jacfwd(jax.jacrev(function)))(at))
+    np.testing.assert_allclose(forward_reverse, forward_reverse.T, rtol=1e-9, atol=1e-9)
+    for outer, inner in ((jax.jacfwd, jax.jacfwd), (jax.jacrev, jax.jacfwd), (jax.jacrev, jax.jacrev)):
+        np.testing.assert_allclose(jax.jit(outer(inner(function)))(at), forward_reverse, rtol=1e-9, atol=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------------------- stages
+
+
+def test_the_field_of_a_split_equation_counts_where_it_is() -> None:
+    """Parameters of the explicit and of the implicit term alone."""
+    solver = SPLIT[0]
+
+    def of_rates(rates: Any) -> jax.Array:
+        explicit = ODETerm(lambda t, y, args: rates[0] * jnp.cos(t + y))
+        implicit = ODETerm(lambda t, y, args: -rates[1] * y**3)
+        terms = rungax.MultiTerm(explicit, implicit)
+        t0, t1, y0 = jnp.asarray(0.0), jnp.asarray(0.2), INPUTS["y0"]
+        state = solver.init(terms, t0, t1, y0, None)
+        return weigh(solver.step(terms, t0, t1, y0, None, state, False)[:2])
+
+    rates = np.asarray([1.3, 8.0])
+    gradient = jax.jit(jax.grad(of_rates))(rates)
+    for direction in np.eye(2):
+        expected = difference_quotient(jax.jit(of_rates), rates, direction)
+        np.testing.assert_allclose(along(gradient, direction), expected, rtol=1e-8)
+
+
+def test_order_two_at_least_shows_in_the_second_derivative_at_no_length() -> None:
+    """What makes the test of finite second derivatives above modest: orders are known without them."""
+    assert min(order(s) for s in SOLVERS) == 2

@@ -1,0 +1,76 @@
+"""Inside steps that are long against the fast time scales, dense output stays near the solution and does not overshoot.
+
+At every time the error is compared with the tolerances there. Dense output of order three cannot be as accurate as
+steps of order five that make the most of their tolerance, and a slope at the end of a step holds what is left of the
+fast components times the stiffness: so the limits are some hundred tolerances, and more for two methods.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import STIFF, name, order, terms_for
+from ..problems import Problem
+from .problems import HIRES, ROBERTSON
+
+RTOL, ATOL = 1e-6, 1e-10
+TIMES = {
+    ROBERTSON.name: np.logspace(-4, 5, 200),
+    HIRES.name: np.append(np.logspace(-2, np.log10(320), 200), HIRES.t1),
+}
+LIMIT = 500
+# KenCarp5 solves HIRES in 118 steps, its dense output is of order three. ROS3P does not damp what its slopes enlarge.
+LIMITS = {"KenCarp5": 1e4, "ROS3P": 3e3}
+KINDS = ("Kvaerno5", "KenCarp4", "ROS3P", "Rodas5P")
+CASES = [
+    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
+    for solver in STIFF
+    if order(solver) >= 2
+]
+
+
+def values(solver: rungax.AbstractSolver[Any], problem: Problem, rtol: float, atol: float) -> np.ndarray:
+    terms = terms_for(solver, problem.field, 0.0)
+
+    @jax.jit
+    def solve(y0: jax.Array) -> Any:
+        return rungax.diffeqsolve(
+            terms,
+            solver,
+            problem.t0,
+            problem.t1,
+            None,
+            y0,
+            problem.args,
+            saveat=rungax.SaveAt(ts=TIMES[problem.name]),
+            stepsize_controller=rungax.PIDController(rtol=rtol, atol=atol),
+            max_steps=200_000,
+        ).ys
+
+    return np.asarray(solve(jnp.asarray(problem.y0)))
+
+
+@pytest.fixture(scope="module", params=[ROBERTSON, HIRES], ids=lambda problem: problem.name)
+def solved(request: pytest.FixtureRequest) -> tuple[Problem, np.ndarray]:
+    """A problem, and its solution to nine digits."""
+    found = values(rungax.Rodas5P(), request.param, 1e-9, 1e-14)
+    np.testing.assert_allclose(found[-1], request.param.final, rtol=1e-8)
+    return request.param, found
+
+
+@pytest.mark.parametrize("solver", CASES)
+def test_dense_output_stays_near_the_solution(
+    solver: rungax.AbstractSolver[Any], solved: tuple[Problem, np.ndarray]
+) -> None:
+    problem, expected = solved
+    found = values(solver, problem, RTOL, ATOL)
+    error = np.abs(found - expected) / (ATOL + RTOL * np.abs(expected))
+    assert error.max() <= LIMITS.get(name(solver), LIMIT), error.max(axis=0)
+    # Concentrations: none below nothing, none above its maximum.
+    assert found.min() >= -ATOL
+    assert (found.max(axis=0) / expected.max(axis=0)).max() <= 1 + 1e-2

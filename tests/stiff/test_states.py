@@ -1,0 +1,133 @@
+"""Stiff equations of every kind of state, complex, nested, of unlike dtypes, in either direction of time."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import STIFF, Field, name, order, terms_for
+from ..compare import assert_trees_close
+from ..problems import Problem
+from .problems import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
+
+KINDS = ("Kvaerno4", "KenCarp4", "Rodas4")
+"""One of each family; the others only repeat it."""
+CASES = [
+    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
+    for solver in STIFF
+    if order(solver) >= 2
+]
+
+
+def solve(solver: rungax.AbstractSolver[Any], problem: Problem, rtol: float = 1e-6, terms: Any = None) -> Any:
+    """The last state, with as much of the field explicit as is not stiff: nothing."""
+    terms = terms_for(solver, problem.field, 0.0) if terms is None else terms
+
+    @jax.jit
+    def last(t0: jax.Array, t1: jax.Array, y0: Any) -> Any:
+        controller = rungax.PIDController(rtol=rtol, atol=1e-2 * rtol)
+        solution = rungax.diffeqsolve(
+            terms, solver, t0, t1, None, y0, problem.args, stepsize_controller=controller, max_steps=20_000
+        )
+        return jax.tree.map(lambda leaf: leaf[-1], solution.ys)
+
+    return last(jnp.asarray(problem.t0), jnp.asarray(problem.t1), jax.tree.map(jnp.asarray, problem.y0))
+
+
+def assert_close(found: Any, problem: Problem, rtol: float) -> None:
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=rtol * np.abs(b).max()), found, problem.final
+    )
+
+
+@pytest.mark.parametrize("problem", [STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE], ids=lambda p: p.name[:20])
+@pytest.mark.parametrize("solver", CASES)
+def test_kinds_of_states(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
+    found = solve(solver, problem)
+    assert_close(found, problem, 1e-4)
+
+
+@pytest.mark.parametrize("solver", CASES)
+def test_a_field_declared_holomorphic_is_solved_in_complex_numbers(solver: rungax.AbstractSolver[Any]) -> None:
+    term = rungax.ODETerm(STIFF_COMPLEX.field, tags=rungax.holomorphic_tag)
+    terms = terms_for(solver, STIFF_COMPLEX.field, 0.0)
+    terms = rungax.MultiTerm(terms.terms[0], term) if isinstance(terms, rungax.MultiTerm) else term
+    found = solve(solver, STIFF_COMPLEX, terms=terms)
+    assert_close(found, STIFF_COMPLEX, 1e-4)
+    # The same numbers as without, but for the order in which they are rounded.
+    assert_trees_close(found, solve(solver, STIFF_COMPLEX), rtol=1e-5, atol=1e-7)
+
+
+def mirrored(field: Field) -> Field:
+    return lambda t, y, args: jax.tree.map(jnp.negative, field(-t, y, args))
+
+
+@pytest.mark.parametrize("solver", CASES)
+def test_backwards_in_time(solver: rungax.AbstractSolver[Any]) -> None:
+    """What decays backwards is solved backwards, by the same steps."""
+    assert CLOCKED_KAPS.exact is not None
+    backwards = replace(CLOCKED_KAPS, field=mirrored(CLOCKED_KAPS.field), t1=-CLOCKED_KAPS.t1)
+    forwards = solve(solver, CLOCKED_KAPS)
+    assert_close(forwards, CLOCKED_KAPS, 1e-4)
+    np.testing.assert_allclose(solve(solver, backwards), forwards, rtol=1e-9)
+
+
+def like(dtypes: Any, tree: Any) -> Any:
+    return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), tree, dtypes)
+
+
+@pytest.mark.parametrize("solver", CASES)
+def test_leaves_of_unlike_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
+    """Every leaf keeps its own; the narrowest decides how accurate the whole can be."""
+    dtypes = {"fast": "float32", "slow": "float64", "chain": ("float32",)}
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        wide = jax.tree.map(lambda leaf: leaf.astype("float64"), y)
+        return like(dtypes, STIFF_TREE.field(t, wide, args))
+
+    problem = replace(STIFF_TREE, field=field, y0=like(dtypes, STIFF_TREE.y0), args=1e3)
+    found = solve(solver, problem, rtol=1e-4)
+    assert jax.tree.map(lambda leaf: leaf.dtype.name, found) == dtypes
+    assert_close(found, problem, 5e-3)
+
+
+@pytest.mark.parametrize("problem", [KAPS, STIFF_COMPLEX, STIFF_TREE], ids=lambda p: p.name[:20])
+@pytest.mark.parametrize("solver", CASES)
+def test_single_precision(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
+    """State and time; what is stiff is so by a factor of a thousand, for a rounding is enlarged as much."""
+    narrow = {"float64": "float32", "complex128": "complex64"}
+    y0 = jax.tree.map(lambda leaf: np.asarray(leaf).astype(narrow[np.asarray(leaf).dtype.name]), problem.y0)
+    t0, t1 = np.float32(problem.t0), np.float32(problem.t1)
+    args = None if problem.args is None else 1e3
+    problem = replace(problem, y0=y0, t0=t0, t1=t1, args=args)
+    found = solve(solver, problem, rtol=1e-4)
+    assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(lambda leaf: leaf.dtype, y0)
+    exact = replace(problem, t1=float(t1))
+    assert_close(found, exact, 5e-3)
+
+
+@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("state", [None, (), {"a": None}, jnp.zeros(0), (jnp.zeros((2, 0)), None)], ids=str)
+@pytest.mark.parametrize("solver", [s for s in STIFF if name(s) in KINDS], ids=name)
+def test_state_may_be_empty(solver: rungax.AbstractSolver[Any], state: Any, fixed: bool) -> None:
+    controller = rungax.ConstantStepSize() if fixed else rungax.PIDController(rtol=1e-5, atol=1e-5)
+    solution = rungax.diffeqsolve(
+        terms_for(solver, lambda t, y, args: y),
+        solver,
+        0.0,
+        1.0,
+        0.125 if fixed else None,
+        state,
+        stepsize_controller=controller,
+        saveat=rungax.SaveAt(ts=[0.5, 1.0], dense=True),
+        max_steps=16,
+    )
+    assert solution.result == rungax.RESULTS.successful
+    assert jax.tree.structure(solution.ys) == jax.tree.structure(state)
+    assert [leaf.shape for leaf in jax.tree.leaves(solution.ys)] == [(2, *x.shape) for x in jax.tree.leaves(state)]
+    assert jax.tree.structure(solution.evaluate(0.3)) == jax.tree.structure(state)
