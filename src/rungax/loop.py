@@ -75,10 +75,10 @@ def has_ended(plan: Plan, state: State) -> jax.Array:
 
 
 def step_failure(step: Step, verdict: Verdict) -> Result:
-    """A step whose equations were not solved is the solve's failure only if nobody rejects it."""
+    """A step whose equations were not solved is the solve's failure only if nobody can make it again."""
     if step.result is RESULTS.successful:
         return step.result
-    return choose(verdict.accepted, step.result, RESULTS.successful)
+    return choose(verdict.accepted | jnp.isnan(verdict.next_t1), step.result, RESULTS.successful)
 
 
 def final_result(plan: Plan, state: State) -> Result:

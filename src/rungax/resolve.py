@@ -10,7 +10,6 @@ from . import checks
 from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
-from .nonlinear import default_tolerances
 from .progress import AbstractProgressMeter, progress_recorders
 from .results import RESULTS, choose
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
@@ -52,7 +51,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver)
     terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
-    solver = call.solver.with_tolerances(call.controller.tolerances() or default_tolerances(y0))
+    solver = call.solver.with_tolerances(call.controller.tolerances(), y0)
     error_order = solver.error_order(terms)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))

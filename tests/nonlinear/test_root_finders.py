@@ -61,10 +61,6 @@ def test_what_the_function_returns_besides_is_handed_on() -> None:
     assert float(solution.aux) == pytest.approx(2.0)
 
 
-COMPLEX = "products of complex and real numbers in `Weights.at`"
-
-
-@pytest.mark.xfail(reason=COMPLEX, strict=True)
 @pytest.mark.filterwarnings("ignore:Complex support in Optimistix:UserWarning")
 def test_a_complex_unknown() -> None:
     """Also where the function is not differentiable in the complex sense."""

@@ -11,10 +11,10 @@ the rate if it is an `E`.
 - A Runge-Kutta method with stages `Y` makes `phi(t_i) = phi(t_0) + h sum_j a_ij phi'(t_j) + Delta_i` up to its stage
   order. Then `E = (I - z A)^-1 (e_0 - Delta)`, and where the last stage is the solution `D = 0`. All methods here have
   stage order two, but for the implicit Euler method with one: hence `h^2 / rate`, whatever the classical order.
-- A Rosenbrock method has `sum_j beta_ij k_j = phi(t_0 + alpha_i h) - phi(t_0) + gamma_i h phi'(t_0) - e_0` in the limit.
-  `D_2` is the condition `sum b_i omega_ij alpha_j^2 = 1` of Hairer and Wanner, which stiffly accurate methods fulfil for
-  all powers. Rosenbrock23 does not, hence `h^2` even for infinite rates. Rodas4 has nothing to make `E_2` vanish, hence
-  `h / rate`; Rodas5P was constructed so that `E_2 = E_3 = 0`, hence `h^3 / rate`.
+- A Rosenbrock method has `sum_j beta_ij k_j = phi(t_0 + alpha_i h) - phi(t_0) + gamma_i h phi'(t_0) - e_0` in the
+  limit. `D_2 = 0` is the condition `sum b_i omega_ij alpha_j^2 = 1` of Hairer and Wanner; stiffly accurate methods
+  fulfil it for all powers. Rosenbrock23 does not, hence `h^2` even for infinite rates. Rodas4 has nothing to make `E_2`
+  vanish, hence `h / rate`; Rodas5P was constructed so that `E_2 = E_3 = 0`, hence `h^3 / rate`.
 
 References: E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.15 and VI.1 to VI.4;
 G. Steinebach, BIT 63 (2023), article 27.
@@ -82,6 +82,7 @@ def runge_kutta_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
     """`R(infinity)`, and `D_k` and `E_k` from `k = 1` on."""
     tableau = solver.tableau.tableaus[1] if isinstance(solver, rungax.AbstractIMEXRK) else solver.tableau
     assert tableau.ssal
+    assert tableau.a_diagonal is not None
     a = np.diag(tableau.a_diagonal)
     for i, row in enumerate(tableau.a_lower, start=1):
         a[i, : len(row)] = row

@@ -89,7 +89,15 @@ def test_leaves_of_unlike_dtypes(fixed: bool) -> None:
     assert dtypes(solution.evaluate(0.3)) == dtypes(state)
 
 
-KINDS = (rungax.Euler(), rungax.RK4(), rungax.Bosh3(), rungax.Vern7(), rungax.TRBDF2(), rungax.KenCarp3(), rungax.ROS3P())
+KINDS = (
+    rungax.Euler(),
+    rungax.RK4(),
+    rungax.Bosh3(),
+    rungax.Vern7(),
+    rungax.TRBDF2(),
+    rungax.KenCarp3(),
+    rungax.ROS3P(),
+)
 
 
 @pytest.mark.parametrize("solver", KINDS, ids=name)

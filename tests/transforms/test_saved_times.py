@@ -55,9 +55,7 @@ fractions = strategies.lists(strategies.floats(0.0, 1.0), min_size=NUM_TIMES, ma
 @pytest.mark.parametrize("solver", programs)
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(t0=ends, t1=ends, fractions=fractions)
-def test_saved_times_are_dense_output(
-    solver: str, t0: float, t1: float, fractions: list[float]
-) -> None:
+def test_saved_times_are_dense_output(solver: str, t0: float, t1: float, fractions: list[float]) -> None:
     ts = np.clip(t0 + (t1 - t0) * np.array(fractions), min(t0, t1), max(t0, t1))
     saved, dense, _ = programs[solver](jnp.asarray(t0), jnp.asarray(t1), jnp.asarray(ts))
     assert_trees_close(saved, dense, rtol=1e-12, atol=1e-12)

@@ -20,6 +20,7 @@ from .root_finders import (
     AbstractUnresolvedFinder as AbstractUnresolvedFinder,
     VeryChord as VeryChord,
     check_root_finder as check_root_finder,
+    resolved as resolved,
     stage_solver as stage_solver,
     with_stepsize_controller_tols as with_stepsize_controller_tols,
 )

@@ -235,6 +235,9 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> BandedLUState:
         """The factorisation."""
         del options
+        if lx.is_diagonal(operator) or lx.is_tridiagonal(operator):
+            width = 0 if lx.is_diagonal(operator) else 1
+            operator = BandedLinearOperator.of(operator, width, width)
         if not isinstance(operator, BandedLinearOperator):
             raise ValueError(
                 "`BandedLU` solves with the diagonals of a matrix.\nExpected: a `BandedLinearOperator`\n"

@@ -158,7 +158,9 @@ class ImplicitJacobian(AbstractJacobian):
     def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
         """The product with a vector, as a function."""
         _, times_jacobian = jax.linearize(field, kept)
-        return lx.FunctionLinearOperator(lambda v: v - scaled(scale, times_jacobian(v)), jax.eval_shape(lambda: kept))
+        return lx.FunctionLinearOperator(
+            lambda v: v - scaled(scale, times_jacobian(match_varying(v, kept))), jax.eval_shape(lambda: kept)
+        )
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
         """None: it was chosen because a solver was given that needs no more."""

@@ -11,10 +11,10 @@ import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Time, without_derivatives
+from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, without_derivatives
 from .banded import BandedLinearOperator
 from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Vector
-from .tags import Banded
+from .tags import Banded, holomorphic_tag
 
 type LinearSolver = lx.AbstractLinearSolver[Any]
 
@@ -114,6 +114,7 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
         return b - system.operator(algebra).mv(x)
 
     moved = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
+    system, moved, factors = match_varying((system, moved, factors), (system, moved, factors))
     solver, state = algebra.solver, without_derivatives(_state(algebra, system, factors))
     x_dot = lax.custom_linear_solve(
         system.operator(algebra).mv,
@@ -200,9 +201,28 @@ def _jacobian(tags: frozenset[object], solver: LinearSolver | None, space: FlatS
     return BandedJacobian(band.lower, band.upper)
 
 
+_LINEAX_BANDS: dict[object, Banded] = {lx.diagonal_tag: Banded(0, 0), lx.tridiagonal_tag: Banded(1, 1)}
+
+_OTHER_TAGS = (
+    holomorphic_tag,
+    lx.symmetric_tag,
+    lx.unit_diagonal_tag,
+    lx.lower_triangular_tag,
+    lx.upper_triangular_tag,
+    lx.positive_semidefinite_tag,
+    lx.negative_semidefinite_tag,
+)
+
+
 def _band(tags: frozenset[object]) -> Banded | None:
-    if lx.diagonal_tag in tags:
-        return Banded(0, 0)
-    if lx.tridiagonal_tag in tags:
-        return Banded(1, 1)
-    return next((tag for tag in tags if isinstance(tag, Banded)), None)
+    """The narrowest band that the tags declare."""
+    unknown = [tag for tag in tags if not (isinstance(tag, Banded) or tag in _LINEAX_BANDS or tag in _OTHER_TAGS)]
+    if unknown:
+        raise ValueError(
+            "`ODETerm(tags=...)` says what is known of the Jacobian.\n"
+            "Expected: Lineax's tags, `rungax.Banded(lower, upper)`, or `rungax.holomorphic_tag`\n"
+            f"Found:    {unknown[0]!r}\nFor example `tags=lineax.tridiagonal_tag`."
+        )
+    bands = [tag for tag in tags if isinstance(tag, Banded)]
+    bands += [band for tag, band in _LINEAX_BANDS.items() if tag in tags]
+    return min(bands, key=lambda band: (band.lower + band.upper, band.lower), default=None)

@@ -210,6 +210,8 @@ def _factorise(
         rest = jnp.concatenate(
             [rest[:, :k], multipliers, rest[:, k + 1 :] - multipliers * lax.slice_in_dim(row, k + 1, n)[None]], axis=1
         )
+    if n == 0:
+        return matrix, matrix.reshape(0), order
     return jnp.stack(rows), jnp.stack(reciprocals), jnp.stack(permutation)
 
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, scaled, select
-from ..results import RESULTS, choose
+from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, match_varying, scaled, select
+from ..results import RESULTS, choose, is_successful
 from .jacobian import Vector
 from .linear import LinearSystem, solve
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
@@ -38,7 +38,10 @@ SIMILAR = 0.2
 GROWN = 2.0
 """A step longer by this factor than the one that its factorisation was made for leads too far for its Jacobian."""
 
-RUNNING, CONVERGED, DIVERGED, OUT_OF_PATIENCE = range(4)
+LEAST_RATE = 0.01
+"""An iteration is not trusted to converge faster than this before its own displacements show it."""
+
+RUNNING, CONVERGED, DIVERGED, OUT_OF_PATIENCE = 0, 1, 2, 3
 
 
 class Lesson(NamedTuple):
@@ -105,6 +108,7 @@ class NewtonStages(AbstractStageSolver):
 
     def prepare(self, start: StepStart, advice: Advice, made_jump: BoolScalar) -> tuple[Advice, Lesson]:
         """The advice with a new Jacobian and a new factorisation, where the old ones no longer serve."""
+        advice = match_varying(advice, (start, advice))
         # A rejected step is made again from where its Jacobian may just have been evaluated.
         worn = advice.lesson.worn | (advice.age >= OLD_AGE)
         if advice.scale is not None and start.diagonal is not None:
@@ -131,28 +135,56 @@ class NewtonStages(AbstractStageSolver):
 
     def solve(self, stage: Stage, guess: Vector, start: StepStart, prepared: Advice, lesson: Lesson) -> StageSolution:
         """Iterate until converged, diverging, or out of patience."""
-        size_of = self.weights.at(start.y0)
-        noise = 10 * float(jnp.finfo(guess.dtype).eps) * size_of(start.y0)
         displacement = _displacements(stage, start, prepared)
+        k, last = self._iterate(stage, guess, start, lesson.rate, lambda k, residual: displacement(residual))
+        return _solution(k, last, lesson)
+
+    def _iterate(
+        self,
+        stage: Stage,
+        guess: Vector,
+        start: StepStart,
+        rate: Array,
+        displacement: Callable[[Vector, Vector], Vector],
+    ) -> "tuple[Vector, Iterate]":
+        """Add displacements, made of the increment and its residual, until that is of no more use."""
+        size_of = self.weights.at(start.y0)
+        noise = 10 * float(jnp.finfo(guess.dtype).eps) * size_of(jnp.abs(start.y0) + jnp.abs(stage.base))
 
         def improve(now: tuple[Vector, Iterate]) -> tuple[Vector, Iterate]:
             k, iterate = now
-            delta = fence(displacement(fence(stage.increment(k) - k)))
+            delta = fence(displacement(k, fence(stage.increment(k) - k)))
             judged = iterate.judge(size_of(scaled(stage.diagonal, delta)), noise, self.kappa, start.max_steps)
-            return select(iterate.status == RUNNING, (k + delta, judged), now)
+            return select(_is_running(iterate), (k + delta, judged), now)
 
-        first = (guess, Iterate.start(_power(lesson.rate, 0.8)))
-        k, last = lax.while_loop(lambda now: any_lane(now[1].status == RUNNING), improve, first)
-        converged = last.status == CONVERGED
-        failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
-        worn = lesson.worn | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
-        rate = jnp.where(converged, last.rate, 1.0)
-        return StageSolution(k, choose(converged, RESULTS.successful, failure), Lesson(rate, worn))
+        first = (guess, Iterate.start(jnp.maximum(_power(rate, 0.8), LEAST_RATE)))
+        first = match_varying(first, (stage, guess, start, rate, displacement(guess, guess)))
+        return lax.while_loop(lambda now: any_lane(_is_running(now[1])), improve, first)
 
     def conclude(self, prepared: Advice, lesson: Lesson) -> Advice:
         """What the step used, and the last stage's lesson."""
         age = prepared.age + 1
         return Advice(prepared.jacobian, prepared.factors, prepared.scale, lesson, prepared.place, age)
+
+
+class PatientStages(NewtonStages):
+    """The same for steps that nobody can make again shorter: where it fails, a new Jacobian for every displacement."""
+
+    def solve(self, stage: Stage, guess: Vector, start: StepStart, prepared: Advice, lesson: Lesson) -> StageSolution:
+        """Simplified iteration, and full Newton iteration for lanes where it fails."""
+        quick = super().solve(stage, guess, start, prepared, lesson)
+        failed = jnp.logical_not(is_successful(quick.result))
+
+        def displacement(k: Vector, residual: Vector) -> Vector:
+            scale = stage.diagonal * stage.step_size
+            system = LinearSystem.at(start.algebra, start.field, stage.t, stage.state(k), scale)
+            return solve(start.algebra, system, residual)
+
+        def slow() -> StageSolution:
+            k, last = self._iterate(stage, guess, start, jnp.ones_like(lesson.rate), displacement)
+            return select(failed, _solution(k, last, lesson), quick)
+
+        return lax.cond(any_lane(failed), slow, lambda: quick)
 
 
 class Iterate(NamedTuple):
@@ -176,16 +208,27 @@ class Iterate(NamedTuple):
         shrinks = rate < 1
         remaining = jnp.where(shrinks, rate / jnp.where(shrinks, 1 - rate, 1.0), jnp.inf) * size
         converged = (remaining <= kappa) | (size <= noise)
-        hopeless = ~first & ~shrinks
-        out_of_patience = jnp.asarray(False)
+        diverged = (~first & ~shrinks) | ~jnp.isfinite(size)
+        too_slow = jnp.asarray(False)
         if max_steps is not None:
             left = max_steps - 1 - self.steps
-            hopeless = hopeless | (~first & ~(remaining * _power(rate, left) <= kappa))
-            out_of_patience = left <= 0
-        diverged = hopeless | ~jnp.isfinite(size)
-        status = jnp.where(diverged, DIVERGED, jnp.where(out_of_patience, OUT_OF_PATIENCE, RUNNING))
+            too_slow = (~first & ~(remaining * _power(rate, left) <= kappa)) | (left <= 0)
+        status = jnp.where(diverged, DIVERGED, jnp.where(too_slow, OUT_OF_PATIENCE, RUNNING))
         status = jnp.where(converged, CONVERGED, status)
         return Iterate(size, rate, self.steps + 1, status.astype(jnp.int32))
+
+
+def _is_running(iterate: Iterate) -> Array:
+    return jnp.asarray(iterate.status == RUNNING)
+
+
+def _solution(k: Vector, last: Iterate, lesson: Lesson) -> StageSolution:
+    """What an iteration has come to."""
+    converged = last.status == CONVERGED
+    failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
+    worn = lesson.worn | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
+    rate = jnp.where(converged, last.rate, 1.0)
+    return StageSolution(k, choose(converged, RESULTS.successful, failure), Lesson(rate, worn))
 
 
 def _displacements(stage: Stage, start: StepStart, prepared: Advice) -> Callable[[Vector], Vector]:

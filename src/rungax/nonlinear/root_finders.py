@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -11,13 +11,13 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import BoolScalar, FlatSpace, RealScalar
+from ..jaxkit import BoolScalar, FlatSpace, RealScalar, Y
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
-from .newton import DIVERGED, RUNNING, Iterate, NewtonStages
+from .newton import DIVERGED, RUNNING, Iterate, NewtonStages, PatientStages
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
-from .tolerances import Norm, Tolerances, Weights
+from .tolerances import Norm, Tolerances, Weights, default_tolerances
 
 
 class AbstractUnresolvedFinder(eqx.Module):
@@ -30,11 +30,13 @@ class AbstractUnresolvedFinder(eqx.Module):
 
 class _FromController(AbstractUnresolvedFinder):
     cls: Callable[..., Any] = eqx.field(static=True)
-    options: dict[str, Any]
+    names: tuple[str, ...] = eqx.field(static=True)
+    values: tuple[Any, ...]
 
     def with_tolerances(self, tolerances: Tolerances) -> Any:
         """The root finder with these tolerances."""
-        return self.cls(rtol=tolerances.rtol, atol=tolerances.atol, norm=tolerances.norm, **self.options)
+        options = dict(zip(self.names, self.values, strict=True))
+        return self.cls(rtol=tolerances.rtol, atol=tolerances.atol, norm=tolerances.norm, **options)
 
 
 def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., AbstractUnresolvedFinder]:
@@ -71,7 +73,7 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
                 f"Expected: none of rtol, atol, norm\nFound:    {', '.join(given)}\n"
                 "Leave them out, or give them to the root finder itself."
             )
-        return _FromController(cls, options)
+        return _FromController(cls, tuple(options), tuple(options.values()))
 
     return make
 
@@ -84,20 +86,28 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
     ValueError
         If not.
     """
-    if not isinstance(finder, AbstractUnresolvedFinder | optx.AbstractRootFinder):
+    if not isinstance(finder, AbstractUnresolvedFinder | AbstractStageFinder | optx.AbstractRootFinder):
         raise ValueError(
             "`root_finder` solves the equations of implicit stages.\n"
             "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`\n"
             f"Found:    {finder!r}\nGive an instance, not a class; leave it out for simplified Newton iteration."
         )
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1:
+    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 2:
         raise ValueError(
-            "`root_find_max_steps` is how often a stage may iterate.\nExpected: a positive integer\n"
+            "`root_find_max_steps` is how often a stage may iterate.\n"
+            "Expected: an integer, at least 2, for one iteration alone does not show whether it converges\n"
             f"Found:    {max_steps!r}\nLeave it out for 10."
         )
 
 
-class AbstractStageFinder(optx.AbstractRootFinder[Any, Any, Any, Any]):
+def resolved(finder: Any, tolerances: Tolerances | None, y0: Y) -> Any:
+    """The root finder for a solve with these tolerances, or for one that controls no error."""
+    if isinstance(finder, AbstractUnresolvedFinder):
+        finder = finder.with_tolerances(default_tolerances(y0) if tolerances is None else tolerances)
+    return finder.patient() if tolerances is None and isinstance(finder, AbstractStageFinder) else finder
+
+
+class AbstractStageFinder(eqx.Module):
     """A root finder that has a way of its own to serve all stages of a step, and many steps."""
 
     linear_solver: eqx.AbstractVar[lx.AbstractLinearSolver[Any] | None]
@@ -106,8 +116,12 @@ class AbstractStageFinder(optx.AbstractRootFinder[Any, Any, Any, Any]):
     def stages(self, space: FlatSpace) -> AbstractStageSolver:
         """That way, for states of this kind."""
 
+    @abc.abstractmethod
+    def patient(self) -> "AbstractStageFinder":
+        """The same for solves where a failed stage cannot be mended by a shorter step."""
 
-class VeryChord(AbstractStageFinder):
+
+class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder):
     r"""Simplified Newton iteration that knows when to stop: the root finder of implicit solvers.
 
     The Jacobian is evaluated once, and the iteration stops by its own rate of convergence. Inside a solve the
@@ -148,6 +162,11 @@ class VeryChord(AbstractStageFinder):
     def stages(self, space: FlatSpace) -> NewtonStages:
         """The same iteration, with the Jacobian and its factorisation kept while they serve."""
         return NewtonStages(Weights(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
+
+    def patient(self) -> "PatientChord":
+        """With full Newton iteration where this one fails."""
+        tolerances = Tolerances(self.rtol, self.atol, self.norm)
+        return PatientChord(tolerances=tolerances, kappa=self.kappa, linear_solver=self.linear_solver)
 
     def init(
         self,
@@ -248,6 +267,22 @@ class _ChordState(eqx.Module):
     jacobian: Array
     factors: PyTree[Array]
     iterate: Iterate
+
+
+class PatientChord(AbstractStageFinder):
+    """`VeryChord`, and where it fails full Newton iteration: for constant steps."""
+
+    tolerances: Tolerances
+    kappa: RealScalar
+    linear_solver: lx.AbstractLinearSolver[Any] | None
+
+    def stages(self, space: FlatSpace) -> PatientStages:
+        """Both, for states of this kind."""
+        return PatientStages(Weights(self.tolerances, space), self.kappa)
+
+    def patient(self) -> Self:
+        """It is."""
+        return self
 
 
 def stage_solver(finder: Any, space: FlatSpace) -> AbstractStageSolver:

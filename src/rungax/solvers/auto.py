@@ -128,9 +128,9 @@ class Auto(AbstractAdaptiveSolver[State]):
         """The dense output of whichever method made the step."""
         return Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
 
-    def with_tolerances(self, tolerances: Tolerances) -> Self:
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Both methods, told the tolerances."""
-        return type(self)(self.nonstiff.with_tolerances(tolerances), self.stiff.with_tolerances(tolerances))
+        return type(self)(self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0))
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
         """The memory of both methods; the first is the one for equations that are not stiff."""
@@ -339,4 +339,4 @@ def _where_any[T](pred: Array, make: Callable[[], T], like: Any) -> T:
     def skip() -> T:
         return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)
 
-    return lax.cond(any_lane(pred), make, skip)
+    return lax.cond(any_lane(pred), lambda: match_varying(make(), like), skip)

@@ -92,9 +92,12 @@ class AbstractSolver[SolverState](eqx.Module):
         """An estimate of the largest eigenvalue's size over the step, from what the step computed; `None` for none."""
         del t0, t1, y0, dense_info
 
-    def with_tolerances(self, tolerances: Tolerances) -> Self:
-        """This solver, told the tolerances of the solve; for solvers that solve equations inside a step."""
-        del tolerances
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
+        """This solver, told the tolerances of the solve, `None` if it controls no error.
+
+        For solvers that solve equations inside a step.
+        """
+        del tolerances, y0
         return self
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:

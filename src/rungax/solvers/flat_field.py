@@ -86,20 +86,37 @@ def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
     Raises
     ------
     ValueError
-        If it has not as many rows and columns as the state has entries.
+        If it has not as many rows and columns as the state has entries, or is complex where the state is real.
     """
-    size, dtype = space.size, space.dtype
+    size = space.size
     if isinstance(given, lx.AbstractLinearOperator):
-        rows, columns = given.out_size(), given.in_size()
-        if (rows, columns) != (size, size):
-            raise ValueError(_wrong_shape(size, f"an operator of shape ({rows}, {columns})"))
+        if (given.out_size(), given.in_size()) != (size, size):
+            raise ValueError(_wrong_shape(size, f"an operator of shape ({given.out_size()}, {given.in_size()})"))
         return given
-    leaves = jax.tree.leaves(given)
-    found = jnp.shape(leaves[0]) if len(leaves) == 1 else f"{len(leaves)} arrays"
-    if len(leaves) != 1 or jnp.size(leaves[0]) != size * size or jnp.shape(leaves[0])[:1] != (size,):
-        raise ValueError(_wrong_shape(size, f"{found}"))
-    matrix = jnp.asarray(leaves[0]).reshape(size, size)
-    return lx.MatrixLinearOperator(matrix.astype(dtype))
+    is_matrix = eqx.is_array_like(given) and jnp.shape(given) == (size, size)
+    matrix = jnp.asarray(given) if is_matrix else _matrix_of_blocks(given, space)
+    if jnp.iscomplexobj(matrix) and not jnp.issubdtype(space.dtype, jnp.complexfloating):
+        raise ValueError(
+            "`ODETerm(..., jacobian=...)` must be real where the state is solved as a real one.\n"
+            f"Expected: {space.dtype}\nFound:    {matrix.dtype}\n"
+            "Return the real part; a complex state whose field is differentiable needs `rungax.holomorphic_tag`."
+        )
+    return lx.MatrixLinearOperator(matrix.astype(space.dtype))
+
+
+def _matrix_of_blocks(given: Any, space: FlatSpace) -> Array:
+    """The matrix of a derivative as `jax.jacfwd` returns it: for each leaf of the state a pytree like the state."""
+    blocks = [(jnp.shape(x), jnp.size(x)) for x in jax.tree.leaves(given) if eqx.is_array_like(x)]
+    found = f"shape {blocks[0][0]}" if len(blocks) == 1 else f"{len(blocks)} arrays"
+    state = space.unravel(jnp.zeros(space.size, space.dtype))
+    try:
+        operator = lx.PyTreeLinearOperator(given, jax.eval_shape(lambda: state))
+        matrix = operator.as_matrix()
+    except (ValueError, TypeError) as error:
+        raise ValueError(_wrong_shape(space.size, found)) from error
+    if matrix.shape != (space.size, space.size):
+        raise ValueError(_wrong_shape(space.size, found))
+    return matrix
 
 
 def _wrong_shape(size: int, found: str) -> str:

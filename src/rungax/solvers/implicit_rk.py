@@ -25,7 +25,7 @@ from ..nonlinear import (
     VeryChord,
     check_linear_solver,
     check_root_finder,
-    default_tolerances,
+    resolved,
     stage_solver,
     with_stepsize_controller_tols,
 )
@@ -77,12 +77,9 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any] | None, AbstractTerm[Any, Any]]:
         """The explicit term, if there is one, and the implicit one."""
 
-    def with_tolerances(self, tolerances: Tolerances) -> Self:
-        """This solver with a root finder that knows its tolerances."""
-        finder = self.root_finder
-        if not isinstance(finder, AbstractUnresolvedFinder):
-            return self
-        return replace(self, root_finder=finder.with_tolerances(tolerances))
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
+        """This solver with a root finder that knows its tolerances, and whether a failed step can be made again."""
+        return replace(self, root_finder=resolved(self.root_finder, tolerances, y0))
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
         """The implicit slope at the start for methods whose last stage is the next step's first; no advice yet."""
@@ -160,9 +157,7 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
     def _finder(self, y0: Y) -> Any:
         """The root finder; by hand, without a solve that would tell tolerances, it takes the default ones."""
         finder = self.root_finder
-        return (
-            finder.with_tolerances(default_tolerances(y0)) if isinstance(finder, AbstractUnresolvedFinder) else finder
-        )
+        return resolved(finder, None, y0) if isinstance(finder, AbstractUnresolvedFinder) else finder
 
     def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y) -> StepStart:
         finder = self._finder(y0)

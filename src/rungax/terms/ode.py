@@ -24,8 +24,9 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
         number counts for every entry of its leaf.
     jacobian
         For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
-        respect to `y`: a matrix of as many rows and columns as `y` has entries, or a Lineax operator. By default it is
-        derived from `vector_field`.
+        respect to `y`: a matrix of as many rows and columns as `y` has entries, what `jax.jacfwd` returns, or a Lineax
+        operator. A complex state counts twice, its real parts before its imaginary ones, unless declared holomorphic.
+        By default it is derived from `vector_field`.
     tags
         What is known of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
         upper)`, and for complex states `rungax.holomorphic_tag`; one or several. It is then derived, stored and
