@@ -13,7 +13,7 @@ from .controllers import AbstractStepSizeController, ConstantStepSize
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import Call, resolve
-from .results import is_okay, known_failure
+from .results import RESULTS, is_okay, known_failure
 from .saving import SaveAt
 from .saving.saveat import is_sub
 from .solution import Solution
@@ -204,4 +204,8 @@ def _report(solution: Solution, ending: _Ending) -> str:
         f"Not finite there: {', '.join(bad)}." if bad else f"The state there: {ending.y}.",
         "With `throw=False` the solution so far is returned and `Solution.result` says how it ended.",
     ]
+    if solution.result == RESULTS.nonlinear_max_steps_reached or solution.result == RESULTS.nonlinear_divergence:
+        lines.insert(
+            1, "An implicit stage was not solved: control the error, shorten `dt0`, or raise `root_find_max_steps`."
+        )
     return "\n".join(lines)

@@ -370,7 +370,6 @@ def test_there_is_no_custom_call() -> None:
             lambda: BandedLinearOperator.of(lx.MatrixLinearOperator(jnp.ones((2, 3))), 1, 1),
             ["square", "2 rows and 3 columns"],
         ),
-        (lambda: SOLVER.init(sources(3)["tridiagonal"][0], {}), ["BandedLinearOperator", "a `Tridiagonal", "LU"]),
         (lambda: lx.linear_solve(sources(3)["dense"][0], jnp.ones(3), SOLVER), ["a `MatrixLinearOperator`", "of"]),
     ],
 )

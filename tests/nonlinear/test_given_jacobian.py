@@ -125,12 +125,6 @@ def test_a_scalar_state() -> None:
         np.testing.assert_allclose(found, 1 / np.sqrt(3), rtol=1e-5)
 
 
-AS_JACFWD = (
-    "a scalar's derivative has no axis, a matrix' has four; the message recommends `jax.jacfwd`, which gives these"
-)
-
-
-@pytest.mark.xfail(reason=AS_JACFWD, strict=True)
 @pytest.mark.parametrize(
     "y0",
     [jnp.asarray(1.0), jnp.ones((2, 3)), {"a": jnp.ones(2), "b": jnp.asarray(1.0)}],

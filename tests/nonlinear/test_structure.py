@@ -125,10 +125,6 @@ def test_a_linear_solver_of_the_users_choice_gives_the_same_solution(name: str, 
     np.testing.assert_allclose(found, solve(cls(), field, (), start()), rtol=1e-6)
 
 
-BAND_OF_THREE = "a band of one and one becomes a TridiagonalLinearOperator, and of none a diagonal one"
-
-
-@pytest.mark.xfail(reason=BAND_OF_THREE, strict=True)
 @pytest.mark.parametrize("tags", [lx.tridiagonal_tag, Banded(1, 1), lx.diagonal_tag], ids=str)
 def test_the_banded_solver_takes_every_band(tags: Any) -> None:
     lower = 0 if tags is lx.diagonal_tag else 1

@@ -48,3 +48,4 @@ class _HolomorphicTag:
 
 
 holomorphic_tag = _HolomorphicTag()
+"""A tag for terms with complex states whose field is differentiable in the complex sense."""

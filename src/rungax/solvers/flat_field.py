@@ -43,14 +43,23 @@ class FlatField(AbstractField):
     space: FlatSpace
 
     @classmethod
-    def over(cls, term: AbstractTerm[Any, Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> Self:
-        """The field over a step, for states like `y`."""
+    def over(
+        cls,
+        term: AbstractTerm[Any, Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y: Y,
+        args: Args,
+        space: FlatSpace | None = None,
+    ) -> Self:
+        """The field over a step, for states like `y`; by default on the vectors that the term's own tags ask for."""
         control = term.contr(t0, t1)
         length = jnp.asarray(t1 - t0)
         # Where a lane makes no step, nothing moves, and nothing must be divided by zero.
         length = jnp.where(length == 0, 1.0, length)
         rate = jax.tree.map(lambda x: x / length.astype(jnp.result_type(x)), control)
-        return cls(term, args, control, rate, FlatSpace(y, holomorphic_tag in term.jacobian_tags))
+        space = FlatSpace(y, holomorphic_tag in term.jacobian_tags) if space is None else space
+        return cls(term, args, control, rate, space)
 
     def increment(self, t: RealScalar, y: Vector) -> Vector:
         """The vector field times the increment of its driver over the step."""

@@ -109,7 +109,7 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         stages = Stages(
             method=method,
             field=field,
-            explicit=None if explicit is None else FlatField.over(explicit, t0, t1, y0, args),
+            explicit=None if explicit is None else FlatField.over(explicit, t0, t1, y0, args, space),
             y0=space.ravel(y0),
             t0=jnp.asarray(t0),
             t1=jnp.asarray(t1),

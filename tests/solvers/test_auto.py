@@ -1,0 +1,458 @@
+"""`Auto` is the explicit method where nothing is stiff, the implicit one where something is, and right in either."""
+
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+from rungax import (
+    Auto,
+    ConstantStepSize,
+    DirectAdjoint,
+    Kvaerno5,
+    ODETerm,
+    PIDController,
+    RecursiveCheckpointAdjoint,
+    Rodas5P,
+    SaveAt,
+    Tsit5,
+    Vern7,
+    diffeqsolve,
+)
+from rungax.solvers.auto import PATIENCE
+
+from ..compare import assert_trees_close
+from ..gradients.measure import along, difference_quotient, direction_like, weigh
+from ..problems import Problem
+from ..stiff.problems import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
+
+OTHER = Auto(nonstiff=Vern7(), stiff=Kvaerno5())
+BOTH = [pytest.param(Auto(), id="Tsit5, Rodas5P"), pytest.param(OTHER, id="Vern7, Kvaerno5")]
+DEFAULT_FAST = [BOTH[0], pytest.param(OTHER, id="Vern7, Kvaerno5", marks=pytest.mark.slow)]
+
+
+def van_der_pol(t: Any, y: Any, mu: Any) -> Any:
+    """In stiff stretches between two jumps that are not."""
+    x, v = y
+    return jnp.stack([v, mu * (1 - x * x) * v - x])
+
+
+def lorenz(t: Any, y: Any, args: Any) -> Any:
+    a, b, c = y
+    return jnp.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
+
+
+def solve(field: Any = van_der_pol, solver: Any = None, **options: Any) -> rungax.Solution:
+    settings: dict[str, Any] = {
+        "t0": 0.0,
+        "t1": 2000.0,
+        "dt0": None,
+        "y0": np.asarray([2.0, 0.0]),
+        "args": 1000.0,
+        "stepsize_controller": PIDController(rtol=1e-6, atol=1e-8),
+        "max_steps": 4096,
+        **options,
+    }
+    return diffeqsolve(ODETerm(field), solver, **settings)
+
+
+def end(solution: rungax.Solution) -> np.ndarray:
+    assert solution.ys is not None
+    return np.asarray(solution.ys[-1])
+
+
+def methods(solution: rungax.Solution) -> np.ndarray:
+    """Which kept step was made by the stiff method, of a solve with dense output."""
+    infos: Any = solution.interpolation
+    return np.asarray(infos.infos["is_stiff"])[: int(solution.num_accepted_steps)]
+
+
+def is_stiff(solution: rungax.Solution) -> bool:
+    state: Any = solution.solver_state
+    return bool(state.is_stiff)
+
+
+@cache
+def reference(*times: float) -> np.ndarray:
+    """Van der Pol's states at times, from much tighter steps of one method."""
+    tight = PIDController(rtol=1e-11, atol=1e-13)
+    solution = solve(solver=Rodas5P(), saveat=SaveAt(ts=np.asarray(times)), stepsize_controller=tight, max_steps=None)
+    return np.asarray(solution.ys)
+
+
+# --------------------------------------------------------------------------------------------------------- which method
+
+
+@pytest.mark.parametrize("explicit", [Tsit5(), pytest.param(Vern7(), marks=pytest.mark.slow)])
+def test_where_nothing_is_stiff_it_is_the_explicit_method(explicit: Any) -> None:
+    options = {"y0": np.ones(3), "t1": 5.0}
+    found, expected = (
+        solve(lorenz, solver, saveat=SaveAt(t1=True, solver_state=True), **options)
+        for solver in (Auto(explicit), explicit)
+    )
+    assert int(found.num_steps) == int(expected.num_steps)
+    assert not is_stiff(found)
+    np.testing.assert_allclose(end(found), end(expected), rtol=1e-10)
+    assert not methods(solve(lorenz, Auto(explicit), saveat=SaveAt(dense=True), **options)).any()
+
+
+@pytest.mark.parametrize("solver", BOTH)
+def test_it_switches_both_ways(solver: Any) -> None:
+    """The start and both jumps are explicit, what lies between is not; Tsit5 alone would take two million steps."""
+    solution = solve(solver=solver, saveat=SaveAt(t1=True, dense=True))
+    stiff = methods(solution)
+    switches = np.flatnonzero(np.diff(stiff.astype(int)))
+    assert not stiff[0]
+    assert stiff[-1]
+    assert switches.size == 5, "there, back and there again, twice, after the start"
+    assert int(solution.num_steps) < 1000
+    steps = np.diff(np.asarray(solution.interpolation.ends)[: stiff.size])  # pyright: ignore[reportOptionalMemberAccess]
+    assert steps[~stiff[1:]].max() < 0.1 < 10 < steps[stiff[1:]].max()
+    np.testing.assert_allclose(end(solution), reference(2000.0)[0], rtol=1e-4)
+
+
+def test_it_spares_most_of_the_explicit_methods_attempts() -> None:
+    explicit, auto = (solve(solver=s, t1=30.0, max_steps=None) for s in (Tsit5(), Auto()))
+    assert int(auto.num_steps) < 0.01 * int(explicit.num_steps)
+    np.testing.assert_allclose(end(auto), end(explicit), rtol=1e-5)
+
+
+def test_none_is_short_for_it() -> None:
+    options: dict[str, Any] = {"saveat": SaveAt(t1=True, solver_state=True)}
+    assert_trees_close(solve(**options), solve(solver=Auto(), **options))
+
+
+def pulled(t: Any, y: Any, rate: Any) -> Any:
+    return -rate * (y - jnp.cos(t))
+
+
+@pytest.mark.parametrize("rate", [26.4, 24.0])
+def test_with_constant_steps_patience_is_what_it_says(rate: float) -> None:
+    """Steps of an eighth at rates that make 3.3 and 3.0 of it: within stability, at its limit or not so near."""
+    for steps in (PATIENCE - 1, PATIENCE, 2 * PATIENCE):
+        solution = solve(
+            pulled, Auto(), y0=np.asarray([1.0]), args=rate, t1=steps / 8, dt0=0.125,
+            stepsize_controller=ConstantStepSize(), saveat=SaveAt(t1=True, solver_state=True),
+        )  # fmt: skip
+        assert int(solution.num_steps) == steps
+        assert is_stiff(solution) == (rate == 26.4 and steps >= PATIENCE)
+        np.testing.assert_allclose(end(solution), np.cos(steps / 8), atol=2e-2)
+
+
+def waking(t: Any, y: Any, rate: Any) -> Any:
+    """Stiff until time 2, and not after."""
+    return -jnp.where(t < 2, 26.4, 1.0) * (y - jnp.cos(t))
+
+
+def test_with_constant_steps_it_goes_back() -> None:
+    solution = solve(
+        waking, Auto(), y0=np.asarray([1.0]), t1=6.0, dt0=0.125,
+        stepsize_controller=ConstantStepSize(), saveat=SaveAt(dense=True), max_steps=64,
+    )  # fmt: skip
+    stiff = methods(solution)
+    # The power iteration of one unknown knows its eigenvalue at once.
+    assert np.flatnonzero(np.diff(stiff.astype(int))).tolist() == [PATIENCE - 1, 16 + PATIENCE - 2]
+
+
+STANDARD = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
+
+
+@pytest.mark.parametrize("problem", STANDARD, ids=lambda p: p.name)
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_standard_problem_is_solved(solver: Any, problem: Problem) -> None:
+    solution = diffeqsolve(
+        problem.field, solver, problem.t0, problem.t1, None, problem.y0, problem.args,
+        stepsize_controller=PIDController(rtol=1e-6, atol=1e-10), max_steps=200_000,
+    )  # fmt: skip
+    error = np.abs(end(solution) - problem.final) / (np.abs(problem.final) + 1e-8)
+    assert error.max() <= 5e-3, error
+    assert int(solution.num_steps) < 2000
+
+
+# ---------------------------------------------------------------------------------------------------------------- saves
+
+TIMES = (0.01, 400.0, 806.9, 807.05, 1500.0, 1613.9, 1900.0)
+
+
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_saved_times_and_dense_output_across_switches(solver: Any) -> None:
+    """In stretches of either kind, and in steps right at a jump."""
+    ts = np.asarray(TIMES)
+    control = {"stepsize_controller": PIDController(rtol=1e-8, atol=1e-10)}
+    saved = solve(solver=solver, saveat=SaveAt(ts=ts, dense=True), **control)
+    stiff, found = methods(saved), np.asarray(saved.ys)
+    assert 0 < stiff.sum() < stiff.size
+    dense = np.asarray(jax.vmap(saved.evaluate)(jnp.asarray(ts)))
+    np.testing.assert_allclose(dense, found, rtol=1e-9)
+    # A jump that comes a little too early or late makes a large error there.
+    error = np.abs(found - reference(*TIMES)) / (np.abs(reference(*TIMES)) + 1e-3)
+    assert error.max() < 0.05
+    assert error[[0, 1, 4, 6]].max() < 1e-4
+    slope = np.asarray(jax.vmap(saved.derivative)(jnp.asarray(ts)))
+    np.testing.assert_allclose(slope[:, 0], found[:, 1], rtol=2e-2, atol=1e-5)
+
+
+def test_backwards_in_time() -> None:
+    """The same equation run by a clock that goes backwards."""
+    mirrored = lambda t, y, mu: -van_der_pol(-t, y, mu)
+    ts = np.asarray([400.0, 900.0])
+    forwards = solve(solver=Auto(), saveat=SaveAt(ts=ts, t1=True), t1=1000.0)
+    backwards = solve(mirrored, Auto(), saveat=SaveAt(ts=-ts, t1=True), t1=-1000.0)
+    assert int(forwards.num_steps) == int(backwards.num_steps)
+    np.testing.assert_allclose(backwards.ys, forwards.ys, rtol=1e-6)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_a_continued_solve_goes_on_with_the_method_at_work(solver: Any) -> None:
+    """It remembers votes, too: on constant steps, cut anywhere, it is the uninterrupted solve to rounding."""
+    options: dict[str, Any] = {
+        "y0": np.asarray([1.0]), "args": 26.4, "dt0": 0.125, "stepsize_controller": ConstantStepSize()
+    }  # fmt: skip
+    everything = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
+    whole = solve(waking, solver, t1=6.0, saveat=everything, **options)
+    for cut in (0.5, 1.5, 2.5, 4.0):
+        first = solve(waking, solver, t1=cut, saveat=everything, **options)
+        resumed = {
+            **options, "t0": cut, "y0": end(first), "solver_state": first.solver_state,
+            "controller_state": first.controller_state, "made_jump": first.made_jump,
+        }  # fmt: skip
+        rest = solve(waking, solver, t1=6.0, saveat=everything, **resumed)
+        np.testing.assert_allclose(end(rest), end(whole), rtol=1e-9)
+        for key in ("is_stiff", "votes"):
+            assert int(getattr(rest.solver_state, key)) == int(getattr(whole.solver_state, key))
+
+
+def test_a_continued_solve_with_error_control() -> None:
+    everything = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
+    first = solve(solver=Auto(), t1=1000.0, saveat=everything)
+    assert is_stiff(first)
+    rest = solve(
+        solver=Auto(), t0=1000.0, y0=end(first), solver_state=first.solver_state,
+        controller_state=first.controller_state, made_jump=first.made_jump, saveat=SaveAt(t1=True, dense=True),
+    )  # fmt: skip
+    assert methods(rest)[0]
+    np.testing.assert_allclose(end(rest), reference(2000.0)[0], rtol=1e-4)
+
+
+# --------------------------------------------------------------------------------------------------------------- states
+
+
+def in_a_tree(t: Any, y: Any, mu: Any) -> Any:
+    slope = van_der_pol(t, jnp.stack([y["place"], y["speed"][0]]), mu)
+    return {"place": slope[0], "speed": (slope[1],)}
+
+
+def test_a_pytree() -> None:
+    tree = {"place": np.asarray(2.0), "speed": (np.asarray(0.0),)}
+    found = solve(in_a_tree, Auto(), y0=tree, saveat=SaveAt(ts=np.asarray([400.0, 900.0]), dense=True))
+    assert methods(found).any()
+    stacked = np.stack(jax.tree.leaves(found.ys), axis=-1)
+    np.testing.assert_allclose(stacked, reference(400.0, 900.0), rtol=1e-4)
+
+
+def test_single_precision() -> None:
+    y0 = np.asarray([2.0, 0.0], np.float32)
+    field = lambda t, y, mu: van_der_pol(t, y, mu.astype(y.dtype))
+    times = {"t0": np.float32(0), "t1": np.float32(1000), "args": np.asarray(1000.0, np.float32)}
+    control = PIDController(rtol=1e-4, atol=1e-6)
+    solution = solve(field, Auto(), y0=y0, stepsize_controller=control, saveat=SaveAt(t1=True, dense=True), **times)
+    assert end(solution).dtype == np.float32
+    assert 0 < methods(solution).sum() < methods(solution).size
+    np.testing.assert_allclose(end(solution), reference(1000.0)[0], rtol=1e-2)
+
+
+def test_a_complex_state() -> None:
+
+    def field(t: Any, z: Any, rate: Any) -> Any:
+        turn, i = jax.lax.complex(jnp.cos(t), jnp.sin(t)), jnp.asarray(1j, z.dtype)
+        return -rate.astype(z.dtype) * (z - turn) + i * turn
+
+    solution = solve(
+        field, Auto(), y0=np.asarray([1.0 + 0j]), args=np.asarray(1e4), t1=3.0, saveat=SaveAt(t1=True, dense=True)
+    )
+    assert methods(solution).any()
+    np.testing.assert_allclose(end(solution), np.exp(3j), rtol=1e-5)
+
+
+# ---------------------------------------------------------------------------------------------------------------- lanes
+
+MUS = np.asarray([0.5, 1000.0, 30.0, 5.0])
+
+
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_lanes_switch_each_on_its_own(solver: Any) -> None:
+    """The stiff beside the rest: each lane makes the steps that it makes alone."""
+
+    def one(mu: Any) -> Any:
+        solution = solve(solver=solver, args=mu, t1=40.0, saveat=SaveAt(ts=np.asarray([10.0, 35.0]), solver_state=True))
+        state: Any = solution.solver_state
+        return solution.ys, solution.num_steps, state.is_stiff
+
+    ys, steps, stiff = jax.jit(jax.vmap(one))(MUS)
+    assert len(set(stiff.tolist())) == 2
+    alone = jax.jit(one)
+    for i, mu in enumerate(MUS):
+        expected = alone(mu)
+        np.testing.assert_allclose(ys[i], expected[0], rtol=1e-4)
+        assert abs(int(steps[i]) - int(expected[1])) <= 0.05 * int(expected[1])
+        assert stiff[i] == expected[2]
+
+
+# ------------------------------------------------------------------------------------------------------------ gradients
+
+CYCLE: dict[str, Any] = {"y0": np.asarray([2.0, 0.0]), "mu": np.asarray(30.0)}
+
+
+def cycle(x: Any, solver: Any, rtol: float = 1e-9, **options: Any) -> rungax.Solution:
+    """Past the first jump."""
+    control = PIDController(rtol=rtol, atol=1e-2 * rtol)
+    settings = {"t1": 40.0, "stepsize_controller": control, "max_steps": 8192, **options}
+    return solve(solver=solver, y0=x["y0"], args=x["mu"], **settings)
+
+
+def loss(x: Any, solver: Any, **options: Any) -> jax.Array:
+    ys = cycle(x, solver, **options).ys
+    assert ys is not None
+    return weigh(ys * jnp.asarray([[1.0, 30.0]]))
+
+
+@cache
+def true_derivative() -> float:
+    function = jax.jit(lambda x: loss(x, Rodas5P(), rtol=1e-11, max_steps=None))
+    return float(difference_quotient(function, CYCLE, direction_like(CYCLE), h=1e-3))
+
+
+@cache
+def gradient() -> Any:
+    return jax.jit(jax.grad(lambda x: loss(x, Auto())))(CYCLE)
+
+
+def test_the_gradients_are_taken_across_switches() -> None:
+    stiff = methods(cycle(CYCLE, Auto(), saveat=SaveAt(dense=True)))
+    assert np.flatnonzero(np.diff(stiff.astype(int))).size >= 3
+
+
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_gradient_in_both_modes(solver: Any) -> None:
+    direction = direction_like(CYCLE)
+    function = lambda x: loss(x, solver)
+    by_reverse = along(jax.jit(jax.grad(function))(CYCLE), direction)
+    by_forward = jax.jit(lambda x: jax.jvp(function, (x,), (direction,))[1])(CYCLE)
+    np.testing.assert_allclose(by_forward, by_reverse, rtol=1e-6)
+    np.testing.assert_allclose(by_reverse, true_derivative(), rtol=1e-5)
+
+
+ADJOINTS = {
+    "few marks": RecursiveCheckpointAdjoint(checkpoints=4),
+    "direct": DirectAdjoint(),
+}
+
+
+@pytest.mark.parametrize("adjoint", ["few marks", pytest.param("direct", marks=pytest.mark.slow)])
+def test_other_adjoints_agree(adjoint: str) -> None:
+    found = jax.jit(jax.grad(lambda x: loss(x, Auto(), adjoint=ADJOINTS[adjoint])))(CYCLE)
+    assert_trees_close(found, gradient(), rtol=1e-7)
+
+
+@pytest.mark.parametrize("solver", DEFAULT_FAST)
+def test_gradients_in_lanes(solver: Any) -> None:
+    """Of different stiffness, with the method not at work in some lanes, and a tape that is thinned."""
+
+    def function(x: Any) -> jax.Array:
+        saveat = SaveAt(ts=np.asarray([5.0, 20.0]), t1=True)
+        return loss(x, solver, rtol=1e-6, saveat=saveat, adjoint=RecursiveCheckpointAdjoint(checkpoints=16))
+
+    lanes = {"y0": np.tile(CYCLE["y0"], (3, 1)), "mu": np.asarray([0.5, 30.0, 200.0])}
+    one = jax.jit(jax.grad(function))
+    found = jax.jit(jax.vmap(jax.grad(function)))(lanes)
+    for i in range(3):
+        lane, of_lane = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (lanes, found))
+        assert_trees_close(of_lane, one(lane), rtol=1e-3, atol=1e-6)
+
+
+def test_gradient_of_dense_output_and_of_the_end() -> None:
+    """What is saved at either time is the solution there, and moves in time as the field says."""
+
+    def at(times: Any) -> Any:
+        solution = cycle(CYCLE, Auto(), t1=times[1], saveat=SaveAt(t1=True, dense=True))
+        assert solution.ys is not None
+        return jnp.stack([solution.evaluate(times[0]), solution.ys[-1]])
+
+    times = np.asarray([10.0, 40.0])
+    of_times, values = jax.jit(jax.jacrev(at))(times), at(times)
+    for i in range(2):
+        slope = np.asarray(van_der_pol(0.0, values[i], 30.0))
+        np.testing.assert_allclose(of_times[i, :, i], slope, rtol=1e-4)
+
+
+@pytest.mark.slow
+def test_second_derivative() -> None:
+    options = {"rtol": 1e-9, "t1": 3.0, "max_steps": 512}
+    direction = direction_like(CYCLE)
+    first = jax.jit(jax.grad(lambda x: loss(x, Auto(), **options)))
+    second = jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(x, Auto(), **options)), (x,), (direction,))[1])(CYCLE)
+    assert_trees_close(second, difference_quotient(first, CYCLE, direction, h=1e-3), rtol=1e-3, atol=1e-6, dtypes=False)
+
+
+# ------------------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    "nonstiff",
+    [Rodas5P(), rungax.Euler(), rungax.RK4(), Tsit5, "Tsit5"],
+    ids=["Rodas5P", "Euler", "RK4", "class", "str"],
+)
+def test_what_does_not_see_stiffness_is_refused(nonstiff: Any) -> None:
+    with pytest.raises(ValueError, match=r"Auto\(nonstiff=.*\nExpected: an explicit .*\nFound: .*\nUse `Tsit5\(\)`"):
+        Auto(nonstiff=nonstiff)
+
+
+@pytest.mark.parametrize(
+    "stiff", [rungax.KenCarp4(), rungax.Euler(), Rodas5P, None], ids=["KenCarp4", "Euler", "class", "None"]
+)
+def test_what_is_no_method_for_one_term_with_an_estimate_is_refused(stiff: Any) -> None:
+    with pytest.raises(ValueError, match=r"Auto\(stiff=.*\nExpected: .*Rodas5P.*\nFound: .*\n.*KenCarp4"):
+        Auto(stiff=stiff)
+
+
+def test_any_method_with_an_estimate_may_be_the_second() -> None:
+    """Even an explicit one, say a more stable one: nothing asks for more."""
+    solution = solve(pulled, Auto(stiff=rungax.Bosh3()), y0=np.asarray([1.0]), args=100.0, t1=3.0)
+    np.testing.assert_allclose(end(solution), np.cos(3.0), rtol=2e-2)
+
+
+# ------------------------------------------------------------------------------------------------------------ stability
+
+LIMITS = {
+    "Heun": 2.0,
+    "Midpoint": 2.0,
+    "Ralston": 2.0,
+    "Bosh3": 2.5127,
+    "RK4": 2.7853,
+    "Dopri5": 3.3066,
+    "Tsit5": 3.5068,
+}
+
+
+@pytest.mark.parametrize("method", LIMITS)
+def test_how_far_stability_reaches(method: str) -> None:
+    """Hairer and Wanner, IV.2; for Tsit5, the zero of its stability polynomial minus one."""
+    assert getattr(rungax, method).tableau.real_stability == pytest.approx(LIMITS[method], abs=0.011)
+
+
+@pytest.mark.parametrize("method", [rungax.Heun, rungax.Bosh3, Tsit5, rungax.Dopri8, Vern7, rungax.Vern9])
+def test_there_a_decay_neither_grows_nor_shrinks(method: Any) -> None:
+    """The limit is where the library's own steps say it is."""
+    limit = method.tableau.real_stability
+
+    def after_a_step(z: float) -> float:
+        solution = diffeqsolve(
+            lambda t, y, args: -z * y, method(), 0.0, 1.0, 1.0, np.asarray(1.0), stepsize_controller=ConstantStepSize()
+        )
+        return abs(float(end(solution)))
+
+    assert after_a_step(limit - 0.02) < 1 < after_a_step(limit + 0.01)
