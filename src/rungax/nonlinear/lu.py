@@ -218,7 +218,7 @@ def _factorise(
 def _solve(state: SmallLUState, b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
     """Substitution forwards with $L$ and backwards with $U$, column by column."""
     n = b.shape[0]
-    entries = np.arange(n)
+    entries = lax.broadcasted_iota(jnp.int32, (n,), 0)
     factors, reciprocals = state.factors.astype(b.dtype), state.reciprocals.astype(b.dtype)
     x = b if state.transposed else _permuted(b, state.permutation)
     for k in range(n - 1):
@@ -248,7 +248,8 @@ def _permuted(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact
 
 def _permuted_back(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact[Array, " n"]:
     """The inverse of `_permuted`, by comparing all pairs: for few unknowns as good as a sort or a scatter."""
-    comes_from = permutation[:, None] == np.arange(x.shape[0], dtype=np.int32)[None]
+    # Not a NumPy array: JAX's linear solve would make a captured constant of it, which does not vary in `shard_map`.
+    comes_from = permutation[:, None] == lax.broadcasted_iota(jnp.int32, (1, x.shape[0]), 1)
     return jnp.sum(jnp.where(comes_from, x[:, None], 0), axis=0)
 
 
