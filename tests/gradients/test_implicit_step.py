@@ -29,7 +29,6 @@ SOLVERS = (
     rungax.Rodas5P(),
     rungax.ROS3P(),
 )
-EVERY = [pytest.param(s, id=name(s)) for s in SOLVERS]
 FEW = [pytest.param(s, id=name(s), marks=() if s in FAST else pytest.mark.slow) for s in SOLVERS]
 ONE_OF_EACH = [
     pytest.param(rungax.Kvaerno5(), id="Kvaerno5"),
@@ -73,7 +72,7 @@ def loss(solver: Any, inputs: Any, **options: Any) -> jax.Array:
 # ---------------------------------------------------------------------------------------------------- first derivatives
 
 
-@pytest.mark.parametrize("solver", EVERY)
+@pytest.mark.parametrize("solver", FEW)
 def test_of_everything_at_once(solver: Any) -> None:
     assert_derivative(lambda inputs: loss(solver, inputs), INPUTS, rtol=1e-7)
 

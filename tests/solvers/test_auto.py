@@ -140,7 +140,7 @@ def test_with_constant_steps_patience_is_what_it_says(rate: float) -> None:
         )  # fmt: skip
         assert int(solution.num_steps) == steps
         assert is_stiff(solution) == (rate == 26.4 and steps >= PATIENCE)
-        np.testing.assert_allclose(end(solution), np.cos(steps / 8), atol=2e-2)
+        np.testing.assert_allclose(end(solution), np.cos(steps / 8), atol=5e-2)
 
 
 def waking(t: Any, y: Any, rate: Any) -> Any:
@@ -203,7 +203,7 @@ def test_backwards_in_time() -> None:
     forwards = solve(solver=Auto(), saveat=SaveAt(ts=ts, t1=True), t1=1000.0)
     backwards = solve(mirrored, Auto(), saveat=SaveAt(ts=-ts, t1=True), t1=-1000.0)
     assert int(forwards.num_steps) == int(backwards.num_steps)
-    np.testing.assert_allclose(backwards.ys, forwards.ys, rtol=1e-6)  # pyright: ignore[reportArgumentType]
+    np.testing.assert_allclose(np.asarray(backwards.ys), np.asarray(forwards.ys), rtol=1e-6)
 
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
@@ -304,44 +304,48 @@ def test_lanes_switch_each_on_its_own(solver: Any) -> None:
 
 # ------------------------------------------------------------------------------------------------------------ gradients
 
-CYCLE: dict[str, Any] = {"y0": np.asarray([2.0, 0.0]), "mu": np.asarray(30.0)}
+PULSING: dict[str, Any] = {"y0": np.asarray([0.3, 1.2]), "log_k": np.log(1e3)}
 
 
-def cycle(x: Any, solver: Any, rtol: float = 1e-9, **options: Any) -> rungax.Solution:
-    """Past the first jump."""
+def pulsing(t: Any, y: Any, log_k: Any) -> Any:
+    """Stiff once a turn of the clock, for a third of it."""
+    a, b = y
+    speed = 1 + jnp.exp(log_k) * jax.nn.sigmoid(20 * (jnp.sin(t) - 0.5))
+    return jnp.stack([-speed * (a - jnp.cos(b) - 0.3 * a * b), 0.3 * jnp.sin(a) + 0.2 * jnp.cos(t)])
+
+
+def pulses(x: Any, solver: Any, rtol: float = 1e-8, **options: Any) -> rungax.Solution:
     control = PIDController(rtol=rtol, atol=1e-2 * rtol)
-    settings = {"t1": 40.0, "stepsize_controller": control, "max_steps": 8192, **options}
-    return solve(solver=solver, y0=x["y0"], args=x["mu"], **settings)
+    settings = {"t1": 8.0, "stepsize_controller": control, "max_steps": 2048, **options}
+    return solve(pulsing, solver, y0=x["y0"], args=x["log_k"], **settings)
 
 
 def loss(x: Any, solver: Any, **options: Any) -> jax.Array:
-    ys = cycle(x, solver, **options).ys
-    assert ys is not None
-    return weigh(ys * jnp.asarray([[1.0, 30.0]]))
+    return weigh(pulses(x, solver, **options).ys)
 
 
 @cache
 def true_derivative() -> float:
     function = jax.jit(lambda x: loss(x, Rodas5P(), rtol=1e-11, max_steps=None))
-    return float(difference_quotient(function, CYCLE, direction_like(CYCLE), h=1e-3))
-
-
-@cache
-def gradient() -> Any:
-    return jax.jit(jax.grad(lambda x: loss(x, Auto())))(CYCLE)
+    return float(difference_quotient(function, PULSING, direction_like(PULSING), h=1e-2))
 
 
 def test_the_gradients_are_taken_across_switches() -> None:
-    stiff = methods(cycle(CYCLE, Auto(), saveat=SaveAt(dense=True)))
+    stiff = methods(pulses(PULSING, Auto(), saveat=SaveAt(dense=True)))
     assert np.flatnonzero(np.diff(stiff.astype(int))).size >= 3
+
+
+@cache
+def gradient(solver: Any) -> Any:
+    return jax.jit(jax.grad(lambda x: loss(x, solver)))(PULSING)
 
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
 def test_gradient_in_both_modes(solver: Any) -> None:
-    direction = direction_like(CYCLE)
-    function = lambda x: loss(x, solver)
-    by_reverse = along(jax.jit(jax.grad(function))(CYCLE), direction)
-    by_forward = jax.jit(lambda x: jax.jvp(function, (x,), (direction,))[1])(CYCLE)
+    direction = direction_like(PULSING)
+    by_reverse = along(gradient(solver), direction)
+    by_forward = jax.jit(lambda x: jax.jvp(lambda x: loss(x, solver), (x,), (direction,))[1])(PULSING)
+    assert abs(by_reverse) > 1e-3, "a derivative of zero shows nothing"
     np.testing.assert_allclose(by_forward, by_reverse, rtol=1e-6)
     np.testing.assert_allclose(by_reverse, true_derivative(), rtol=1e-5)
 
@@ -354,8 +358,8 @@ ADJOINTS = {
 
 @pytest.mark.parametrize("adjoint", ["few marks", pytest.param("direct", marks=pytest.mark.slow)])
 def test_other_adjoints_agree(adjoint: str) -> None:
-    found = jax.jit(jax.grad(lambda x: loss(x, Auto(), adjoint=ADJOINTS[adjoint])))(CYCLE)
-    assert_trees_close(found, gradient(), rtol=1e-7)
+    found = jax.jit(jax.grad(lambda x: loss(x, Auto(), adjoint=ADJOINTS[adjoint])))(PULSING)
+    assert_trees_close(found, gradient(Auto()), rtol=1e-7)
 
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
@@ -363,10 +367,10 @@ def test_gradients_in_lanes(solver: Any) -> None:
     """Of different stiffness, with the method not at work in some lanes, and a tape that is thinned."""
 
     def function(x: Any) -> jax.Array:
-        saveat = SaveAt(ts=np.asarray([5.0, 20.0]), t1=True)
+        saveat = SaveAt(ts=np.asarray([2.0, 5.0]), t1=True)
         return loss(x, solver, rtol=1e-6, saveat=saveat, adjoint=RecursiveCheckpointAdjoint(checkpoints=16))
 
-    lanes = {"y0": np.tile(CYCLE["y0"], (3, 1)), "mu": np.asarray([0.5, 30.0, 200.0])}
+    lanes = {"y0": np.tile(PULSING["y0"], (3, 1)), "log_k": np.log([0.5, 1e3, 1e5])}
     one = jax.jit(jax.grad(function))
     found = jax.jit(jax.vmap(jax.grad(function)))(lanes)
     for i in range(3):
@@ -378,24 +382,26 @@ def test_gradient_of_dense_output_and_of_the_end() -> None:
     """What is saved at either time is the solution there, and moves in time as the field says."""
 
     def at(times: Any) -> Any:
-        solution = cycle(CYCLE, Auto(), t1=times[1], saveat=SaveAt(t1=True, dense=True))
+        solution = pulses(PULSING, Auto(), t1=times[1], saveat=SaveAt(t1=True, dense=True))
         assert solution.ys is not None
         return jnp.stack([solution.evaluate(times[0]), solution.ys[-1]])
 
-    times = np.asarray([10.0, 40.0])
+    times = np.asarray([2.0, 8.0])
     of_times, values = jax.jit(jax.jacrev(at))(times), at(times)
     for i in range(2):
-        slope = np.asarray(van_der_pol(0.0, values[i], 30.0))
+        slope = np.asarray(pulsing(times[i], values[i], PULSING["log_k"]))
         np.testing.assert_allclose(of_times[i, :, i], slope, rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_second_derivative() -> None:
-    options = {"rtol": 1e-9, "t1": 3.0, "max_steps": 512}
-    direction = direction_like(CYCLE)
+    options = {"rtol": 1e-8, "t1": 3.0, "max_steps": 512}
+    direction = direction_like(PULSING)
     first = jax.jit(jax.grad(lambda x: loss(x, Auto(), **options)))
-    second = jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(x, Auto(), **options)), (x,), (direction,))[1])(CYCLE)
-    assert_trees_close(second, difference_quotient(first, CYCLE, direction, h=1e-3), rtol=1e-3, atol=1e-6, dtypes=False)
+    second = jax.jit(lambda x: jax.jvp(jax.grad(lambda x: loss(x, Auto(), **options)), (x,), (direction,))[1])(PULSING)
+    assert_trees_close(
+        second, difference_quotient(first, PULSING, direction, h=1e-3), rtol=1e-3, atol=1e-6, dtypes=False
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- mistakes

@@ -204,6 +204,23 @@ def test_shard_map_of_a_solve_that_is_the_same_on_all_devices() -> None:
     assert_same(found, outputs(Y0))
 
 
+def robertson(t: Any, y: Any, rates: Any) -> Any:
+    slow, fast, back = rates[0] * y[0], rates[1] * y[1] ** 2, rates[2] * y[1] * y[2]
+    return jnp.stack([back - slow, slow - fast - back, fast])
+
+
+@pytest.mark.parametrize("solver", [rungax.Rodas5P(), rungax.Kvaerno5()], ids=["Rodas5P", "Kvaerno5"])
+def test_shard_map_of_a_stiff_solve_and_its_gradient(solver: Any) -> None:
+    rates = np.array([0.04, 3e7, 1e4]) * np.linspace(0.5, 2.0, 8)[:, None]
+
+    def final(rates: jax.Array) -> jax.Array:
+        options = {"solver": solver, "t1": 10.0, "dt0": 1e-4, "throw": False, **adaptive()}
+        return solve(robertson, np.array([1.0, 0.0, 0.0]), rates, **options).ys[-1][0]
+
+    both = jax.vmap(jax.value_and_grad(final))
+    assert_same(sharded(both)(rates), jax.jit(both)(rates))
+
+
 # -------------------------------------------------------------------------------------------------------------- throw
 
 
