@@ -188,18 +188,6 @@ def test_a_step_of_no_length_has_finite_second_derivatives(solver: Any) -> None:
 # --------------------------------------------------------------------------------------------------- second derivatives
 
 
-STILL_STEP_SIZE = (
-    "`Stages._next` gives a stage `start.step_size`, whose derivative is stopped: it is the factor of the Jacobian in "
-    "the stage's first derivative, so that second ones with respect to the times lack a term"
-)
-TIMES = [
-    s if isinstance(s.values[0], rungax.AbstractRosenbrock) else pytest.param(*s.values, id=s.id, marks=[
-        *s.marks, pytest.mark.xfail(reason=STILL_STEP_SIZE, strict=True)
-    ])
-    for s in SECOND
-]  # fmt: skip
-
-
 def assert_second_derivative(solver: Any, *moving: str) -> None:
     """Forward over reverse along a direction is the difference of gradients."""
 
@@ -219,7 +207,7 @@ def test_second_derivative_of_states_and_arguments(solver: Any) -> None:
     assert_second_derivative(solver, "y0", "args")
 
 
-@pytest.mark.parametrize("solver", TIMES)
+@pytest.mark.parametrize("solver", SECOND)
 def test_second_derivative_of_times(solver: Any) -> None:
     assert_second_derivative(solver, "t0", "t1", "y0")
 

@@ -1,6 +1,6 @@
 """Gradients of stiff solves: against difference quotients of far more accurate ones, by every mode and adjoint.
 
-Where a solution is compared with another solve, both are tight: a quotient over a distance of a hundredth then has
+Where a solution is compared with another solve, both are tight: a quotient over a short distance then has
 seven digits. Inputs are scaled so that all matter alike: rates by their logarithm, concentrations by what is usual.
 """
 
@@ -148,7 +148,7 @@ def true_derivative(problem: str) -> float:
     """Along `direction_like`, by a difference quotient of a method that iterates nothing, at its most accurate."""
     chemistry = CHEMISTRY[problem]
     function = jax.jit(lambda x: chemistry.loss(x, Rodas5P(), 1e-10))
-    return float(difference_quotient(function, chemistry.at, direction_like(chemistry.at), h=1e-2))
+    return float(difference_quotient(function, chemistry.at, direction_like(chemistry.at), h=3e-3))
 
 
 CASES = [
@@ -159,7 +159,7 @@ CASES = [
     pytest.param("HIRES", Kvaerno5(), 1e-9, 1e-5, id="HIRES, Kvaerno5", marks=pytest.mark.slow),
     pytest.param("HIRES", KenCarp4(), 1e-8, 1e-5, id="HIRES, KenCarp4"),
     pytest.param("HIRES", Rodas5P(), 1e-9, 1e-5, id="HIRES, Rodas5P", marks=pytest.mark.slow),
-    pytest.param("HIRES", rungax.Rosenbrock23(), 1e-7, 1e-3, id="HIRES, Rosenbrock23"),
+    pytest.param("HIRES", rungax.Rosenbrock23(), 1e-7, 1e-3, id="HIRES, Rosenbrock23", marks=pytest.mark.slow),
 ]
 
 
@@ -239,9 +239,7 @@ def test_the_reference_is_right() -> None:
     np.testing.assert_allclose(along(gradient, direction_like(VAN_DER_POL)), quotient, rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "solver", [Kvaerno5(), Rodas5P(), pytest.param(rungax.Kvaerno3(), marks=pytest.mark.slow)], ids=name
-)
+@pytest.mark.parametrize("solver", [Kvaerno5(), Rodas5P()], ids=name)
 def test_through_rejected_steps_and_kept_jacobians(solver: Any) -> None:
     solution = swing(VAN_DER_POL, solver, saveat=SaveAt(t1=True, solver_state=True))
     assert int(solution.stats["num_rejected_steps"]) > 5
@@ -416,14 +414,6 @@ def relaxed_gradient(solver: str) -> Any:
     return jax.jit(jax.grad(function))(RELAXING)
 
 
-NO_AFTER_REJECTION = (
-    "the loop calls `after_rejection`, which `_ReversibleSolver` lacks: every solve fails, stiff or not"
-)
-NOT_TRANSPOSED = (
-    "the derivative of a stage calls `solve` with a tangent: its value is a plain call of the linear solver, which JAX "
-    "cannot transpose if it iterates, unlike `lax.custom_linear_solve`"
-)
-
 ADJOINTS = {
     "few marks": (RecursiveCheckpointAdjoint(checkpoints=4), 1e-7),
     "direct": (DirectAdjoint(), 1e-7),
@@ -439,10 +429,7 @@ ADJOINTS = {
 )
 @pytest.mark.parametrize(
     "adjoint",
-    [
-        pytest.param(a, marks=pytest.mark.xfail(reason=NO_AFTER_REJECTION, strict=True) if a == "reversible" else ())
-        for a in ADJOINTS
-    ],
+    list(ADJOINTS),
 )
 def test_every_adjoint_agrees(adjoint: str, solver: str) -> None:
     chosen, rtol = ADJOINTS[adjoint]
@@ -582,7 +569,7 @@ def test_the_gradient_that_others_are_compared_with() -> None:
     np.testing.assert_allclose(along(spread_gradient("Kvaerno5"), direction), expected, rtol=1e-4)
 
 
-FAST_TERMS = {("wider band", "Kvaerno5"), ("given", "Rodas5P")}
+FAST_TERMS = {("wider band", "Kvaerno5")}
 
 
 @pytest.mark.parametrize(
@@ -600,7 +587,10 @@ def test_what_is_known_of_the_jacobian_does_not_change_the_gradient(term: str, s
 
 @pytest.mark.parametrize(
     "solver",
-    ["Rodas5P", pytest.param("Kvaerno5", marks=pytest.mark.xfail(reason=NOT_TRANSPOSED, strict=True))],
+    [
+        pytest.param("Rodas5P", marks=pytest.mark.slow),
+        "Kvaerno5",
+    ],
 )
 def test_an_iterative_linear_solver_is_as_good_as_its_tolerance(solver: str) -> None:
     method = getattr(rungax, solver)(linear_solver=lx.GMRES(rtol=1e-9, atol=1e-11))

@@ -139,6 +139,11 @@ class _ReversibleSolver(eqx.Module):
         """None: the given solver's stages are not kept."""
         del t0, t1, y0, dense_info
 
+    def after_rejection(self, before: Any, after: Any) -> Any:
+        """As before: nothing is learnt from an attempt."""
+        del after
+        return before
+
     def memory(self, solver_state: Y) -> Y:
         """The companion."""
         return solver_state

@@ -102,10 +102,7 @@ def _solve(moving: tuple[LinearSystem, Vector], others: Any) -> Vector:
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
-    r"""From $A x = b$: $A \dot x = \dot b - \dot A x$.
-
-    By JAX's own linear solve: Lineax's has a callback in its derivatives, which a loop must not have.
-    """
+    r"""From $A x = b$: $A \dot x = \dot b - \dot A x$."""
     (system, b), (algebra, factors) = primals
     x = _solve(*primals)
 
@@ -114,15 +111,24 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
         return b - system.operator(algebra).mv(x)
 
     moved = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
-    system, moved, factors = match_varying((system, moved, factors), (system, moved, factors))
+    return x, solve_tangent(algebra, system, moved, factors)
+
+
+def solve_tangent(
+    algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None
+) -> Vector:
+    """The solution for a right-hand side that is a tangent: the map can be transposed, whatever solves.
+
+    By JAX's own linear solve: Lineax's has a callback in its derivatives, which a loop must not have.
+    """
+    system, b, factors = match_varying((system, b, factors), (system, b, factors))
     solver, state = algebra.solver, without_derivatives(_state(algebra, system, factors))
-    x_dot = lax.custom_linear_solve(
+    return lax.custom_linear_solve(
         system.operator(algebra).mv,
-        moved,
+        b,
         lambda _, b: solver.compute(state, b, {})[0],
         lambda _, b: solver.compute(solver.transpose(state, {})[0], b, {})[0],
     )
-    return x, x_dot
 
 
 def _state(algebra: LinearAlgebra, system: LinearSystem, factors: PyTree[Array] | None) -> PyTree[Any]:

@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
-from .linear import AbstractField, LinearAlgebra, LinearSystem, solve
+from .linear import AbstractField, LinearAlgebra, LinearSystem, solve_tangent
 
 
 class Stage(eqx.Module):
@@ -144,6 +144,6 @@ def _(primals: Any, tangents: Any) -> Any:
     # Not the user's Jacobian: the iteration does with an approximate one, the derivative does not.
     kept = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(k))
     system = LinearSystem(stage.field, stage.t, kept, stage.diagonal * stage.step_size)
-    k_dot = solve(algebra, system, moved)
+    k_dot = solve_tangent(algebra, system, moved)
     still = jax.tree.map(lambda x: None, solution)
     return solution, eqx.tree_at(lambda s: s.k, still, k_dot, is_leaf=lambda x: x is None)

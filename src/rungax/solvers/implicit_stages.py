@@ -158,7 +158,7 @@ class Stages(eqx.Module):
     def _next(self, done: Done, row: _Row) -> Done:
         """One more stage."""
         t = jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
-        stage = Stage(self.field, t, self.y0 + done.weigh(row.lower), row.diagonal, self.start.step_size)
+        stage = Stage(self.field, t, self.y0 + done.weigh(row.lower), row.diagonal, self.t1 - self.t0)
         diagonal = jnp.where(row.diagonal == 0, 1.0, row.diagonal)
         guess = scaled(1 / diagonal, combine(row.predictor, done.states) - stage.base)
         solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, done.lesson)

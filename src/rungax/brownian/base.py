@@ -1,0 +1,159 @@
+"""The protocol of a Brownian path, and how its flat values become what users asked for."""
+
+import abc
+from math import sqrt
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import PyTree
+
+from ..jaxkit import FlatSpace, RealScalar, fence, known_zero, zero_tangent
+from ..paths import AbstractPath
+from .bridges import AbstractBridge, Values, bridge_of
+from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
+
+
+class AbstractBrownianPath(AbstractPath):
+    """A path of Brownian motion: a random driver whose values are pytrees of arrays.
+
+    Attributes
+    ----------
+    t0, t1
+        Ends of the interval on which it can be asked.
+    levy_area
+        The class of what `evaluate(..., use_levy=True)` returns; solvers read it to see that they get what they need.
+    """
+
+    levy_area: eqx.AbstractVar[type[AbstractBrownianIncrement]]
+
+    @abc.abstractmethod
+    def evaluate(
+        self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
+    ) -> PyTree[Any] | AbstractBrownianIncrement:
+        """The increment from `t0` to `t1`; with `t0` alone, that from the path's beginning to `t0`.
+
+        Parameters
+        ----------
+        t0, t1
+            Times, scalars. The path cannot be differentiated with respect to them.
+        left
+            Ignored: Brownian motion is continuous.
+        use_levy
+            Whether to return all of `levy_area` instead of `W` alone.
+        """
+
+
+class Layout(eqx.Module):
+    """Where the numbers of the flat `values` that bridges work on belong in the increments that users see.
+
+    All leaves lie side by side in one vector, real before imaginary parts, so that one draw serves a whole pytree.
+    """
+
+    space: FlatSpace
+    levy_area: type[AbstractBrownianIncrement] = eqx.field(static=True)
+    bridge: AbstractBridge
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of `values`: the widest of all leaves, at least float32."""
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.promote_types(self.space.dtype, jnp.float32)
+
+    def noise(self, key: jax.Array) -> Values:
+        """Standard normals like `values`, all in one draw."""
+        count = len(self.bridge.deviations)
+        # Without the fence they would be drawn again in every fused loop that they go into.
+        normals = fence(jr.normal(key, (count * self.space.size,), self.dtype))
+        return tuple(jnp.split(normals, count))
+
+    def increment(self, values: Values, dt: jax.Array, use_levy: bool) -> PyTree[Any] | AbstractBrownianIncrement:
+        """`values` over an interval of length `dt`, as `W` alone or as all of `levy_area`."""
+        trees = [self._tree(row) for row in (values if use_levy else values[:1])]
+        if not use_levy:
+            return trees[0]
+        lengths = jax.tree.map(lambda x: dt.astype(jnp.finfo(x.dtype).dtype), trees[0])
+        return self.levy_area(lengths, *trees)
+
+    def _tree(self, row: jax.Array) -> PyTree[Any]:
+        """One of `W`, `H`, `K`; the parts of complex numbers have half the variance each."""
+        return jax.tree.map(lambda x: sqrt(0.5) * x if jnp.iscomplexobj(x) else x, self.space.unravel(row))
+
+
+def layout_of(shape: Any, levy_area: type[AbstractBrownianIncrement]) -> Layout:
+    """The layout of increments of a `shape` as users give it: a tuple of integers, or a pytree of shapes and dtypes."""
+    bridge = bridge_of(levy_area)
+    if _is_shape(shape):
+        shape = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
+    for path, leaf in jax.tree.leaves_with_path(shape):
+        _check_leaf(leaf, f"shape{jax.tree_util.keystr(path)}")
+    return Layout(space=FlatSpace(shape), levy_area=levy_area, bridge=bridge)
+
+
+def shape_of(layout: Layout) -> PyTree[jax.ShapeDtypeStruct]:
+    """The shapes and dtypes of the leaves of `W`."""
+    leaves = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in layout.space.leaves]
+    return jax.tree.unflatten(layout.space.structure, leaves)
+
+
+def check_no_complex_K(layout: Layout) -> None:
+    """Refuse the one combination that a tree does not offer."""
+    kinds = {dtype for _, dtype in layout.space.leaves if jnp.issubdtype(dtype, jnp.complexfloating)}
+    if kinds and issubclass(layout.levy_area, AbstractSpaceTimeTimeLevyArea):
+        raise ValueError(
+            f"`levy_area={layout.levy_area.__name__}` needs real leaves in `shape`; found {kinds.pop()}.\n"
+            "Use `SpaceTimeLevyArea`, or two real leaves of half the variance each."
+        )
+
+
+def typed_key(key: Any) -> jax.Array:
+    """`key` as one typed key; the older kind, of two integers, is accepted."""
+    if isinstance(key, jax.Array | np.ndarray):
+        if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+            wrapped = jnp.asarray(key)
+        elif key.dtype == jnp.uint32 and key.ndim > 0:
+            wrapped = jr.wrap_key_data(jnp.asarray(key))
+        else:
+            raise ValueError(f"`key` must be a random key, as from `jax.random.key(0)`; found an array of {key.dtype}.")
+        if wrapped.ndim == 0:
+            return wrapped
+        raise ValueError(f"`key` must be one key; found an array of keys of shape {wrapped.shape}. Use `jax.vmap`.")
+    raise ValueError(f"`key` must be a random key, as from `jax.random.key(0)`; found {type(key).__name__}.")
+
+
+def query_time(t: Any, name: str) -> jax.Array:
+    """A time that a path is asked at, in the widest float there is; it refuses to be differentiated."""
+    if jnp.ndim(t) != 0:
+        raise ValueError(f"`{name}` must be a scalar; found shape {jnp.shape(t)}. Use `jax.vmap`.")
+    return _constant_time(jnp.asarray(t).astype(jnp.result_type(float)))
+
+
+@jax.custom_jvp
+def _constant_time(t: jax.Array) -> jax.Array:
+    return t
+
+
+def _refuse_derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
+    # A Brownian path has no derivative anywhere, and zero would be a wrong one for what is made of its increments.
+    if not known_zero(tangents[0]):
+        raise RuntimeError("A Brownian path cannot be differentiated with respect to the times it is asked at.")
+    return _constant_time(primals[0]), zero_tangent(primals[0])
+
+
+_constant_time.defjvp(_refuse_derivative, symbolic_zeros=True)
+
+
+def _is_shape(shape: Any) -> bool:
+    return isinstance(shape, tuple) and all(isinstance(n, int) for n in shape)
+
+
+def _check_leaf(leaf: Any, name: str) -> None:
+    if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
+        raise ValueError(
+            f"`shape` must be a tuple of integers or a pytree of `jax.ShapeDtypeStruct`; found `{name}` = {leaf!r}."
+        )
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        raise ValueError(f"`{name}` must have a real or complex floating-point dtype; found {leaf.dtype}.")

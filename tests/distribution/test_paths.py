@@ -1,0 +1,163 @@
+"""What a Brownian path can be asked: shapes, dtypes, edges of its interval, transforms, and every message."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rungax.brownian import (
+    AbstractSpaceTimeLevyArea,
+    BrownianIncrement,
+    SpaceTimeLevyArea,
+    SpaceTimeTimeLevyArea,
+    UnsafeBrownianPath,
+    VirtualBrownianTree,
+)
+
+from ..compare import assert_trees_close
+
+S = jax.ShapeDtypeStruct
+AREAS = (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+MIXED = {"a": S((2, 3), jnp.float32), "b": (S((), jnp.float64), S((0,), jnp.float16)), "c": S((2,), jnp.complex64)}
+
+
+def tree(key, shape=(), area=BrownianIncrement, t0=0.0, t1=1.0, tol=1e-2):
+    return VirtualBrownianTree(t0, t1, tol, shape, key, levy_area=area)
+
+
+def unsafe(key, shape=(), area=BrownianIncrement):
+    return UnsafeBrownianPath(shape, key, levy_area=area)
+
+
+@pytest.mark.parametrize("make", [tree, unsafe])
+@pytest.mark.parametrize("area", AREAS)
+def test_shapes_and_dtypes_are_as_asked(make, area, key):
+    shape = {k: v for k, v in MIXED.items() if k != "c"} if area is SpaceTimeTimeLevyArea else MIXED
+    path = make(key, shape, area)
+    assert path.shape == shape
+    increment = path.evaluate(0.1, 0.4, use_levy=True)
+    assert type(increment) is area
+    for name in ("W", "H", "K"):
+        if hasattr(increment, name):
+            assert jax.tree.map(lambda x: S(x.shape, x.dtype), getattr(increment, name)) == shape
+    dts, leaves = jax.tree.leaves(increment.dt), jax.tree.leaves(shape)
+    assert [(x.shape, x.dtype) for x in dts] == [((), jnp.finfo(leaf.dtype).dtype) for leaf in leaves]
+    np.testing.assert_allclose([float(x) for x in dts], 0.3, rtol=1e-3)
+    assert_trees_close(path.evaluate(0.1, 0.4), increment.W)
+    assert_trees_close(jax.jit(lambda p: p.evaluate(0.1, 0.4, use_levy=True))(path), increment, rtol=1e-6, atol=1e-15)
+
+
+def test_old_keys_are_keys():
+    old, new = jax.random.PRNGKey(3), jax.random.key(3)
+    assert tree(old).evaluate(0.3) == tree(new).evaluate(0.3)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_the_ends_of_the_interval(area, key):
+    path = tree(key, area=area, t0=-1.0, t1=0.7)
+    assert path.evaluate(-1.0) == 0
+    whole = path.evaluate(0.7, use_levy=True)
+    assert_trees_close(path.evaluate(-1.0, 0.7, use_levy=True), whole, atol=1e-15)
+    for x in jax.tree.leaves(path.evaluate(-0.2, -0.2, use_levy=True)):
+        assert x == 0
+
+
+@pytest.mark.parametrize("tol", [1e-1, 1e-9, 1e-30])
+def test_values_do_not_jump_where_nodes_meet(tol, key):
+    """At a dyadic time the value is the node's, from both sides and despite rounding in the time."""
+    path = tree(key, area=SpaceTimeTimeLevyArea, t0=0.1, t1=1.1, tol=tol)
+    for t in (0.35, 0.6, 0.85):
+        around = [float(path.evaluate(x)) for x in (np.nextafter(t, 0), t, np.nextafter(t, 1))]
+        np.testing.assert_allclose(around, around[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("area", AREAS)
+def test_nearer_than_tol_values_are_finite_and_add_up(area, key):
+    path = tree(key, area=area, tol=0.3)
+    ts = 0.6 + np.array([0, 1e-12, 1e-9, 1e-4, 0.01, 0.06])
+    increments = jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True))(ts[:-1], ts[1:])
+    np.testing.assert_allclose(increments.W.sum(), path.evaluate(ts[0], ts[-1]), atol=1e-15)
+    for name in ("H", "K"):
+        if hasattr(increments, name):
+            assert (np.abs(getattr(increments, name)) <= 5 * np.sqrt(np.diff(ts))).all()
+
+
+def test_vmap_over_times_and_keys_is_a_loop(key):
+    keys, ts = jax.random.split(key, 3), jnp.asarray([0.0, 0.2, 0.77, 1.0])
+    found = jax.vmap(lambda k: jax.vmap(tree(k, (2,)).evaluate)(ts))(keys)
+    expected = jnp.stack([jnp.stack([tree(k, (2,)).evaluate(t) for t in ts]) for k in keys])
+    assert_trees_close(found, expected, atol=2e-15)
+
+
+def test_the_path_depends_on_the_key_and_what_it_can_be_asked_for(key):
+    keys = jax.random.split(key)
+    assert tree(keys[0]).evaluate(0.3) == tree(keys[0]).evaluate(0.3)
+    assert tree(keys[0]).evaluate(0.3) != tree(keys[1]).evaluate(0.3)
+    assert tree(keys[0]).evaluate(0.3) != tree(keys[0], area=SpaceTimeLevyArea).evaluate(0.3)
+
+
+def test_more_is_also_less():
+    assert issubclass(SpaceTimeTimeLevyArea, AbstractSpaceTimeLevyArea)
+
+
+def test_unsafe_draws_depend_on_key_and_times_alone(key):
+    path = unsafe(key)
+    assert (path.t0, path.t1) == (-np.inf, np.inf)
+    draws = [path.evaluate(*i) for i in ((0.0, 0.5), (0.0, 1.0), (0.5, 1.0))]
+    assert len({float(x) for x in draws}) == 3
+    assert path.evaluate(0.0, 0.5) == draws[0] == path.evaluate(-0.0, 0.5) == path.evaluate(0.5)
+    assert unsafe(key).evaluate(0.0, 0.5) == draws[0]
+    assert path.evaluate(0.3, 0.3) == 0
+    assert np.isnan(path.evaluate(0.5, 0.3))
+
+
+def test_found_only_at_run_time_mistakes_are_nan(key):
+    @jax.jit
+    def value(t0, t1, tol, t):
+        path = VirtualBrownianTree(t0, t1, tol, (), key, levy_area=SpaceTimeLevyArea)
+        increment = path.evaluate(t, use_levy=True)
+        return increment.W, increment.H
+
+    assert np.isfinite(value(0.0, 1.0, 0.1, 0.5)).all()
+    for bad in ((1.0, 1.0, 0.1, 1.0), (1.0, 0.0, 0.1, 0.5), (0.0, 1.0, 0.1, 1.1), (0.0, 1.0, 0.1, np.nan)):
+        assert np.isnan(value(*bad)).all(), bad
+    assert np.isnan(value(0.0, 1.0, 0.0, 0.5)).all()
+    assert np.isnan(value(0.0, 1.0, -1.0, 0.5)).all()
+
+
+MESSAGES = {
+    "ends": (lambda k: tree(k, t0=1.0, t1=1.0), "`t0` must be less than `t1`"),
+    "nan": (lambda k: tree(k, t1=np.nan), "`t0` must be less than `t1`"),
+    "infinite": (lambda k: tree(k, t1=np.inf), "both finite"),
+    "tol": (lambda k: tree(k, tol=0.0), "`tol` must be positive; found 0.0"),
+    "integers": (lambda k: tree(k, S((2,), jnp.int32)), "`shape` must have a real or complex .* found int32"),
+    "nested": (lambda k: unsafe(k, {"a": S((2,), bool)}), r"`shape\['a'\]` must have"),
+    "shape": (lambda k: unsafe(k, 3), "must be a tuple of integers or a pytree"),
+    "area": (lambda k: tree(k, area=float), "`levy_area` must be one of .*; found float"),
+    "complex": (lambda k: tree(k, S((), jnp.complex128), SpaceTimeTimeLevyArea), "needs real leaves .* complex128"),
+    "key": (lambda k: tree(7), "`key` must be a random key.*found int"),
+    "key dtype": (lambda k: tree(jnp.zeros(2)), "`key` must be a random key.*float"),
+    "keys": (lambda k: unsafe(jax.random.split(k)), "`key` must be one key"),
+    "before": (lambda k: tree(k).evaluate(-0.1), r"`t0` must lie in the tree's interval \[0.0, 1.0\]; found -0.1"),
+    "after": (lambda k: tree(k).evaluate(0.5, 1.1), "`t1` must lie in the tree's interval"),
+    "vector": (lambda k: tree(k).evaluate(jnp.zeros(3)), "must be a scalar"),
+}
+
+
+@pytest.mark.parametrize("case", MESSAGES)
+def test_messages(case, key):
+    call, message = MESSAGES[case]
+    with pytest.raises(ValueError, match=message):
+        call(key)
+
+
+@pytest.mark.parametrize("make", [tree, unsafe])
+def test_no_derivative_with_respect_to_time(make, key):
+    path = make(key)
+    for derivative in (jax.grad, jax.jacfwd):
+        with pytest.raises(RuntimeError, match="cannot be differentiated with respect to the times"):
+            derivative(lambda t: path.evaluate(0.1, t))(0.3)
+    # Whatever else it is part of can be differentiated.
+    assert jax.grad(lambda a: a * path.evaluate(0.1, 0.3))(2.0) == path.evaluate(0.1, 0.3)
+    with pytest.raises(NotImplementedError):
+        path.derivative(0.3)
