@@ -167,7 +167,7 @@ def _methods(stiff: Stiff) -> Iterator[tuple[str, Callable[[float], Solve]]]:
 def _jax_method(stiff: Stiff, library: ModuleType, name: str) -> Callable[[float], Solve]:
     """One program for all tolerances; the state is NaN where the end was not reached."""
     problem = stiff.problem
-    max_steps = MAX_STEPS if len(problem.y0) < 100 else MAX_STEPS_LARGE
+    max_steps = MAX_STEPS if len(problem.y0) < 100 or library is rungax else MAX_STEPS_LARGE
     # Like CVODE and LSODA, and unlike Diffrax, it can be told.
     banded = stiff.band is not None and library is rungax
     structure = {"tags": rungax.Banded(stiff.band, stiff.band)} if banded else {}
