@@ -20,10 +20,11 @@ from ..jaxkit import (
     Y,
     any_lane,
     match_varying,
+    scaled,
     select,
     without_derivatives,
 )
-from ..nonlinear import Tolerances, Vector
+from ..nonlinear import Tolerances, Vector, Weights, default_tolerances
 from ..results import Result, choose
 from ..terms import AbstractTerm
 from .base import AbstractAdaptiveSolver
@@ -75,6 +76,8 @@ class Auto(AbstractAdaptiveSolver[State]):
         An explicit Runge–Kutta method of two or more stages, with an error estimate.
     stiff
         A method for stiff equations, with an error estimate.
+    tolerances
+        What the sizes of vectors are measured by; a solve tells its own.
 
     Raises
     ------
@@ -103,6 +106,7 @@ class Auto(AbstractAdaptiveSolver[State]):
 
     nonstiff: AbstractERK = Tsit5()
     stiff: AbstractAdaptiveSolver[Any] = Rodas5P()
+    tolerances: Tolerances | None = None
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
 
@@ -130,7 +134,8 @@ class Auto(AbstractAdaptiveSolver[State]):
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Both methods, told the tolerances."""
-        return type(self)(self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0))
+        nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
+        return type(self)(nonstiff, stiff, default_tolerances(y0) if tolerances is None else tolerances)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
         """The memory of both methods; the first is the one for equations that are not stiff."""
@@ -238,22 +243,25 @@ class Auto(AbstractAdaptiveSolver[State]):
     def _with_vote(self, terms: PyTree[Any], step: "_Step", args: Args, state: State, info: DenseInfo) -> State:
         """The state with what this step says of stiffness."""
         terms, step, args, info = without_derivatives((terms, step, args, info))
-        seen = self.nonstiff.stiffness(step.t0, step.t1, step.y0, info)
-        assert seen is not None, "a method of two or more stages sees stiffness"
         field = FlatField.over(terms, step.t0, step.t1, step.y1, args)
+        # Small components may be the stiff ones, so that sizes are relative to the tolerances.
+        tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
+        size_of = Weights(tolerances, field.space).at(field.space.ravel(step.y0))
+        seen = self.nonstiff.stiffness(step.t0, step.t1, step.y0, info, lambda y: size_of(field.space.ravel(y)))
+        assert seen is not None, "a method of two or more stages sees stiffness"
         turned = _where_any(
             state.is_stiff,
             lambda: jax.jvp(lambda y: field.slope(step.t1, y), (field.space.ravel(step.y1),), (state.direction,))[1],
             (terms, step, args, state),
         )
-        # The direction is kept at unit length.
-        length = jnp.linalg.norm(turned)
-        eigenvalue = jnp.where(state.is_stiff, length, jnp.asarray(seen).astype(length.dtype))
+        length, before = size_of(turned), size_of(state.direction)
+        grown = length / jnp.where(before > 0, before, 1.0)
+        eigenvalue = jnp.where(state.is_stiff, grown, jnp.asarray(seen).astype(length.dtype))
         size = jnp.asarray(step.t1 - step.t0).astype(length.dtype)
         limited = eigenvalue * size > MARGIN * self.nonstiff.tableau.real_stability
         vote = jnp.where(limited != state.is_stiff, 1, -1)
         usable = state.is_stiff & (length > 0) & jnp.isfinite(length)
-        direction = jnp.where(usable, turned / jnp.where(usable, length, 1.0), state.direction)
+        direction = jnp.where(usable, scaled(1 / jnp.where(usable, length, 1.0), turned), state.direction)
         return State(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
 
     def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: State) -> State:

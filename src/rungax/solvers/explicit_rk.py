@@ -6,6 +6,7 @@ Here and in the code a stage `k` is already multiplied by the increment of the d
 method serve ordinary, controlled and Stratonovich equations.
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -117,8 +118,15 @@ class AbstractERK(AbstractRungeKutta[State]):
         stages = _evaluate(grid, list(dense_info["k"]), self.extension.c, self.extension.a_lower)
         return {"y0": y0, "y1": y1, "k": tuple(stages.ks)}
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
-        """How much the slopes of the last two stages differ, compared with their arguments.
+    def stiffness(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        dense_info: DenseInfo,
+        norm: Callable[[Y], RealScalar] | None = None,
+    ) -> RealScalar | None:
+        """How much the slopes of the last two stages differ, compared with their arguments; by default in the two-norm.
 
         References
         ----------
@@ -129,8 +137,9 @@ class AbstractERK(AbstractRungeKutta[State]):
         ks = _listed(dense_info["k"], self.tableau.num_stages) if self.extension is None else list(dense_info["k"])
         rows = [np.zeros(0), *self.tableau.a_lower][-2:]
         arguments = [combination(row, ks[: len(row)], y0) for row in rows]
-        slopes = _distance(ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2])
-        scale = scaled(t1 - t0, _distance(*arguments))
+        norm = _two_norm if norm is None else norm
+        slopes = norm(jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2]))
+        scale = scaled(t1 - t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
         return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
 
     def memory(self, solver_state: State) -> None:
@@ -160,10 +169,9 @@ class AbstractERK(AbstractRungeKutta[State]):
         )
 
 
-def _distance(a: Y, b: Y) -> jax.Array:
-    """The two-norm of the difference."""
-    ravel = FlatSpace(a).ravel
-    return jnp.asarray(optx.two_norm(ravel(a) - ravel(b)))
+def _two_norm(tree: Y) -> jax.Array:
+    """The two-norm over all leaves, whatever their dtypes."""
+    return jnp.asarray(optx.two_norm(FlatSpace(tree).ravel(tree)))
 
 
 class _Grid(NamedTuple):
