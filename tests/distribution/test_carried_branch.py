@@ -9,7 +9,7 @@ from rungax.brownian import BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeL
 
 from ..compare import assert_trees_close
 
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+AREAS = (BrownianIncrement, SpaceTimeLevyArea, pytest.param(SpaceTimeTimeLevyArea, marks=pytest.mark.slow))
 GRID = np.linspace(0.0, 2.0, 33)
 RNG = np.random.default_rng(1)
 ORDERS = {

@@ -19,7 +19,7 @@ from rungax.brownian import (
 
 from .laws import LIMIT, assert_standard_normal, rows, standardised, worst_score
 
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+AREAS = (BrownianIncrement, SpaceTimeLevyArea, pytest.param(SpaceTimeTimeLevyArea, marks=pytest.mark.slow))
 SAMPLES = 20000
 # The interval starts elsewhere than at 0 and has no length that halving would like.
 T0, T1, TOL = 0.3, 2.0, 0.02

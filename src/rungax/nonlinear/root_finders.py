@@ -23,9 +23,9 @@ from .tolerances import Norm, Tolerances, Weights, default_tolerances
 class AbstractUnresolvedFinder(eqx.Module):
     """A root finder that is yet to be told its tolerances."""
 
+    @abc.abstractmethod
     def with_tolerances(self, tolerances: Tolerances) -> optx.AbstractRootFinder[Any, Any, Any, Any]:
         """The root finder."""
-        raise NotImplementedError
 
 
 class _FromController(AbstractUnresolvedFinder):
