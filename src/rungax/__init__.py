@@ -12,12 +12,30 @@ from .results import (
     is_successful as is_successful,
     is_event as is_event,
 )
-from .terms import AbstractTerm as AbstractTerm, ODETerm as ODETerm, MultiTerm as MultiTerm
+from .terms import (
+    AbstractTerm as AbstractTerm,
+    ODETerm as ODETerm,
+    ControlTerm as ControlTerm,
+    MultiTerm as MultiTerm,
+)
 from .paths import AbstractPath as AbstractPath
+from .brownian import (
+    AbstractBrownianPath as AbstractBrownianPath,
+    VirtualBrownianTree as VirtualBrownianTree,
+    UnsafeBrownianPath as UnsafeBrownianPath,
+    AbstractBrownianIncrement as AbstractBrownianIncrement,
+    BrownianIncrement as BrownianIncrement,
+    AbstractSpaceTimeLevyArea as AbstractSpaceTimeLevyArea,
+    SpaceTimeLevyArea as SpaceTimeLevyArea,
+    AbstractSpaceTimeTimeLevyArea as AbstractSpaceTimeTimeLevyArea,
+    SpaceTimeTimeLevyArea as SpaceTimeTimeLevyArea,
+)
 from .solvers import (
     AbstractSolver as AbstractSolver,
     AbstractAdaptiveSolver as AbstractAdaptiveSolver,
     AbstractImplicitSolver as AbstractImplicitSolver,
+    AbstractItoSolver as AbstractItoSolver,
+    AbstractStratonovichSolver as AbstractStratonovichSolver,
     AbstractRungeKutta as AbstractRungeKutta,
     AbstractERK as AbstractERK,
     AbstractDIRK as AbstractDIRK,

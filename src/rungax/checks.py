@@ -3,6 +3,7 @@
 Constructors check their own arguments. Here nothing is computed for the solve; each check raises or lets pass.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, get_args, get_origin
 
@@ -12,11 +13,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController
-from .jaxkit import RealScalar, Time, Y, is_traced
+from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver
-from .terms import MultiTerm, is_term
+from .terms import AbstractTerm, MultiTerm, Noise, is_term, leaf_terms
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -85,6 +86,69 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:
             f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {_describe(structure)}\n"
             f"Found:    {_describe(jax.tree.map(type, terms, is_leaf=is_term))}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
+        )
+
+
+def check_noise(
+    terms: PyTree[AbstractTerm[Any, Any]],
+    solver: AbstractSolver[Any],
+    controller: AbstractStepSizeController[Any],
+    t0: Time,
+    y0: Y,
+    args: Args,
+) -> None:
+    """That solver, steps and Brownian path are right for each other; closed terms."""
+    noises = [term.noise(t0, y0, args) for term in leaf_terms(terms)]
+    noises = [noise for noise in noises if noise is not None]
+    for noise in noises:
+        _check_levy_area(noise, solver)
+        _check_kind_of_noise(noise, solver)
+        if controller.may_reject and not noise.path.remembers:
+            raise ValueError(
+                f"`{type(noise.path).__name__}` draws anew whenever it is asked, so steps must not be rejected.\n"
+                f"Expected: ConstantStepSize or StepTo\nFound:    {type(controller).__name__}\n"
+                "For adaptive steps use `VirtualBrownianTree`."
+            )
+    if noises and controller.may_reject and not solver.safe_with_adaptive_steps:
+        warnings.warn(
+            f"`{type(solver).__name__}` may converge to the wrong limit when steps are chosen by their error.\n"
+            "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
+            stacklevel=2,
+        )
+    if noises and not solver.senses:
+        warnings.warn(
+            f"`{type(solver).__name__}` is meant for equations without noise; what it converges to is not known.\n"
+            "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
+            stacklevel=2,
+        )
+
+
+def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
+    needed, given = solver.minimal_levy_area, noise.path.levy_area
+    if not issubclass(given, needed):
+        raise ValueError(
+            f"`{type(solver).__name__}` needs to know more of the Brownian path than its increments.\n"
+            f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
+            f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
+        )
+
+
+def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
+    """What the structure of the vector field tells; that noise commutes it does not."""
+    name = type(solver).__name__
+    if solver.noise == "additive" and not noise.is_additive:
+        raise ValueError(
+            f"`{name}` is for additive noise: a diffusion that does not depend on the state.\n"
+            "Expected: a `vector_field(t, y, args)` of the ControlTerm that makes no use of `y`\n"
+            "Found:    one that does (shapes and dtypes are free to use)\n"
+            "For noise that depends on the state use `SPaRK` or `SlowRK` (Stratonovich), `Euler` or `SRIW1` (Itô)."
+        )
+    if solver.noise == "diagonal" and noise.shape == "general":
+        raise ValueError(
+            f"`{name}` is for diagonal noise, one source for each entry of the state, or for a single source.\n"
+            "Expected: a vector field that returns a `lineax.DiagonalLinearOperator`, or a path of shape ()\n"
+            "Found:    a field from several sources to the whole state\n"
+            "Return `lineax.DiagonalLinearOperator(d)` if it is diagonal; else use `Euler`, or `DRI1` for expectations."
         )
 
 

@@ -54,11 +54,14 @@ def advance(plan: Plan, state: State) -> State:
     end = plan.problem.t1
     t_next = jnp.where(verdict.accepted, land_on(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
     failure = first_failure(step_failure(step, verdict), verdict.result)
+    # Carried on in every lane, for it is never wrong; but where a step may be made again, what led to it serves better.
+    drivers = select(kept, step.drivers, state.drivers) if plan.controller.may_reject else step.drivers
     again = plan.solver.after_rejection(state.solver_state, step.solver_state)
     return State(
         t=select(kept, verdict.next_t0, state.t),
         t_next=select(running, t_next, state.t_next),
         y=select(kept, step.y1, state.y),
+        drivers=drivers,
         solver_state=select(kept, step.solver_state, select(running, again, state.solver_state)),
         controller_state=select(running, verdict.controller_state, state.controller_state),
         made_jump=None if state.made_jump is None else select(kept, verdict.made_jump, state.made_jump),

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from . import checks
 from .adjoints import AbstractAdjoint
-from .controllers import AbstractStepSizeController
+from .controllers import AbstractStepSizeController, revisiting
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
 from .progress import AbstractProgressMeter, progress_recorders
 from .results import RESULTS, choose
@@ -16,7 +16,7 @@ from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt
 from .solvers import AbstractSolver
 from .step import AbstractRecorder, Plan, Problem, State
-from .terms import AbstractTerm, ODETerm, direct, is_term
+from .terms import AbstractTerm, ODETerm, direct, is_stochastic, is_term, start_drivers
 
 
 class Call(NamedTuple):
@@ -51,11 +51,13 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver)
     terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
-    solver = call.solver.with_tolerances(call.controller.tolerances(), y0)
+    checks.check_noise(terms, call.solver, call.controller, t0, y0, args)
+    controller = revisiting(call.controller) if is_stochastic(terms) else call.controller
+    solver = call.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
-    terms, controller = direct(terms, direction), call.controller.wrap(direction)
+    terms, controller = direct(terms, direction), controller.wrap(direction)
     t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
     t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, solver.func, error_order)
     t_next = land_on(t1, t_next)
@@ -79,7 +81,8 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     )
     zero = jnp.asarray(0, jnp.int32)
     result = choose(valid, RESULTS.successful, RESULTS.invalid_input)
-    state = State(t0, t_next, y0, solver_state, controller_state, made_jump, zero, zero, result, ())
+    drivers = start_drivers(terms)
+    state = State(t0, t_next, y0, drivers, solver_state, controller_state, made_jump, zero, zero, result, ())
     return plan, state
 
 

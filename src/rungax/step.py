@@ -10,11 +10,18 @@ from jaxtyping import PyTree
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
 from .results import Result
+from .terms import over_step
 
 
 class Step(eqx.Module):
-    """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it."""
+    """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
 
+    `terms` have the increments of their drivers over the step at hand, if they carry anything; `drivers` is what they
+    carry from its end.
+    """
+
+    terms: PyTree[Any]
+    drivers: tuple[PyTree[Any], ...]
     t0: Time
     t1: Time
     y0: Y
@@ -44,6 +51,7 @@ class State(eqx.Module):
     t: Time
     t_next: Time
     y: Y
+    drivers: tuple[PyTree[Any], ...]  # what random drivers carry, which only makes them cheaper
     solver_state: PyTree[Any]
     controller_state: PyTree[Any]
     made_jump: BoolScalar | None  # `None` where the state never jumps, which spares the solver a branch
@@ -95,6 +103,9 @@ class Solver(Protocol):
 
 class Controller(Protocol):
     """What the loop needs of a controller; `rungax.AbstractStepSizeController` documents it."""
+
+    @property
+    def may_reject(self) -> bool: ...
 
     def adapt_step_size(
         self,
@@ -162,14 +173,22 @@ class Plan(eqx.Module):
 
     def attempt(self, state: State) -> Step:
         """What the solver makes of the step that is due."""
-        return self.attempt_from(state.t, state.t_next, state.y, state.solver_state, state.made_jump)
+        return self.attempt_from(state.t, state.t_next, state.y, state.drivers, state.solver_state, state.made_jump)
 
-    def attempt_from(self, t0: Time, t1: Time, y0: Y, solver_state: PyTree[Any], made_jump: BoolScalar | None) -> Step:
+    def attempt_from(
+        self,
+        t0: Time,
+        t1: Time,
+        y0: Y,
+        drivers: tuple[PyTree[Any], ...],
+        solver_state: PyTree[Any],
+        made_jump: BoolScalar | None,
+    ) -> Step:
         """What the solver makes of a step from `t0`, `y0` to `t1`."""
-        terms, args = self.problem.terms, self.problem.args
+        terms, drivers = over_step(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
-        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
-        return Step(t0, t1, y0, solver_state, made_jump, *made)
+        made = self.solver.step(terms, t0, t1, y0, self.problem.args, solver_state, jumped)
+        return Step(terms, drivers, t0, t1, y0, solver_state, made_jump, *made)
 
     def retime(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
         """The ends of a kept step as differentiable functions of the times that decide them."""
@@ -200,5 +219,4 @@ class Plan(eqx.Module):
 
     def densify(self, step: Step) -> DenseInfo:
         """What the interpolation over `step` needs to know."""
-        problem = self.problem
-        return self.solver.densify(problem.terms, step.t0, step.t1, step.y0, step.y1, problem.args, step.dense_info)
+        return self.solver.densify(step.terms, step.t0, step.t1, step.y0, step.y1, self.problem.args, step.dense_info)

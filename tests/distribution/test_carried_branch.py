@@ -35,7 +35,7 @@ def carried(path, intervals):
         increment, branch = path.move(branch, interval[0], interval[1], use_levy=True)
         return branch, increment
 
-    return jax.lax.scan(step, path.start(), intervals)[1]
+    return jax.lax.scan(step, path.initial_carry(), intervals)[1]
 
 
 @jax.jit

@@ -16,6 +16,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
+from ..controllers import revisiting
 from ..jaxkit import (
     Args,
     LinearPrograms,
@@ -31,7 +32,7 @@ from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
 from ..step import Outcome, Plan, Problem, State
-from ..terms import AbstractTerm, direct
+from ..terms import AbstractTerm, MultiTerm, direct, is_stochastic, leaf_terms, start_drivers
 from .base import AbstractAdjoint
 from .taped import Restore, flatten
 
@@ -114,6 +115,7 @@ class BacksolveAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, whose derivative is another one backwards."""
+        self._check_noise(plan, state)
         leaves, restore = flatten(plan, state, self)
 
         @jax.custom_jvp
@@ -132,6 +134,25 @@ class BacksolveAdjoint(AbstractAdjoint):
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*leaves)
+
+    def _check_noise(self, plan: Plan, state: State) -> None:
+        """That a stochastic equation can be solved backwards along the same path."""
+        problem = plan.problem
+        noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
+        for noise in noises:
+            if noise is not None and not noise.path.remembers:
+                raise ValueError(
+                    f"`BacksolveAdjoint` solves backwards along the same path, which a `{type(noise.path).__name__}`"
+                    " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
+                    f"Found:    {type(noise.path).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
+                )
+        solver = self.kwargs.get("solver", plan.solver)
+        if is_stochastic(problem.terms) and "Stratonovich" not in solver.senses:
+            raise NotImplementedError(
+                "`BacksolveAdjoint` solves stochastic equations in the Stratonovich sense, for only those can be solved"
+                " backwards by the same rule.\nExpected: a Stratonovich solver, such as Heun or SPaRK\n"
+                f"Found:    {type(solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default, with Itô solvers."
+            )
 
     def backwards(self, plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> Augmented:
         """The adjoints at the start."""
@@ -159,10 +180,11 @@ class BacksolveAdjoint(AbstractAdjoint):
         """From a stop back to the one before it."""
         solver = self.kwargs.get("solver", plan.solver)
         back = -jnp.ones_like(stop.t)
-        controller = self.kwargs.get("stepsize_controller", plan.controller).wrap(back)
+        controller = self.kwargs.get("stepsize_controller", plan.controller)
+        controller = (revisiting(controller) if is_stochastic(plan.problem.terms) else controller).wrap(back)
         dt0 = self.kwargs.get("dt0", state.t_next - state.t)
         dt0 = dt0 if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype))
-        terms = direct(_AdjointTerm(plan.problem.terms, plan.problem.args), back)
+        terms = direct(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
         t0, t1 = -stop.t, -stop.previous
         order = solver.error_order(terms)
         t_next, controller_state = controller.init(terms, t0, t1, augmented, dt0, None, solver.func, order)
@@ -171,9 +193,8 @@ class BacksolveAdjoint(AbstractAdjoint):
         solver_state = solver.init(terms, t0, t_next, augmented, None)
         problem = Problem(terms, None, t0, t1, back * plan.problem.direction, augmented)
         max_steps = self.kwargs.get("max_steps", plan.max_steps)
-        start = State(
-            t0, t_next, augmented, solver_state, controller_state, made_jump, zero, zero, RESULTS.successful, ()
-        )
+        drivers, okay = start_drivers(terms), RESULTS.successful
+        start = State(t0, t_next, augmented, drivers, solver_state, controller_state, made_jump, zero, zero, okay, ())
         outcome = run(Plan(problem, solver, controller, controller_state, order, max_steps, ()), start)
         return outcome.state.y, outcome.result
 
@@ -279,27 +300,36 @@ def _placed(restore: Restore, leaves: Sequence[jax.Array], back: Augmented) -> l
 
 
 class _AdjointTerm(AbstractTerm[Any, Any]):
-    """The adjoint equation of `term`. Its vector field is kept as what it is made of until the increment is known."""
+    """The adjoint equation of a part of `terms`. Its vector field is what it is made of until the increment is known.
 
-    term: Any
+    Parameters
+    ----------
+    terms, args
+        What the adjoints are taken with respect to.
+    part
+        Which of the parts of `terms`; `None` for all.
+    """
+
+    terms: Any
     args: Args
+    part: int | None = eqx.field(static=True)
 
     def vf(self, t: RealScalar, y: Augmented, args: Args) -> tuple[RealScalar, Augmented]:
         """Time and state."""
         return t, y
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The increment of the term's own driver."""
-        return self.term.contr(t0, t1, **kwargs)
+        """The increment of the part's own driver."""
+        return self._part_of(self.terms).contr(t0, t1, **kwargs)
 
     def prod(self, vf: tuple[RealScalar, Augmented], control: Any) -> Augmented:
         """The increments of state and adjoints."""
         t, (y, adjoint, _, _) = vf
-        moving, still = eqx.partition((self.args, self.term), eqx.is_inexact_array)
+        moving, still = eqx.partition((self.args, self.terms), eqx.is_inexact_array)
 
         def increment(y: Y, moving: Any) -> Y:
-            args, term = eqx.combine(moving, still)
-            return term.vf_prod(t, y, args, control)
+            args, terms = eqx.combine(moving, still)
+            return self._part_of(terms).vf_prod(t, y, args, control)
 
         dy, pull = jax.vjp(increment, y, moving)
         pulled = pull(adjoint)
@@ -307,11 +337,32 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
         return dy, *minus
 
     def time_derivative(self, t: Time, y: Augmented, args: Args) -> Augmented | None:
-        """The adjoint equation's, where the term has one."""
-        if self.term.time_derivative(t, y[0], self.args) is None:
+        """The adjoint equation's, where the part has one."""
+        part = self._part_of(self.terms)
+        if part.noise(t, y[0], self.args) is not None:
+            return jax.tree.map(jnp.zeros_like, y)
+        if part.time_derivative(t, y[0], self.args) is None:
             return None
         return self.prod((t, y), jnp.ones_like(t))
 
+    def initial_carry(self) -> Any:
+        """As the part says."""
+        return self._part_of(self.terms).initial_carry()
+
+    def move(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
+        """As the part moves."""
+        return self._part_of(self.terms).move(carry, t0, t1)
+
     def num_equations(self) -> int:
         """Field and transposed field."""
-        return 3 * self.term.num_equations()
+        return 3 * self._part_of(self.terms).num_equations()
+
+    def _part_of(self, terms: Any) -> Any:
+        return terms if self.part is None else terms.parts[self.part]
+
+
+def _adjoint_terms(terms: Any, args: Args) -> AbstractTerm[Any, Any]:
+    """The adjoint equation: a sum of as many terms as the equation itself, in their order."""
+    if not terms.parts:
+        return _AdjointTerm(terms, args, None)
+    return MultiTerm(*(_AdjointTerm(terms, args, i) for i in range(len(terms.parts))))

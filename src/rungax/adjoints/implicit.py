@@ -12,6 +12,7 @@ from ..jaxkit import Y, jvp_of_moving, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
+from ..terms import is_stochastic
 from .base import AbstractAdjoint
 from .taped import Restore, differentiated_as
 
@@ -64,6 +65,12 @@ class ImplicitAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with the derivative of a steady state."""
+        if is_stochastic(plan.problem.terms):
+            raise ValueError(
+                "`ImplicitAdjoint` differentiates a steady state, which an equation with noise has not.\n"
+                "Expected: terms without a Brownian path\nFound:    terms with one\n"
+                "Use `RecursiveCheckpointAdjoint`, the default."
+            )
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             plan, state, _ = without_derivatives(restore(leaves))

@@ -43,7 +43,7 @@ class Replay(eqx.Module):
         y0, memory = start
         problem = self.plan.problem
         solver_state = self.plan.solver.recall(problem.terms, t0, y0, problem.args, memory)
-        return self.plan.attempt_from(t0, t1, y0, solver_state, self.tape.made_jump(index))
+        return self.plan.attempt_from(t0, t1, y0, (), solver_state, self.tape.made_jump(index))
 
     def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
         """What the next step starts from, and the parts that are emitted."""

@@ -30,6 +30,11 @@ class AbstractBrownianPath(AbstractPath):
 
     levy_area: eqx.AbstractVar[type[AbstractBrownianIncrement]]
 
+    @property
+    def remembers(self) -> bool:
+        """Whether increments over adjacent intervals add up to that over both."""
+        return True
+
     @abc.abstractmethod
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False

@@ -9,7 +9,7 @@ pieces, never a difference of sums, so short intervals far from `t0` keep their 
 One descent has two drivers:
 
 - `evaluate` starts from the root: `log2((t1 - t0) / tol)` draws for each end.
-- `start` and `move` carry the current branch, as a stepping loop does. Going from `a` to `b` leaves alone what the two
+- `initial_carry` and `move` carry the current branch, as a stepping loop does. Going from `a` to `b` leaves alone what the two
   branches share, so it draws `1 + log2(h / tol)` nodes on average for steps of length `h`. Same values.
 
 Inside, time is a whole number of ticks: comparisons and lengths are exact, and every program that asks for the same
@@ -172,18 +172,18 @@ class VirtualBrownianTree(AbstractBrownianPath):
         _check_inside(self, t1, "t1")
         return _increment(self, t0, t1, use_levy)
 
-    def start(self) -> Branch:
+    def initial_carry(self) -> Branch:
         """The branch to the tree's `t0`, where a loop begins."""
         return _first_branch(self)
 
     def move(
-        self, branch: Branch, t0: RealScalar, t1: RealScalar, use_levy: bool = False
+        self, carry: Branch, t0: RealScalar, t1: RealScalar, use_levy: bool = True
     ) -> tuple[PyTree[Any] | AbstractBrownianIncrement, Branch]:
         """`evaluate(t0, t1, use_levy=use_levy)`, by way of a branch; and the branch to `t1`.
 
         Parameters
         ----------
-        branch
+        carry
             Any branch of this tree. The nearer it is to `t0` the less is drawn; on it, the way there costs nothing, so
             a rejected step is simply asked for again with another end.
         t0, t1, use_levy
@@ -191,7 +191,7 @@ class VirtualBrownianTree(AbstractBrownianPath):
         """
         t0, t1 = query_time(t0, "t0"), query_time(t1, "t1")
         (start, inside0), (end, inside1) = _ticks_of(self, t0), _ticks_of(self, t1)
-        values, branch = _travelled(self, branch, start, end)
+        values, branch = _travelled(self, carry, start, end)
         return _finished(self, values, t1 - t0, inside0 & inside1, use_levy), branch
 
 

@@ -82,6 +82,11 @@ class UnsafeBrownianPath(AbstractBrownianPath):
         """The shapes and dtypes of the path's values."""
         return shape_of(self.layout)
 
+    @property
+    def remembers(self) -> bool:
+        """No."""
+        return False
+
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
     ) -> PyTree[Any] | AbstractBrownianIncrement:

@@ -26,6 +26,16 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         """Whether `adapt_step_size` may ever return a true `made_jump`."""
         return True
 
+    @property
+    def may_reject(self) -> bool:
+        """Whether a step may be made again, shorter."""
+        return True
+
+    @property
+    def revisits(self) -> bool:
+        """Whether later steps end where rejected ones did, as noise needs it; so if steps are never rejected."""
+        return not self.may_reject
+
     def wrap(self, direction: Time) -> Self:
         """This controller for times multiplied by `direction`, which is 1 or -1."""
         del direction

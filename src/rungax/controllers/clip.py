@@ -12,7 +12,10 @@ from jaxtyping import Array, Float, PyTree, Real
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_traced, land_on
 from ..results import RESULTS, Result, choose, first_failure
-from .base import AbstractAdaptiveStepSizeController
+from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
+
+STORED_REJECTIONS = 100
+"""How many rejected steps in a row the solve of an equation with noise may have, if not told otherwise."""
 
 
 class ClipState(eqx.Module):
@@ -125,6 +128,11 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         """Whether there are `jump_ts`, here or inside."""
         return self.jump_ts is not None or self.controller.can_jump
 
+    @property
+    def revisits(self) -> bool:
+        """Whether it stores rejected steps, here or inside."""
+        return self.store_rejected_steps is not None or self.controller.revisits
+
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """Whether the times are numbers; they may be anywhere."""
         fit = self.controller.times_fit(t0, t1)
@@ -215,6 +223,17 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         stop = jnp.min(jnp.stack(stops))
         # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
         return jnp.where(kept, land_on(stop, t_next), jnp.minimum(stop, t_next))
+
+
+def revisiting(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:
+    """`controller`, with rejected steps revisited if it has error control and does not do so itself.
+
+    For equations with noise: what the path did up to a rejected end is known when the step is judged. To step
+    past that end as if it were not would prefer paths on which the error happened to be small.
+    """
+    if controller.revisits or not isinstance(controller, AbstractAdaptiveStepSizeController):
+        return controller
+    return ClipStepSizeController(controller, store_rejected_steps=STORED_REJECTIONS)
 
 
 def just_before(t: Time) -> Time:

@@ -31,6 +31,11 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
         """Never."""
         return False
 
+    @property
+    def may_reject(self) -> bool:
+        """Never."""
+        return False
+
     def init(
         self,
         terms: PyTree[Any],

@@ -50,6 +50,11 @@ class StepTo(AbstractStepSizeController[IntScalar]):
         """The same steps in the direction of travel."""
         return type(self)(jnp.asarray(self.ts).astype(direction.dtype) * direction)
 
+    @property
+    def may_reject(self) -> bool:
+        """Never."""
+        return False
+
     def init(
         self,
         terms: PyTree[Any],

@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.core
+from jax.interpreters import partial_eval
 
 from .lanes import match_varying
 
@@ -13,7 +14,15 @@ from .lanes import match_varying
 class ClosedFunction(eqx.Module):
     """A function as one jaxpr that every call reuses, and the arrays it captured as leaves of this module.
 
-    A call with arguments of other shapes or dtypes than those it was traced with runs the function itself.
+    A call with arguments of other shapes or dtypes than those it was traced with runs the function itself. Its value
+    may hold things other than arrays, such as a linear operator's tags.
+
+    Attributes
+    ----------
+    num_equations
+        Size of the program in JAX operations.
+    uses
+        For each argument, whether the value depends on any part of it.
     """
 
     captured: list[Any]
@@ -21,6 +30,7 @@ class ClosedFunction(eqx.Module):
     _call: Callable[..., Any] = eqx.field(static=True)
     _signature: tuple[Any, ...] = eqx.field(static=True)
     num_equations: int = eqx.field(static=True)
+    uses: tuple[bool, ...] = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         dynamic = match_varying(eqx.filter(args, _is_dynamic), self.captured)
@@ -33,8 +43,12 @@ def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
     """Trace `function` for arguments like `args` (arrays, floats, `ShapeDtypeStruct`s; anything else is static)."""
     dynamic, static = eqx.partition(args, _is_dynamic)
 
+    other: list[Any] = []
+
     def of_arrays(dynamic: Any) -> Any:
-        return function(*eqx.combine(dynamic, static))
+        arrays, rest = eqx.partition(function(*eqx.combine(dynamic, static)), eqx.is_array_like)
+        other.append(rest)
+        return arrays
 
     trace = jax.make_jaxpr(of_arrays, return_shape=True)
     closed, out = trace(dynamic)
@@ -47,7 +61,7 @@ def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
     def evaluate(captured: list[Any], dynamic: Any) -> Any:
         leaves = jax.core.eval_jaxpr(closed.jaxpr, captured, *jax.tree.leaves(dynamic))
         # What does not depend on any argument comes out as a plain number.
-        return jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves])
+        return eqx.combine(jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves]), other[-1])
 
     return ClosedFunction(
         captured=list(closed.consts),
@@ -55,7 +69,15 @@ def close(function: Callable[..., Any], *args: Any) -> ClosedFunction:
         _call=evaluate,
         _signature=_signature(dynamic),
         num_equations=_count_equations(closed.jaxpr),
+        uses=_uses(closed.jaxpr, dynamic),
     )
+
+
+def _uses(jaxpr: Any, args: tuple[Any, ...]) -> tuple[bool, ...]:
+    """For each argument, whether any leaf of it has a part in the outputs."""
+    used = iter(partial_eval.dce_jaxpr(jaxpr, True)[1])
+    flags = [[next(used) for _ in jax.tree.leaves(arg)] for arg in args]
+    return tuple(any(of_leaves) for of_leaves in flags)
 
 
 def _is_dynamic(x: Any) -> bool:

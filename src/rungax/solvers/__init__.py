@@ -4,7 +4,9 @@ from .auto import Auto as Auto
 from .base import (
     AbstractAdaptiveSolver as AbstractAdaptiveSolver,
     AbstractImplicitSolver as AbstractImplicitSolver,
+    AbstractItoSolver as AbstractItoSolver,
     AbstractSolver as AbstractSolver,
+    AbstractStratonovichSolver as AbstractStratonovichSolver,
 )
 from .euler import Euler as Euler
 from .explicit import (

@@ -2,15 +2,22 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
 from jaxtyping import PyTree
 
+from ..brownian import AbstractBrownianIncrement
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
+from ..terms import is_stochastic
+
+type Sense = Literal["Itô", "Stratonovich"]
+
+type SolverNoise = Literal["additive", "diagonal", "commutative", "general"]
+"""Kinds of noise, each with those before it: additive noise commutes, as does diagonal noise."""
 
 
 class AbstractSolver[SolverState](eqx.Module):
@@ -26,10 +33,24 @@ class AbstractSolver[SolverState](eqx.Module):
         What `terms` must look like: a term class, or a pytree of term classes.
     interpolation_cls
         Makes the interpolation over a step: called as `interpolation_cls(t0=, t1=, **dense_info)`.
+    noise
+        For stochastic equations, the widest kind of noise for which `strong_order` holds.
+    minimal_levy_area
+        What the solver must be told of a Brownian path over a step.
+    safe_with_adaptive_steps
+        Whether it converges to the right limit when the size of a step depends on the noise in it.
     """
 
     term_structure: ClassVar[PyTree[Any]]
     interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
+    noise: ClassVar[SolverNoise] = "general"
+    minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractBrownianIncrement
+    safe_with_adaptive_steps: ClassVar[bool] = True
+
+    @property
+    def senses(self) -> frozenset[Sense]:
+        """In which senses its limit is the solution of a stochastic equation; both for additive noise, else one."""
+        return frozenset()
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
@@ -131,8 +152,32 @@ class AbstractSolver[SolverState](eqx.Module):
         return None
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """The local error estimate is of this order in the step size; `None` if not known."""
-        return self.order(terms)
+        """The local error estimate is of this order in the step size; `None` if not known.
+
+        By default the order for ordinary equations, half an order more than the strong order for stochastic ones.
+        """
+        if not is_stochastic(terms):
+            return self.order(terms)
+        strong = self.strong_order(terms)
+        return None if strong is None else strong + 0.5
+
+
+class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
+    """A solver that converges to the Itô solution of a stochastic equation."""
+
+    @property
+    def senses(self) -> frozenset[Sense]:
+        """Itô's, besides what else it is."""
+        return super().senses | {"Itô"}
+
+
+class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
+    """A solver that converges to the Stratonovich solution of a stochastic equation."""
+
+    @property
+    def senses(self) -> frozenset[Sense]:
+        """Stratonovich's, besides what else it is."""
+        return super().senses | {"Stratonovich"}
 
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):

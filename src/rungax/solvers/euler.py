@@ -9,21 +9,27 @@ from ..interpolation import LocalLinearInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ..results import RESULTS, Result
 from ..terms import AbstractTerm
-from .base import AbstractSolver
+from .base import AbstractItoSolver
 
 
-class Euler(AbstractSolver[None]):
+class Euler(AbstractItoSolver[None]):
     r"""Euler's method of order 1, $y_1 = y_0 + f(t_0, y_0)\,h$; Euler–Maruyama when driven by Brownian motion.
 
-    One evaluation a step, no error estimate, linear dense output.
+    One evaluation a step, no error estimate, linear dense output. For stochastic equations it converges to the Itô
+    solution, for any noise, with strong order 1/2 (1 for additive noise) and weak order 1. With steps chosen by the
+    error it may converge to something else.
 
     References
     ----------
     L. Euler, Institutionum calculi integralis, vol. I (1768), section 650.
+    G. Maruyama, Continuous Markov processes and stochastic equations, Rend. Circ. Mat. Palermo 4 (1955), 48–90.
+    J. G. Gaines, T. J. Lyons, Variable step size control in the numerical solution of stochastic differential
+    equations, SIAM J. Appl. Math. 57 (1997), 1455–1484, section 4, for adaptive steps.
     """
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     interpolation_cls = LocalLinearInterpolation
+    safe_with_adaptive_steps: ClassVar[bool] = False
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
         """Nothing to remember."""
@@ -53,3 +59,8 @@ class Euler(AbstractSolver[None]):
         """One."""
         del terms
         return 1
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar:
+        """One half."""
+        del terms
+        return 0.5

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..interpolation import StageInterpolation
+from .base import AbstractStratonovichSolver
 from .explicit_rk import AbstractERK
 from .tableau import ContinuousExtension, PublishedMethod
 from .tableaus.bosh3 import BOSH3
@@ -55,7 +56,16 @@ class _PublishedERK(AbstractERK):
         return self.method.order
 
 
-class Heun(_PublishedERK):
+class _StratonovichERK(_PublishedERK, AbstractStratonovichSolver[Any]):
+    """An explicit method of order 2, which converges to Stratonovich solutions with the strong order 1/2."""
+
+    def strong_order(self, terms: Any) -> float:
+        """One half, for any noise; one if it commutes."""
+        del terms
+        return 0.5
+
+
+class Heun(_StratonovichERK):
     """Heun's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
     Two evaluations a step; cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2
@@ -73,10 +83,11 @@ class Heun(_PublishedERK):
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
-class Midpoint(_PublishedERK):
+class Midpoint(_StratonovichERK):
     """The explicit midpoint rule of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Two evaluations a step; cubic Hermite dense output.
+    Two evaluations a step; cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2
+    (1 for commutative noise).
 
     References
     ----------
@@ -89,11 +100,11 @@ class Midpoint(_PublishedERK):
     interpolation_cls = staticmethod(partial(StageInterpolation, extension=extension))
 
 
-class Ralston(_PublishedERK):
+class Ralston(_StratonovichERK):
     """Ralston's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
     Two evaluations a step; of all such methods it has the least bound on its truncation error. Cubic Hermite dense
-    output.
+    output. Converges to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
 
     References
     ----------

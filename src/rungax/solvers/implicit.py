@@ -3,6 +3,7 @@
 from typing import Any, ClassVar
 
 from ..interpolation import LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation
+from ..terms import is_stochastic
 from .implicit_rk import AbstractESDIRK
 from .tableau import PublishedMethod
 from .tableaus.implicit_euler import IMPLICIT_EULER
@@ -23,9 +24,13 @@ class _PublishedESDIRK(AbstractESDIRK):
         del terms
         return self.method.order
 
-    def error_order(self, terms: Any) -> int:
-        """One more than the lower of the two solutions' orders, whose difference is the estimate."""
-        del terms
+    def error_order(self, terms: Any) -> int | None:
+        """One more than the lower of the two solutions' orders, whose difference is the estimate.
+
+        Not known for equations with noise.
+        """
+        if is_stochastic(terms):
+            return None
         assert self.method.error_order is not None, "its file gives an embedded solution"
         return min(self.method.order, self.method.error_order) + 1
 

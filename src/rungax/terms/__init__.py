@@ -1,6 +1,18 @@
 """What is solved: vector fields and what drives them."""
 
-from .base import AbstractTerm as AbstractTerm, is_term as is_term
-from .directed import DirectedTerm as DirectedTerm, direct as direct
+from .base import (
+    AbstractTerm as AbstractTerm,
+    Noise as Noise,
+    is_stochastic as is_stochastic,
+    is_term as is_term,
+    leaf_terms as leaf_terms,
+)
+from .control import ControlTerm as ControlTerm
+from .directed import (
+    DirectedTerm as DirectedTerm,
+    direct as direct,
+    over_step as over_step,
+    start_drivers as start_drivers,
+)
 from .multi import MultiTerm as MultiTerm
 from .ode import ODETerm as ODETerm

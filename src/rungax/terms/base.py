@@ -1,12 +1,34 @@
 """The protocol of a term."""
 
 import abc
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import equinox as eqx
+import jax
 from jaxtyping import PyTree
 
+from ..brownian import AbstractBrownianPath
 from ..jaxkit import Args, RealScalar, Time, Y
+
+type NoiseShape = Literal["scalar", "diagonal", "general"]
+
+
+class Noise(eqx.Module):
+    """How a Brownian path enters an equation.
+
+    Parameters
+    ----------
+    path
+        The path.
+    is_additive
+        Whether the vector field does not depend on the state, as far as its program tells.
+    shape
+        Whether there is one source of noise, one for each entry of the state, or any number.
+    """
+
+    path: AbstractBrownianPath
+    is_additive: bool = eqx.field(static=True)
+    shape: NoiseShape = eqx.field(static=True)
 
 
 class AbstractTerm[VF, Control](eqx.Module):
@@ -57,10 +79,29 @@ class AbstractTerm[VF, Control](eqx.Module):
         """The terms that this one is the sum of; none if it is not a sum."""
         return ()
 
+    @property
+    def unwrapped(self) -> "AbstractTerm[Any, Any]":
+        """The term as the user wrote it, for a solver that needs more of it than vector field and increment."""
+        return self
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """dy/dt where this term has one without asking a random driver, else `None`: for choosing a first step."""
+        """dy/dt, zero for noise, or `None` if not known: for choosing a first step."""
         del t, y, args
-        return None
+
+    def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
+        """How a Brownian path enters, `None` for terms without one; asked only after `close`."""
+        del t, y, args
+
+    def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
+        """Standard deviation that noise would give the state in a unit of time, `None` for terms without noise."""
+        del t, y, args
+
+    def initial_carry(self) -> PyTree[Any] | None:
+        """What a solve carries from step to step so that `move` is cheaper than `contr`; by default nothing."""
+
+    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """The increment over a step in all detail, and the carry at its end; asked only of terms that carry something."""
+        raise NotImplementedError(f"A `{type(self).__name__}` carries nothing, so nothing moves it.")
 
     def close(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once for states like `y`, and checked; by default itself.
@@ -81,3 +122,19 @@ class AbstractTerm[VF, Control](eqx.Module):
 def is_term(x: PyTree[Any]) -> bool:
     """Whether `x` is a term: for use as `is_leaf` when walking a pytree of terms."""
     return isinstance(x, AbstractTerm)
+
+
+def is_no_sum(x: PyTree[Any]) -> bool:
+    """Whether `x` is a term that is not a sum of others: for use as `is_leaf`."""
+    return is_term(x) and not x.parts
+
+
+def leaf_terms(terms: PyTree[Any]) -> list[AbstractTerm[Any, Any]]:
+    """All terms of a pytree of terms and sums of terms that are no sums."""
+    return [term for term in jax.tree.leaves(terms, is_leaf=is_no_sum) if is_term(term)]
+
+
+def is_stochastic(terms: PyTree[Any]) -> bool:
+    """Whether a Brownian path is anywhere in `terms`."""
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
+    return any(isinstance(x, AbstractBrownianPath) for x in leaves)

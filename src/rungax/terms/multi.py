@@ -3,6 +3,7 @@
 from typing import Any, Self
 
 import jax
+import jax.numpy as jnp
 
 from ..jaxkit import Args, RealScalar, Time, Y
 from .base import AbstractTerm
@@ -61,6 +62,11 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
         """The sum of the terms' time derivatives, if all have one."""
         parts = [term.time_derivative(t, y, args) for term in self.terms]
         return None if any(part is None for part in parts) else _add(parts)
+
+    def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
+        """That of all the terms' noises together, which are independent."""
+        found = [d for d in (term.deviation(t, y, args) for term in self.terms) if d is not None]
+        return jax.tree.map(lambda *x: jnp.sqrt(sum(d**2 for d in x)), *found) if found else None
 
     def close(self, t: Time, y: Y, args: Args) -> Self:
         """The sum of the closed terms."""

@@ -1,0 +1,269 @@
+"""Controlled and stochastic equations: driven by a path."""
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, PyTree
+
+from ..brownian import AbstractBrownianPath
+from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, close
+from ..paths import AbstractPath
+from .base import AbstractTerm, Noise, NoiseShape
+from .ode import ODETerm
+
+
+class ControlTerm(AbstractTerm[PyTree[Any], PyTree[Any]]):
+    r"""A vector field driven by a path: the diffusion of a stochastic equation, or a controlled equation.
+
+    $$\mathrm{d}y = g(t, y(t), \text{args})\,\mathrm{d}x(t)$$
+
+    Whether the product is Itô's or Stratonovich's with a Brownian path is the solver's choice.
+
+    Parameters
+    ----------
+    vector_field
+        A function `g(t, y, args)`. It returns one of two things. A pytree of arrays like `y` and like the path's
+        values, each of shape `y leaf shape + path leaf shape`: it is multiplied with the path's leaf and summed over
+        all of that leaf's axes. Or a Lineax operator from the path's values to `y`.
+
+        | noise | path | `vector_field` returns |
+        |---|---|---|
+        | scalar, one source for all of `y` of shape `(n,)` | `()` | shape `(n,)` |
+        | diagonal, one source for each entry | `(n,)` | `lineax.DiagonalLinearOperator(d)`, `d` of shape `(n,)` |
+        | general | `(m,)` | shape `(n, m)`, or any operator of that size |
+    control
+        The path: an `AbstractPath`, or a function `control(t0, t1)` that returns its increment.
+
+    Raises
+    ------
+    ValueError
+        If `vector_field` is no function or `control` neither path nor function; in a solve, if shapes do not fit.
+
+    Differentiability
+    -----------------
+    With respect to whatever is in `vector_field`, the state, `args`, and the path's own values.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> path = rungax.VirtualBrownianTree(0.0, 1.0, tol=1e-3, shape=(), key=jax.random.key(0))
+    >>> drift = rungax.ODETerm(lambda t, y, args: -y)
+    >>> diffusion = rungax.ControlTerm(lambda t, y, args: jnp.array(0.5), path)
+    >>> terms = rungax.MultiTerm(drift, diffusion)
+    >>> solution = rungax.diffeqsolve(terms, rungax.Euler(), 0.0, 1.0, 0.01, jnp.array(1.0))
+    >>> solution.ys.shape
+    (1,)
+    """
+
+    vector_field: Callable[..., PyTree[Any]]
+    control: AbstractPath
+
+    def __init__(self, vector_field: Callable[..., PyTree[Any]], control: AbstractPath | Callable[..., PyTree[Any]]):
+        if not callable(vector_field):
+            raise ValueError(
+                "`ControlTerm(vector_field=...)` is a function of time, state and arguments.\n"
+                f"Expected: a callable `vector_field(t, y, args)`\nFound:    {vector_field!r}"
+            )
+        if not isinstance(control, AbstractPath) and not callable(control):
+            raise ValueError(
+                "`ControlTerm(control=...)` is what drives the equation.\n"
+                f"Expected: a path such as VirtualBrownianTree, or a function `control(t0, t1)`\nFound:    {control!r}"
+            )
+        self.vector_field = vector_field
+        self.control = control if isinstance(control, AbstractPath) else _Increments(control)
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
+        """`vector_field(t, y, args)`: arrays or an operator."""
+        return self.vector_field(t, y, args)
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
+        """The path's increment from `t0` to `t1`; `use_levy=True` asks a Brownian path for its Lévy areas too."""
+        return self.control.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf: PyTree[Any], control: PyTree[Any]) -> Y:
+        """The operator applied to the increment, or arrays contracted with it; nothing is conjugated."""
+        if isinstance(vf, lx.AbstractLinearOperator):
+            like = vf.in_structure()
+            return vf.mv(jax.tree.map(lambda x, s: jnp.asarray(x).astype(s.dtype), control, like))
+        return jax.tree.map(_contract, vf, control)
+
+    def to_ode(self) -> ODETerm:
+        r"""The equation $\mathrm{d}y/\mathrm{d}t = g(t, y)\,\dot x(t)$, for a path with a derivative."""
+        return ODETerm(_Driven(self))
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """This term with its vector field traced once."""
+        like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
+        field = close(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
+        return type(self)(field, self.control)
+
+    def num_equations(self) -> int:
+        """Size of the traced vector field in JAX operations, 0 before `close`."""
+        return getattr(self.vector_field, "num_equations", 0)
+
+    def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
+        """How the path enters, if it is Brownian."""
+        if not isinstance(self.control, AbstractBrownianPath):
+            return None
+        uses = getattr(self.vector_field, "uses", (True, True, True))
+        like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
+        field = eqx.filter_eval_shape(self.vf, t, y, args)
+        return Noise(self.control, is_additive=not uses[1], shape=_shape_of(field, y, like))
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
+        """Zero for a Brownian path, which has no drift; of others nothing is known."""
+        del t, args
+        return jax.tree.map(jnp.zeros_like, y) if isinstance(self.control, AbstractBrownianPath) else None
+
+    def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
+        """Square root of the sum of squares over all sources of noise, for a Brownian path."""
+        if not isinstance(self.control, AbstractBrownianPath):
+            return None
+        field = self.vf(t, y, args)
+        if isinstance(field, lx.AbstractLinearOperator):
+            return FlatSpace(y, holomorphic=True).unravel(_row_norms(field))
+        return jax.tree.map(
+            lambda f, y: jnp.sqrt(jnp.sum(jnp.abs(f) ** 2, axis=tuple(range(y.ndim, f.ndim)))), field, y
+        )
+
+    def initial_carry(self) -> PyTree[Any] | None:
+        """What the path carries."""
+        return self.control.initial_carry()
+
+    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """As the path moves."""
+        return self.control.move(carry, t0, t1)
+
+
+class _Increments(AbstractPath):
+    """A path known only by its increments."""
+
+    t0: RealScalar
+    t1: RealScalar
+    increment: Callable[..., PyTree[Any]]
+
+    def __init__(self, increment: Callable[..., PyTree[Any]]):
+        self.t0, self.t1, self.increment = -float("inf"), float("inf"), increment
+
+    def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
+        """The increment from `t0` to `t1`."""
+        del left
+        if t1 is None:
+            raise ValueError(
+                "`ControlTerm(control=...)` was given as a function of increments and has no value at one time.\n"
+                "Expected: two times\nFound:    one\nUse an `AbstractPath` for a control with values."
+            )
+        return self.increment(t0, t1)
+
+
+class _Driven(eqx.Module):
+    """The vector field of a controlled equation, times the derivative of its control."""
+
+    term: ControlTerm
+
+    def __call__(self, t: RealScalar, y: Y, args: Args) -> Y:
+        return self.term.vf_prod(t, y, args, self.term.control.derivative(t))
+
+
+def _contract(field: Any, control: Any) -> Array:
+    """The sum over all axes of `control`; as one fused loop, for a matrix product would be a call to a library."""
+    field, control = jnp.asarray(field), jnp.asarray(control)
+    control = control.astype(field.dtype)
+    if control.ndim == 0:
+        return control * field
+    rest = field.ndim - control.ndim
+    return jnp.sum(field * control.reshape((1,) * rest + control.shape), axis=tuple(range(rest, field.ndim)))
+
+
+def _row_norms(operator: lx.AbstractLinearOperator) -> Array:
+    if lx.is_diagonal(operator):
+        return jnp.abs(lx.diagonal(operator))
+    return jnp.sqrt(jnp.sum(jnp.abs(operator.as_matrix()) ** 2, axis=1))
+
+
+def _shape_of(field: PyTree[Any], y: Y, control: PyTree[Any]) -> NoiseShape:
+    if sum(prod(x.shape) for x in jax.tree.leaves(control)) == 1:
+        return "scalar"
+    if isinstance(field, lx.AbstractLinearOperator):
+        return "diagonal" if lx.is_diagonal(field) else "general"
+    one_each = all(jnp.ndim(x) == 0 for x in jax.tree.leaves((y, control)))
+    return "diagonal" if one_each else "general"
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
+
+
+def _fit(value: PyTree[Any], y: Y, control: PyTree[Any]) -> PyTree[Any]:
+    """`value` of the vector field, its arrays in the dtypes of `y`.
+
+    Raises
+    ------
+    ValueError
+        If it does not lead from increments like `control` to states like `y`.
+    """
+    if isinstance(value, lx.AbstractLinearOperator):
+        _check_operator(value, y, control)
+        return value
+    structures = [jax.tree.structure(x) for x in (y, value, control)]
+    if not structures[0] == structures[1] == structures[2]:
+        raise ValueError(
+            "A `ControlTerm` whose vector field returns arrays needs state, field and control of one structure.\n"
+            f"State:   {structures[0]}\nField:   {structures[1]}\nControl: {structures[2]}\n"
+            "Where several leaves share a source of noise, return a Lineax operator from control to state."
+        )
+    rows = zip(jax.tree.leaves_with_path(y), jax.tree.leaves(value), jax.tree.leaves(control), strict=True)
+    fitted = [
+        _fit_leaf(jax.tree_util.keystr(path), *leaves) for (path, *leaves) in ((p, f, y, c) for (p, y), f, c in rows)
+    ]
+    return jax.tree.unflatten(structures[1], fitted)
+
+
+def _fit_leaf(path: str, field: Any, y: Any, control: Any) -> Array:
+    where = f"leaf {path} of the field of a `ControlTerm`" if path else "the field of a `ControlTerm`"
+    expected = (*jnp.shape(y), *control.shape)
+    if isinstance(field, int | float | complex) and not isinstance(field, bool):
+        field = jnp.full(expected, field) if expected == () else jnp.asarray(field)
+    if jnp.shape(field) != expected:
+        raise ValueError(
+            f"The shape of {where} must be that of the state followed by that of the control.\n"
+            f"Expected: {expected}, state {jnp.shape(y)} and control {control.shape}\nFound:    {jnp.shape(field)}\n"
+            "For diagonal noise return `lineax.DiagonalLinearOperator(...)`; for one source, make the path of shape ()."
+        )
+    dtype = jnp.result_type(y)
+    for what, found in ((where, jnp.result_type(field)), ("the control", control.dtype)):
+        if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
+            raise ValueError(
+                f"The dtype of {what} is complex but the state `y` is real.\nExpected: {dtype}\nFound:    {found}\n"
+                "Make `y0` complex, or return the real part."
+            )
+    return jnp.asarray(field).astype(dtype)
+
+
+def _check_operator(operator: lx.AbstractLinearOperator, y: Y, control: PyTree[Any]) -> None:
+    found = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(s)] for s in _structures(operator)]
+    wanted = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(jax.eval_shape(lambda s: s, s))] for s in (control, y)]
+    trees = [jax.tree.structure(x) for x in (*_structures(operator), control, y)]
+    shapes_fit = [s for s, _ in found[0]] == [s for s, _ in wanted[0]] and found[1] == wanted[1]
+    if trees[:2] != trees[2:] or not shapes_fit:
+        raise ValueError(
+            "The Lineax operator that the field of a `ControlTerm` returns must lead from the control to the state.\n"
+            f"Expected: {_arrow(trees[2:], wanted)}\nFound:    {_arrow(trees[:2], found)}\n"
+            "Build it with these shapes, and in the state's dtype."
+        )
+
+
+def _structures(operator: lx.AbstractLinearOperator) -> tuple[PyTree[Any], PyTree[Any]]:
+    return operator.in_structure(), operator.out_structure()
+
+
+def _arrow(trees: list[Any], leaves: list[list[Any]]) -> str:
+    return " -> ".join(
+        f"{tree} of {', '.join(f'{d}{list(s)}' for s, d in x)}" for tree, x in zip(trees, leaves, strict=True)
+    )
