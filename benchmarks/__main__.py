@@ -5,12 +5,13 @@
 
 import argparse
 
-from . import explicit, gradients, stiff, stiff_work_precision, tape, work_precision
+from . import explicit, gradients, noise, stiff, stiff_work_precision, tape, work_precision
 from .report import Report
 
 BENCHMARKS = {
     "explicit": explicit.run,
     "gradients": gradients.run,
+    "noise": noise.run,
     "stiff": stiff.run,
     "stiff_work_precision": stiff_work_precision.run,
     "tape": tape.run,

@@ -31,7 +31,15 @@ def finish(plan: Plan, state: State) -> Outcome:
 def integrate(plan: Plan, state: State) -> State:
     """Step until every lane has reached the end or failed; record on the way."""
     state = match_varying(state, (plan, state))
-    return lax.while_loop(lambda state: any_lane(is_running(plan, state)), lambda state: advance(plan, state), state)
+    return lax.while_loop(lambda state: any_lane(goes_on(plan, state)), lambda state: advance(plan, state), state)
+
+
+def goes_on(plan: Plan, state: State) -> jax.Array:
+    """Whether this lane needs another attempt: if it is running, unless without hope and without end."""
+    failed_at = plan.controller.failed_at(state.controller_state)
+    if failed_at is None:
+        return is_running(plan, state)
+    return is_running(plan, state) & (jnp.isfinite(plan.problem.t1) | jnp.isinf(failed_at))
 
 
 def is_running(plan: Plan, state: State) -> jax.Array:
@@ -91,4 +99,8 @@ def final_result(plan: Plan, state: State) -> Result:
     """
     stuck = choose(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
     reason = choose(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)
-    return first_failure(state.result, choose(has_ended(plan, state), RESULTS.successful, reason))
+    ended = choose(has_ended(plan, state), RESULTS.successful, reason)
+    failed_at = plan.controller.failed_at(state.controller_state)
+    if failed_at is not None:
+        ended = choose(jnp.isinf(failed_at), ended, RESULTS.nonfinite)
+    return first_failure(state.result, ended)

@@ -148,6 +148,7 @@ class _Ending(NamedTuple):
     t_next: Time
     direction: Time
     y: Y
+    failed_at: Time | None
 
 
 @compiled
@@ -179,7 +180,8 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         num_accepted_steps=state.num_accepted,
         max_steps=call.max_steps,
     )
-    return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y)
+    failed_at = plan.controller.failed_at(state.controller_state)
+    return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y, failed_at)
 
 
 def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:
@@ -204,6 +206,10 @@ def _report(solution: Solution, ending: _Ending) -> str:
         f"Not finite there: {', '.join(bad)}." if bad else f"The state there: {ending.y}.",
         "With `throw=False` the solution so far is returned and `Solution.result` says how it ended.",
     ]
+    if ending.failed_at is not None and jnp.isfinite(ending.failed_at):
+        lines.insert(
+            1, f"The state was finite up to t = {ending.failed_at * ending.direction}, and not after that step."
+        )
     if solution.result == RESULTS.nonlinear_max_steps_reached or solution.result == RESULTS.nonlinear_divergence:
         lines.insert(
             1, "An implicit stage was not solved: control the error, shorten `dt0`, or raise `root_find_max_steps`."

@@ -123,6 +123,8 @@ class Controller(Protocol):
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Any
     ) -> tuple[Time, Time]: ...
 
+    def failed_at(self, controller_state: Any) -> Time | None: ...
+
 
 class AbstractRecorder(eqx.Module):
     """Something that keeps an account of a solve: outputs at times, at steps, a dense solution, a progress meter.

@@ -311,7 +311,7 @@ def test_a_failed_solve_raises_with_a_report() -> None:
         assert word in str(error.value)
     with pytest.raises(RuntimeError) as error:
         solve(terms=lambda t, y, args: jnp.nan * y, t0=2.0, t1=1.0, dt0=-0.25)
-    for word in ("nonfinite", "t = 2.0", "0 were kept"):
+    for word in ("nonfinite", "finite up to t = 2.0, and not after"):
         assert word in str(error.value).lower()
 
 

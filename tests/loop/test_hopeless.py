@@ -109,13 +109,34 @@ def test_with_dtmin_a_field_without_numbers_ends_the_solve_too() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_fixed_step_without_numbers_ends_the_solve_before_it(bad: float) -> None:
-    fixed = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, args=jnp.asarray(bad), solver=Euler())
-    listed = solve(PAST_ONE, StepTo([0.0, 0.5, 1.0, 2.0]), dt0=None, args=jnp.asarray(bad), solver=Euler())
-    for solution, value in ((fixed, 0.75**4), (listed, 0.25)):
+def test_fixed_steps_without_numbers_go_on_and_say_so(bad: float) -> None:
+    saveat = SaveAt(ts=[0.25, 1.0, 1.75], t1=True)
+    fixed = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, args=jnp.asarray(bad), solver=Euler(), saveat=saveat)
+    times = StepTo([0.0, 0.25, 1.0, 1.75, 2.0])
+    listed = solve(PAST_ONE, times, dt0=None, args=jnp.asarray(bad), solver=Euler(), saveat=saveat)
+    for solution, values in ((fixed, (0.75, 0.75**4)), (listed, (0.75, 0.75 * 0.25))):
         assert solution.result == RESULTS.nonfinite
-        assert float(solution.ts[0]) == 1.0
-        np.testing.assert_allclose(solution.ys[0], value, rtol=1e-15)
+        np.testing.assert_array_equal(solution.ts, [0.25, 1.0, 1.75, 2.0])
+        np.testing.assert_allclose(solution.ys[:2], values, rtol=1e-15)
+        assert not np.isfinite(solution.ys[2:]).any()
+
+
+def test_a_state_that_was_not_finite_is_reported_even_if_it_recovers() -> None:
+    class Recovers(Euler):
+        """Euler's method, but for a state that starts anew when it is infinite."""
+
+        def step(self, *args: Any, **kwargs: Any) -> Any:
+            y1, *others = super().step(*args, **kwargs)
+            return jnp.where(jnp.isfinite(args[3]), y1, 1.0), *others
+
+    solution = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, args=jnp.asarray(np.inf), solver=Recovers())
+    assert solution.result == RESULTS.nonfinite
+
+
+def test_fixed_steps_without_end_stop_when_no_lane_has_numbers() -> None:
+    solution = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, t1=np.inf, args=jnp.asarray(np.nan), solver=Euler())
+    assert solution.result == RESULTS.nonfinite
+    assert int(solution.stats["num_steps"]) == 5
 
 
 def test_an_initial_state_without_numbers_ends_the_solve_at_once() -> None:

@@ -140,6 +140,13 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             `next_t0`; the memory; and `RESULTS.successful` or why the solve must end.
         """
 
+    def failed_at(self, controller_state: ControllerState) -> Time | None:
+        """When the state of the solve stopped being finite, for a controller that goes on nevertheless.
+
+        Infinity if it has not; `None`, the default, for controllers whose verdicts say how a solve fails.
+        """
+        del controller_state
+
 
 def keep_place(t: Time, start: Time, end: Time) -> Time:
     """`t`, moving with `start` and `end` so that it keeps its place between them."""

@@ -17,13 +17,15 @@ class _GridState(eqx.Module):
     t1: Time
     dt: RealScalar
     index: IntScalar
+    failed_at: Time
 
 
 class ConstantStepSize(AbstractStepSizeController[_GridState]):
     """Steps of the size `dt0`; the last one is shortened to end on `t1`.
 
     Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits
-    0.3, 0.6, 0.9 and 1. A step whose state is not finite ends the solve with `RESULTS.nonfinite`.
+    0.3, 0.6, 0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`; the steps go on, with whatever
+    the vector field makes of such a state, so that under `vmap` all lanes share their times.
     """
 
     @property
@@ -55,7 +57,7 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
                 "Expected: a step size `dt0`\nFound:    None\n"
                 "Give `dt0`, or use `stepsize_controller=PIDController(rtol=..., atol=...)`."
             )
-        return grid_time(t0, t1, dt0, 1), _GridState(t0, t1, dt0, jnp.asarray(1, jnp.int32))
+        return grid_time(t0, t1, dt0, 1), _GridState(t0, t1, dt0, jnp.asarray(1, jnp.int32), never(t0))
 
     def resume(self, fresh: _GridState, earlier: _GridState) -> _GridState:
         """The grid of this solve: an earlier one's says nothing of it."""
@@ -83,15 +85,23 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
         error_order: RealScalar | None,
         controller_state: _GridState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _GridState, Result]:
-        """Keep the step unless it is not finite; go on to the next time of the grid."""
-        del t0, y0, args, y_error, error_order
-        grid = controller_state
-        state = _GridState(grid.t0, grid.t1, grid.dt, grid.index + 1)
-        keep, next_t1 = if_finite(y1_candidate, grid_time(grid.t0, grid.t1, grid.dt, state.index))
-        return keep, t1, next_t1, False, state, RESULTS.successful
+        """Keep the step; go on to the next time of the grid."""
+        del y0, args, y_error, error_order
+        grid, index = controller_state, controller_state.index + 1
+        failed_at = earlier_failure(grid.failed_at, t0, y1_candidate)
+        state = _GridState(grid.t0, grid.t1, grid.dt, index, failed_at)
+        return jnp.asarray(True), t1, grid_time(grid.t0, grid.t1, grid.dt, index), False, state, RESULTS.successful
+
+    def failed_at(self, controller_state: _GridState) -> Time:
+        """When the first step started whose state was not finite."""
+        return controller_state.failed_at
 
 
-def if_finite(y: Y, next_t1: RealScalar) -> tuple[BoolScalar, RealScalar]:
-    """Whether a step that nobody can shorten is kept, and when the next one ends: at no time at all if it is not."""
-    finite = all_finite(y)
-    return finite, jnp.where(finite, next_t1, jnp.nan)
+def never(t: Time) -> Time:
+    """The time of a failure that has not happened."""
+    return jnp.full_like(t, jnp.inf)
+
+
+def earlier_failure(failed_at: Time, t0: RealScalar, y: Y) -> Time:
+    """When the state stopped being finite, after a step from `t0` to `y`."""
+    return jnp.where(all_finite(y), failed_at, jnp.minimum(failed_at, t0))

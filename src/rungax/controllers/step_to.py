@@ -11,11 +11,16 @@ from jaxtyping import Array, Float, PyTree
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
 from ..results import RESULTS, Result
 from .base import AbstractStepSizeController, moving_with
-from .constant import if_finite
+from .constant import earlier_failure, never
 
 
-class StepTo(AbstractStepSizeController[IntScalar]):
-    """Steps that end at given times.
+class _Place(eqx.Module):
+    index: IntScalar
+    failed_at: Time
+
+
+class StepTo(AbstractStepSizeController[_Place]):
+    """Steps that end at given times; a state that is not finite is dealt with as in `ConstantStepSize`.
 
     Parameters
     ----------
@@ -65,27 +70,27 @@ class StepTo(AbstractStepSizeController[IntScalar]):
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
-    ) -> tuple[Time, IntScalar]:
+    ) -> tuple[Time, _Place]:
         """The second of the times."""
-        del terms, t0, t1, y0, args, func, error_order
+        del terms, t1, y0, args, func, error_order
         if dt0 is not None:
             raise ValueError(
                 "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
                 f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
             )
-        return jnp.asarray(self.ts)[1], jnp.asarray(1, jnp.int32)
+        return jnp.asarray(self.ts)[1], _Place(jnp.asarray(1, jnp.int32), never(t0))
 
-    def resume(self, fresh: IntScalar, earlier: IntScalar) -> IntScalar:
+    def resume(self, fresh: _Place, earlier: _Place) -> _Place:
         """The first of the times of this solve."""
         del earlier
         return fresh
 
     def retime(
-        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: IntScalar
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _Place
     ) -> tuple[Time, Time]:
         """The given times themselves."""
         del start, end
-        times, i = jnp.asarray(self.ts), controller_state + index
+        times, i = jnp.asarray(self.ts), controller_state.index + index
         return moving_with(t0, times[i - 1]), moving_with(t1, times[i])
 
     def adapt_step_size(
@@ -97,11 +102,15 @@ class StepTo(AbstractStepSizeController[IntScalar]):
         args: Args,
         y_error: Y | None,
         error_order: RealScalar | None,
-        controller_state: IntScalar,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, IntScalar, Result]:
-        """Keep the step unless it is not finite; go on to the next of the times."""
-        del t0, y0, args, y_error, error_order
-        index = controller_state + 1
-        times = jnp.asarray(self.ts)
-        keep, next_t1 = if_finite(y1_candidate, times[jnp.minimum(index, times.size - 1)])
-        return keep, t1, next_t1, False, index, RESULTS.successful
+        controller_state: _Place,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _Place, Result]:
+        """Keep the step; go on to the next of the times."""
+        del y0, args, y_error, error_order
+        times, index = jnp.asarray(self.ts), controller_state.index + 1
+        place = _Place(index, earlier_failure(controller_state.failed_at, t0, y1_candidate))
+        next_t1 = times[jnp.minimum(index, times.size - 1)]
+        return jnp.asarray(True), t1, next_t1, False, place, RESULTS.successful
+
+    def failed_at(self, controller_state: _Place) -> Time:
+        """When the first step started whose state was not finite."""
+        return controller_state.failed_at

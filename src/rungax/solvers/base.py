@@ -168,7 +168,8 @@ class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
     @property
     def senses(self) -> frozenset[Sense]:
         """Itô's, besides what else it is."""
-        return super().senses | {"Itô"}
+        own: frozenset[Sense] = frozenset({"Itô"})
+        return own | super().senses
 
 
 class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
@@ -177,7 +178,8 @@ class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
     @property
     def senses(self) -> frozenset[Sense]:
         """Stratonovich's, besides what else it is."""
-        return super().senses | {"Stratonovich"}
+        own: frozenset[Sense] = frozenset({"Stratonovich"})
+        return own | super().senses
 
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):

@@ -100,7 +100,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         """What a solve carries from step to step so that `move` is cheaper than `contr`; by default nothing."""
 
     def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """The increment over a step in all detail, and the carry at its end; asked only of terms that carry something."""
+        """The increment over a step in all detail, and the carry at its end; asked only where there is one."""
         raise NotImplementedError(f"A `{type(self).__name__}` carries nothing, so nothing moves it.")
 
     def close(self, t: Time, y: Y, args: Args) -> Self:
