@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .brownian import AbstractBrownianPath
 from .controllers import AbstractStepSizeController
 from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
@@ -177,30 +178,47 @@ def _describe(structure: Any) -> str:
     return structure.__name__ if isinstance(structure, type) else str(structure)
 
 
-def check_known_values(t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]) -> None:
+def check_known_values(
+    terms: Any, t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]
+) -> None:
     """Raise for wrong values, if all are known now; if not, the program will see (`values_are_valid`)."""
+    ends = _ends_of_paths(terms)
     times = [sub.ts for sub in jax.tree.leaves(saveat.subs, is_leaf=is_sub) if sub.ts is not None]
-    if is_traced(t0, t1, dt0, times, controller):
+    if is_traced(t0, t1, dt0, times, controller, ends):
         return
     check_times(t0, t1, dt0)
     # Whatever they came in, float64 holds them exactly.
     t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
     times = [np.asarray(ts).astype(np.float64) for ts in times]
-    for ok, message in _conditions(np, t0, t1, dt0, times, controller):
+    ends = [(np.float64(a), np.float64(b)) for a, b in ends]
+    for ok, message in _conditions(np, t0, t1, dt0, times, controller, ends):
         if not ok:
             raise ValueError(message())
 
 
 def values_are_valid(
-    t0: Time, t1: Time, dt0: RealScalar | None, times: list[Any], controller: AbstractStepSizeController[Any]
+    terms: Any,
+    t0: Time,
+    t1: Time,
+    dt0: RealScalar | None,
+    times: list[Any],
+    controller: AbstractStepSizeController[Any],
 ) -> jax.Array:
     """The same for values that only the running program knows."""
-    conditions = _conditions(jnp, t0, t1, dt0, [jnp.asarray(ts).astype(t0.dtype) for ts in times], controller)
+    times = [jnp.asarray(ts).astype(t0.dtype) for ts in times]
+    ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in _ends_of_paths(terms)]
+    conditions = _conditions(jnp, t0, t1, dt0, times, controller, ends)
     return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
 
 
 def _conditions(
-    xp: Any, t0: Any, t1: Any, dt0: Any, times: list[Any], controller: AbstractStepSizeController[Any]
+    xp: Any,
+    t0: Any,
+    t1: Any,
+    dt0: Any,
+    times: list[Any],
+    controller: AbstractStepSizeController[Any],
+    ends: list[tuple[Any, Any]],
 ) -> Iterator[tuple[Any, Callable[[], str]]]:
     """What must hold of the values, and what to say if it does not."""
     for name, t in (("t0", t0), ("t1", t1)):
@@ -225,6 +243,32 @@ def _conditions(
             f"Expected: first {t0}, last {t1}\nFound:    {controller}\nGive the controller the times of this solve."
         ),
     )
+    for begin, end in ends:
+        yield _path_condition(xp, t0, t1, begin, end)
+
+
+def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> tuple[Any, Callable[[], str]]:
+    """That a Brownian path reaches from one end of the solve to the other, up to rounding."""
+    lower, upper = xp.minimum(t0, t1), xp.maximum(t0, t1)
+    slack = 8 * float(xp.finfo(t0.dtype).eps) * xp.maximum(xp.abs(begin), xp.abs(end))
+    # A solve without end is stopped by something else, perhaps in time.
+    reaches = (begin - slack <= lower) & ((upper <= end + slack) | xp.isinf(upper))
+    # Of an unbounded path the slack is no number.
+    fits = reaches | (xp.isinf(begin) & xp.isinf(end))
+    return (
+        fits,
+        lambda: (
+            f"A Brownian path must reach over the whole solve.\nExpected: from {lower} to {upper}\n"
+            f"Found:    from {begin} to {end}\n"
+            f"Give the path the ends of the solve, `VirtualBrownianTree({lower}, {upper}, ...)`."
+        ),
+    )
+
+
+def _ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
+    """The ends of all Brownian paths in `terms`."""
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
+    return [(path.t0, path.t1) for path in leaves if isinstance(path, AbstractBrownianPath)]
 
 
 def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[tuple[Any, Callable[[], str]]]:

@@ -45,7 +45,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
     y0 = jax.tree.map(lambda x: strong(x, dtype), call.y0)
     args = call.args
-    valid = checks.values_are_valid(t0, t1, dt0, times, call.controller)
+    valid = checks.values_are_valid(call.terms, t0, t1, dt0, times, call.controller)
     y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
 
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
