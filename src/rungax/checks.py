@@ -104,6 +104,12 @@ def check_noise(
     for noise in noises:
         _check_levy_area(noise, solver)
         _check_kind_of_noise(noise, solver)
+        if not (solver.asks_for_whole_steps or noise.path.remembers):
+            raise ValueError(
+                f"`{type(solver).__name__}` asks a path for parts of a step as well as for the whole.\n"
+                "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
+                f"Found:    {type(noise.path).__name__}\nUse the tree, or a solver that asks for whole steps."
+            )
         if controller.may_reject and not noise.path.remembers:
             raise ValueError(
                 f"`{type(noise.path).__name__}` draws anew whenever it is asked, so steps must not be rejected.\n"

@@ -9,6 +9,7 @@ from .base import (
     AbstractStratonovichSolver as AbstractStratonovichSolver,
 )
 from .euler import Euler as Euler
+from .euler_heun import EulerHeun as EulerHeun
 from .explicit import (
     RK4 as RK4,
     Bosh3 as Bosh3,
@@ -24,6 +25,7 @@ from .explicit import (
     Vern9 as Vern9,
 )
 from .explicit_rk import AbstractERK as AbstractERK
+from .half_solver import AbstractWrappedSolver as AbstractWrappedSolver, HalfSolver as HalfSolver
 from .imex import KenCarp3 as KenCarp3, KenCarp4 as KenCarp4, KenCarp5 as KenCarp5, Sil3 as Sil3
 from .implicit import (
     TRBDF2 as TRBDF2,
@@ -38,8 +40,26 @@ from .implicit_rk import (
     AbstractIMEXRK as AbstractIMEXRK,
     AbstractSDIRK as AbstractSDIRK,
 )
+from .milstein import ItoMilstein as ItoMilstein, StratonovichMilstein as StratonovichMilstein
+from .reversible_heun import ReversibleHeun as ReversibleHeun
 from .rosenbrock import ROS3P as ROS3P, Rodas4 as Rodas4, Rodas5P as Rodas5P, Rosenbrock23 as Rosenbrock23
 from .rosenbrock_step import AbstractRosenbrock as AbstractRosenbrock
 from .rosenbrock_tableau import RosenbrockTableau as RosenbrockTableau
 from .runge_kutta import AbstractRungeKutta as AbstractRungeKutta, CalculateJacobian as CalculateJacobian
+from .sri import SRIW1 as SRIW1
+from .stochastic import (
+    SEA as SEA,
+    SRA1 as SRA1,
+    GeneralShARK as GeneralShARK,
+    ShARK as ShARK,
+    SlowRK as SlowRK,
+    SPaRK as SPaRK,
+)
+from .stochastic_rk import AbstractSRK as AbstractSRK
+from .stochastic_tableau import (
+    AdditiveCoeffs as AdditiveCoeffs,
+    GeneralCoeffs as GeneralCoeffs,
+    StochasticButcherTableau as StochasticButcherTableau,
+)
 from .tableau import ButcherTableau as ButcherTableau, MultiButcherTableau as MultiButcherTableau
+from .weak import DRI1 as DRI1

@@ -39,6 +39,8 @@ class AbstractSolver[SolverState](eqx.Module):
         What the solver must be told of a Brownian path over a step.
     safe_with_adaptive_steps
         Whether it converges to the right limit when the size of a step depends on the noise in it.
+    asks_for_whole_steps
+        Whether it asks a driver for its increment over the whole step alone, and not over parts of it too.
     """
 
     term_structure: ClassVar[PyTree[Any]]
@@ -46,6 +48,7 @@ class AbstractSolver[SolverState](eqx.Module):
     noise: ClassVar[SolverNoise] = "general"
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractBrownianIncrement
     safe_with_adaptive_steps: ClassVar[bool] = True
+    asks_for_whole_steps: ClassVar[bool] = True
 
     @property
     def senses(self) -> frozenset[Sense]:

@@ -1,0 +1,189 @@
+"""Solvers made of other solvers."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ..brownian import AbstractBrownianIncrement
+from ..interpolation import AbstractLocalInterpolation
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..nonlinear import Tolerances
+from ..results import RESULTS, Result, first_failure, is_successful
+from ..terms import is_stochastic
+from .base import AbstractAdaptiveSolver, AbstractSolver, Sense, SolverNoise
+
+
+class AbstractWrappedSolver[SolverState](AbstractSolver[SolverState]):
+    """A solver made of another one.
+
+    Attributes
+    ----------
+    solver
+        The other one.
+    """
+
+    solver: eqx.AbstractVar[AbstractSolver[Any]]
+
+
+class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrappedSolver[SolverState]):
+    r"""Any solver with an error estimate, by making each step also as two halves.
+
+    The result is that of the two halves, $y_1 = \Psi_{h/2}(\Psi_{h/2}(y_0))$; the error estimate is by how much it
+    differs from that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the full step.
+
+    All facts are those of the wrapped solver: the terms and the noise it is for, what it must be told of a Brownian
+    path, and its orders. The estimate is of the order that the local error has: `order + 1` for ordinary equations,
+    `strong_order + 0.5` for stochastic ones.
+
+    Parameters
+    ----------
+    solver
+        The solver to make steps with. An estimate of its own is not used. If one of the three steps fails, so does the
+        whole, and the estimate is infinite.
+
+    Raises
+    ------
+    ValueError
+        If `solver` is not a solver.
+
+    Differentiability
+    -----------------
+    As the wrapped solver.
+
+    Cost
+    ----
+    Three steps of the wrapped solver. A Brownian path is asked for three intervals, two of which the solve does not
+    have at hand; `UnsafeBrownianPath` is refused, for its increments over parts of a step do not add up.
+
+    References
+    ----------
+    E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.4, step doubling.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.HalfSolver(rungax.Euler())
+    >>> solver.error_order(rungax.ODETerm(lambda t, y, args: -y))
+    2
+    """
+
+    solver: AbstractSolver[SolverState]
+    asks_for_whole_steps: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.solver, AbstractSolver):
+            raise ValueError(
+                "`HalfSolver(solver=...)` wraps another solver.\n"
+                f"Expected: a solver such as `Euler()`\nFound:    {self.solver!r}"
+            )
+
+    # Facts that other solvers state as a class are here not known before the wrapped solver is.
+    @property
+    def term_structure(self) -> PyTree[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """As the wrapped solver's."""
+        return self.solver.interpolation_cls
+
+    @property
+    def noise(self) -> SolverNoise:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.noise
+
+    @property
+    def minimal_levy_area(self) -> type[AbstractBrownianIncrement]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.minimal_levy_area
+
+    @property
+    def safe_with_adaptive_steps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver."""
+        return self.solver.safe_with_adaptive_steps
+
+    @property
+    def senses(self) -> frozenset[Sense]:
+        """As the wrapped solver's."""
+        return self.solver.senses
+
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
+        """Round the wrapped solver, told the tolerances."""
+        return type(self)(self.solver.with_tolerances(tolerances, y0))
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
+        """The wrapped solver's memory."""
+        return self.solver.init(terms, t0, t1, y0, args)
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
+        """One full step and two halves; costs three steps of the wrapped solver."""
+        middle = t0 + 0.5 * (t1 - t0)
+        make = self.solver.step
+        y_full, _, dense_info, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
+        y_middle, _, _, state, first = make(terms, t0, middle, y0, args, solver_state, made_jump)
+        y1, _, _, state, second = make(terms, middle, t1, y_middle, args, state, False)
+        result = first_failure(first_failure(result, first), second)
+        y_error = jax.tree.map(jnp.subtract, y1, y_full)
+        if result is not RESULTS.successful:
+            y_error = jax.tree.map(lambda x: jnp.where(is_successful(result), x, jnp.inf), y_error)
+        return y1, y_error, dense_info, state, result
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """What dense output of the full step needs, which ends where that step does."""
+        return self.solver.densify(terms, t0, t1, y0, dense_info.get("y1", y1), args, dense_info)
+
+    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
+        """The wrapped solver's estimate over the full step."""
+        return self.solver.stiffness(t0, t1, y0, dense_info)
+
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
+        """As the wrapped solver would after the second half."""
+        return self.solver.after_rejection(before, after)
+
+    def memory(self, solver_state: SolverState) -> PyTree[Any]:
+        """As the wrapped solver's."""
+        return self.solver.memory(solver_state)
+
+    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: PyTree[Any]) -> SolverState:
+        """The wrapped solver's memory, made again."""
+        return self.solver.recall(terms, t0, y0, args, memory)
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return self.solver.func(terms, t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int | None:
+        """As the wrapped solver's."""
+        return self.solver.order(terms)
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """As the wrapped solver's."""
+        return self.solver.strong_order(terms)
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """Order of the local error: one more than `order`, or half of one more than `strong_order`."""
+        order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)
+        return None if order is None else order + gain

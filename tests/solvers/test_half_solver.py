@@ -1,0 +1,273 @@
+"""`HalfSolver` is its solver made twice and once; it hands on all that the solver says of itself, failures included."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from optimistix import rms_norm
+
+import rungax
+from rungax import (
+    AbstractPath,
+    Auto,
+    Bosh3,
+    ControlTerm,
+    Dopri5,
+    Euler,
+    Heun,
+    ImplicitEuler,
+    KenCarp4,
+    Kvaerno3,
+    MultiTerm,
+    ODETerm,
+    PIDController,
+    Rodas5P,
+    SaveAt,
+    VirtualBrownianTree,
+    diffeqsolve,
+)
+from rungax.nonlinear import Tolerances
+from rungax.results import RESULTS
+from rungax.solvers.half_solver import AbstractWrappedSolver, HalfSolver
+from rungax.solvers.milstein import ItoMilstein
+from rungax.solvers.reversible_heun import ReversibleHeun
+from rungax.solvers.sri import SRIW1
+
+from ..compare import assert_trees_close
+from ..fakes import FAKE_TERM, FakeSolver, fake_y0
+
+TERM = ODETerm(lambda t, y, args: jnp.cos(t) * y - y * y)
+Y0 = jnp.asarray([0.7, 1.3])
+T0, T1 = jnp.asarray(0.2), jnp.asarray(0.5)
+MIDDLE = T0 + 0.5 * (T1 - T0)
+SOLVERS = [Euler(), Heun(), Dopri5(), ReversibleHeun(), ImplicitEuler(), Kvaerno3(), Rodas5P()]
+
+
+def name_of(solver: Any) -> str:
+    return type(solver).__name__
+
+
+@pytest.mark.parametrize("solver", SOLVERS, ids=name_of)
+def test_a_step_is_two_halves_and_the_error_how_they_differ_from_the_whole(solver: Any) -> None:
+    state = solver.init(TERM, T0, T1, Y0, None)
+    step = jax.jit(lambda s, a, b, y, state: s.step(TERM, a, b, y, None, state, False)[:4], static_argnums=0)
+    half = HalfSolver(solver)
+    assert_trees_close(half.init(TERM, T0, T1, Y0, None), state)
+    whole = step(solver, T0, T1, Y0, state)
+    middle = step(solver, T0, MIDDLE, Y0, state)
+    end = step(solver, MIDDLE, T1, middle[0], middle[3])
+    y1, error, dense_info, after = step(half, T0, T1, Y0, state)
+    close = {"rtol": 1e-13, "atol": 1e-15}
+    assert_trees_close(y1, end[0], **close)
+    assert_trees_close(error, end[0] - whole[0], rtol=1e-7, atol=1e-15)
+    assert_trees_close(dense_info, whole[2], rtol=1e-10, atol=1e-15)
+    assert_trees_close(after, end[3], rtol=1e-10, atol=1e-15)
+
+
+@pytest.mark.parametrize("solver", [*SOLVERS, KenCarp4(), ItoMilstein(), SRIW1()], ids=name_of)
+def test_the_facts_are_those_of_the_wrapped_solver(solver: Any) -> None:
+    half = HalfSolver(solver)
+    assert isinstance(half, AbstractWrappedSolver)
+    assert isinstance(half, rungax.AbstractAdaptiveSolver)
+    for fact in (
+        "term_structure",
+        "interpolation_cls",
+        "noise",
+        "minimal_levy_area",
+        "safe_with_adaptive_steps",
+        "senses",
+    ):
+        assert getattr(half, fact) == getattr(solver, fact), fact
+    assert half.strong_order(TERM) == solver.strong_order(TERM)
+
+
+def test_the_estimate_has_the_order_of_the_local_error() -> None:
+    path = VirtualBrownianTree(0.0, 1.0, 1e-2, (), jax.random.key(0))
+    noisy = MultiTerm(TERM, ControlTerm(lambda t, y, args: y, path))
+    for solver in SOLVERS:
+        half = HalfSolver(solver)
+        assert half.order(TERM) == solver.order(TERM)
+        assert half.error_order(TERM) == solver.order(TERM) + 1
+        strong = solver.strong_order(noisy)
+        assert half.error_order(noisy) == (None if strong is None else strong + 0.5)
+    assert HalfSolver(ItoMilstein()).error_order(noisy) == 1.5
+
+
+def test_dense_output_is_that_of_the_full_step() -> None:
+    """Stages that only dense output needs are made for it, with the end of the full step."""
+    solver = Dopri5()
+    whole = solver.step(TERM, T0, T1, Y0, None, solver.init(TERM, T0, T1, Y0, None), False)
+    half = HalfSolver(solver)
+    made = half.step(TERM, T0, T1, Y0, None, half.init(TERM, T0, T1, Y0, None), False)
+    expected = solver.densify(TERM, T0, T1, Y0, whole[0], None, whole[2])
+    found = half.densify(TERM, T0, T1, Y0, made[0], None, made[2])
+    assert_trees_close(found, expected, rtol=1e-14)
+    interpolation = half.interpolation_cls(t0=T0, t1=T1, **found)
+    assert_trees_close(interpolation.evaluate(T1), whole[0], rtol=1e-13)
+    assert_trees_close(half.stiffness(T0, T1, Y0, made[2]), solver.stiffness(T0, T1, Y0, whole[2]), rtol=1e-12)
+
+
+def test_dense_output_in_a_solve() -> None:
+    exact = ODETerm(lambda t, y, args: jnp.cos(t) * y)
+    for solver in (HalfSolver(Bosh3()), HalfSolver(Auto())):
+        solution = diffeqsolve(
+            exact,
+            solver,
+            0.0,
+            2.0,
+            0.05,
+            jnp.asarray(1.0),
+            saveat=SaveAt(dense=True, ts=jnp.linspace(0.0, 2.0, 7)),
+        )
+        t = jnp.linspace(0.0, 2.0, 7)
+        np.testing.assert_allclose(solution.ys, np.exp(np.sin(t)), rtol=1e-5)
+        np.testing.assert_allclose(jax.vmap(solution.evaluate)(t), np.exp(np.sin(t)), rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------------------- failures
+
+
+class FailsAt(FakeSolver):
+    """Fails in a step that begins at `start` and is of the length `length`; knows no other failure."""
+
+    start: float = 0.0
+    length: float = 0.0
+
+    def step(
+        self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: Any, made_jump: Any
+    ) -> tuple[Any, Any, Any, Any, Any]:
+        *made, _ = super().step(terms, t0, t1, y0, args, solver_state, made_jump)
+        failed = (jnp.abs(t0 - self.start) < 1e-6) & (jnp.abs(t1 - t0 - self.length) < 1e-6)
+        return (*made, RESULTS.where(failed, RESULTS.nonlinear_divergence, RESULTS.successful))
+
+
+@pytest.mark.parametrize(("start", "length"), [(0.0, 1.0), (0.0, 0.5), (0.5, 0.5)], ids=["whole", "first", "second"])
+def test_a_failure_of_any_of_the_three_steps_is_a_failure(start: float, length: float) -> None:
+    half = HalfSolver(FailsAt(start=start, length=length))
+    state = half.init(FAKE_TERM, 0.0, 1.0, fake_y0(), None)
+    y1, error, _, _, result = half.step(FAKE_TERM, 0.0, 1.0, fake_y0(), None, state, False)
+    assert bool(result == RESULTS.nonlinear_divergence)
+    assert bool(jnp.isinf(error["time"]))
+    assert bool(jnp.isfinite(y1["time"]))
+    *_, result = half.step(FAKE_TERM, 0.0, 0.8, fake_y0(), None, state, False)
+    assert bool(result == RESULTS.successful)
+
+
+def test_a_failure_makes_the_step_shorter_or_ends_a_solve_with_fixed_steps() -> None:
+    half = HalfSolver(FailsAt(start=0.0, length=0.5))
+    fixed = diffeqsolve(FAKE_TERM, half, 0.0, 2.0, 1.0, fake_y0(), throw=False)
+    assert bool(fixed.result == RESULTS.nonlinear_divergence)
+    adaptive = diffeqsolve(
+        FAKE_TERM, half, 0.0, 2.0, 1.0, fake_y0(), stepsize_controller=PIDController(1e3, 1e3), throw=False
+    )
+    assert bool(adaptive.result == RESULTS.successful)
+    assert int(adaptive.stats["num_rejected_steps"]) == 1
+
+
+def test_the_second_half_starts_without_a_jump_and_with_the_state_of_the_first() -> None:
+    half = HalfSolver(FakeSolver())
+    y1 = half.step(FAKE_TERM, 0.0, 1.0, fake_y0(), None, jnp.asarray(3), jnp.asarray(True))[0]
+    t0, t1, made_jump, solver_state, time = y1["seen"]
+    assert (float(t0), float(t1), float(made_jump), float(solver_state), float(time)) == (0.5, 1.0, 0.0, 4.0, 0.5)
+
+
+@pytest.mark.parametrize("solver", [ImplicitEuler(), Kvaerno3(), Rodas5P()], ids=name_of)
+def test_implicit_solvers_solve_a_stiff_equation(solver: Any) -> None:
+    """Van der Pol's; the implicit Euler method gets an estimate of the right size."""
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        return jnp.stack([y[1], 100.0 * (1 - y[0] ** 2) * y[1] - y[0]])
+
+    def solve(solver: Any, tolerance: float) -> Any:
+        controller = PIDController(tolerance, tolerance)
+        return diffeqsolve(ODETerm(field), solver, 0.0, 20.0, None, Y, stepsize_controller=controller, max_steps=20_000)
+
+    Y = jnp.asarray([2.0, 0.0])
+    expected = solve(Rodas5P(), 1e-9).ys
+    tolerance = 1e-4 if isinstance(solver, ImplicitEuler) else 1e-6
+    solution = solve(HalfSolver(solver), tolerance)
+    np.testing.assert_allclose(solution.ys, expected, atol=100 * tolerance)
+
+
+def test_the_wrapped_solver_is_told_the_tolerances() -> None:
+    tolerances = Tolerances(1e-3, 1e-5, rms_norm)
+    told = HalfSolver(Kvaerno3()).with_tolerances(tolerances, Y0)
+    assert isinstance(told, HalfSolver)
+    assert told.solver == Kvaerno3().with_tolerances(tolerances, Y0)
+
+
+def test_memory_and_what_a_rejection_teaches_are_the_wrapped_solvers() -> None:
+    solver = Kvaerno3()
+    half = HalfSolver(solver)
+    before = solver.init(TERM, T0, T1, Y0, None)
+    after = half.step(TERM, T0, T1, Y0, None, before, False)[3]
+    assert_trees_close(half.after_rejection(before, after), solver.after_rejection(before, after))
+    reversible = HalfSolver(ReversibleHeun())
+    state = reversible.step(TERM, T0, T1, Y0, None, reversible.init(TERM, T0, T1, Y0, None), False)[3]
+    assert_trees_close(reversible.memory(state), state.companion)
+    assert_trees_close(reversible.recall(TERM, T1, Y0, None, state.companion), state)
+    assert_trees_close(half.func(TERM, T0, Y0, None), TERM.vf(T0, Y0, None))
+
+
+# ---------------------------------------------------------------------------------------------------------------- noise
+
+
+class Asked(AbstractPath):
+    """A path that keeps account of the intervals asked."""
+
+    log: list[tuple[float, float]]
+
+    @property
+    def t0(self) -> float:
+        return -np.inf
+
+    @property
+    def t1(self) -> float:
+        return np.inf
+
+    def evaluate(self, t0: Any, t1: Any = None, left: bool = True, use_levy: bool = False) -> Any:
+        self.log.append((float(t0), float(t1)))
+        return jnp.asarray(1.0) * (t1 - t0)
+
+
+def test_the_path_is_asked_for_the_whole_and_both_halves() -> None:
+    log: list[tuple[float, float]] = []
+    terms = MultiTerm(TERM, ControlTerm(lambda t, y, args: y, Asked(log)))
+    half = HalfSolver(ItoMilstein())
+    half.step(terms, 0.0, 1.0, jnp.asarray(1.0), None, None, False)
+    assert log == [(0.0, 1.0), (0.0, 0.5), (0.5, 1.0)]
+
+
+def test_adaptive_solves_with_noise_converge_to_the_limit(key: jax.Array) -> None:
+    """Geometric Brownian motion, one path, with a solver that has no estimate of its own."""
+
+    @jax.jit
+    def errors(keys: jax.Array, tolerance: Any) -> Any:
+        return jax.vmap(lambda key: error(key, tolerance))(keys)
+
+    def error(key: jax.Array, tolerance: Any) -> Any:
+        path = VirtualBrownianTree(0.0, 1.0, 2**-12, (), key)
+        terms = MultiTerm(ODETerm(lambda t, y, args: 0.1 * y), ControlTerm(lambda t, y, args: 0.8 * y, path))
+        solution = diffeqsolve(
+            terms,
+            HalfSolver(ItoMilstein()),
+            0.0,
+            1.0,
+            0.1,
+            jnp.asarray(1.0),
+            stepsize_controller=PIDController(tolerance, tolerance),
+        )
+        exact = jnp.exp((0.1 - 0.32) + 0.8 * path.evaluate(0.0, 1.0))
+        return jnp.abs(solution.ys[0] - exact)
+
+    keys = jax.random.split(key, 10)
+    loose, tight = (float(jnp.mean(errors(keys, jnp.asarray(tolerance)))) for tolerance in (1e-2, 1e-3))
+    assert tight < 0.4 * loose
+    assert tight < 0.02
+
+
+def test_what_is_no_solver_is_refused() -> None:
+    with pytest.raises(ValueError, match="wraps another solver"):
+        HalfSolver(Euler)  # pyright: ignore[reportArgumentType]
