@@ -24,6 +24,32 @@ def final(y0: Any, **options: Any) -> Any:
     return solve(Pendulum(), y0, throw=False, **options).ys
 
 
+def noisy(key: jax.Array, adaptive: bool = False) -> Any:
+    """Euler–Maruyama with fixed steps, or SPaRK with error control, along a Brownian tree."""
+    path = rungax.VirtualBrownianTree(0.0, 1.0, 1e-3, (), key, levy_area=rungax.SpaceTimeLevyArea)
+    drift = rungax.ODETerm(lambda t, y, args: -y)
+    terms = rungax.MultiTerm(drift, rungax.ControlTerm(lambda t, y, args: 0.5 * y, path))
+    controller = rungax.PIDController(rtol=1e-3, atol=1e-3) if adaptive else rungax.ConstantStepSize()
+    solver = rungax.SPaRK() if adaptive else rungax.Euler()
+    y0 = jnp.array(1.0)
+    return rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.01, y0, stepsize_controller=controller, throw=False).ys
+
+
+STOCHASTIC = {
+    "fixed": noisy,
+    "fixed, vmap": jax.vmap(noisy),
+    "adaptive": lambda key: noisy(key, adaptive=True),
+}
+
+
+@pytest.mark.parametrize("program", STOCHASTIC.values(), ids=STOCHASTIC.keys())
+def test_no_custom_call_in_the_loop_of_a_stochastic_solve(program: Callable[[Any], Any], request: Any) -> None:
+    key = jax.random.key(0)
+    text = compiled_text(program, jax.random.split(key, 3) if "vmap" in request.node.name else key)
+    assert count_loops(text) >= 2
+    assert custom_calls_in_loops(text) == set()
+
+
 PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "adaptive, ts": (2, lambda y0: final(y0, saveat=rungax.SaveAt(ts=TS), **adaptive())),
     "fixed": (1, final),

@@ -1,0 +1,136 @@
+"""Stochastic solves under transformations: `vmap` is a loop by value, `jit` changes nothing, dtypes are kept."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+import rungax
+from rungax import ConstantStepSize, ControlTerm, MultiTerm, ODETerm, PIDController, SaveAt, VirtualBrownianTree
+
+from ..compare import assert_trees_close
+
+KEYS = jax.random.split(jax.random.key(2), 4)
+TS = np.array([0.1, 0.45, 0.9])
+CONTROLLERS: dict[str, Any] = {
+    "fixed": ConstantStepSize(),
+    "adaptive": PIDController(rtol=1e-3, atol=1e-3, pcoeff=0.1, icoeff=0.3),
+}
+# Step sizes are powers in single precision, which may round otherwise in another program.
+RTOL = {"fixed": 1e-13, "adaptive": 1e-5}
+
+
+def solve(key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), **options: Any) -> rungax.Solution:
+    y0 = jnp.asarray(y0)
+    path = VirtualBrownianTree(0.0, 1.0, 2.0**-10, shape, key, levy_area=rungax.SpaceTimeLevyArea)
+    terms = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), ControlTerm(lambda t, y, args: 0.5 * jnp.cos(y), path))
+    options = {"saveat": SaveAt(ts=TS, t1=True), "stepsize_controller": CONTROLLERS[kind], **options}
+    return rungax.diffeqsolve(terms, rungax.SPaRK(), 0.0, 1.0, 0.05, y0, **options)
+
+
+@pytest.mark.parametrize("kind", CONTROLLERS)
+def test_vmap_over_keys_and_states_is_a_loop(kind: str) -> None:
+    y0s = jnp.linspace(0.5, 2.0, 4)
+    together = jax.vmap(lambda key, y0: solve(key, kind, y0))(KEYS, y0s)
+    for i, (key, y0) in enumerate(zip(KEYS, y0s, strict=True)):
+        alone = solve(key, kind, y0)
+        np.testing.assert_allclose(together.ys[i], alone.ys, rtol=RTOL[kind])
+        for name in ("num_steps", "num_accepted_steps"):
+            assert int(jnp.broadcast_to(together.stats[name], 4)[i]) == int(alone.stats[name])
+
+
+def test_lanes_share_their_times_where_steps_are_fixed() -> None:
+    """So that nothing about time is computed for each of them."""
+    shapes = jax.eval_shape(jax.vmap(lambda key: solve(key).stats["num_steps"], out_axes=None), KEYS)
+    assert shapes.shape == ()
+
+
+@pytest.mark.parametrize("kind", CONTROLLERS)
+def test_jit_changes_nothing(kind: str) -> None:
+    assert_trees_close(jax.jit(lambda key: solve(key, kind).ys)(KEYS[0]), solve(KEYS[0], kind).ys, rtol=RTOL[kind])
+
+
+def test_tol_and_ends_may_be_traced() -> None:
+    def end(t1: Any, tol: Any) -> Any:
+        path = VirtualBrownianTree(0.0, t1, tol, (), KEYS[0])
+        term = ControlTerm(lambda t, y, args: jnp.ones(()), path)
+        return rungax.diffeqsolve(term, rungax.Euler(), 0.0, t1, t1 / 8, jnp.array(0.0)).ys[0]
+
+    lanes = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.01, 0.05])
+    together = jax.jit(jax.vmap(end))(*lanes)
+    for i, (t1, tol) in enumerate(zip(*lanes, strict=True)):
+        np.testing.assert_allclose(together[i], end(float(t1), float(tol)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", CONTROLLERS)
+def test_single_precision_stays_single(kind: str) -> None:
+    single = jax.ShapeDtypeStruct((), jnp.float32)
+    ys = solve(KEYS[0], kind, np.float32(1.0), single).ys
+    assert ys.dtype == jnp.float32
+    assert np.isfinite(ys).all()
+
+
+def test_trees_of_states_with_leaves_of_any_kind() -> None:
+    y0 = {"wide": jnp.ones(2), "narrow": (jnp.ones((), jnp.float32),), "complex": jnp.ones((), complex)}
+    shapes = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape, y.dtype), y0)
+    path = VirtualBrownianTree(0.0, 1.0, 1e-2, shapes, KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
+
+    def diffusion(t: Any, y: Any, args: Any) -> Any:
+        size = jax.tree.map(lambda x: 0.5 * jnp.cos(x), y)
+        return {**size, "wide": jnp.diag(size["wide"])}
+
+    terms = MultiTerm(ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, y)), ControlTerm(diffusion, path))
+    for solver in (rungax.Euler(), rungax.Heun(), rungax.SPaRK(), rungax.EulerHeun()):
+        found = rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.1, y0).ys
+        assert jax.tree.map(lambda x: (x.shape[1:], x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), y0)
+    # A leaf of the tree is driven as if it were alone.
+    narrow = rungax.diffeqsolve(
+        MultiTerm(
+            ODETerm(lambda t, y, args: -y),
+            ControlTerm(lambda t, y, args: 0.5 * jnp.cos(y), lambda t0, t1: path.evaluate(t0, t1)["narrow"][0]),
+        ),
+        rungax.Heun(), 0.0, 1.0, 0.1, y0["narrow"][0],
+    ).ys  # fmt: skip
+    together = rungax.diffeqsolve(terms, rungax.Heun(), 0.0, 1.0, 0.1, y0).ys
+    np.testing.assert_allclose(together["narrow"][0], narrow, rtol=1e-5)
+
+
+def test_inside_shard_map() -> None:
+    mesh = Mesh(np.array(jax.devices()[:2]), ("lanes",))
+
+    def value_and_slope(data: Any, y0: Any) -> Any:
+        key = jax.random.wrap_key_data(data)
+        return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, max_steps=32, throw=False).ys[-1])(y0)
+
+    spec = PartitionSpec("lanes")
+    sharded = jax.jit(jax.shard_map(jax.vmap(value_and_slope), mesh=mesh, in_specs=spec, out_specs=spec))
+    lanes = jax.random.key_data(KEYS), jnp.linspace(0.5, 2.0, 4)
+    assert_trees_close(sharded(*lanes), jax.vmap(value_and_slope)(*lanes), rtol=1e-12)
+
+
+@pytest.mark.parametrize("field", [lambda y: jnp.diag(jnp.cos(y)), lambda y: lx.DiagonalLinearOperator(jnp.cos(y))])
+def test_saving_between_steps_and_dense_output(field: Callable[[Any], Any]) -> None:
+    path = VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), KEYS[0])
+    terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: field(y), path))
+    saveat = SaveAt(ts=TS, dense=True)
+    solution = rungax.diffeqsolve(terms, rungax.Heun(), 0.0, 1.0, 0.1, jnp.ones(2), saveat=saveat, max_steps=16)
+    np.testing.assert_allclose(jax.vmap(solution.evaluate)(TS), solution.ys, rtol=1e-12)
+
+
+def test_a_solve_goes_on_along_the_same_path() -> None:
+    path = VirtualBrownianTree(0.0, 1.0, 1e-3, (), KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
+    terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: 0.5 * y, path))
+
+    def part(t0: float, t1: float, y0: Any, **options: Any) -> rungax.Solution:
+        saveat = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
+        return rungax.diffeqsolve(terms, rungax.SPaRK(), t0, t1, 0.125, y0, saveat=saveat, **options)
+
+    whole, first = part(0.0, 1.0, jnp.array(1.0)), part(0.0, 0.5, jnp.array(1.0))
+    state = {name: getattr(first, name) for name in ("solver_state", "controller_state", "made_jump")}
+    second = part(0.5, 1.0, first.ys[0], **state)
+    np.testing.assert_allclose(second.ys[0], whole.ys[0], rtol=1e-13)
