@@ -69,7 +69,7 @@ def simulated(parameters: dict[str, jax.Array], keys: jax.Array) -> jax.Array:
 
 
 def statistics(xs: jax.Array) -> Statistics:
-    centred = xs - xs.mean(axis=0)
+    centred = xs - xs.mean(axis=0, keepdims=True)
     return Statistics(xs.mean(axis=0), (centred**2).mean(axis=0), (centred[:, 1:] * centred[:, :-1]).mean(axis=0))
 
 

@@ -199,3 +199,19 @@ def test_hires_sensitivity(run: Run) -> None:
     np.testing.assert_allclose(found.state, HIRES.reference, rtol=1e-6)
     # The last two substances are two states of one, whose amount is the same for all constants.
     np.testing.assert_allclose(found.state[6:] @ found.table[6:], 0.0, atol=1e-10)
+
+
+def test_ornstein_uhlenbeck(run: Run) -> None:
+    # Thirty correlated statistics each; a fifth standard error would be one chance in a hundred thousand.
+    assert max(run("ornstein_uhlenbeck", paths=1000)) < 4.5
+
+
+def test_fit_ornstein_uhlenbeck(run: Run) -> None:
+    fitted = run("fit_ornstein_uhlenbeck", iterations=120)
+    np.testing.assert_allclose([fitted[name] for name in ("rate", "level", "volatility")], [1.2, 0.5, 0.4], rtol=0.12)
+
+
+def test_cox_ingersoll_ross(run: Run) -> None:
+    constant, adaptive = run("cox_ingersoll_ross", paths=100)
+    assert constant < 1.3
+    assert adaptive > 1.5 * constant
