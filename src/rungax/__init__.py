@@ -17,6 +17,8 @@ from .terms import (
     ODETerm as ODETerm,
     ControlTerm as ControlTerm,
     MultiTerm as MultiTerm,
+    UnderdampedLangevinDriftTerm as UnderdampedLangevinDriftTerm,
+    UnderdampedLangevinDiffusionTerm as UnderdampedLangevinDiffusionTerm,
 )
 from .paths import AbstractPath as AbstractPath
 from .brownian import (
@@ -92,6 +94,10 @@ from .solvers import (
     SPaRK as SPaRK,
     GeneralShARK as GeneralShARK,
     SlowRK as SlowRK,
+    AbstractFosterLangevinSRK as AbstractFosterLangevinSRK,
+    ALIGN as ALIGN,
+    ShOULD as ShOULD,
+    QUICSORT as QUICSORT,
 )
 from .nonlinear import (
     VeryChord as VeryChord,

@@ -185,9 +185,20 @@ def _describe(structure: Any) -> str:
 
 
 def check_known_values(
-    terms: Any, t0: Any, t1: Any, dt0: Any, saveat: SaveAt, controller: AbstractStepSizeController[Any]
+    problem: tuple[Any, AbstractSolver[Any], Y],
+    t0: Any,
+    t1: Any,
+    dt0: Any,
+    saveat: SaveAt,
+    controller: AbstractStepSizeController[Any],
 ) -> None:
-    """Raise for wrong values, if all are known now; if not, the program will see (`values_are_valid`)."""
+    """Raise for wrong values, if all are known now; if not, the program will see (`values_are_valid`).
+
+    The `problem` is terms, solver and initial state.
+    """
+    terms, solver, y0 = problem
+    if not is_traced(problem):
+        solver.check_values(terms, y0)
     ends = _ends_of_paths(terms)
     times = [sub.ts for sub in jax.tree.leaves(saveat.subs, is_leaf=is_sub) if sub.ts is not None]
     if is_traced(t0, t1, dt0, times, controller, ends):

@@ -126,14 +126,14 @@ def diffeqsolve(
         terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter
     )
     if not throw:
-        checks.check_known_values(terms, t0, t1, dt0, saveat, stepsize_controller)
+        checks.check_known_values((terms, solver, y0), t0, t1, dt0, saveat, stepsize_controller)
         return _say_if_no_jump(saveat, _run(call)[0])
     solution, ending = _run(call)
     solution = _say_if_no_jump(saveat, solution)
     failed = known_failure(solution.result)
     if failed is not False:
         # Only now, for checking values on the host takes longer than a short solve, and the program checks them too.
-        checks.check_known_values(terms, t0, t1, dt0, saveat, stepsize_controller)
+        checks.check_known_values((terms, solver, y0), t0, t1, dt0, saveat, stepsize_controller)
     if failed is None:
         return solution.result.error_if(solution, jnp.logical_not(is_okay(solution.result)))
     if failed:

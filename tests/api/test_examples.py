@@ -215,3 +215,11 @@ def test_cox_ingersoll_ross(run: Run) -> None:
     constant, adaptive = run("cox_ingersoll_ross", paths=100)
     assert constant < 1.3
     assert adaptive > 1.5 * constant
+
+
+def test_neals_funnel(run: Run) -> None:
+    found = run("neals_funnel", chains=32, samples=40)["funnel"]
+    assert abs(found.mean_z) < 1.5
+    assert 4 < found.variance_z < 14
+    assert 0.8 < found.variance_ratio < 1.2
+    assert found.per_effective_z < 49_000

@@ -104,47 +104,53 @@ def test_float32_leaves_keep_the_law_on_short_intervals_far_from_the_start(key):
     assert_standard_normal(standardised(sample(paths, 1.90001, 1.90101), 1e-3).astype(np.float64))
 
 
-class _WrongVariance(SpaceTimeTimeBridge):
-    """The noise of `W` in the middle is 10 % too large."""
+class _Wrong(SpaceTimeTimeBridge):
+    """Mistakes that one might make, each as wrong as its weight."""
 
-    def halves(self, whole, noise, root_h):
-        return super().halves(whole, (1.1 * noise[0], *noise[1:]), root_h)
-
-
-class _ForgetsH(SpaceTimeTimeBridge):
-    """As if W in the middle did not depend on H."""
-
-    def halves(self, whole, noise, root_h):
-        left, right = super().halves(whole, noise, root_h)
-        return (left[0] - 1.5 * whole[1], *left[1:]), (right[0] + 1.5 * whole[1], *right[1:])
-
-
-class _WrongCorrelation(SpaceTimeTimeBridge):
-    """H of the halves does not move with the noise of W."""
+    # The noise of `W` in the middle is too large, by this part.
+    variance: jax.Array
+    # W in the middle does not depend on H.
+    forgets_H: jax.Array
+    # H of the halves does not move with the noise of W.
+    correlation: jax.Array
+    # Right in the middle, but a leaf is split as if K were not known.
+    split_without_K: jax.Array
 
     def halves(self, whole, noise, root_h):
         still = super().halves(whole, (0 * noise[0], *noise[1:]), root_h)
-        left, right = super().halves(whole, noise, root_h)
-        return (left[0], still[0][1], left[2]), (right[0], still[1][1], right[2])
-
-
-class _WrongSplit(SpaceTimeTimeBridge):
-    """Right in the middle, but a leaf is split as if K were not known."""
+        pair = super().halves(whole, ((1 + self.variance) * noise[0], *noise[1:]), root_h)
+        shift = 1.5 * self.forgets_H * whole[1]
+        return tuple(
+            (W + sign * shift, H + self.correlation * (H_still - H), K)
+            for (W, H, K), (_, H_still, _), sign in zip(pair, still, (-1, 1), strict=True)
+        )
 
     def split(self, whole, noise, root_h, a, b):
-        return super().split((*whole[:2], 0 * whole[2]), noise, root_h, a, b)
+        return super().split((*whole[:2], (1 - self.split_without_K) * whole[2]), noise, root_h, a, b)
 
 
-@pytest.mark.parametrize("wrong", [_WrongVariance, _ForgetsH, _WrongCorrelation, _WrongSplit])
-def test_a_wrong_bridge_is_caught(wrong, key):
+@jax.jit
+def _drawn_wrongly(keys, mistakes):
+    """Increments over all of `TIMES`, of paths whose bridge makes the mistakes."""
+
+    def draw(key):
+        path = VirtualBrownianTree(T0, T1, TOL, (), key, levy_area=SpaceTimeTimeLevyArea)
+        layout = type(path.layout)(path.layout.space, path.layout.levy_area, _Wrong(*mistakes))
+        object.__setattr__(path, "layout", layout)
+        return jax.lax.map(lambda times: path.evaluate(*times, use_levy=True), jnp.stack([TIMES[:-1], TIMES[1:]], 1))
+
+    return jax.vmap(draw)(keys)
+
+
+def test_a_wrong_bridge_is_caught(key):
     """The power of the tests above: the same statistic, on the same number of samples, refuses each of these."""
 
-    def tree(k):
-        path = VirtualBrownianTree(T0, T1, TOL, (), k, levy_area=SpaceTimeTimeLevyArea)
-        layout = type(path.layout)(path.layout.space, path.layout.levy_area, wrong())
-        object.__setattr__(path, "layout", layout)
-        return path
+    def score(mistakes):
+        found = _drawn_wrongly(jax.random.split(key, SAMPLES), mistakes)
+        parts = [jax.tree.map(lambda x, i=i: x[:, i], found) for i in range(len(TIMES) - 1)]
+        spans = np.diff(TIMES)
+        return worst_score(np.concatenate([standardised(p, h) for p, h in zip(parts, spans, strict=True)]))
 
-    paths = jax.vmap(tree)(jax.random.split(key, SAMPLES))
-    parts = [standardised(sample(paths, s, t), t - s) for s, t in pairwise(TIMES)]
-    assert worst_score(np.concatenate(parts)) > LIMIT
+    assert score(np.zeros(4)) < LIMIT
+    for mistakes in np.diag([0.1, 1.0, 1.0, 1.0]):
+        assert score(mistakes) > LIMIT

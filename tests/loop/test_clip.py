@@ -294,3 +294,9 @@ def test_traced_times_that_are_not_numbers_are_invalid_input() -> None:
     result, ys = jax.jit(end)(jnp.asarray([0.5, jnp.nan]))
     assert result == RESULTS.invalid_input
     assert jnp.isnan(ys).all()
+
+
+def test_times_known_as_jax_arrays_are_fine_inside_a_compiled_function() -> None:
+    times = jnp.array([0.25, 0.75])
+    found = jax.jit(lambda t: ClipStepSizeController(PIDController(rtol=t, atol=t), step_ts=times).step_ts)(1e-3)
+    np.testing.assert_array_equal(found, times)

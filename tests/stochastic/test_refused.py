@@ -175,3 +175,14 @@ def test_a_path_must_reach_over_the_whole_solve() -> None:
 def test_a_path_may_reach_further_than_the_solve() -> None:
     long = VirtualBrownianTree(-1.0, 2.0, 1e-2, (), KEY)
     assert np.isfinite(solve(Heun(), multiplicative, long).ys).all()
+
+
+@pytest.mark.parametrize("throw", [True, False])
+def test_langevin_terms_must_agree(throw: bool) -> None:
+    path = tree((2,), rungax.SpaceTimeTimeLevyArea)
+    terms = MultiTerm(
+        rungax.UnderdampedLangevinDriftTerm(1.0, 1.0, lambda x, args: x),
+        rungax.UnderdampedLangevinDiffusionTerm(2.0, 1.0, path),
+    )
+    with pytest.raises(ValueError, match="must have the same `gamma`"):
+        diffeqsolve(terms, rungax.QUICSORT(), 0.0, 1.0, 0.1, (jnp.ones(2), jnp.ones(2)), throw=throw)

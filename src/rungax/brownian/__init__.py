@@ -1,6 +1,7 @@
 """Brownian paths: random drivers of stochastic differential equations."""
 
 from .base import AbstractBrownianPath as AbstractBrownianPath
+from .branch import Branch as Branch
 from .bridges import (
     AbstractBridge as AbstractBridge,
     BrownianBridge as BrownianBridge,
@@ -15,5 +16,5 @@ from .increments import (
     SpaceTimeLevyArea as SpaceTimeLevyArea,
     SpaceTimeTimeLevyArea as SpaceTimeTimeLevyArea,
 )
-from .tree import Branch as Branch, VirtualBrownianTree as VirtualBrownianTree
+from .tree import VirtualBrownianTree as VirtualBrownianTree
 from .unsafe import UnsafeBrownianPath as UnsafeBrownianPath

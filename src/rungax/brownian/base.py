@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, fence, known_zero, zero_tangent
+from ..jaxkit import FlatSpace, RealScalar, known_zero, zero_tangent
 from ..paths import AbstractPath
 from .bridges import AbstractBridge, Values, bridge_of
 from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
@@ -68,18 +68,18 @@ class Layout(eqx.Module):
         with jax.numpy_dtype_promotion("standard"):
             return jnp.promote_types(self.space.dtype, jnp.float32)
 
-    def noise(self, key: jax.Array) -> Values:
-        """Standard normals like `values`, all in one draw."""
-        count = len(self.bridge.deviations)
-        # Without the fence they would be drawn again in every fused loop that they go into.
-        normals = fence(jr.normal(key, (count * self.space.size,), self.dtype))
-        return tuple(jnp.split(normals, count))
+    @property
+    def size(self) -> int:
+        """How many numbers `values` are."""
+        return len(self.bridge.deviations) * self.space.size
 
-    def increment(self, values: Values, dt: jax.Array, use_levy: bool) -> PyTree[Any] | AbstractBrownianIncrement:
-        """`values` over an interval of length `dt`, as `W` alone or as all of `levy_area`."""
-        trees = [self._tree(row) for row in (values if use_levy else values[:1])]
-        if not use_levy:
-            return trees[0]
+    def rows(self, vector: jax.Array) -> Values:
+        """`values`, or their noise, out of one vector."""
+        return tuple(jnp.split(vector, len(self.bridge.deviations)))
+
+    def increment(self, values: Values, dt: jax.Array) -> AbstractBrownianIncrement:
+        """All of `levy_area` over an interval of length `dt`."""
+        trees = [self._tree(row) for row in values]
         lengths = jax.tree.map(lambda x: dt.astype(jnp.finfo(x.dtype).dtype), trees[0])
         return self.levy_area(lengths, *trees)
 

@@ -5,13 +5,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import jax.random as jr
-from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import RealScalar, compiled
 from .base import AbstractBrownianPath, Layout, layout_of, query_time, shape_of, typed_key
 from .increments import AbstractBrownianIncrement, BrownianIncrement
+from .normals import vector_of_times
 
 
 class UnsafeBrownianPath(AbstractBrownianPath):
@@ -102,47 +101,13 @@ class UnsafeBrownianPath(AbstractBrownianPath):
             Whether to return all of `levy_area` instead of `W` alone.
         """
         del left
-        return _drawn(self, 0.0, t0, use_levy) if t1 is None else _drawn(self, t0, t1, use_levy)
+        increment = _drawn(self, 0.0, t0) if t1 is None else _drawn(self, t0, t1)
+        return increment if use_levy else increment.W
 
 
 @compiled
-def _drawn(
-    path: UnsafeBrownianPath, t0: RealScalar, t1: RealScalar, use_levy: bool
-) -> PyTree[Any] | AbstractBrownianIncrement:
+def _drawn(path: UnsafeBrownianPath, t0: RealScalar, t1: RealScalar) -> AbstractBrownianIncrement:
     start, end = query_time(t0, "t0"), query_time(t1, "t1")
-    dt = end - start
-    noise = path.layout.noise(_key_of(path.key, start, end))
-    values = path.layout.bridge.fresh(noise, jnp.sqrt(dt).astype(path.layout.dtype))
-    return path.layout.increment(values, dt, use_levy)
-
-
-def _key_of(key: jax.Array, start: jax.Array, end: jax.Array) -> jax.Array:
-    """A key for an interval: one step of the generator, on a digest of 64 bits of both times."""
-    # Zero has two signs and must have one key.
-    words = [
-        w for t in (start, end) for w in lax.bitcast_convert_type(jnp.where(t == 0, 0.0, t), jnp.uint32).reshape(-1)
-    ]
-    first, second = _digest(words, 0x9747B28C), _digest(words, 0x3C6EF372)
-    data = jr.key_data(key)
-    turned = data.at[0].set(data[0] ^ first)
-    return jr.fold_in(jr.wrap_key_data(turned, impl=jr.key_impl(key)), second)
-
-
-def _digest(words: list[jax.Array], seed: int) -> jax.Array:
-    """A digest of some words that differs in about half its bits when any bit of them does.
-
-    References
-    ----------
-    A. Appleby, MurmurHash3 (2011), its 32-bit variant: the multipliers, rotations and shifts.
-    """
-    digest = jnp.uint32(seed)
-    for word in words:
-        word = _rotated(word * jnp.uint32(0xCC9E2D51), 15) * jnp.uint32(0x1B873593)
-        digest = _rotated(digest ^ word, 13) * jnp.uint32(5) + jnp.uint32(0xE6546B64)
-    digest = (digest ^ (digest >> 16)) * jnp.uint32(0x85EBCA6B)
-    digest = (digest ^ (digest >> 13)) * jnp.uint32(0xC2B2AE35)
-    return digest ^ (digest >> 16)
-
-
-def _rotated(x: jax.Array, by: int) -> jax.Array:
-    return (x << by) | (x >> (32 - by))
+    dt, layout = end - start, path.layout
+    noise = layout.rows(vector_of_times(path.key, (start, end), layout.size, layout.dtype))
+    return layout.increment(layout.bridge.fresh(noise, jnp.sqrt(dt).astype(layout.dtype)), dt)

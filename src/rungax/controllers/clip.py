@@ -308,6 +308,7 @@ def _times(name: str, ts: Any, *kinds: Any) -> Any:
             f"`{name}` must be floating-point times.\nExpected: a float dtype\nFound:    {ts.dtype}\n"
             "Write 1.0 instead of 1, or convert with `.astype(float)`."
         )
-    if not is_traced(ts) and not (ts == ts).all():
+    # With NumPy, for inside a compiled function JAX would trace even what is known.
+    if not is_traced(ts) and np.isnan(np.asarray(ts).astype(np.float64)).any():
         raise ValueError(f"`{name}` must be numbers.\nExpected: times\nFound:    {ts}\nLeave the NaNs out.")
     return ts

@@ -40,6 +40,8 @@ from .implicit_rk import (
     AbstractIMEXRK as AbstractIMEXRK,
     AbstractSDIRK as AbstractSDIRK,
 )
+from .langevin import ALIGN as ALIGN, QUICSORT as QUICSORT, ShOULD as ShOULD
+from .langevin_rk import AbstractFosterLangevinSRK as AbstractFosterLangevinSRK
 from .milstein import ItoMilstein as ItoMilstein, StratonovichMilstein as StratonovichMilstein
 from .reversible_heun import ReversibleHeun as ReversibleHeun
 from .rosenbrock import ROS3P as ROS3P, Rodas4 as Rodas4, Rodas5P as Rodas5P, Rosenbrock23 as Rosenbrock23

@@ -55,6 +55,10 @@ class AbstractSolver[SolverState](eqx.Module):
         """In which senses its limit is the solution of a stochastic equation; both for additive noise, else one."""
         return frozenset()
 
+    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
+        """Raise a `ValueError` if values in `terms`, known when a solve is called, do not go together."""
+        del terms, y0
+
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
         """The solver's memory before the first step, which is to go from `t0` to `t1`."""

@@ -112,6 +112,10 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """As the wrapped solver's."""
         return self.solver.senses
 
+    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
+        """As the wrapped solver."""
+        self.solver.check_values(terms, y0)
+
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Round the wrapped solver, told the tolerances."""
         return type(self)(self.solver.with_tolerances(tolerances, y0))

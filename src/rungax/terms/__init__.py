@@ -14,5 +14,9 @@ from .directed import (
     over_step as over_step,
     start_drivers as start_drivers,
 )
+from .langevin import (
+    UnderdampedLangevinDiffusionTerm as UnderdampedLangevinDiffusionTerm,
+    UnderdampedLangevinDriftTerm as UnderdampedLangevinDriftTerm,
+)
 from .multi import MultiTerm as MultiTerm
 from .ode import ODETerm as ODETerm

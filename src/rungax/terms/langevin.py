@@ -1,0 +1,393 @@
+r"""Underdamped Langevin dynamics: a particle in a potential, with friction and noise.
+
+$$\mathrm{d}x = v\,\mathrm{d}t, \qquad
+\mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t + \sqrt{2\gamma u}\,\mathrm{d}W$$
+
+The state is the pair `(x, v)`. In the long run `x` has density proportional to $\exp(-f)$ and `v`, independent of it,
+is normal of variance `u`.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ..brownian import AbstractBrownianPath
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, is_traced, scaled
+from ..paths import AbstractPath
+from .base import AbstractTerm, Noise
+
+type X = PyTree[Array]
+"""A position, or anything like it: a velocity, a gradient."""
+
+
+class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
+    r"""The drift of underdamped Langevin dynamics, for a state `(x, v)`.
+
+    $$\mathrm{d}x = v\,\mathrm{d}t, \qquad \mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t$$
+
+    Parameters
+    ----------
+    gamma
+        The friction, a rate: a number, or a pytree that is a prefix of `x`, of arrays that broadcast to the leaves of
+        `x` below them. Not negative.
+    u
+        The inverse mass, likewise; the variance of `v` in the long run.
+    grad_f
+        A function `grad_f(x, args)` that returns the gradient of the potential, a pytree like `x`.
+
+    Raises
+    ------
+    ValueError
+        If `gamma` or `u` is known to be negative or `grad_f` is no function; in a solve, if the state is no pair
+        `(x, v)` of pytrees alike, if `gamma` or `u` do not broadcast to `x`, or the gradient is not like `x`.
+
+    Differentiability
+    -----------------
+    With respect to `gamma`, `u`, the state, `args`, and whatever is in `grad_f`.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> path = rungax.VirtualBrownianTree(
+    ...     0.0, 1.0, tol=1e-3, shape=(2,), key=jax.random.key(0), levy_area=rungax.SpaceTimeTimeLevyArea
+    ... )
+    >>> drift = rungax.UnderdampedLangevinDriftTerm(gamma=1.0, u=1.0, grad_f=lambda x, args: x)
+    >>> diffusion = rungax.UnderdampedLangevinDiffusionTerm(gamma=1.0, u=1.0, bm=path)
+    >>> y0 = (jnp.zeros(2), jnp.zeros(2))
+    >>> solution = rungax.diffeqsolve(rungax.MultiTerm(drift, diffusion), rungax.QUICSORT(), 0.0, 1.0, 0.1, y0)
+    >>> x, v = solution.ys
+    >>> x.shape
+    (1, 2)
+    """
+
+    gamma: PyTree[Any]
+    u: PyTree[Any]
+    grad_f: Callable[..., X]
+
+    def __init__(self, gamma: PyTree[Any], u: PyTree[Any], grad_f: Callable[..., X]):
+        _check_sign("UnderdampedLangevinDriftTerm", gamma, u)
+        if not callable(grad_f):
+            raise ValueError(
+                "`UnderdampedLangevinDriftTerm(grad_f=...)` is the gradient of the potential.\n"
+                f"Expected: a callable `grad_f(x, args)`\nFound:    {grad_f!r}"
+            )
+        self.gamma = gamma
+        self.u = u
+        self.grad_f = grad_f
+
+    def gradient(self, x: X, args: Args) -> X:
+        """`grad_f(x, args)`, fitted to the dtypes of `x`."""
+        return _fit(self.grad_f(x, args), x)
+
+    def friction(self, x: X) -> X:
+        """`gamma`, one array for each leaf of `x`, of its rank and (real) dtype or a scalar, that broadcasts to it."""
+        return spread("gamma", self.gamma, x)
+
+    def inverse_mass(self, x: X) -> X:
+        """`u` in the same way."""
+        return spread("u", self.u, x)
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[X, X]:
+        """`(dx/dt, dv/dt)`."""
+        del t
+        x, v = position_and_velocity(y)
+        force = jax.tree.map(
+            lambda gamma, u, v, grad: -gamma * v - u * grad,
+            self.friction(x),
+            self.inverse_mass(x),
+            v,
+            self.gradient(x, args),
+        )
+        return v, force
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
+        """`t1 - t0`; options meant for random drivers are ignored."""
+        del kwargs
+        return t1 - t0
+
+    def prod(self, vf: tuple[X, X], control: RealScalar) -> Y:
+        """`control * vf`, in the dtype of each leaf."""
+        return jax.tree.map(lambda x: scaled(control, x), vf)
+
+    def quotient(self, increment: Y, control: RealScalar) -> tuple[X, X]:
+        """`increment / control`."""
+        return jax.tree.map(lambda x: x / jnp.asarray(control).astype(x.dtype), increment)
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y:
+        """The vector field itself."""
+        return self.vf(t, y, args)
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """This term with `grad_f` traced once, and checked."""
+        del t
+        x, _ = position_and_velocity(y)
+        self.friction(x)
+        self.inverse_mass(x)
+        return type(self)(self.gamma, self.u, close(self.gradient, x, args))
+
+    def num_equations(self) -> int:
+        """Size of the traced gradient in JAX operations, 0 before `close`."""
+        return getattr(self.grad_f, "num_equations", 0)
+
+
+class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
+    r"""The diffusion of underdamped Langevin dynamics, for a state `(x, v)`.
+
+    $$\mathrm{d}v = \sqrt{2\gamma u}\,\mathrm{d}W$$
+
+    Parameters
+    ----------
+    gamma, u
+        Friction and inverse mass, as in the drift, with which they must agree.
+    bm
+        The Brownian path, with values like `x`. Kept as the attribute `control`.
+
+    Raises
+    ------
+    ValueError
+        If `gamma` or `u` is known to be negative or `bm` is no path; in a solve, if the state is no pair `(x, v)` of
+        pytrees alike, if `gamma` or `u` do not broadcast to `x`, or if the values of the path are not like `x`.
+
+    Differentiability
+    -----------------
+    With respect to `gamma` and `u` where neither is zero.
+
+    See Also
+    --------
+    UnderdampedLangevinDriftTerm : with an example of both.
+    """
+
+    gamma: PyTree[Any]
+    u: PyTree[Any]
+    control: AbstractPath
+
+    def __init__(self, gamma: PyTree[Any], u: PyTree[Any], bm: AbstractPath):
+        _check_sign("UnderdampedLangevinDiffusionTerm", gamma, u)
+        if not isinstance(bm, AbstractPath):
+            raise ValueError(
+                "`UnderdampedLangevinDiffusionTerm(bm=...)` is the Brownian path that drives the velocity.\n"
+                f"Expected: a path such as VirtualBrownianTree\nFound:    {bm!r}"
+            )
+        self.gamma = gamma
+        self.u = u
+        self.control = bm
+
+    def friction(self, x: X) -> X:
+        """`gamma`, one array for each leaf of `x`, of its rank and (real) dtype or a scalar, that broadcasts to it."""
+        return spread("gamma", self.gamma, x)
+
+    def inverse_mass(self, x: X) -> X:
+        """`u` in the same way."""
+        return spread("u", self.u, x)
+
+    def strength(self, x: X) -> X:
+        """The factor of dW, in the same way."""
+        return jax.tree.map(lambda gamma, u: jnp.sqrt(2.0 * gamma * u), self.friction(x), self.inverse_mass(x))
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[X, X]:
+        """The factors of dW in `x`, zero, and in `v`: each entry of the path drives one of each."""
+        del t, args
+        x, _ = position_and_velocity(y)
+        whole = jax.tree.map(lambda s, x: jnp.broadcast_to(s, jnp.shape(x)).astype(x.dtype), self.strength(x), x)
+        return jax.tree.map(jnp.zeros_like, x), whole
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
+        """The path's increment from `t0` to `t1`; `use_levy=True` asks for its Lévy areas too."""
+        return self.control.evaluate(t0, t1, **kwargs)
+
+    def prod(self, vf: tuple[X, X], control: X) -> Y:
+        """`vf * control`, entry by entry."""
+        return tuple(jax.tree.map(lambda f, w: f * jnp.asarray(w).astype(f.dtype), part, control) for part in vf)
+
+    def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
+        """Zero for a Brownian path, which has no drift; of others nothing is known."""
+        del t, args
+        return jax.tree.map(jnp.zeros_like, y) if isinstance(self.control, AbstractBrownianPath) else None
+
+    def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
+        """Additive."""
+        del t, args
+        if not isinstance(self.control, AbstractBrownianPath):
+            return None
+        sources = sum(jnp.size(leaf) for leaf in jax.tree.leaves(y[0]))
+        return Noise(self.control, is_additive=True, shape="scalar" if sources == 1 else "general")
+
+    def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
+        """Zero in `x`; in `v` the factor of dW, for a Brownian path."""
+        return self.vf(t, y, args) if isinstance(self.control, AbstractBrownianPath) else None
+
+    def initial_carry(self) -> PyTree[Any] | None:
+        """What the path carries."""
+        return self.control.initial_carry()
+
+    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """As the path moves."""
+        return self.control.move(carry, t0, t1)
+
+    def close(self, t: Time, y: Y, args: Args) -> Self:
+        """This term, checked."""
+        del args
+        x, _ = position_and_velocity(y)
+        self.strength(x)
+        _check_path(jax.eval_shape(lambda t: self.control.evaluate(t, t), t), x)
+        return self
+
+
+# ---------------------------------------------------------------------------------------------------- shapes and checks
+
+
+def position_and_velocity(y: Y) -> tuple[X, X]:
+    """The two halves of the state.
+
+    Raises
+    ------
+    ValueError
+        If it is no pair of pytrees alike.
+    """
+    if not isinstance(y, tuple) or len(y) != 2:
+        raise ValueError(
+            "The state of underdamped Langevin dynamics is position and velocity.\n"
+            f"Expected: a tuple `(x, v)` of two pytrees alike\nFound:    {jax.tree.structure(y)}"
+        )
+    x, v = y
+    found = [(jax.tree.structure(part), [jnp.shape(leaf) for leaf in jax.tree.leaves(part)]) for part in (x, v)]
+    if found[0] != found[1]:
+        raise ValueError(
+            "Position and velocity of a state `(x, v)` of underdamped Langevin dynamics must be pytrees alike.\n"
+            f"Position: {found[0][0]} of shapes {found[0][1]}\nVelocity: {found[1][0]} of shapes {found[1][1]}"
+        )
+    return x, v
+
+
+def agreement(
+    drift: UnderdampedLangevinDriftTerm, diffusion: UnderdampedLangevinDiffusionTerm, x: X
+) -> BoolScalar | None:
+    """Whether the two have the same friction and inverse mass; `None` if their values are known now and they have.
+
+    Raises
+    ------
+    ValueError
+        If values are known now and differ.
+    """
+    unknown: list[BoolScalar] = []
+    for name, one, other in (
+        ("gamma", drift.friction(x), diffusion.friction(x)),
+        ("u", drift.inverse_mass(x), diffusion.inverse_mass(x)),
+    ):
+        same = [jnp.all(a == b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)]
+        if is_traced(same):
+            unknown += same
+        elif not all(same):
+            raise ValueError(
+                f"Drift and diffusion of underdamped Langevin dynamics must have the same `{name}`.\n"
+                f"UnderdampedLangevinDriftTerm:     {getattr(drift, name)}\n"
+                f"UnderdampedLangevinDiffusionTerm: {getattr(diffusion, name)}\nGive both the same value."
+            )
+    return jnp.all(jnp.stack(unknown)) if unknown else None
+
+
+def spread(name: str, value: PyTree[Any], x: X) -> X:
+    """`value`, a prefix of `x`, as one array for each leaf of `x`, in its real dtype, that broadcasts to it.
+
+    It is not enlarged: what depends on it is computed as often as it has entries.
+
+    Raises
+    ------
+    ValueError
+        If it is no prefix of `x`, does not broadcast, or is complex.
+    """
+    try:
+        each = jax.tree.broadcast(value, x)
+    except ValueError as error:
+        raise ValueError(
+            f"`{name}` of underdamped Langevin dynamics must be a number, or a pytree that is a prefix of `x`.\n"
+            f"Expected: a prefix of {jax.tree.structure(x)}\nFound:    {jax.tree.structure(value)}"
+        ) from error
+    paths = jax.tree.leaves_with_path(x)
+    leaves = [
+        _spread_leaf(f"{name}` at `x{jax.tree_util.keystr(path)}", v, leaf)
+        for v, (path, leaf) in zip(jax.tree.leaves(each), paths, strict=True)
+    ]
+    return jax.tree.unflatten(jax.tree.structure(x), leaves)
+
+
+def _spread_leaf(where: str, value: Any, leaf: Any) -> Array:
+    shape = jnp.shape(leaf)
+    value = jnp.asarray(value)
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        raise ValueError(f"`{where}` must be real.\nExpected: a float\nFound:    {value.dtype}")
+    if not _broadcasts(value.shape, shape):
+        raise ValueError(
+            f"`{where}` must broadcast to the position.\nExpected: a scalar, or a shape that broadcasts to {shape}\n"
+            f"Found:    {value.shape}"
+        )
+    value = value.astype(jnp.finfo(jnp.result_type(leaf)).dtype)
+    return value if value.ndim == 0 else value.reshape((1,) * (len(shape) - value.ndim) + value.shape)
+
+
+def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    if len(shape) > len(target):
+        return False
+    return all(n in (1, m) for n, m in zip(reversed(shape), reversed(target), strict=False))
+
+
+def _check_sign(term: str, gamma: PyTree[Any], u: PyTree[Any]) -> None:
+    for name, value in (("gamma", gamma), ("u", u)):
+        for leaf in jax.tree.leaves(value):
+            if isinstance(leaf, int | float | np.ndarray | np.generic | jax.Array) and not is_traced(leaf):
+                lowest = np.min(np.asarray(leaf), initial=0.0)
+                if not lowest >= 0:
+                    raise ValueError(
+                        f"`{term}({name}=...)` must not be negative.\nExpected: numbers >= 0\nFound:    {lowest}"
+                    )
+
+
+def _fit(gradient: X, x: X) -> X:
+    """`gradient` in the dtypes of `x`."""
+    expected, found = jax.tree.structure(x), jax.tree.structure(gradient)
+    if expected != found:
+        raise ValueError(
+            "`grad_f` must return a pytree of the same structure as the position `x`.\n"
+            f"Expected (like x): {expected}\nFound:             {found}"
+        )
+    pairs = zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(x), strict=True)
+    return jax.tree.unflatten(found, [_fit_leaf(jax.tree_util.keystr(path), g, leaf) for (path, g), leaf in pairs])
+
+
+def _fit_leaf(path: str, gradient: Any, x: Any) -> Array:
+    where = f"leaf {path} of the value of `grad_f`" if path else "the value of `grad_f`"
+    shape, dtype = jnp.shape(x), jnp.result_type(x)
+    if jnp.shape(gradient) != shape:
+        raise ValueError(
+            f"The shape of {where} must be that of the position `x`.\nExpected: {shape}\n"
+            f"Found:    {jnp.shape(gradient)}\n`grad_f` is the gradient of the potential, not the potential."
+        )
+    found = jnp.result_type(gradient)
+    if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        raise ValueError(
+            f"The dtype of {where} is complex but the position `x` is real.\nExpected: {dtype}\nFound:    {found}"
+        )
+    return jnp.asarray(gradient).astype(dtype)
+
+
+def _check_path(like: PyTree[Any], x: X) -> None:
+    """That increments like `like` can be added to a velocity like `x`."""
+    found = [(jax.tree.structure(part), [jnp.shape(leaf) for leaf in jax.tree.leaves(part)]) for part in (x, like)]
+    if found[0] != found[1]:
+        raise ValueError(
+            "The path of `UnderdampedLangevinDiffusionTerm` must have values like the position.\n"
+            f"Expected: {found[0][0]} of shapes {found[0][1]}\nFound:    {found[1][0]} of shapes {found[1][1]}\n"
+            "Give the path that `shape`; for a pytree, one of `jax.ShapeDtypeStruct`."
+        )
+    for w, leaf in zip(jax.tree.leaves(like), jax.tree.leaves(x), strict=True):
+        if jnp.issubdtype(w.dtype, jnp.complexfloating) != jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+            raise ValueError(
+                "Position and path of underdamped Langevin dynamics must both be real or both be complex.\n"
+                f"Position: {jnp.result_type(leaf)}\nPath:     {w.dtype}"
+            )
