@@ -1,0 +1,130 @@
+"""Strong errors of a solver on the very path of a reference, and the order they show, with a bootstrap interval.
+
+The reference is a closed form where there is one. Otherwise the test's own: the random ordinary equation along the path
+whose pieces are the parabolas with the tree's `W` and `H`, on a grid 16 times as fine as the finest of the solver's.
+It is Stratonovich's solution; for Itô's the drift is corrected.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
+from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
+
+from .problems import Problem, Sense, stratonovich_drift
+
+TOLERANCE = 0.15
+"""How far a measured order, its interval included, may be from the stated one."""
+STEPS = tuple(2.0**-k for k in (4, 5, 6, 7))
+FINE = 2**11
+PATHS = 2000
+RESAMPLES = 1000
+SPAN = (0.0, 1.0)
+
+
+class Order(NamedTuple):
+    """A measured order and the ends of its 99 % bootstrap interval over paths."""
+
+    low: float
+    value: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def tree(key: jax.Array, shape: tuple[int, ...], levy_area=SpaceTimeLevyArea) -> VirtualBrownianTree:
+    return VirtualBrownianTree(*SPAN, 0.5 / FINE, shape, key, levy_area=levy_area)
+
+
+def keys(paths: int = PATHS, seed: int = 0) -> jax.Array:
+    return jax.random.split(jax.random.key(seed), paths)
+
+
+def terms(problem: Problem, path: VirtualBrownianTree) -> MultiTerm:
+    return MultiTerm(ODETerm(problem.drift), ControlTerm(problem.diffusion, path))
+
+
+@functools.cache
+def reference(problem: Problem, sense: Sense, backwards: bool = False, use_exact: bool = True) -> np.ndarray:
+    """The solution at the end, of each path."""
+    if problem.exact is not None and use_exact and not backwards:
+        exact = problem.exact
+        ends = jax.vmap(lambda key: tree(key, problem.shape).evaluate(*SPAN))(keys())
+        return np.asarray(jax.vmap(lambda w: exact(sense, w))(ends))
+    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, sense, key, backwards)))(keys()))
+
+
+def _along_parabolas(problem: Problem, sense: Sense, key: jax.Array, backwards: bool) -> jax.Array:
+    drift, path = stratonovich_drift(problem, sense), tree(key, problem.shape)
+    width = (SPAN[1] - SPAN[0]) / FINE
+
+    def piece(carry, index):
+        y, branch = carry
+        left = SPAN[0] + index * width
+        increment, branch = path.move(branch, left, left + width)
+        s0, ds = (1.0, -1.0) if backwards else (0.0, 1.0)
+
+        def slope(s, y):
+            """By the place `s` in the piece, from 0 to 1."""
+            t = left + s * width
+            speed = jax.tree.map(lambda w, h: w + (6.0 - 12.0 * s) * h, increment.W, increment.H)
+            return width * drift(t, y) + ControlTerm(problem.diffusion, path).vf_prod(t, y, None, speed)
+
+        k1 = slope(s0, y)
+        k2 = slope(s0 + 0.5 * ds, y + 0.5 * ds * k1)
+        k3 = slope(s0 + 0.5 * ds, y + 0.5 * ds * k2)
+        k4 = slope(s0 + ds, y + ds * k3)
+        return (y + ds * (k1 + 2.0 * k2 + 2.0 * k3 + k4) / 6.0, branch), None
+
+    pieces = jnp.arange(FINE, dtype=float)
+    pieces = pieces[::-1] if backwards else pieces
+    return jax.lax.scan(piece, (jnp.asarray(problem.y0), path.initial_carry()), pieces)[0][0]
+
+
+def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
+    """The solver's state at the end: (steps, paths, components). One program for all step sizes."""
+    t0, t1 = SPAN[::-1] if backwards else SPAN
+    sign = -1.0 if backwards else 1.0
+
+    def solve(key, dt):
+        found = diffeqsolve(
+            terms(problem, tree(key, problem.shape)), solver, t0, t1, sign * dt, jnp.asarray(problem.y0), throw=False
+        )
+        return found.ys[0]
+
+    all_paths = jax.vmap(solve, in_axes=(0, None))
+    return np.asarray(
+        jax.jit(lambda keys, steps: jax.lax.map(lambda dt: all_paths(keys, dt), steps))(keys(), np.array(steps))
+    )
+
+
+def strong_errors(solver, problem: Problem, sense: Sense, backwards: bool = False) -> np.ndarray:
+    """Distance from the reference at the end, squared: (steps, paths)."""
+    found = solutions(solver, problem, backwards)
+    return np.sum((found - reference(problem, sense, backwards)) ** 2, axis=2)
+
+
+def order_of(squares: np.ndarray, steps: tuple[float, ...] = STEPS) -> Order:
+    """The slope of the root mean square error in the step size, over all step sizes, and how sure it is."""
+    paths = squares.shape[1]
+    means = np.concatenate([squares.mean(axis=1)[:, None], squares @ _resampled(paths) / paths], axis=1)
+    slopes = np.polyfit(np.log(steps), 0.5 * np.log(means), 1)[0]
+    low, high = np.quantile(slopes[1:], [0.005, 0.995])
+    return Order(float(low), float(slopes[0]), float(high))
+
+
+@functools.cache
+def _resampled(paths: int) -> np.ndarray:
+    """How often each path is drawn in each resample."""
+    drawn = np.random.default_rng(0).multinomial(paths, np.full(paths, 1 / paths), size=RESAMPLES)
+    return drawn.T.astype(float)
+
+
+def shows(order: Order, claimed: float) -> bool:
+    """Whether the whole interval is within `TOLERANCE` of the claim."""
+    return claimed - TOLERANCE <= order.low and order.high <= claimed + TOLERANCE

@@ -1,0 +1,216 @@
+"""Strong order: every solver, for every kind of noise it is for, in the sense it converges in, shows what it claims.
+
+Errors at the end of fixed steps, on the path of the reference (see `measure`). A claim stands if the 99 % bootstrap
+interval of the measured order is within 0.15 of it: a method that is better than it says fails as well as a worse one.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from rungax import (
+    DRI1,
+    SEA,
+    SRA1,
+    SRIW1,
+    Euler,
+    EulerHeun,
+    GeneralShARK,
+    Heun,
+    ItoMilstein,
+    Midpoint,
+    Ralston,
+    ReversibleHeun,
+    ShARK,
+    SlowRK,
+    SPaRK,
+    StratonovichMilstein,
+)
+from rungax.solvers import AbstractSolver
+
+from . import measure
+from .problems import BY_KIND, CLOSED, GEOMETRIC, SCALAR, SENSES, Kind, Sense
+
+KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
+
+COVERED: dict[str, tuple[Kind, ...]] = {
+    "additive": ("additive",),
+    "diagonal": ("diagonal", "scalar"),
+    "commutative": ("additive", "diagonal", "scalar", "commutative"),
+    "general": KINDS,
+}
+"""The kinds of problem that a solver's `noise` stands for."""
+
+
+def orders(additive=None, diagonal=None, scalar=None, commutative=None, general=None) -> dict[Kind, float]:
+    """Claims kind by kind: where theory promises more than the one order a solver states, that."""
+    found = zip(KINDS, (additive, diagonal, scalar, commutative, general), strict=True)
+    return {kind: order for kind, order in found if order is not None}
+
+
+SOLVERS: list[tuple[AbstractSolver, dict[Kind, float]]] = [
+    (Euler(), orders(1, 0.5, 0.5, 0.5, 0.5)),
+    (ItoMilstein(), orders(1, 1, 1, 1, 0.5)),
+    (SRIW1(), orders(diagonal=1.5, scalar=1.5)),
+    (DRI1(), orders(1, 1, 1, 1, 0.5)),
+    (EulerHeun(), orders(1, 1, 1, 1, 0.5)),
+    (Heun(), orders(1, 1, 1, 1, 0.5)),
+    (Midpoint(), orders(1, 1, 1, 1, 0.5)),
+    (Ralston(), orders(1, 1, 1, 1, 0.5)),
+    (ReversibleHeun(), orders(1, 1, 1, 1, 0.5)),
+    (StratonovichMilstein(), orders(1, 1, 1, 1, 0.5)),
+    (SPaRK(), orders(1.5, 1, 1, 1, 0.5)),
+    (GeneralShARK(), orders(1.5, 1, 1, 1, 0.5)),
+    (SlowRK(), orders(1.5, 1.5, 1.5, 1.5, 0.5)),
+    (SEA(), orders(1)),
+    (SRA1(), orders(1.5)),
+    (ShARK(), orders(1.5)),
+]
+
+
+class Claim(NamedTuple):
+    """A solver, the problem it is measured on, and the order it should show."""
+
+    solver: AbstractSolver
+    kind: Kind
+    sense: Sense
+    order: float
+
+
+def name_of(solver: AbstractSolver) -> str:
+    return type(solver).__name__
+
+
+def own_sense(solver: AbstractSolver) -> Sense:
+    return "Itô" if "Itô" in solver.senses else "Stratonovich"
+
+
+MAIN: dict[str, tuple[Kind, ...]] = {
+    "additive": ("additive",),
+    "diagonal": ("diagonal", "scalar"),
+    "commutative": ("commutative",),
+    "general": ("commutative", "general"),
+}
+"""The claims that are checked every time; the others are slow."""
+
+
+def claims() -> list:
+    """Every claim. The two senses of additive noise have one and the same limit."""
+    found = []
+    for solver, promised in SOLVERS:
+        for kind, order in promised.items():
+            claim = Claim(solver, kind, own_sense(solver), order)
+            marks = () if kind in MAIN[solver.noise] else (pytest.mark.slow,)
+            found.append(pytest.param(claim, id=f"{name_of(solver)}-{kind}", marks=marks))
+    return found
+
+
+def measured(solver: AbstractSolver, problem, sense: Sense, backwards: bool = False) -> measure.Order:
+    return measure.order_of(measure.strong_errors(solver, problem, sense, backwards))
+
+
+@pytest.mark.parametrize("claim", claims())
+def test_strong_order(claim):
+    order = measured(claim.solver, BY_KIND[claim.kind], claim.sense)
+    assert measure.shows(order, claim.order), order
+
+
+@pytest.mark.parametrize(("solver", "promised"), SOLVERS, ids=[name_of(solver) for solver, _ in SOLVERS])
+def test_the_table_is_what_solvers_state(solver, promised):
+    """The order that a solver states is that for the widest kind of noise it says it is for."""
+    covered = COVERED[solver.noise]
+    problem = BY_KIND[covered[-1]]
+    stated = solver.strong_order(measure.terms(problem, measure.tree(measure.keys(1)[0], problem.shape)))
+    assert promised[covered[-1]] == stated
+    assert set(covered) <= set(promised)
+    assert solver.senses == ({"Itô", "Stratonovich"} if solver.noise == "additive" else {own_sense(solver)})
+
+
+# ------------------------------------------------------------------------------------------------------------ the limit
+
+
+@pytest.mark.parametrize("name", CLOSED)
+@pytest.mark.parametrize("sense", SENSES)
+def test_the_reference_finds_closed_forms(name, sense):
+    if name == "sinh" and sense == "Itô":
+        pytest.skip("its closed form is Stratonovich's only")
+    problem = CLOSED[name]
+    exact = measure.reference(problem, sense)
+    distance = measure.reference(problem, sense, use_exact=False) - exact
+    assert np.sqrt(np.mean(distance**2)) < 5e-5 * np.sqrt(np.mean(exact**2))
+
+
+def solves(closed: str, solver: AbstractSolver) -> bool:
+    """Whether the closed form is of a kind and of a sense that the solver is for."""
+    return CLOSED[closed].kind in COVERED[solver.noise] and not (closed == "sinh" and own_sense(solver) == "Itô")
+
+
+@pytest.mark.parametrize(
+    ("solver", "closed"),
+    [
+        pytest.param(
+            solver, closed, id=f"{name_of(solver)}-{closed}", marks=() if closed == "geometric" else (pytest.mark.slow,)
+        )
+        for solver, _ in SOLVERS
+        for closed in CLOSED
+        if solves(closed, solver)
+    ],
+)
+def test_the_limit_is_the_closed_form(solver, closed):
+    """Drift and noise of these commute, so that the order may be better than claimed; the limit is at stake here."""
+    problem, sense = CLOSED[closed], own_sense(solver)
+    squares = measure.strong_errors(solver, problem, sense)
+    size = np.mean(np.sum(measure.reference(problem, sense) ** 2, axis=1))
+    assert measure.order_of(squares).low > dict(SOLVERS)[solver][problem.kind] - measure.TOLERANCE
+    assert np.sqrt(squares[-1].mean() / size) < 0.1
+
+
+# --------------------------------------------------------------------------------------------------------- no false yes
+
+
+def test_euler_is_not_of_order_one():
+    order = measured(Euler(), GEOMETRIC, "Itô")
+    assert not measure.shows(order, 1.0)
+    assert measure.shows(order, 0.5)
+
+
+@pytest.mark.parametrize(("solver", "wrong"), [(Heun(), "Itô"), (Euler(), "Stratonovich")], ids=["Heun", "Euler"])
+@pytest.mark.parametrize("problem", [GEOMETRIC, SCALAR], ids=["geometric", "scalar"])
+def test_the_other_sense_is_refused(solver, wrong, problem):
+    """The error stays where it is."""
+    assert measured(solver, problem, wrong).high < 0.25
+
+
+def test_the_half_order_of_general_noise_is_seen():
+    """Heun's method does not pass for order 1 where the order of the sources matters."""
+    assert not measure.shows(measured(Heun(), BY_KIND["general"], "Stratonovich"), 1.0)
+
+
+# ----------------------------------------------------------------------------------------------------------- backwards
+
+
+BACKWARDS = [
+    (SEA(), "additive"),
+    (SRA1(), "additive"),
+    (ShARK(), "additive"),
+    (SPaRK(), "commutative"),
+    (GeneralShARK(), "commutative"),
+    (SlowRK(), "commutative"),
+    (SPaRK(), "additive"),
+    (GeneralShARK(), "additive"),
+    (SlowRK(), "additive"),
+]
+
+
+@pytest.mark.parametrize(
+    ("solver", "kind"),
+    [
+        pytest.param(*case, id=f"{name_of(case[0])}-{case[1]}", marks=() if i < 6 else (pytest.mark.slow,))
+        for i, case in enumerate(BACKWARDS)
+    ],
+)
+def test_backwards_in_time(solver, kind):
+    """From 1 to 0 along the same path."""
+    order = measured(solver, BY_KIND[kind], "Stratonovich", backwards=True)
+    assert measure.shows(order, dict(SOLVERS)[solver][kind]), order
