@@ -5,10 +5,11 @@
 
 import argparse
 
-from . import explicit, gradients, noise, stiff, stiff_work_precision, tape, work_precision
+from . import events, explicit, gradients, noise, stiff, stiff_work_precision, tape, work_precision
 from .report import Report
 
 BENCHMARKS = {
+    "events": events.run,
     "explicit": explicit.run,
     "gradients": gradients.run,
     "noise": noise.run,

@@ -122,6 +122,7 @@ from .saving import (
     save_y as save_y,
     SolverInternals as SolverInternals,
 )
+from .events import Event as Event, steady_state_event as steady_state_event
 from .adjoints import (
     AbstractAdjoint as AbstractAdjoint,
     RecursiveCheckpointAdjoint as RecursiveCheckpointAdjoint,

@@ -1,13 +1,15 @@
 """The stepping loop: attempt, judge, keep, record."""
 
+from dataclasses import replace
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import any_lane, is_stuck, land_on, match_varying, select
+from .jaxkit import BoolScalar, any_lane, is_stuck, land_on, match_varying, select
 from .results import RESULTS, Result, choose, first_failure, is_successful
-from .step import Outcome, Plan, State, Step, Verdict
+from .step import Outcome, Plan, State, Step, Verdict, Watch
 
 
 def run(plan: Plan, state: State) -> Outcome:
@@ -53,6 +55,13 @@ def advance(plan: Plan, state: State) -> State:
     running = is_running(plan, state)
     step = plan.attempt(state)
     verdict = plan.judge(state, step)
+    if plan.watch is None:
+        return _went_on(plan, state, step, verdict, running)
+    return _went_on_watched(plan, plan.watch, state, step, verdict, running)
+
+
+def _went_on(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
+    """The state after an attempt and the verdict on it."""
     kept = running & verdict.accepted
     records = tuple(
         recorder.record(plan, record, step, kept, state.num_accepted)
@@ -63,7 +72,8 @@ def advance(plan: Plan, state: State) -> State:
     t_next = jnp.where(verdict.accepted, land_on(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
     failure = first_failure(step_failure(step, verdict), verdict.result)
     # Carried on in every lane, for it is never wrong; but where a step may be made again, what led to it serves better.
-    drivers = select(kept, step.drivers, state.drivers) if plan.controller.may_reject else step.drivers
+    may_reject = plan.controller.may_reject or plan.watch is not None
+    drivers = select(kept, step.drivers, state.drivers) if may_reject else step.drivers
     again = plan.solver.after_rejection(state.solver_state, step.solver_state)
     return State(
         t=select(kept, verdict.next_t0, state.t),
@@ -77,7 +87,43 @@ def advance(plan: Plan, state: State) -> State:
         num_accepted=state.num_accepted + jnp.asarray(kept).astype(jnp.int32),
         result=select(running, first_failure(state.result, failure), state.result),
         records=records,
+        events=state.events,
     )
+
+
+def _went_on_watched(
+    plan: Plan, watch: Watch, state: State, step: Step, verdict: Verdict, running: BoolScalar
+) -> State:
+    """The same in a solve with events.
+
+    An attempt inside which an event is found is made again, up to the event; what the controller says of the step that
+    then ends there does not count, but for whether to keep it: the next one leads to where that attempt would have led.
+    """
+    sighting = watch.look(plan, state.events, step, running & verdict.accepted)
+    at_event = sighting.located | (sighting.kept & state.events.landing)
+    going_on = jnp.where(sighting.located, sighting.time, state.events.target)
+    verdict = Verdict(
+        accepted=sighting.kept,
+        next_t0=select(at_event, jnp.where(sighting.located, step.t0, step.t1), verdict.next_t0),
+        next_t1=select(at_event, going_on, verdict.next_t1),
+        made_jump=verdict.made_jump | sighting.has_effect,
+        controller_state=select(at_event, state.controller_state, verdict.controller_state),
+        result=first_failure(verdict.result, sighting.result),
+    )
+    step = replace(step, event=jnp.where(sighting.has_effect, sighting.state.which, -1) if watch.has_effects else None)
+    after = _went_on(plan, state, step, verdict, running)
+    events = select(running, sighting.state, state.events)
+    y, t_next = after.y, after.t_next
+    if watch.has_effects:
+        which, effective = sighting.state.which, sighting.has_effect
+        y = lax.cond(
+            any_lane(effective),
+            lambda: watch.leap.land(plan, which, effective, step.t1, after.y),
+            lambda: after.y,
+        )
+        events = select(running, watch.after_effect(plan, sighting, step, y, t_next), events)
+    over = choose(sighting.happened & ~sighting.has_effect, RESULTS.event_occurred, after.result)
+    return replace(after, y=y, result=select(running, over, state.result), events=events)
 
 
 def has_ended(plan: Plan, state: State) -> jax.Array:

@@ -9,9 +9,10 @@ from jaxtyping import PyTree
 from . import checks
 from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController, revisiting
+from .events import Event, EventWatch
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
 from .progress import AbstractProgressMeter, progress_recorders
-from .results import RESULTS, choose
+from .results import RESULTS, choose, first_failure
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt
 from .solvers import AbstractSolver
@@ -35,6 +36,7 @@ class Call(NamedTuple):
     resumed: tuple[PyTree[Any], PyTree[Any], BoolScalar | None]
     max_steps: int | None
     progress_meter: AbstractProgressMeter[Any]
+    event: Event | None
 
 
 def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
@@ -67,8 +69,11 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     if solver_state is None:
         solver_state = solver.init(terms, t0, t_next, y0, args)
 
+    watch = None if call.event is None else EventWatch.of(call.event, _told(call), t0 * direction, y0, args)
+    events = None if watch is None else watch.begin(t0, t_next, y0, direction, args)
     made_jump = None
-    if controller.can_jump or not (resumed_jump is None or resumed_jump is False):
+    may_jump = controller.can_jump or (watch is not None and watch.has_effects)
+    if may_jump or not (resumed_jump is None or resumed_jump is False):
         made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
     plan = Plan(
         problem=Problem(terms, args, t0, t1, direction, y0),
@@ -78,12 +83,29 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         error_order=error_order,
         max_steps=call.max_steps,
         recorders=_recorders(call, subs, direction, t0, y0),
+        watch=watch,
     )
     zero = jnp.asarray(0, jnp.int32)
     result = choose(valid, RESULTS.successful, RESULTS.invalid_input)
+    if events is not None:
+        result = first_failure(result, choose(events.ended, RESULTS.event_occurred, RESULTS.successful))
     drivers = start_drivers(terms)
-    state = State(t0, t_next, y0, drivers, solver_state, controller_state, made_jump, zero, zero, result, ())
+    state = State(t0, t_next, y0, drivers, solver_state, controller_state, made_jump, zero, zero, result, (), events)
     return plan, state
+
+
+def _told(call: Call) -> dict[str, Any]:
+    """What the conditions of events are told besides time, state and arguments: the call as it was made."""
+    return {
+        "terms": call.terms,
+        "solver": call.solver,
+        "t0": call.t0,
+        "t1": call.t1,
+        "dt0": call.dt0,
+        "saveat": call.saveat,
+        "stepsize_controller": call.controller,
+        "max_steps": call.max_steps,
+    }
 
 
 def _as_term(term: Any) -> AbstractTerm[Any, Any]:

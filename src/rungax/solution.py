@@ -29,6 +29,8 @@ class Solution(eqx.Module):
         For going on with the solve, if asked for.
     internals
         How hard the solve was, with derivatives, if asked for.
+    event_mask
+        Which condition of `Event.cond_fn` ended the solve: a pytree like that, `True` for one; `None` without events.
     num_steps, num_accepted_steps, max_steps
         How many steps were attempted and kept, and how many might have been attempted; see `stats`.
     """
@@ -42,6 +44,7 @@ class Solution(eqx.Module):
     solver_state: PyTree[Any]
     controller_state: PyTree[Any]
     made_jump: PyTree[Any]
+    event_mask: PyTree[Any]
     internals: SolverInternals | None
     num_steps: IntScalar
     num_accepted_steps: IntScalar

@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 from . import checks
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .controllers import AbstractStepSizeController, ConstantStepSize
+from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import Call, resolve
@@ -33,6 +34,7 @@ def diffeqsolve(
     saveat: SaveAt = SaveAt(t1=True),
     stepsize_controller: AbstractStepSizeController[Any] = ConstantStepSize(),
     adjoint: AbstractAdjoint = RecursiveCheckpointAdjoint(),
+    event: Event | None = None,
     max_steps: int | None = 4096,
     throw: bool = True,
     progress_meter: AbstractProgressMeter[Any] = NoProgressMeter(),
@@ -67,6 +69,8 @@ def diffeqsolve(
         How long a step is and whether it is kept; by default all of size `dt0`.
     adjoint
         How derivatives are computed; the default serves every mode.
+    event
+        What ends the solve early, or changes its state on the way.
     max_steps
         The solve fails when so many steps have been attempted. It sizes the buffers of `SaveAt(steps=..., dense=True)`
         and the tape of reverse mode. `None` for no bound.
@@ -123,8 +127,9 @@ def diffeqsolve(
     solver = Auto() if solver is None else solver
     resumed = (solver_state, controller_state, made_jump)
     call = Call(
-        terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter
-    )
+        terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter,
+        event,
+    )  # fmt: skip
     if not throw:
         checks.check_known_values((terms, solver, y0), t0, t1, dt0, saveat, stepsize_controller)
         return _say_if_no_jump(saveat, _run(call)[0])
@@ -159,6 +164,8 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
     checks.check_times(call.t0, call.t1, call.dt0)
     checks.check_state(call.y0)
     call.adjoint.check(call.saveat)
+    if call.event is not None:
+        call.adjoint.check_event(call.event)
     subs, subs_tree = jax.tree.flatten(call.saveat.subs, is_leaf=is_sub)
     plan, state = resolve(call, subs)
     outcome = call.adjoint.integrate(plan, state)
@@ -176,6 +183,7 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         solver_state=state.solver_state if saveat.solver_state else None,
         controller_state=state.controller_state if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
+        event_mask=None if call.event is None else call.event.mask(state.events.ended, state.events.which),
         num_steps=state.num_steps,
         num_accepted_steps=state.num_accepted,
         max_steps=call.max_steps,

@@ -10,12 +10,13 @@ from jaxtyping import PyTree
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
 from .results import Result
-from .terms import over_step
+from .terms import is_stochastic, over_step
 
 
 class Step(eqx.Module):
     """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
 
+    `event` says which event happens at its end, -1 for none, if events change the state in this solve.
     `terms` have the increments of their drivers over the step at hand, if they carry anything; `drivers` is what they
     carry from its end.
     """
@@ -32,6 +33,7 @@ class Step(eqx.Module):
     dense_info: DenseInfo
     solver_state: PyTree[Any]
     result: Result
+    event: IntScalar | None = None
 
 
 class Verdict(eqx.Module):
@@ -59,6 +61,7 @@ class State(eqx.Module):
     num_accepted: IntScalar
     result: Result
     records: tuple[PyTree[Any], ...]
+    events: PyTree[Any] = None  # what is remembered of events; `None` in a solve without
 
 
 class Problem(eqx.Module):
@@ -126,6 +129,28 @@ class Controller(Protocol):
     def failed_at(self, controller_state: Any) -> Time | None: ...
 
 
+class Leap(Protocol):
+    """What happens to the state at an event; `rungax.events.leap` has it."""
+
+    def settle(self, plan: Any, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> tuple[Time, Y]: ...
+
+    def land(self, plan: Any, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> Y: ...
+
+
+class Watch(Protocol):
+    """What the loop needs of events; `rungax.events.watch` documents it."""
+
+    @property
+    def has_effects(self) -> bool: ...
+
+    @property
+    def leap(self) -> Leap: ...
+
+    def look(self, plan: Any, events: Any, step: Step, accepted: BoolScalar) -> Any: ...
+
+    def after_effect(self, plan: Any, sighting: Any, step: Step, y: Y, t_next: Time) -> Any: ...
+
+
 class AbstractRecorder(eqx.Module):
     """Something that keeps an account of a solve: outputs at times, at steps, a dense solution, a progress meter.
 
@@ -172,6 +197,12 @@ class Plan(eqx.Module):
     error_order: RealScalar | None
     max_steps: int | None = eqx.field(static=True)
     recorders: tuple[AbstractRecorder, ...]
+    watch: Watch | None = None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether a Brownian path drives the equation."""
+        return is_stochastic(self.problem.terms)
 
     def attempt(self, state: State) -> Step:
         """What the solver makes of the step that is due."""

@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..controllers import revisiting
+from ..events import Event
 from ..jaxkit import (
     Args,
     LinearPrograms,
@@ -112,6 +113,13 @@ class BacksolveAdjoint(AbstractAdjoint):
                 "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
                 f"Found:    {saveat}\nFor steps, dense, internals, fn or several subs use `RecursiveCheckpointAdjoint`."
             )
+
+    def check_event(self, event: Event) -> None:
+        """That there is none."""
+        raise NotImplementedError(
+            "`BacksolveAdjoint` does not know where an event was on its way back.\nExpected: event=None\n"
+            f"Found:    {type(event).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
+        )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, whose derivative is another one backwards."""

@@ -4,6 +4,7 @@ import abc
 
 import equinox as eqx
 
+from ..events import Event
 from ..saving import SaveAt
 from ..step import Outcome, Plan, State
 
@@ -17,6 +18,10 @@ class AbstractAdjoint(eqx.Module):
     def check(self, saveat: SaveAt) -> None:
         """Raise a `ValueError` if this adjoint cannot do what is to be saved; by default it can."""
         del saveat
+
+    def check_event(self, event: Event) -> None:
+        """Raise a `ValueError` or a `NotImplementedError` if this adjoint cannot do events; by default it can."""
+        del event
 
     @abc.abstractmethod
     def integrate(self, plan: Plan, state: State) -> Outcome:

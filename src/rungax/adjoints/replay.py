@@ -49,7 +49,16 @@ class Replay(eqx.Module):
         """What the next step starts from, and the parts that are emitted."""
         step = self.step(index, start)
         parts: dict[Kind, PyTree[Any]] = {kind: part_of(self.plan, step, kind) for kind in self.kinds}
-        return self.plan.start(step.y1, step.solver_state), parts
+        return self.plan.start(self._after(index, step), step.solver_state), parts
+
+    def _after(self, index: IntScalar, step: Step) -> Y:
+        """The state that the next step starts from: where this one ended, or what an event's effect made of it."""
+        event, watch = self.tape.event(index), self.plan.watch
+        if event is None or watch is None:
+            return step.y1
+        effective = event >= 0
+        land = lambda: watch.leap.land(self.plan, event, effective, step.t1, step.y1)
+        return lax.cond(any_lane(effective), land, lambda: step.y1)
 
     @property
     def kinds(self) -> list[Kind]:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
+from ..events import Event
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_lane, match_varying, select
 from ..results import Result, first_failure
@@ -81,6 +82,14 @@ class ReversibleAdjoint(AbstractAdjoint):
                 "`ReversibleAdjoint` makes a method of its own, which has no stiffness estimate.\n"
                 "Expected: SaveAt(internals=False)\nFound:    SaveAt(internals=True)\n"
                 "Use `RecursiveCheckpointAdjoint` with `internals`."
+            )
+
+    def check_event(self, event: Event) -> None:
+        """That none changes the state."""
+        if any(effect is not None for effect in event.leaves_of("effect")):
+            raise NotImplementedError(
+                "`ReversibleAdjoint` cannot undo what the effect of an event did.\nExpected: effect=None\n"
+                "Found:    an Event with an effect\nUse `RecursiveCheckpointAdjoint`, the default."
             )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:

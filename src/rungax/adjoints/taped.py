@@ -138,6 +138,8 @@ def _moving_state(plan: Plan, kept: Kept) -> State:
     reached = jnp.where(state.num_accepted > 0, reached, plan.problem.t0)
     t = lax.stop_gradient(state.t) + (reached - lax.stop_gradient(reached))
     y, memory = kept.end
+    if plan.watch is not None:
+        t, y = plan.watch.leap.settle(plan, state.events.which, state.events.ended, t, y)
     # A memory that is all there is to remember moves; one that the next solve makes again from `y` need not.
     remembered = jax.tree.structure(memory) == jax.tree.structure(state.solver_state)
     solver_state = memory if remembered else state.solver_state

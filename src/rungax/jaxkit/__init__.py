@@ -1,6 +1,12 @@
 """What Rungax needs of JAX beyond its everyday interface; the only home of version-dependent or unusual JAX."""
 
-from .clock import grid_time as grid_time, is_stuck as is_stuck, land_on as land_on, number_of_steps as number_of_steps
+from .clock import (
+    grid_time as grid_time,
+    is_stuck as is_stuck,
+    land_on as land_on,
+    number_of_steps as number_of_steps,
+    resolution as resolution,
+)
 from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
 from .flat import FlatSpace as FlatSpace

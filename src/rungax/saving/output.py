@@ -105,7 +105,7 @@ class OutputRecorder(AbstractRecorder):
             entries.append(_timed_entries(plan, self.ts, timed, offset, self.stride))
             count = count + entries[-1].num_used
         if stepped is not None:
-            entries.append(_stepped_entries(plan, stepped, timed, offset))
+            entries.append(_stepped_entries(plan, stepped, timed, offset, state))
             count = count + entries[-1].num_used
         if self.t1:
             used = jnp.logical_not(self._just_saved(state))
@@ -209,12 +209,17 @@ def _timed_entries(plan: Plan, ts: Array, emission: Emission, offset: int, strid
     return _Entries(offset + jnp.arange(ts.size, dtype=jnp.int32) + steps_before, used, ts, y)
 
 
-def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, offset: int) -> _Entries:
+def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, offset: int, state: State) -> _Entries:
     used = emission.index != NEVER
     times_before = 0 if timed is None else jnp.searchsorted(timed.index, emission.index, side="right")
     slot = offset + jnp.arange(used.size, dtype=jnp.int32) + times_before
     t1 = jax.vmap(plan.retime)(emission.t0, emission.t1, emission.index)[1]
-    return _Entries(slot, used, t1, emission.value)
+    if plan.watch is None:
+        return _Entries(slot, used, t1, emission.value)
+    # An event that ends the solve moves the end of its step. (An effect of an event comes after its step.)
+    is_last = (emission.index == state.num_accepted - 1) & state.events.ended
+    y = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, emission.value)
+    return _Entries(slot, used, jnp.where(is_last, state.t, t1), y)
 
 
 def _joined(entries: list[_Entries]) -> _Entries:

@@ -65,6 +65,8 @@ class Tape(eqx.Module):
         Grows as the tape fills up.
     num_steps
         How many steps were kept.
+    events
+        Which event changed the state at the end of each step, -1 for none; `None` where none ever does.
     """
 
     begin: Time
@@ -73,6 +75,7 @@ class Tape(eqx.Module):
     start: PyTree[Any]
     log_stride: IntScalar
     num_steps: IntScalar
+    events: Int[Array, " steps"] | None
 
     def ends(self, index: IntScalar) -> tuple[Time, Time]:
         """The ends of a step."""
@@ -82,6 +85,10 @@ class Tape(eqx.Module):
     def made_jump(self, index: IntScalar) -> BoolScalar | None:
         """Whether the equation jumped before a step; `None` where it never does."""
         return None if self.jumps is None else self.jumps[1][index]
+
+    def event(self, index: IntScalar) -> IntScalar | None:
+        """Which event changed the state at the end of a step; `None` where none ever does."""
+        return None if self.events is None else self.events[index]
 
 
 class TapeRecorder(AbstractRecorder):
@@ -109,7 +116,9 @@ class TapeRecorder(AbstractRecorder):
             lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state)
         )
         zero = jnp.asarray(0, jnp.int32)
-        return Tape(state.t, times, jumps, start, zero, zero)
+        has_effects = plan.watch is not None and plan.watch.has_effects
+        events = jnp.full(self.max_steps, -1, jnp.int32) if has_effects else None
+        return Tape(state.t, times, jumps, start, zero, zero, events)
 
     def record(self, plan: Plan, record: Tape, step: Step, kept: BoolScalar, index: IntScalar) -> Tape:
         """One more step, where kept."""
@@ -122,6 +131,9 @@ class TapeRecorder(AbstractRecorder):
         jumps = record.jumps
         if jumps is not None and step.made_jump is not None:
             jumps = _write(jumps[0], at, step.t0), _write(jumps[1], at, step.made_jump)
+        events = record.events
+        if events is not None and step.event is not None:
+            events = _write(events, at, step.event)
         return Tape(
             begin=record.begin,
             t1=_write(record.t1, at, step.t1),
@@ -131,6 +143,7 @@ class TapeRecorder(AbstractRecorder):
             ),
             log_stride=record.log_stride,
             num_steps=record.num_steps + jnp.asarray(kept).astype(jnp.int32),
+            events=events,
         )
 
     def finish(self, plan: Plan, record: Tape, state: State) -> Tape:
@@ -144,7 +157,7 @@ class TapeRecorder(AbstractRecorder):
 
         start = jax.tree.map(halve, tape.start)
         log_stride = tape.log_stride + jnp.asarray(full).astype(jnp.int32)
-        return Tape(tape.begin, tape.t1, tape.jumps, start, log_stride, tape.num_steps)
+        return Tape(tape.begin, tape.t1, tape.jumps, start, log_stride, tape.num_steps, tape.events)
 
 
 class StepsEmitter(AbstractRecorder):

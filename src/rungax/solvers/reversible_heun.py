@@ -43,7 +43,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     axis between $-i$ and $i$ only.
 
     With `h` and `f` understood as all drivers' increments and their fields it solves Stratonovich equations, for any
-    noise with strong order 1/2 (1 for additive noise). The embedded estimate is that of Heun's method,
+    noise with strong order 1/2 (1 for commutative noise). The embedded estimate is that of Heun's method,
     $\tfrac12 (f(t_1, \hat y_1) - f(t_0, \hat y_0)) h$. Linear dense output.
 
     Cost

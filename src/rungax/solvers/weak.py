@@ -45,8 +45,8 @@ class DRI1(AbstractTwoTermSolver, AbstractItoSolver[None]):
 
     For `MultiTerm(drift, diffusion)`. Expectations of smooth functions of the solution converge with order 2: use it
     for means, variances and other statistics of many paths. For ordinary equations the order is 3. Single paths
-    converge, with strong order 1/2 (1 for scalar noise), but the steps must be given: as the signs of the Lévy areas
-    go into the step, choosing steps by its error could shift the limit. No error estimate, linear dense output.
+    converge, with strong order 1/2 (1 for commutative noise), but the steps must be given: as the signs of the Lévy
+    areas go into the step, choosing steps by its error could shift the limit. No error estimate, linear dense output.
 
     Cost
     ----

@@ -1,0 +1,198 @@
+"""What users say of events."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jaxtyping import PyTree
+
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Y
+
+MAX_EFFECTS = 4096
+"""How many effects a solve may have, if not told otherwise."""
+
+
+class Event(eqx.Module):
+    """Something that happens when a condition is met: the solve ends there, or its state changes and it goes on.
+
+    A real condition is met where its value passes zero, a boolean one where it is true. Conditions are tested at the
+    start and at the end of every step that is kept. With a `root_finder` the step in which a real condition passes zero
+    is made again so that it ends at that time; otherwise it ends where it ends. Of two events in a step the earlier one
+    counts.
+
+    Parameters
+    ----------
+    cond_fn
+        A function `cond_fn(t, y, args, *, terms, solver, t0, t1, dt0, saveat, stepsize_controller, max_steps,
+        **kwargs)` that returns one boolean or one real number, or a pytree of such functions. `t`, `y` and `args` are
+        passed by name, `t` is the true time. Write `**kwargs` for what is not needed.
+    root_finder
+        What finds the time, on the interpolation of the step: an Optimistix root finder such as
+        `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; the options `lower` and `upper` are
+        where the sign differs. Its tolerances decide how exactly the time is met.
+    direction
+        Which way a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both. One for all
+        conditions, or a pytree like `cond_fn`.
+    effect
+        `None`: the solve ends with `RESULTS.event_occurred`. Otherwise a function `effect(t, y, args)` that returns the
+        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. A boolean
+        condition with an effect counts when it becomes true.
+    interior
+        At how many times inside each step real conditions are tested besides, on its interpolation, so that an even
+        number of passages within a step is seen. 0 tests ends only.
+    max_effects
+        The solve ends with `RESULTS.max_effects_reached` when there would be more effects than this.
+
+    Raises
+    ------
+    ValueError
+        If a condition or an effect is no function, `direction` or `effect` has another structure than `cond_fn`, or a
+        number is negative; in a solve, if a condition returns something else than one boolean or one real number.
+
+    Differentiability
+    -----------------
+    The time of an event found by a root finder and the state there move with all parameters, by the implicit function
+    theorem, and so does what an effect makes of them. Other events stay in the step in which they are.
+
+    Cost
+    ----
+    One evaluation of each condition a step; for an event one more step, and what the root finder evaluates of the
+    interpolation.
+
+    Examples
+    --------
+    A ball that is dropped, and how long it falls:
+
+    >>> import jax.numpy as jnp
+    >>> import optimistix as optx
+    >>> import rungax
+    >>> ground = rungax.Event(lambda t, y, args, **kwargs: y[0], optx.Newton(rtol=1e-8, atol=1e-8))
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: jnp.stack([y[1], jnp.full((), -9.81)]),
+    ...     rungax.Tsit5(),
+    ...     t0=0.0,
+    ...     t1=jnp.inf,
+    ...     dt0=0.1,
+    ...     y0=jnp.array([10.0, 0.0]),
+    ...     event=ground,
+    ... )
+    >>> print(f"{solution.ts[0]:.3f}")
+    1.428
+    """
+
+    cond_fn: PyTree[Callable[..., Any]]
+    root_finder: optx.AbstractRootFinder[Any, Any, Any, Any] | None = None
+    direction: PyTree[bool | None] = None
+    effect: PyTree[Callable[..., Y] | None] = None
+    interior: int = eqx.field(default=0, static=True)
+    max_effects: int = eqx.field(default=MAX_EFFECTS, static=True)
+
+    def __check_init__(self) -> None:
+        for path, leaf in jax.tree.leaves_with_path(self.cond_fn, is_leaf=callable):
+            if not callable(leaf):
+                raise ValueError(
+                    f"`Event(cond_fn=...)` is a function, or a pytree of functions.\nExpected: a callable\n"
+                    f"Found:    {leaf!r} at cond_fn{jax.tree_util.keystr(path)}"
+                )
+        for name in ("direction", "effect"):
+            self.leaves_of(name)
+        for name in ("interior", "max_effects"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ValueError(
+                    f"`Event({name}=...)` is a number of things.\nExpected: an integer, at least 0\n"
+                    f"Found:    {number!r}"
+                )
+
+    @property
+    def conditions(self) -> list[Callable[..., Any]]:
+        """The leaves of `cond_fn`."""
+        return jax.tree.leaves(self.cond_fn, is_leaf=callable)
+
+    def mask(self, ended: BoolScalar, which: IntScalar) -> PyTree[BoolScalar]:
+        """A pytree like `cond_fn`: `True` for the condition `which`, if it `ended` the solve."""
+        structure = jax.tree.structure(self.cond_fn, is_leaf=callable)
+        return jax.tree.unflatten(structure, [ended & (which == i) for i in range(structure.num_leaves)])
+
+    def leaves_of(self, name: str) -> list[Any]:
+        """For each condition, what the attribute `name` says of it."""
+        value = getattr(self, name)
+        structure = jax.tree.structure(self.cond_fn, is_leaf=callable)
+        if value is None or isinstance(value, bool) or callable(value):
+            leaves = [value] * structure.num_leaves
+        else:
+            is_leaf = lambda x: x is None or callable(x)
+            found = jax.tree.structure(value, is_leaf=is_leaf)
+            if found != structure:
+                raise ValueError(
+                    f"`Event({name}=...)` must be one for all conditions or have the structure of `cond_fn`.\n"
+                    f"Expected: {structure}\nFound:    {found}"
+                )
+            leaves = jax.tree.leaves(value, is_leaf=is_leaf)
+        wanted = "True, False or None" if name == "direction" else "a callable or None"
+        for leaf in leaves:
+            fits = isinstance(leaf, bool) if name == "direction" else callable(leaf)
+            if leaf is not None and not fits:
+                raise ValueError(f"`Event({name}=...)` is not understood.\nExpected: {wanted}\nFound:    {leaf!r}")
+        return leaves
+
+
+def steady_state_event(
+    rtol: RealScalar | None = None,
+    atol: RealScalar | None = None,
+    norm: Callable[[PyTree[Any]], RealScalar] | None = None,
+) -> Callable[..., BoolScalar]:
+    r"""A condition for `Event`: the solution does not change any more.
+
+    $$\lVert f(t, y) \rVert < \text{atol} + \text{rtol} \, \lVert y \rVert$$
+
+    Parameters
+    ----------
+    rtol, atol, norm
+        Tolerances and norm; by default those of the solve's step size controller.
+
+    Returns
+    -------
+    Callable
+        The condition.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if one is missing and the step size controller has no tolerances.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> event = rungax.Event(rungax.steady_state_event(rtol=1e-6, atol=1e-6))
+    """
+    return _SteadyState(rtol, atol, norm)
+
+
+class _SteadyState(eqx.Module):
+    rtol: RealScalar | None
+    atol: RealScalar | None
+    norm: Callable[[PyTree[Any]], RealScalar] | None
+
+    def __call__(
+        self, t: RealScalar, y: Y, args: Args, *, terms: Any, solver: Any, stepsize_controller: Any, **kwargs: Any
+    ) -> BoolScalar:
+        del kwargs
+        tolerances = stepsize_controller.tolerances()
+        if tolerances is None and None in (self.rtol, self.atol, self.norm):
+            raise ValueError(
+                "`steady_state_event` compares the vector field with tolerances.\n"
+                "Expected: `rtol`, `atol` and `norm`, or a controller that has them, such as PIDController\n"
+                f"Found:    rtol={self.rtol}, atol={self.atol}, norm={self.norm} and"
+                f" {type(stepsize_controller).__name__}\nGive all three."
+            )
+        rtol, atol, norm = (
+            getattr(tolerances, name) if getattr(self, name) is None else getattr(self, name)
+            for name in ("rtol", "atol", "norm")
+        )
+        slope, size = jnp.asarray(norm(solver.func(terms, t, y, args))), jnp.asarray(norm(y))
+        rtol, atol = (jnp.asarray(x).astype(size.dtype) for x in (rtol, atol))
+        return slope < atol + rtol * size

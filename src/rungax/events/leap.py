@@ -1,0 +1,116 @@
+r"""What happens to the state at an event, as a differentiable function of what led there.
+
+The time of an event moves with the parameters: it is where the condition $c(t, y) = 0$. From a state at the fixed time
+$t$ that time is reached after the delay $\delta$ with
+
+$$c(t + \delta, \Phi_\delta(t, y)) = 0, \qquad \Phi_\delta(t, y) = y + \delta\, f(t, y) + \dots,$$
+
+which is zero in value and moves when the state does. The state after the event is the effect's value at the moved time,
+taken back to the fixed one by the vector field that holds then, so that no other time has to move. (The first
+derivative of all that is called the saltation matrix.)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
+
+from ..jaxkit import BoolScalar, IntScalar, Time, Y, scaled, scaled_derivative, select
+from ..step import Plan
+
+
+class Leap(eqx.Module):
+    """The conditions of events and their effects.
+
+    Parameters
+    ----------
+    conditions
+        Functions of true time, state and arguments.
+    effects
+        The same for the new state; `None` where the solve ends.
+    moves
+        Which events happen where their condition is zero, so that their time moves.
+    """
+
+    conditions: tuple[Callable[..., Any], ...]
+    effects: tuple[Callable[..., Y] | None, ...]
+    moves: tuple[bool, ...] = eqx.field(static=True)
+
+    def settle(self, plan: Plan, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> tuple[Time, Y]:
+        """Time and state at an event, where `active`, with the derivatives of where it happens; the same in value."""
+        if not any(self.moves):
+            return t, y
+        moves = jnp.asarray(active) & jnp.asarray(self.moves)[which]
+        if _slope(plan, t, y) is None:
+            # What has no slope is met at a time that has no derivative.
+            factor = jnp.where(moves, jnp.nan, 1.0)
+            return scaled_derivative(t, factor), jax.tree.map(lambda x: scaled_derivative(x, factor), y)
+        delay = self._delay(plan, which, moves, t, y)
+        return t + delay, _ahead(plan, t, y, delay)
+
+    def land(self, plan: Plan, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> Y:
+        """The state after the event's effect where `active`, else `y`."""
+        problem = plan.problem
+        settled, there = self.settle(plan, which, active, t, y)
+        after = there
+        for i, effect in enumerate(self.effects):
+            if effect is not None:
+                after = select(which == i, effect(settled * problem.direction, there, problem.args), after)
+        if any(self.moves) and _slope(plan, t, y) is not None:
+            after = _ahead(plan, settled, after, t - settled)
+        return select(active, after, y)
+
+    def _delay(self, plan: Plan, which: IntScalar, moves: Array, t: Time, y: Y) -> Time:
+        """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method."""
+        problem = plan.problem
+
+        def condition(delay: Time) -> Array:
+            there, total = _ahead(plan, t, y, delay), jnp.zeros_like(t)
+            for i, c in enumerate(self.conditions):
+                if self.moves[i]:
+                    value = c((t + delay) * problem.direction, there, problem.args).astype(t.dtype)
+                    total = jnp.where(which == i, value, total)
+            return total
+
+        delay = rate = jnp.zeros_like(t)
+        offset = lax.stop_gradient(condition(delay))
+        for _ in range(2):
+            value, rate = jax.jvp(condition, (delay,), (jnp.ones_like(t),))
+            delay = delay - jnp.where(moves, value - offset, 0.0) / jnp.where(moves & (rate != 0), rate, 1.0)
+        touches = moves & (rate == 0)
+        delay = jnp.where(touches, 0.0, delay - lax.stop_gradient(delay))
+        return scaled_derivative(delay, jnp.where(touches, jnp.nan, 1.0))
+
+
+def signs_after(
+    plan: Plan, conditions: tuple[Callable[..., Any], ...], is_real: tuple[bool, ...], t: Time, y: Y, margin: Time
+) -> Array:
+    """The signs that conditions have shortly after `t`; of boolean ones, whether they are true."""
+    problem, signs = plan.problem, list[Array]()
+    slope = _slope(plan, t, y)
+    for condition, real in zip(conditions, is_real, strict=True):
+        of_time = lambda t, y, c=condition: c(t * problem.direction, y, problem.args)
+        if real and slope is not None:
+            value, rate = jax.jvp(of_time, (t, y), (jnp.ones_like(t), slope))
+            signs.append(jnp.sign(value + margin.astype(value.dtype) * rate))
+        else:
+            value = of_time(t, y)
+            signs.append(jnp.sign(value) if real else value)
+    return jnp.stack([sign.astype(jnp.int32) for sign in signs])
+
+
+def _slope(plan: Plan, t: Time, y: Y) -> Y | None:
+    """dy/dt in the direction of travel; `None` where the solution has none, as with noise."""
+    return None if plan.is_noisy else plan.problem.terms.time_derivative(t, y, plan.problem.args)
+
+
+def _ahead(plan: Plan, t: Time, y: Y, dt: Time) -> Y:
+    """The solution `dt` later, to second order: the midpoint rule."""
+    slope = _slope(plan, t, y)
+    middle = jax.tree.map(lambda y, f: y + scaled(0.5 * dt, f), y, slope)
+    slope = _slope(plan, t + 0.5 * dt, middle)
+    return jax.tree.map(lambda y, f: y + scaled(dt, f), y, slope)

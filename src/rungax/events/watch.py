@@ -1,0 +1,307 @@
+"""Seeing events in the steps of a solve.
+
+An event ends a step and never undoes one. The attempt in which a condition passes zero is not kept: its interpolation
+gives the time, and the step is made again with that length, so that state, saves, dense output and tape see an
+ordinary, shorter step. That one *lands*: at its end the event happens.
+"""
+
+from collections.abc import Callable
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optimistix as optx
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, any_lane, close, match_varying, resolution
+from ..results import RESULTS, Result, choose
+from ..step import Plan, Step
+from .event import Event
+from .leap import Leap, signs_after
+
+MAX_SEARCH_STEPS = 256
+"""How many iterations a root finder may take."""
+
+
+class EventState(eqx.Module):
+    """What is remembered of events from one attempt to the next.
+
+    Parameters
+    ----------
+    signs
+        For each condition, the sign that it had last; of a boolean one, whether it was true.
+    landing
+        Whether the next attempt leads to the time of an event.
+    target
+        Where the attempt would have led, had there been no event.
+    which
+        The condition that is being landed on, or whose event has happened.
+    num_effects
+        How often the state was changed.
+    ended
+        Whether an event has ended the solve.
+    """
+
+    signs: Int[Array, " conditions"]
+    landing: Bool[Array, ""]
+    target: Time
+    which: Int[Array, ""]
+    num_effects: Int[Array, ""]
+    ended: Bool[Array, ""]
+
+
+class Sighting(eqx.Module):
+    """What an attempt means for events.
+
+    Parameters
+    ----------
+    kept
+        Whether the attempt is kept after all.
+    located, time
+        Whether it is to be made again, and until when.
+    happened
+        Whether an event happens at its end.
+    has_effect
+        Whether that changes the state.
+    state
+        What to remember.
+    result
+        How looking failed, if it did.
+    """
+
+    kept: BoolScalar
+    located: BoolScalar
+    time: Time
+    happened: BoolScalar
+    has_effect: BoolScalar
+    state: EventState
+    result: Result
+
+
+class EventWatch(eqx.Module):
+    """The conditions of an `Event`, as functions of true time, state and arguments."""
+
+    conditions: tuple[Callable[..., Any], ...]
+    effects: tuple[Callable[..., Y] | None, ...]
+    root_finder: optx.AbstractRootFinder[Any, Any, Any, Any] | None
+    is_real: tuple[bool, ...] = eqx.field(static=True)
+    directions: tuple[bool | None, ...] = eqx.field(static=True)
+    interior: int = eqx.field(static=True)
+    max_effects: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, event: Event, context: dict[str, Any], t0: Time, y0: Y, args: Args) -> Self:
+        """The watch for a solve; `context` is what conditions are told besides time, state and arguments."""
+        conditions: list[Any] = []
+        is_real: list[bool] = []
+        for condition in event.conditions:
+            told = lambda t, y, args, c=condition: jnp.asarray(c(t=t, y=y, args=args, **context))
+            closed = close(told, t0, y0, args)
+            is_real.append(_is_real(jax.eval_shape(closed, t0, y0, args)))
+            conditions.append(closed)
+        effects = [None if e is None else close(_like_state(e), t0, y0, args) for e in event.leaves_of("effect")]
+        return cls(
+            tuple(conditions),
+            tuple(effects),
+            event.root_finder,
+            tuple(is_real),
+            tuple(event.leaves_of("direction")),
+            event.interior,
+            event.max_effects,
+        )
+
+    @property
+    def has_effects(self) -> bool:
+        """Whether any event changes the state."""
+        return any(effect is not None for effect in self.effects)
+
+    @property
+    def leap(self) -> Leap:
+        """What happens at an event."""
+        moves = tuple(real and self.root_finder is not None for real in self.is_real)
+        return Leap(self.conditions, self.effects, moves)
+
+    def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> EventState:
+        """What is known before the first step, in which no real condition can have passed zero."""
+        signs = self._signs(t0 * direction, y0, args)
+        true = [signs[i] > 0 if self._ends(i) and not self.is_real[i] else jnp.asarray(False) for i in self._indices]
+        ended = jnp.any(jnp.stack(true))
+        zero = jnp.asarray(0, jnp.int32)
+        which = jnp.argmax(jnp.stack(true)).astype(jnp.int32)
+        return EventState(signs, jnp.asarray(False), t_next, which, zero, ended)
+
+    def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
+        """Whether something happens in an attempt that was `accepted`."""
+        problem = plan.problem
+        interpolate = lambda: plan.interpolate(step).evaluate
+        signs = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
+        fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
+        lower, upper = step.t0, step.t1
+        brackets = [(lower, upper) for _ in self._indices]
+        if self.interior > 0:
+            fired, brackets = self._inside(plan, events, step, interpolate, fired)
+        active = jnp.asarray(accepted) & ~events.landing
+        fired = [active & f for f in fired]
+        times, result = self._times(plan, step, interpolate, fired, brackets)
+        which = jnp.argmin(times).astype(jnp.int32)
+        time, any_fired = times[which], jnp.any(jnp.stack(fired))
+        located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
+        landed = jnp.asarray(accepted) & events.landing
+        happened = (any_fired & ~located) | landed
+        which = jnp.where(landed, events.which, which)
+        has_effect = happened & self._effect_flags[which]
+        changes = located | happened
+        kept = jnp.asarray(accepted) & ~located
+        state = EventState(
+            signs=jnp.where(kept, signs, events.signs),
+            landing=located,
+            target=jnp.where(located, step.t1, events.target),
+            which=jnp.where(changes, which, events.which),
+            num_effects=events.num_effects + has_effect.astype(jnp.int32),
+            ended=events.ended | (happened & ~has_effect),
+        )
+        too_many = has_effect & (state.num_effects > self.max_effects)
+        result = choose(too_many, RESULTS.max_effects_reached, result)
+        return Sighting(kept, located, time, happened, has_effect, state, result)
+
+    def after_effect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> EventState:
+        """What to remember after an effect led to `y`: a condition at zero has the sign that it is moving to."""
+        state = sighting.state
+        margin = 1e-3 * jnp.abs(t_next - step.t1)
+
+        def rearmed() -> Array:
+            return signs_after(plan, self.conditions, self.is_real, step.t1, y, margin)
+
+        signs = lax.cond(any_lane(sighting.has_effect), rearmed, lambda: match_varying(state.signs, (plan, step, y)))
+        return eqx.tree_at(lambda s: s.signs, state, jnp.where(sighting.has_effect, signs, state.signs))
+
+    @property
+    def _indices(self) -> range:
+        return range(len(self.conditions))
+
+    @property
+    def _effect_flags(self) -> Array:
+        return jnp.asarray([effect is not None for effect in self.effects])
+
+    def _ends(self, i: int) -> bool:
+        return self.effects[i] is None
+
+    def _signs(self, t: Time, y: Y, args: Args, last: Array | None = None) -> Array:
+        signs: list[Array] = []
+        for i, condition in enumerate(self.conditions):
+            value = condition(t, y, args)
+            sign = jnp.sign(value) if self.is_real[i] else value
+            # What is not a number has not passed zero.
+            known = jnp.isfinite(value) | jnp.isinf(value) if self.is_real[i] else jnp.asarray(True)
+            before = jnp.asarray(0, jnp.int32) if last is None else last[i]
+            signs.append(jnp.where(known, sign.astype(jnp.int32), before))
+        return jnp.stack(signs)
+
+    def _fires(self, i: int, before: Array, after: Array) -> Array:
+        if not self.is_real[i]:
+            return after > 0 if self._ends(i) else (after > 0) & (before == 0)
+        match self.directions[i]:
+            case None:
+                return before != after
+            case True:
+                return (before <= 0) & (after > 0)
+            case False:
+                return (before > 0) & (after <= 0)
+
+    def _inside(
+        self, plan: Plan, events: EventState, step: Step, interpolate: Callable[[], Any], fired: list[Array]
+    ) -> tuple[list[Array], list[tuple[Time, Time]]]:
+        """The first passage of each condition between times inside the step, and the two times round it."""
+        problem, evaluate = plan.problem, interpolate()
+        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
+        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
+        ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
+        inside = jax.vmap(lambda t: self._signs(t * problem.direction, evaluate(t), problem.args, events.signs))(times)
+        last = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
+        signs = jnp.concatenate([events.signs[None], inside, last[None]])
+        brackets: list[tuple[Time, Time]] = []
+        for i in self._indices:
+            if self.is_real[i]:
+                passes = self._fires(i, signs[:-1, i], signs[1:, i])
+                first = jnp.argmax(passes)
+                fired[i] = jnp.any(passes)
+                brackets.append((ends[first], ends[first + 1]))
+            else:
+                brackets.append((step.t0, step.t1))
+        return fired, brackets
+
+    def _times(
+        self,
+        plan: Plan,
+        step: Step,
+        interpolate: Callable[[], Any],
+        fired: list[Array],
+        brackets: list[tuple[Time, Time]],
+    ) -> tuple[Array, Result]:
+        """When each event happens, infinity where none does; and how the search failed, if it did."""
+        never = jnp.full_like(step.t1, jnp.inf)
+        at_end = jnp.stack([jnp.where(f, step.t1, never) for f in fired])
+        searched = [i for i in self._indices if self.is_real[i]] if self.root_finder is not None else []
+        if not searched:
+            return at_end, RESULTS.successful
+
+        def search() -> tuple[Array, Result]:
+            evaluate, times, result = interpolate(), at_end, RESULTS.successful
+            for i in searched:
+                time, ended = self._search(plan, i, evaluate, fired[i], *brackets[i])
+                times = times.at[i].set(jnp.where(fired[i], time, never))
+                result = choose(fired[i] & (ended != RESULTS.successful), ended, result)
+            return times, choose(True, result, result)
+
+        nothing = lambda: match_varying((at_end, choose(True, RESULTS.successful, RESULTS.successful)), (plan, step))
+        anyone = any_lane(jnp.any(jnp.stack([fired[i] for i in searched])))
+        return lax.cond(anyone, lambda: match_varying(search(), (plan, step)), nothing)
+
+    def _search(
+        self, plan: Plan, i: int, evaluate: Callable[..., Y], fired: Array, lower: Time, upper: Time
+    ) -> tuple[Time, Result]:
+        """The time in a step at which condition `i` is zero."""
+        problem = plan.problem
+
+        def value(t: RealScalar, args: Any) -> RealScalar:
+            del args
+            found = self.conditions[i](t * problem.direction, evaluate(t), problem.args)
+            # Lanes in which nothing fired have a root too, so that no root finder stumbles over them.
+            return jnp.where(fired, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
+
+        assert self.root_finder is not None, "asked only then"
+        options = {"lower": lower, "upper": upper}
+        root = optx.root_find(value, self.root_finder, upper, None, options, max_steps=MAX_SEARCH_STEPS, throw=False)
+        time = jnp.clip(root.value, lower + 4 * resolution(lower), upper)
+        ended = RESULTS.promote(root.result)
+        return time, choose(jnp.isnan(time), RESULTS.nonfinite, ended)
+
+
+def _is_real(value: Any) -> bool:
+    is_bool, is_float = (jnp.issubdtype(value.dtype, kind) for kind in (jnp.bool_, jnp.floating))
+    if value.shape == () and (is_bool or is_float):
+        return is_float
+    raise ValueError(
+        "The condition of an `Event` must return one boolean or one real number.\n"
+        f"Expected: shape (), bool or float\nFound:    shape {value.shape}, {value.dtype}\n"
+        "Reduce it, for example by `jnp.any` or `jnp.min`, or give a pytree of conditions."
+    )
+
+
+def _like_state(effect: Callable[..., Y]) -> Callable[..., Y]:
+    """`effect`, checked to return something like the state."""
+
+    def changed(t: RealScalar, y: Y, args: Args) -> Y:
+        value = effect(t, y, args)
+        expected = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(y)]
+        found = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(value)]
+        if jax.tree.structure(value) != jax.tree.structure(y) or expected != found:
+            raise ValueError(
+                "The effect of an `Event` must return a state like `y`, of the same structure, shapes and dtypes.\n"
+                f"Expected: {jax.tree.structure(y)} of {expected}\nFound:    {jax.tree.structure(value)} of {found}"
+            )
+        return jax.tree.map(jnp.asarray, value)
+
+    return changed
