@@ -80,6 +80,12 @@ from .solvers import (
     HalfSolver as HalfSolver,
     EulerHeun as EulerHeun,
     ReversibleHeun as ReversibleHeun,
+    LeapfrogMidpoint as LeapfrogMidpoint,
+    AbstractSymmetricComposition as AbstractSymmetricComposition,
+    SemiImplicitEuler as SemiImplicitEuler,
+    VelocityVerlet as VelocityVerlet,
+    Yoshida4 as Yoshida4,
+    KahanLi8 as KahanLi8,
     ItoMilstein as ItoMilstein,
     StratonovichMilstein as StratonovichMilstein,
     SRIW1 as SRIW1,
@@ -140,6 +146,7 @@ from .interpolation import (
     FourthOrderPolynomialInterpolation as FourthOrderPolynomialInterpolation,
     DenseInterpolation as DenseInterpolation,
 )
+from .citation import citation as citation, citation_rules as citation_rules
 from .progress import (
     AbstractProgressMeter as AbstractProgressMeter,
     NoProgressMeter as NoProgressMeter,

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from .brownian import AbstractBrownianPath
+from .brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from .controllers import AbstractStepSizeController
 from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
-from .solvers import AbstractSolver
+from .solvers import AbstractSolver, AbstractWrappedSolver
 from .terms import AbstractTerm, MultiTerm, Noise, is_term, leaf_terms
 
 
@@ -99,34 +99,78 @@ def check_noise(
     args: Args,
 ) -> None:
     """That solver, steps and Brownian path are right for each other; closed terms."""
-    noises = [term.noise(t0, y0, args) for term in leaf_terms(terms)]
-    noises = [noise for noise in noises if noise is not None]
+    noises = [noise for noise in (term.noise(t0, y0, args) for term in leaf_terms(terms)) if noise is not None]
+    paths = _brownian_paths(terms)
+    _check_slots(terms, solver, t0, y0, args)
+    if not paths:
+        return
     for noise in noises:
         _check_levy_area(noise, solver)
         _check_kind_of_noise(noise, solver)
-        if not (solver.asks_for_whole_steps or noise.path.remembers):
-            raise ValueError(
-                f"`{type(solver).__name__}` asks a path for parts of a step as well as for the whole.\n"
-                "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
-                f"Found:    {type(noise.path).__name__}\nUse the tree, or a solver that asks for whole steps."
-            )
-        if controller.may_reject and not noise.path.remembers:
-            raise ValueError(
-                f"`{type(noise.path).__name__}` draws anew whenever it is asked, so steps must not be rejected.\n"
-                f"Expected: ConstantStepSize or StepTo\nFound:    {type(controller).__name__}\n"
-                "For adaptive steps use `VirtualBrownianTree`."
-            )
-    if noises and controller.may_reject and not solver.safe_with_adaptive_steps:
+    for path in paths:
+        _check_memory(path, solver, controller)
+    if controller.may_reject and not solver.safe_with_adaptive_steps:
         warnings.warn(
-            f"`{type(solver).__name__}` may converge to the wrong limit when steps are chosen by their error.\n"
+            f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
             "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
             stacklevel=2,
         )
-    if noises and not solver.senses:
+    if not solver.senses:
         warnings.warn(
-            f"`{type(solver).__name__}` is meant for equations without noise; what it converges to is not known.\n"
+            f"`{_name(solver)}` is meant for equations without noise; what it converges to is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
             stacklevel=2,
+        )
+
+
+def _name(solver: AbstractSolver[Any]) -> str:
+    """The class of a solver, and of one that it wraps."""
+    name = type(solver).__name__
+    return f"{name}({_name(solver.solver)})" if isinstance(solver, AbstractWrappedSolver) else name
+
+
+def _check_slots(
+    terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
+) -> None:
+    """That a solver which treats drift and diffusion differently is given one of each, in this order."""
+    if get_origin(solver.term_structure) is not MultiTerm or not solver.senses:
+        return
+    drift, diffusion = terms.parts
+    if _brownian_paths(drift) or diffusion.parts:
+        found = [
+            ("noise" if _brownian_paths(term) else "no noise") + (", a sum" if term.parts else "")
+            for term in terms.parts
+        ]
+        raise ValueError(
+            f"`{_name(solver)}` treats drift and diffusion differently.\n"
+            "Expected: `MultiTerm(drift, diffusion)`, the drift without noise and the diffusion one term\n"
+            f"Found:    the first with {found[0]}; the second with {found[1]}\n"
+            "Put the drift first; put several sources of noise side by side into one ControlTerm, as columns."
+        )
+    if solver.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
+        raise ValueError(
+            f"`{_name(solver)}` needs a Brownian path to drive the second of its terms.\n"
+            f"Expected: a ControlTerm with a path such as VirtualBrownianTree\nFound:    {type(diffusion).__name__}"
+        )
+
+
+def _check_memory(
+    path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
+) -> None:
+    """That a path is asked for no interval twice if it draws anew each time."""
+    if path.remembers:
+        return
+    if not solver.asks_for_whole_steps:
+        raise ValueError(
+            f"`{_name(solver)}` asks a path for parts of a step as well as for the whole.\n"
+            "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
+            f"Found:    {type(path).__name__}\nUse the tree, or a solver that asks for whole steps."
+        )
+    if controller.may_reject:
+        raise ValueError(
+            f"`{type(path).__name__}` draws anew whenever it is asked, so steps must not be rejected.\n"
+            f"Expected: ConstantStepSize or StepTo\nFound:    {type(controller).__name__}\n"
+            "For adaptive steps use `VirtualBrownianTree`."
         )
 
 
@@ -134,7 +178,7 @@ def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
     needed, given = solver.minimal_levy_area, noise.path.levy_area
     if not issubclass(given, needed):
         raise ValueError(
-            f"`{type(solver).__name__}` needs to know more of the Brownian path than its increments.\n"
+            f"`{_name(solver)}` needs to know more of the Brownian path than its increments.\n"
             f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
             f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
         )
@@ -142,7 +186,7 @@ def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
 
 def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
     """What the structure of the vector field tells; that noise commutes it does not."""
-    name = type(solver).__name__
+    name = _name(solver)
     if solver.noise == "additive" and not noise.is_additive:
         raise ValueError(
             f"`{name}` is for additive noise: a diffusion that does not depend on the state.\n"
@@ -284,8 +328,27 @@ def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> tuple[An
 
 def _ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
     """The ends of all Brownian paths in `terms`."""
+    return [(path.t0, path.t1) for path in _brownian_paths(terms)]
+
+
+def _brownian_paths(terms: Any) -> list[AbstractBrownianPath]:
+    """All Brownian paths in `terms`, wherever they are."""
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
-    return [(path.t0, path.t1) for path in leaves if isinstance(path, AbstractBrownianPath)]
+    return [path for path in leaves if isinstance(path, AbstractBrownianPath)]
+
+
+def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
+    """Warn if constant steps are shorter than a Brownian tree is exact, as far as known when the call is made."""
+    if type(dt0) is not float or controller.may_reject:
+        return
+    for path in _brownian_paths(terms):
+        resolution = path.resolution
+        if resolution is not None and abs(dt0) < 0.99 * resolution:
+            warnings.warn(
+                f"Steps of {abs(dt0)} are shorter than the Brownian path is exact: increments between times nearer\n"
+                f"than its `tol` have too small a variance. Give it a `tol` of at most {abs(dt0)}, better half of it.",
+                stacklevel=3,
+            )
 
 
 def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[tuple[Any, Callable[[], str]]]:

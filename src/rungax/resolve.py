@@ -52,7 +52,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
 
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver)
-    terms = jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
+    terms = call.solver.close_terms(terms, t0, y0, args)
     checks.check_noise(terms, call.solver, call.controller, t0, y0, args)
     controller = revisiting(call.controller) if is_stochastic(terms) else call.controller
     solver = call.solver.with_tolerances(controller.tolerances(), y0)
@@ -66,6 +66,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     solver_state, resumed_controller_state, resumed_jump = call.resumed
     if resumed_controller_state is not None:
         controller_state = controller.resume(controller_state, resumed_controller_state)
+        t_next = controller.first_end(t0, t_next, controller_state)
     if solver_state is None:
         solver_state = solver.init(terms, t0, t_next, y0, args)
 

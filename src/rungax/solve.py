@@ -125,6 +125,7 @@ def diffeqsolve(
     dt0 = float(dt0) if type(dt0) is int else dt0
     checks.check_saving(saveat, max_steps)
     solver = Auto() if solver is None else solver
+    checks.warn_of_coarse_paths(terms, dt0, stepsize_controller)
     resumed = (solver_state, controller_state, made_jump)
     call = Call(
         terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter,

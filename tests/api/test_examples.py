@@ -223,3 +223,12 @@ def test_neals_funnel(run: Run) -> None:
     assert 4 < found.variance_z < 14
     assert 0.8 < found.variance_ratio < 1.2
     assert found.per_effective_z < 49_000
+
+
+def test_kepler(run: Run) -> None:
+    errors = run("kepler", periods=2_000.0)
+    for (_, method), (first, last) in errors.items():
+        assert last > 5 * first if method == "Tsit5" else last < 1.2 * first
+    for problem in ("Kepler", "Hénon-Heiles"):
+        for method, bound in (("VelocityVerlet", 1e-3), ("Yoshida4", 2e-4), ("KahanLi8", 1e-8)):
+            assert errors[problem, method][1] < bound

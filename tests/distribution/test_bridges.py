@@ -94,13 +94,6 @@ def test_halves_are_the_split_in_the_middle(bridge):
 
 
 @pytest.mark.parametrize("bridge", BRIDGES, ids=lambda b: type(b).__name__)
-def test_difference_undoes_join(bridge):
-    kinds, l, r = len(bridge.deviations), 0.4, 1.3
-    found = apply(lambda x, y: bridge.difference(bridge.join(x, y, l, r), x, l, r), kinds, kinds)
-    np.testing.assert_allclose(found, np.eye(kinds, 2 * kinds, k=kinds), atol=1e-13)
-
-
-@pytest.mark.parametrize("bridge", BRIDGES, ids=lambda b: type(b).__name__)
 def test_parts_of_no_length_hold_nothing(bridge):
     whole = tuple(jnp.asarray([x]) for x in (0.7, -0.2, 0.1)[: len(bridge.deviations)])
     noise = tuple(jnp.asarray([x]) for x in (1.0, -2.0, 0.5)[: len(bridge.deviations)])

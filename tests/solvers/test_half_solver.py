@@ -62,7 +62,8 @@ def test_a_step_is_two_halves_and_the_error_how_they_differ_from_the_whole(solve
     close = {"rtol": 1e-13, "atol": 1e-15}
     assert_trees_close(y1, end[0], **close)
     assert_trees_close(error, end[0] - whole[0], rtol=1e-7, atol=1e-15)
-    assert_trees_close(dense_info, whole[2], rtol=1e-10, atol=1e-15)
+    halves = {"y_middle": middle[0], "first": middle[2], "second": end[2]}
+    assert_trees_close(dense_info, halves, rtol=1e-10, atol=1e-15)
     assert_trees_close(after, end[3], rtol=1e-10, atol=1e-15)
 
 
@@ -73,7 +74,6 @@ def test_the_facts_are_those_of_the_wrapped_solver(solver: Any) -> None:
     assert isinstance(half, rungax.AbstractAdaptiveSolver)
     for fact in (
         "term_structure",
-        "interpolation_cls",
         "noise",
         "minimal_levy_area",
         "safe_with_adaptive_steps",
@@ -95,18 +95,23 @@ def test_the_estimate_has_the_order_of_the_local_error() -> None:
     assert HalfSolver(ItoMilstein()).error_order(noisy) == 1.5
 
 
-def test_dense_output_is_that_of_the_full_step() -> None:
-    """Stages that only dense output needs are made for it, with the end of the full step."""
+def test_dense_output_is_that_of_the_halves() -> None:
+    """Stages that only dense output needs are made for each."""
     solver = Dopri5()
-    whole = solver.step(TERM, T0, T1, Y0, None, solver.init(TERM, T0, T1, Y0, None), False)
+    state = solver.init(TERM, T0, T1, Y0, None)
+    middle = solver.step(TERM, T0, MIDDLE, Y0, None, state, False)
+    end = solver.step(TERM, MIDDLE, T1, middle[0], None, middle[3], False)
     half = HalfSolver(solver)
     made = half.step(TERM, T0, T1, Y0, None, half.init(TERM, T0, T1, Y0, None), False)
-    expected = solver.densify(TERM, T0, T1, Y0, whole[0], None, whole[2])
     found = half.densify(TERM, T0, T1, Y0, made[0], None, made[2])
-    assert_trees_close(found, expected, rtol=1e-14)
+    first = solver.densify(TERM, T0, MIDDLE, Y0, middle[0], None, middle[2])
+    second = solver.densify(TERM, MIDDLE, T1, middle[0], end[0], None, end[2])
+    assert_trees_close(found, {"y_middle": middle[0], "first": first, "second": second}, rtol=1e-14)
     interpolation = half.interpolation_cls(t0=T0, t1=T1, **found)
-    assert_trees_close(interpolation.evaluate(T1), whole[0], rtol=1e-13)
-    assert_trees_close(half.stiffness(T0, T1, Y0, made[2]), solver.stiffness(T0, T1, Y0, whole[2]), rtol=1e-12)
+    for t, y in ((T0, Y0), (MIDDLE, middle[0]), (T1, end[0])):
+        assert_trees_close(interpolation.evaluate(t), y, rtol=1e-13)
+    of_second = solver.stiffness(MIDDLE, T1, middle[0], end[2])
+    assert_trees_close(half.stiffness(T0, T1, Y0, made[2]), of_second, rtol=1e-12)
 
 
 def test_dense_output_in_a_solve() -> None:

@@ -33,7 +33,7 @@ from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
 from ..step import Outcome, Plan, Problem, State
-from ..terms import AbstractTerm, MultiTerm, direct, is_stochastic, leaf_terms, start_drivers
+from ..terms import AbstractTerm, MultiTerm, direct, is_stochastic, is_term, leaf_terms, start_drivers
 from .base import AbstractAdjoint
 from .taped import Restore, flatten
 
@@ -146,6 +146,12 @@ class BacksolveAdjoint(AbstractAdjoint):
     def _check_noise(self, plan: Plan, state: State) -> None:
         """That a stochastic equation can be solved backwards along the same path."""
         problem = plan.problem
+        if not is_term(problem.terms):
+            raise NotImplementedError(
+                "`BacksolveAdjoint` does not know the adjoint of a method that moves parts of the state in turn.\n"
+                f"Expected: one term, or a MultiTerm\nFound:    {type(problem.terms).__name__} of terms, for"
+                f" {type(plan.solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
+            )
         noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
         for noise in noises:
             if noise is not None and not noise.path.remembers:
@@ -351,7 +357,7 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
             return jax.tree.map(jnp.zeros_like, y)
         if part.time_derivative(t, y[0], self.args) is None:
             return None
-        return self.prod((t, y), jnp.ones_like(t))
+        return self.prod((t, y), self.contr(t, t + 1))
 
     def initial_carry(self) -> Any:
         """As the part says."""

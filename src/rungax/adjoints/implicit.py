@@ -12,7 +12,7 @@ from ..jaxkit import Y, jvp_of_moving, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
-from ..terms import is_stochastic
+from ..terms import is_stochastic, is_term
 from .base import AbstractAdjoint
 from .taped import Restore, differentiated_as
 
@@ -65,6 +65,12 @@ class ImplicitAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with the derivative of a steady state."""
+        if not is_term(plan.problem.terms):
+            raise NotImplementedError(
+                "`ImplicitAdjoint` needs the vector field as a whole.\nExpected: one term, or a MultiTerm\n"
+                f"Found:    {type(plan.problem.terms).__name__} of terms\n"
+                "Use `RecursiveCheckpointAdjoint`, the default."
+            )
         if is_stochastic(plan.problem.terms):
             raise ValueError(
                 "`ImplicitAdjoint` differentiates a steady state, which an equation with noise has not.\n"

@@ -35,6 +35,11 @@ class AbstractBrownianPath(AbstractPath):
         """Whether increments over adjacent intervals add up to that over both."""
         return True
 
+    @property
+    def resolution(self) -> float | None:
+        """How near to each other times may be for increments to have the right law; `None` if not known, or any."""
+        return None
+
     @abc.abstractmethod
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False

@@ -65,13 +65,6 @@ class AbstractBridge(eqx.Module):
     def join(self, left: Values, right: Values, l: RealScalar, r: RealScalar) -> Values:
         """The whole, of which `left` of length `l` and `right` of length `r` are the parts; one may be of length 0."""
 
-    @abc.abstractmethod
-    def difference(self, whole: Values, left: Values, l: RealScalar, r: RealScalar) -> Values:
-        """The right part, of length `r > 0`, of `whole` of which `left` of length `l` is the left one.
-
-        The inverse of `join`; it loses digits, up to `(l/r)^(5/2)` of them in `K`, if the right part is much shorter.
-        """
-
     def fresh(self, noise: Values, root_h: RealScalar) -> Values:
         """What an interval of length `root_h²` has when nothing is known, made of standard normals."""
         return tuple((d * root_h) * z for d, z in zip(self.deviations, noise, strict=True))
@@ -104,10 +97,6 @@ class BrownianBridge(AbstractBridge):
         del l, r
         return (left[0] + right[0],)
 
-    def difference(self, whole: Values, left: Values, l: RealScalar, r: RealScalar) -> Values:
-        del l, r
-        return (whole[0] - left[0],)
-
 
 class SpaceTimeBridge(AbstractBridge):
     """Of increments `W` and space-time Lévy areas `H`."""
@@ -139,12 +128,6 @@ class SpaceTimeBridge(AbstractBridge):
         (W1, H1), (W2, H2) = left, right
         a, b = _fractions(l, r)
         return (W1 + W2, a * H1 + b * H2 + 0.5 * (b * W1 - a * W2))
-
-    def difference(self, whole: Values, left: Values, l: RealScalar, r: RealScalar) -> Values:
-        (W, H), (W1, H1) = whole, left
-        a, b = _fractions(l, r)
-        W2 = W - W1
-        return (W2, (H - a * H1 - 0.5 * (b * W1 - a * W2)) / b)
 
 
 class SpaceTimeTimeBridge(AbstractBridge):
@@ -196,15 +179,6 @@ class SpaceTimeTimeBridge(AbstractBridge):
         H = a * H1 + b * H2 + 0.5 * tilt
         K = a**2 * K1 + b**2 * K2 + (0.5 * a * b) * (H1 - H2) + ((b - a) / 12) * tilt
         return (W1 + W2, H, K)
-
-    def difference(self, whole: Values, left: Values, l: RealScalar, r: RealScalar) -> Values:
-        (W, H, K), (W1, H1, K1) = whole, left
-        a, b = _fractions(l, r)
-        W2 = W - W1
-        tilt = b * W1 - a * W2
-        H2 = (H - a * H1 - 0.5 * tilt) / b
-        K2 = (K - a**2 * K1 - (0.5 * a * b) * (H1 - H2) - ((b - a) / 12) * tilt) / b**2
-        return (W2, H2, K2)
 
 
 def bridge_of(levy_area: type[AbstractBrownianIncrement]) -> AbstractBridge:

@@ -114,6 +114,13 @@ class VirtualBrownianTree(AbstractBrownianPath):
         """The shapes and dtypes of the path's values."""
         return shape_of(self.layout)
 
+    @property
+    def resolution(self) -> float | None:
+        """The length of a leaf, if the ends are known."""
+        if self.known_depth is None or is_traced(self.t0, self.t1):
+            return None
+        return (float(self.t1) - float(self.t0)) / 2**self.known_depth
+
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
     ) -> PyTree[Any] | AbstractBrownianIncrement:

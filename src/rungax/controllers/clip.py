@@ -167,6 +167,11 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
 
+    def first_end(self, t0: Time, t1: Time, controller_state: ClipState) -> Time:
+        """The first of the times, among them those that an earlier solve has still to revisit."""
+        t1 = self.controller.first_end(t0, t1, controller_state.inner_state)
+        return self._clip(False, t0, t1, controller_state.reject_info)
+
     def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
         """Those of the controller inside, or nearer ones among the times."""
         low, high = self.controller.anchors(t0, t1, start, end)

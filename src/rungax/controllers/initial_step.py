@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
+from ..terms import is_term
 
 FALLBACK = 0.01
 """The first step of an equation whose time derivative nobody knows."""
@@ -24,8 +25,8 @@ def initial_step(
 ) -> Time:
     """A first step by the algorithm of Hairer, Nørsett and Wanner; costs two evaluations of the vector field.
 
-    It compares the sizes of the state, of its slope and of its curvature along an explicit Euler step. Noise counts as
-    part of the slope, with three times its standard deviation in a unit of time, of either sign.
+    It compares the sizes of the state, of its slope and of its curvature along an explicit Euler step. Noise shortens
+    the step so that the first terms of its Taylor expansion that a solver may neglect are well below the tolerance.
 
     Parameters
     ----------
@@ -37,40 +38,54 @@ def initial_step(
     References
     ----------
     E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.4, p. 169.
-    C. Rackauckas, Q. Nie, Adaptive methods for stochastic differential equations via natural embeddings and rejection
-    sampling with memory, Discrete Contin. Dyn. Syst. B 22 (2017), 2731–2761, for noise.
+    P. E. Kloeden, E. Platen, Numerical Solution of Stochastic Differential Equations (1992), 5.5, for the expansion.
     """
     span = t1 - t0
-    slope = terms.time_derivative(t0, y0, args)
+    slope = terms.time_derivative(t0, y0, args) if is_term(terms) else None
     if slope is None:
         return jnp.minimum(jnp.asarray(FALLBACK, t0.dtype), span)
-    noise = _noise(terms, t0, y0, args)
 
-    d0, d1 = (jnp.asarray(scaled_norm(x)).astype(t0.dtype) for x in (y0, _larger(slope, noise)))
+    def size(x: PyTree[Any]) -> Time:
+        return jnp.asarray(scaled_norm(x)).astype(t0.dtype)
+
+    deviation = terms.deviation(t0, y0, args)
+    d0, d1 = size(y0), size(slope)
     small = (d0 < 1e-5) | (d1 < 1e-5)
-    h0 = jnp.where(small, 1e-6, 0.01 * d0 / jnp.where(small, 1.0, d1))
+    h0 = jnp.where(small, 1e-6 if deviation is None else 1e-3, 0.01 * d0 / jnp.where(small, 1.0, d1))
     h0 = jnp.minimum(h0, span)
     y_euler = jax.tree.map(lambda y, f: y + scaled(h0, f), y0, slope)
     bend = jax.tree.map(jnp.subtract, terms.time_derivative(t0 + h0, y_euler, args), slope)
-    # The noise of the two ends may be of either sign.
-    bent = None if noise is None else jax.tree.map(jnp.add, noise, _noise(terms, t0 + h0, y_euler, args))
     positive_h0 = jnp.where(h0 > 0, h0, 1.0)
-    d2 = jnp.asarray(scaled_norm(_larger(bend, bent))).astype(t0.dtype) / positive_h0
-    largest = jnp.maximum(d1, d2)
-    flat = ~(largest > 1e-15)
-    exponent = jnp.asarray(1 / error_order, t0.dtype)
-    h1 = jnp.where(flat, jnp.maximum(1e-6, h0 * 1e-3), (0.01 / jnp.where(flat, 1.0, largest)) ** exponent)
+    d2 = size(bend) / positive_h0
+    # With noise the estimate's order is that of the noise's error; the drift's is of order two at least.
+    order = error_order if deviation is None else jnp.maximum(jnp.asarray(error_order, t0.dtype), 2.0)
+    h1 = _longest(jnp.maximum(d1, d2), 0.01, jnp.asarray(1 / order, t0.dtype), jnp.maximum(1e-6, h0 * 1e-3))
     h = jnp.minimum(jnp.minimum(100 * h0, h1), span)
+    if deviation is not None:
+        h = jnp.minimum(h, _noise_step(terms, t0, y0, args, size, (slope, deviation, positive_h0)))
     # A vector field that is not finite here says nothing; start small and let the error control see.
     return jax.lax.stop_gradient(jnp.where(jnp.isfinite(h) & (h > 0), h, jnp.minimum(1e-6, span)))
 
 
-def _noise(terms: Any, t: Time, y: Y, args: Args) -> Y | None:
-    """Three standard deviations of the noise in a unit of time, more than which it hardly ever is."""
-    deviation = terms.deviation(t, y, args)
-    return None if deviation is None else jax.tree.map(lambda x: 3.0 * x, deviation)
+def _noise_step(
+    terms: Any, t0: Time, y0: Y, args: Args, size: Callable[[PyTree[Any]], Time], at_start: tuple[Y, Y, Time]
+) -> Time:
+    """The longest step for which the first terms of noise that a solver may leave out are a tenth of the tolerance.
+
+    With the noise's deviation g they are about (dg/dy) g h, and (df/dy) g h^(3/2) where noise is additive; both
+    derivatives are taken along the noise.
+    """
+    slope, deviation, h0 = at_start
+    root = jnp.sqrt(h0)
+    moved = jax.tree.map(lambda y, g: y + scaled(root, g.astype(y.dtype)), y0, deviation)
+    changed = jax.tree.map(jnp.subtract, terms.deviation(t0, moved, args), deviation)
+    turned = jax.tree.map(jnp.subtract, terms.time_derivative(t0, moved, args), slope)
+    infinite = jnp.full_like(h0, jnp.inf)
+    by_noise = _longest(size(changed) / root, 0.1, jnp.asarray(1.0, h0.dtype), infinite)
+    return jnp.minimum(by_noise, _longest(size(turned) / root, 0.1, jnp.asarray(2 / 3, h0.dtype), infinite))
 
 
-def _larger(slope: Y, noise: Y | None) -> Y:
-    """The larger of `slope + noise` and `slope - noise`, in size."""
-    return slope if noise is None else jax.tree.map(lambda f, g: jnp.abs(f) + jnp.abs(g), slope, noise)
+def _longest(rate: Time, share: float, exponent: Time, otherwise: Time) -> Time:
+    """The step over which an error of `rate` times a power of it is a `share` of the tolerance."""
+    flat = ~(rate > 1e-15)
+    return jnp.where(flat, otherwise, (share / jnp.where(flat, 1.0, rate)) ** exponent)

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from ..jaxkit import BoolScalar, IntScalar, Time, Y, scaled, scaled_derivative, select
 from ..step import Plan
+from ..terms import is_term
 
 
 class Leap(eqx.Module):
@@ -105,7 +106,8 @@ def signs_after(
 
 def _slope(plan: Plan, t: Time, y: Y) -> Y | None:
     """dy/dt in the direction of travel; `None` where the solution has none, as with noise."""
-    return None if plan.is_noisy else plan.problem.terms.time_derivative(t, y, plan.problem.args)
+    terms = plan.problem.terms
+    return None if plan.is_noisy or not is_term(terms) else terms.time_derivative(t, y, plan.problem.args)
 
 
 def _ahead(plan: Plan, t: Time, y: Y, dt: Time) -> Y:

@@ -42,6 +42,7 @@ from .implicit_rk import (
 )
 from .langevin import ALIGN as ALIGN, QUICSORT as QUICSORT, ShOULD as ShOULD
 from .langevin_rk import AbstractFosterLangevinSRK as AbstractFosterLangevinSRK
+from .leapfrog_midpoint import LeapfrogMidpoint as LeapfrogMidpoint
 from .milstein import ItoMilstein as ItoMilstein, StratonovichMilstein as StratonovichMilstein
 from .reversible_heun import ReversibleHeun as ReversibleHeun
 from .rosenbrock import ROS3P as ROS3P, Rodas4 as Rodas4, Rodas5P as Rodas5P, Rosenbrock23 as Rosenbrock23
@@ -62,6 +63,13 @@ from .stochastic_tableau import (
     AdditiveCoeffs as AdditiveCoeffs,
     GeneralCoeffs as GeneralCoeffs,
     StochasticButcherTableau as StochasticButcherTableau,
+)
+from .symplectic import (
+    AbstractSymmetricComposition as AbstractSymmetricComposition,
+    KahanLi8 as KahanLi8,
+    SemiImplicitEuler as SemiImplicitEuler,
+    VelocityVerlet as VelocityVerlet,
+    Yoshida4 as Yoshida4,
 )
 from .tableau import ButcherTableau as ButcherTableau, MultiButcherTableau as MultiButcherTableau
 from .weak import DRI1 as DRI1

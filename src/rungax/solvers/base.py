@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Literal, Self
 
 import equinox as eqx
+import jax
 from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement
@@ -12,7 +13,7 @@ from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
-from ..terms import is_stochastic
+from ..terms import is_stochastic, is_term
 
 type Sense = Literal["Itô", "Stratonovich"]
 
@@ -58,6 +59,10 @@ class AbstractSolver[SolverState](eqx.Module):
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
         """Raise a `ValueError` if values in `terms`, known when a solve is called, do not go together."""
         del terms, y0
+
+    def close_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
+        """`terms`, each traced once for the states that this solver shows it; by default for all of `y0`."""
+        return jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
@@ -155,6 +160,11 @@ class AbstractSolver[SolverState](eqx.Module):
 
     def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
         """Strong order of convergence for stochastic differential equations, `None` if not known."""
+        del terms
+        return None
+
+    def weak_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """Weak order of convergence for stochastic equations, that of expectations; `None` if not known."""
         del terms
         return None
 

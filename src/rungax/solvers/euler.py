@@ -64,3 +64,8 @@ class Euler(AbstractItoSolver[None]):
         """One half."""
         del terms
         return 0.5
+
+    def weak_order(self, terms: PyTree[Any]) -> RealScalar:
+        """One."""
+        del terms
+        return 1.0

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement
 from ..interpolation import AbstractLocalInterpolation
-from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select
 from ..nonlinear import Tolerances
 from ..results import RESULTS, Result, first_failure, is_successful
 from ..terms import is_stochastic
@@ -33,7 +33,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
     r"""Any solver with an error estimate, by making each step also as two halves.
 
     The result is that of the two halves, $y_1 = \Psi_{h/2}(\Psi_{h/2}(y_0))$; the error estimate is by how much it
-    differs from that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the full step.
+    differs from that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the two halves.
 
     All facts are those of the wrapped solver: the terms and the noise it is for, what it must be told of a Brownian
     path, and its orders. The estimate is of the order that the local error has: `order + 1` for ordinary equations,
@@ -89,8 +89,8 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     @property
     def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """As the wrapped solver's."""
-        return self.solver.interpolation_cls
+        """The wrapped solver's, over each half."""
+        return _OverHalves(self.solver.interpolation_cls)
 
     @property
     def noise(self) -> SolverNoise:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -116,6 +116,10 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """As the wrapped solver."""
         self.solver.check_values(terms, y0)
 
+    def close_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
+        """As the wrapped solver."""
+        return self.solver.close_terms(terms, t0, y0, args)
+
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Round the wrapped solver, told the tolerances."""
         return type(self)(self.solver.with_tolerances(tolerances, y0))
@@ -137,14 +141,17 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """One full step and two halves; costs three steps of the wrapped solver."""
         middle = t0 + 0.5 * (t1 - t0)
         make = self.solver.step
-        y_full, _, dense_info, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
-        y_middle, _, _, state, first = make(terms, t0, middle, y0, args, solver_state, made_jump)
-        y1, _, _, state, second = make(terms, middle, t1, y_middle, args, state, False)
-        result = first_failure(first_failure(result, first), second)
+        y_full, _, _, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
+        y_middle, _, first, state, result1 = make(terms, t0, middle, y0, args, solver_state, made_jump)
+        y1, _, second, state, result2 = make(terms, middle, t1, y_middle, args, state, False)
+        result = first_failure(first_failure(result, result1), result2)
         y_error = jax.tree.map(jnp.subtract, y1, y_full)
         if result is not RESULTS.successful:
-            y_error = jax.tree.map(lambda x: jnp.where(is_successful(result), x, jnp.inf), y_error)
-        return y1, y_error, dense_info, state, result
+            # A shorter step may succeed, but not with input that is invalid.
+            size = jnp.where(result == RESULTS.invalid_input, 0.0, jnp.inf)
+            size = jax.tree.map(lambda x: size.astype(x.dtype), y_error)
+            y_error = jax.tree.map(lambda x, s: jnp.where(is_successful(result), x, s), y_error, size)
+        return y1, y_error, {"y_middle": y_middle, "first": first, "second": second}, state, result
 
     def densify(
         self,
@@ -156,12 +163,17 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         args: Args,
         dense_info: DenseInfo,
     ) -> DenseInfo:
-        """What dense output of the full step needs, which ends where that step does."""
-        return self.solver.densify(terms, t0, t1, y0, dense_info.get("y1", y1), args, dense_info)
+        """What dense output of both halves needs."""
+        middle, y_middle = t0 + 0.5 * (t1 - t0), dense_info["y_middle"]
+        first = self.solver.densify(terms, t0, middle, y0, y_middle, args, dense_info["first"])
+        second = self.solver.densify(terms, middle, t1, y_middle, y1, args, dense_info["second"])
+        return {"y_middle": y_middle, "first": first, "second": second}
 
     def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
-        """The wrapped solver's estimate over the full step."""
-        return self.solver.stiffness(t0, t1, y0, dense_info)
+        """The wrapped solver's estimate over the second half."""
+        del y0
+        middle = t0 + 0.5 * (t1 - t0)
+        return self.solver.stiffness(middle, t1, dense_info["y_middle"], dense_info["second"])
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
         """As the wrapped solver would after the second half."""
@@ -191,3 +203,32 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """Order of the local error: one more than `order`, or half of one more than `strong_order`."""
         order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)
         return None if order is None else order + gain
+
+
+class _OverHalves(eqx.Module):
+    """Makes the interpolation over a step from those over its halves."""
+
+    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
+
+    def __call__(
+        self, t0: RealScalar, t1: RealScalar, y_middle: Y, first: DenseInfo, second: DenseInfo
+    ) -> AbstractLocalInterpolation:
+        del y_middle
+        middle = t0 + 0.5 * (t1 - t0)
+        return _Halves(
+            t0,
+            t1,
+            self.interpolation_cls(t0=t0, t1=middle, **first),
+            self.interpolation_cls(t0=middle, t1=t1, **second),
+        )
+
+
+class _Halves(AbstractLocalInterpolation):
+    t0: RealScalar
+    t1: RealScalar
+    first: AbstractLocalInterpolation
+    second: AbstractLocalInterpolation
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """That of the half in which `t` is."""
+        return select(t <= self.second.t0, self.first.value(t), self.second.value(t))

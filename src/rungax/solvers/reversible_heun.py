@@ -67,7 +67,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
         """The companion starts at `y0`."""
         del t1
-        return State(y0, terms.vf(t0, y0, args))
+        return State(y0, _arrays(terms.vf(t0, y0, args)))
 
     def step(
         self,
@@ -82,10 +82,13 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         """One step; costs one evaluation. After a jump the companion starts anew at `y0`."""
         before = self._after_jump(terms, t0, y0, args, solver_state, made_jump)
         control = terms.contr(t0, t1)
-        k0 = terms.prod(before.field, control)
+        # A field may be an operator, of which only the arrays can go through a loop.
+        other = eqx.filter(eqx.filter_eval_shape(terms.vf, t0, y0, args), _is_array, inverse=True)
+        k0 = terms.prod(eqx.combine(before.field, other), control)
         companion = jax.tree.map(_leap, y0, before.companion, k0)
-        after = State(companion, terms.vf(t1, companion, args))
-        k1 = terms.prod(after.field, control)
+        field = terms.vf(t1, companion, args)
+        after = State(companion, _arrays(field))
+        k1 = terms.prod(field, control)
         y1 = jax.tree.map(lambda y, a, b: y + 0.5 * (a + b), y0, k0, k1)
         y_error = jax.tree.map(lambda a, b: 0.5 * (b - a), k0, k1)
         return y1, y_error, {"y0": y0, "y1": y1}, after, RESULTS.successful
@@ -121,7 +124,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: Y) -> State:
         """The companion, and the field there; costs one evaluation."""
         del y0
-        return State(memory, terms.vf(t0, memory, args))
+        return State(memory, _arrays(terms.vf(t0, memory, args)))
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -144,9 +147,17 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
             return solver_state
         return lax.cond(
             any_lane(made_jump),
-            lambda: select(made_jump, State(y0, terms.vf(t0, y0, args)), solver_state),
+            lambda: select(made_jump, State(y0, _arrays(terms.vf(t0, y0, args))), solver_state),
             lambda: solver_state,
         )
+
+
+def _arrays(field: Any) -> Any:
+    return eqx.filter(field, _is_array)
+
+
+def _is_array(x: Any) -> bool:
+    return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
 
 
 def _leap(y: jax.Array, companion: jax.Array, increment: jax.Array) -> jax.Array:

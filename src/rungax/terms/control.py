@@ -76,6 +76,10 @@ class ControlTerm(AbstractTerm[PyTree[Any], PyTree[Any]]):
                 "`ControlTerm(control=...)` is what drives the equation.\n"
                 f"Expected: a path such as VirtualBrownianTree, or a function `control(t0, t1)`\nFound:    {control!r}"
             )
+        owner = getattr(control, "__self__", None)
+        if isinstance(owner, AbstractPath) and getattr(control, "__name__", "") == "evaluate":
+            # The method of a path is that path, of which more is known.
+            control = owner
         self.vector_field = vector_field
         self.control = control if isinstance(control, AbstractPath) else _Increments(control)
 
@@ -247,6 +251,13 @@ def _fit_leaf(path: str, field: Any, y: Any, control: Any) -> Array:
 
 
 def _check_operator(operator: lx.AbstractLinearOperator, y: Y, control: PyTree[Any]) -> None:
+    for given, taken in zip(jax.tree.leaves(control), jax.tree.leaves(operator.in_structure()), strict=False):
+        is_complex = [jnp.issubdtype(x.dtype, jnp.complexfloating) for x in (given, taken)]
+        if is_complex == [True, False]:
+            raise ValueError(
+                "The field of a `ControlTerm` is a real Lineax operator, but the control is complex.\n"
+                f"Expected: {taken.dtype}\nFound:    {given.dtype}\nMake state and operator complex, or the path real."
+            )
     found = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(s)] for s in _structures(operator)]
     wanted = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(jax.eval_shape(lambda s: s, s))] for s in (control, y)]
     trees = [jax.tree.structure(x) for x in (*_structures(operator), control, y)]

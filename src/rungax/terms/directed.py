@@ -21,7 +21,7 @@ class _Known(NamedTuple):
 
     t0: RealScalar
     t1: RealScalar
-    control: AbstractBrownianIncrement
+    control: Any
 
 
 class DirectedTerm(AbstractTerm[Any, Any]):
@@ -50,7 +50,8 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         known = self.known
         # The same objects are the same times, and the program is then without a way from the root of the tree.
         if known is not None and t0 is known.t0 and t1 is known.t1:
-            return known.control if kwargs.get("use_levy", False) else known.control.W
+            whole = kwargs.get("use_levy", False) or not isinstance(known.control, AbstractBrownianIncrement)
+            return known.control if whole else known.control.W
         forwards = self.direction > 0
         a, b = t0 * self.direction, t1 * self.direction
         increment = self.term.contr(jnp.where(forwards, a, b), jnp.where(forwards, b, a), **kwargs)
@@ -63,7 +64,9 @@ class DirectedTerm(AbstractTerm[Any, Any]):
     def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
         """The wrapped term's, from true time to true time; only the length is turned, the rest has its sign."""
         increment, carry = self.term.move(carry, t0 * self.direction, t1 * self.direction)
-        return replace(increment, dt=jax.tree.map(lambda dt: scaled(self.direction, dt), increment.dt)), carry
+        if isinstance(increment, AbstractBrownianIncrement):
+            increment = replace(increment, dt=jax.tree.map(lambda dt: scaled(self.direction, dt), increment.dt))
+        return increment, carry
 
     def over(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> "tuple[DirectedTerm, PyTree[Any]]":
         """This term with its increment from `t0` to `t1` at hand, and the carry there."""

@@ -1,0 +1,508 @@
+"""Symplectic methods: their order, that they are symplectic and reversible, and what that does for the energy."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import pairwise, product
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rungax import (
+    RK4,
+    AbstractAdjoint,
+    AbstractSolver,
+    DirectAdjoint,
+    HalfSolver,
+    KahanLi8,
+    MultiTerm,
+    ODETerm,
+    PIDController,
+    RecursiveCheckpointAdjoint,
+    ReversibleAdjoint,
+    SaveAt,
+    SemiImplicitEuler,
+    VelocityVerlet,
+    Vern9,
+    Yoshida4,
+    diffeqsolve,
+)
+from rungax.solvers.symplectic import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
+
+from ..compare import assert_trees_close
+from ..convergence.measure import TOLERANCE, slope
+from ..fakes import CountedField
+
+COMPOSITIONS: tuple[AbstractSymmetricComposition, ...] = (VelocityVerlet(), Yoshida4(), KahanLi8())
+SOLVERS: tuple[AbstractSolver[Any], ...] = (SemiImplicitEuler(), *COMPOSITIONS)
+
+each = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
+each_composition = pytest.mark.parametrize("solver", COMPOSITIONS, ids=lambda solver: type(solver).__name__)
+
+
+def as_one(terms: tuple[ODETerm, ODETerm]) -> ODETerm:
+    """The same equation for a solver that knows nothing of pairs."""
+    f, g = terms
+    return ODETerm(lambda t, y, args: (f.vf(t, y[1], args), g.vf(t, y[0], args)))
+
+
+# Separable, with time in both parts, and with no symmetry that might hide an error.
+DRIVEN = (
+    ODETerm(lambda t, w, args: -args * jnp.sin(w) + 0.5 * jnp.cos(1.3 * t)),
+    ODETerm(lambda t, v, args: v * (1 + 0.3 * jnp.sin(0.7 * t)) + 0.1 * v**3),
+)
+Y0 = (jnp.asarray(0.3), jnp.asarray(1.1))
+STRENGTH = 1.0
+END = 3.0
+
+
+@eqx.filter_jit
+def solve(
+    solver: Any,
+    y0: Any,
+    dt0: Any,
+    args: Any = STRENGTH,
+    t0: Any = 0.0,
+    t1: Any = END,
+    saveat: SaveAt = SaveAt(t1=True),
+    terms: Any = DRIVEN,
+    max_steps: int | None = 1000,
+) -> Any:
+    return diffeqsolve(terms, solver, t0, t1, dt0, y0, args, saveat=saveat, max_steps=max_steps)
+
+
+@pytest.fixture(scope="module")
+def reference() -> Any:
+    """The solution of the driven equation at `INSIDE` and at the end."""
+    solution = diffeqsolve(
+        as_one(DRIVEN),
+        Vern9(),
+        0.0,
+        END,
+        0.01,
+        Y0,
+        STRENGTH,
+        saveat=SaveAt(ts=jnp.asarray([*INSIDE, END])),
+        stepsize_controller=PIDController(1e-14, 1e-14),
+    )
+    return solution.ys
+
+
+COARSE = 27
+INSIDE = tuple((k + 0.5) * END / COARSE for k in (7, 14, 21))
+"""In the middle of steps, also of steps a third or a ninth as long: there the error of a cubic is cleanest."""
+
+
+def largest(tree: Any, axis: int = -1) -> np.ndarray:
+    return np.max(np.stack([np.abs(leaf).max(axis=axis) for leaf in jax.tree.leaves(tree)]), axis=0)
+
+
+# --------------------------------------------------------------------------------------------------------------- order
+
+
+def words_of(solver: AbstractSymmetricComposition, longest: int) -> dict[str, float]:
+    """The step as a power series in two letters that do not commute: the coefficients of all words.
+
+    A kick with weight c is exp(cA), a drift exp(cB).
+    """
+    plan = _plan(solver.weights)
+    letters = [("A", plan.first_kick)]
+    for drift, kick in zip(plan.moves.drift, plan.moves.kick, strict=True):
+        letters += [("B", float(drift)), ("A", float(kick))]
+    words = ["".join(letters) for n in range(longest + 1) for letters in product("AB", repeat=n)]
+    series = {word: float(word == "") for word in words}
+    for letter, c in letters:
+        before = dict(series)
+        for word in words:
+            weight, rest = 1.0, word
+            for k in range(1, len(word) - len(word.rstrip(letter)) + 1):
+                weight, rest = weight * c / k, rest[:-1]
+                series[word] += weight * before[rest]
+    return series
+
+
+@each_composition
+def test_the_weights_meet_all_conditions_of_their_order_and_no_more(solver: AbstractSymmetricComposition) -> None:
+    order = solver.order(DRIVEN)
+    missed = np.zeros(order + 2)
+    for word, found in words_of(solver, order + 1).items():
+        # The exact flow is exp(A + B).
+        n = len(word)
+        missed[n] = max(missed[n], abs(found - 1 / np.prod(np.arange(1, n + 1, dtype=float))))
+    assert np.all(missed[:-1] < 1e-14)
+    assert missed[-1] > 1e-8
+
+
+@each_composition
+def test_the_weights_are_symmetric(solver: AbstractSymmetricComposition) -> None:
+    assert list(solver.weights) == list(solver.weights)[::-1]
+    plan = _plan(solver.weights)
+    assert plan.moves.w_time[-1] == 1
+    np.testing.assert_allclose(plan.moves.v_time + plan.moves.v_time[::-1], 1, rtol=1e-15)
+
+
+def steps_for(solver: AbstractSolver[Any]) -> np.ndarray:
+    return END / (np.array([10, 14, 20, 28]) if isinstance(solver, KahanLi8) else np.array([64, 96, 128, 192]))
+
+
+@each
+@pytest.mark.parametrize("direction", ["forwards", "backwards"])
+def test_order(solver: AbstractSolver[Any], direction: str, reference: Any) -> None:
+    y1 = jax.tree.map(lambda x: x[-1], reference)
+    start, end, t0, t1 = (Y0, y1, 0.0, END) if direction == "forwards" else (y1, Y0, END, 0.0)
+    steps = steps_for(solver)
+    signed = jnp.asarray(np.copysign(steps, t1 - t0))
+    found = jax.vmap(lambda dt: solve(solver, start, dt, t0=t0, t1=t1).ys)(signed)
+    errors = largest(jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), found, end))
+    stated = solver.order(DRIVEN)
+    assert stated is not None
+    assert abs(slope(steps, errors) - stated) < TOLERANCE, errors
+
+
+@each
+def test_order_between_steps(solver: AbstractSolver[Any], reference: Any) -> None:
+    steps = END / (COARSE * np.array([1, 3, 9]))
+    saveat = SaveAt(ts=jnp.asarray(INSIDE))
+    found = jax.vmap(lambda dt: solve(solver, Y0, dt, saveat=saveat).ys)(jnp.asarray(steps))
+    errors = largest(jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y)[:-1], found, reference))
+    stated = solver.order(DRIVEN)
+    assert stated is not None
+    # The local error of a cubic is of order 4.
+    assert abs(slope(steps, errors) - min(stated, 4)) < TOLERANCE, errors
+
+
+def test_dense_output_meets_the_ends_of_steps_and_their_slopes() -> None:
+    times = jnp.asarray([0.5, 0.75])
+    terms, solver = DRIVEN, Yoshida4()
+    state = solver.init(terms, times[0], times[1], Y0, STRENGTH)
+    y1, _, dense, _, _ = solver.step(terms, *times, Y0, STRENGTH, state, False)
+    path = solver.interpolation_cls(t0=times[0], t1=times[1], **solver.densify(terms, *times, Y0, y1, STRENGTH, dense))
+    for t, y in zip(times, (Y0, y1), strict=True):
+        assert_trees_close(path.evaluate(t), y, rtol=1e-15)
+        assert_trees_close(path.derivative(t), solver.func(terms, t, y, STRENGTH), rtol=1e-13)
+
+
+# ------------------------------------------------------------------------------------------------------ steps by hand
+
+
+def f(t: float, w: float) -> float:
+    return -STRENGTH * np.sin(w) + 0.5 * np.cos(1.3 * t)
+
+
+def g(t: float, v: float) -> float:
+    return v * (1 + 0.3 * np.sin(0.7 * t)) + 0.1 * v**3
+
+
+def euler_by_hand(t: float, h: float, v: float, w: float) -> tuple[float, float]:
+    v = v + h * f(t, w)
+    return v, w + h * g(t, v)
+
+
+def verlet_by_hand(t: float, h: float, v: float, w: float) -> tuple[float, float]:
+    v = v + h / 2 * f(t, w)
+    w = w + h * g(t + h / 2, v)
+    return v + h / 2 * f(t + h, w), w
+
+
+def yoshida_by_hand(t: float, h: float, v: float, w: float) -> tuple[float, float]:
+    long = 1 / (2 - 2 ** (1 / 3))
+    for part in (long, 1 - 2 * long, long):
+        v, w = verlet_by_hand(t, part * h, v, w)
+        t += part * h
+    return v, w
+
+
+@pytest.mark.parametrize(
+    ("solver", "by_hand"),
+    [(SemiImplicitEuler(), euler_by_hand), (VelocityVerlet(), verlet_by_hand), (Yoshida4(), yoshida_by_hand)],
+    ids=["SemiImplicitEuler", "VelocityVerlet", "Yoshida4"],
+)
+def test_steps_are_those_of_the_formula(solver: AbstractSolver[Any], by_hand: Any) -> None:
+    expected, y = (0.3, 1.1), Y0
+    state = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), y, STRENGTH)
+    for t0, t1 in pairwise([0.2, 0.5, 0.6]):
+        expected = by_hand(t0, t1 - t0, *expected)
+        y, error, _, state, _ = solver.step(DRIVEN, t0, t1, y, STRENGTH, state, False)
+        np.testing.assert_allclose(y, expected, rtol=1e-14)
+        assert error is None
+
+
+@each_composition
+def test_after_a_jump_nothing_remembered_counts(solver: AbstractSymmetricComposition) -> None:
+    stale = jnp.asarray(1e3)
+    fresh = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH)
+    expected = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, fresh, False)[0]
+    assert_trees_close(solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, stale, jnp.asarray(True))[0], expected, rtol=1e-15)
+    unjumped = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, fresh, jnp.asarray(False))[0]
+    assert_trees_close(unjumped, expected, rtol=1e-15)
+
+
+def test_what_is_remembered_can_be_made_again() -> None:
+    solver = VelocityVerlet()
+    state = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH)
+    y1, _, _, state, _ = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, state, False)
+    assert jax.tree.leaves(solver.memory(state)) == []
+    assert_trees_close(solver.recall(DRIVEN, 0.5, y1, STRENGTH, None), state, rtol=1e-15)
+
+
+def test_a_loop_over_the_moves_is_the_same_step() -> None:
+    plan = _plan(KahanLi8().weights)
+    grid = _Grid(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), STRENGTH, (0.3, 0.3))
+    start = _Point(*Y0, DRIVEN[0].vf(0.2, Y0[1], STRENGTH))
+    assert_trees_close(_scan(grid, start, plan.moves), _unroll(grid, start, plan.moves), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("solver", "stages"), [(SemiImplicitEuler(), 1), (VelocityVerlet(), 1), (KahanLi8(), 17)])
+def test_each_field_is_traced_once_and_evaluated_as_often_as_stated(solver: AbstractSolver[Any], stages: int) -> None:
+    kick, drift = (CountedField(lambda t, y, args: -y), CountedField(lambda t, y, args: 2.0 * y))
+    diffeqsolve((kick, drift), solver, 0.0, 1.0, 0.25, Y0)
+    at_start = int(isinstance(solver, AbstractSymmetricComposition))
+    assert (kick.num_calls, drift.num_calls) == (4 * stages + at_start, 4 * stages)
+    assert (kick.num_traces, drift.num_traces) == (1, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ geometry
+
+SHAPE = (
+    ODETerm(lambda t, w, args: -jax.grad(lambda w: jnp.sum(jnp.cos(w)) + jnp.prod(w) + w[0] ** 4)(w)),
+    ODETerm(lambda t, v, args: jax.grad(lambda v: jnp.sum(jnp.sqrt(1 + v**2)) + 0.3 * v[0] * v[1] * v[2])(v)),
+)
+
+
+def defect(solver: AbstractSolver[Any], terms: Any) -> float:
+    """How far the derivative J of a long step is from symplectic: the size of J^T S J - S."""
+    n = 3
+
+    def step(flat: jax.Array) -> jax.Array:
+        y0 = (flat[:n], flat[n:])
+        state = solver.init(terms, jnp.asarray(0.0), jnp.asarray(0.5), y0, None)
+        y1 = solver.step(terms, jnp.asarray(0.0), jnp.asarray(0.5), y0, None, state, False)[0]
+        return jnp.concatenate(y1)
+
+    jacobian = np.asarray(jax.jit(jax.jacfwd(step))(jnp.asarray([0.3, -0.7, 0.2, 0.5, 0.4, -0.9])))
+    unit = np.eye(n)
+    structure = np.block([[0 * unit, unit], [-unit, 0 * unit]])
+    return float(np.max(np.abs(jacobian.T @ structure @ jacobian - structure)))
+
+
+@each
+def test_a_step_is_symplectic(solver: AbstractSolver[Any]) -> None:
+    assert defect(solver, SHAPE) < 1e-13
+
+
+def test_a_step_that_is_not_symplectic_is_caught() -> None:
+    assert defect(RK4(), as_one(SHAPE)) > 1e-5
+
+
+@each
+def test_a_solve_back_returns_if_the_method_is_symmetric(solver: AbstractSolver[Any]) -> None:
+    dt = 1 / 8
+    there = jax.tree.map(lambda x: x[-1], solve(solver, Y0, jnp.asarray(dt)).ys)
+    back = solve(solver, there, jnp.asarray(-dt), t0=END, t1=0.0).ys
+    missed = float(largest(jax.tree.map(lambda x, y: np.asarray(x)[-1:] - np.asarray(y), back, Y0)))
+    if isinstance(solver, AbstractSymmetricComposition):
+        assert missed < 1e-13
+    else:
+        assert missed > 1e-3
+
+
+def kepler_force(t: Any, w: Any, args: Any) -> Any:
+    x, y = w
+    cubed = (x * x + y * y) ** 1.5
+    return (-x / cubed, -y / cubed)
+
+
+def henon_force(t: Any, w: Any, args: Any) -> Any:
+    x, y = w
+    return (-x - 2.0 * x * y, -y - x * x + y * y)
+
+
+def velocity(t: Any, v: Any, args: Any) -> Any:
+    return v
+
+
+def kepler_energy(v: Any, w: Any) -> Any:
+    return 0.5 * (v[0] ** 2 + v[1] ** 2) - 1 / np.hypot(w[0], w[1])
+
+
+def henon_energy(v: Any, w: Any) -> Any:
+    return 0.5 * (v[0] ** 2 + v[1] ** 2 + w[0] ** 2 + w[1] ** 2) + w[0] ** 2 * w[1] - w[1] ** 3 / 3
+
+
+def pair(*numbers: float) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    a, b, c, d = map(jnp.asarray, numbers)
+    return (a, b), (c, d)
+
+
+PROBLEMS = {
+    # Eccentricity 0.6, from the point nearest to the centre; then the energy 1/12, where most orbits are regular.
+    "Kepler": ((ODETerm(kepler_force), ODETerm(velocity)), kepler_energy, pair(0.0, 2.0, 0.4, 0.0)),
+    "Hénon–Heiles": ((ODETerm(henon_force), ODETerm(velocity)), henon_energy, pair(0.3, 0.2, 0.1, 0.1)),
+}
+PERIODS = 300
+
+
+def orbit(solver: AbstractSolver[Any], problem: str, steps: int) -> tuple[np.ndarray, Any]:
+    """Times in periods and states (v, w), every 17th of `steps` steps a period, so that all phases are seen."""
+    terms, _, y0 = PROBLEMS[problem]
+    terms = terms if solver.term_structure == SemiImplicitEuler.term_structure else as_one(terms)
+    solution = solve(
+        solver,
+        y0,
+        jnp.asarray(2 * np.pi / steps),
+        t1=2 * np.pi * PERIODS,
+        saveat=SaveAt(steps=17),
+        terms=terms,
+        max_steps=PERIODS * steps + 10,
+    )
+    seen = np.isfinite(solution.ts)
+    return np.asarray(solution.ts)[seen] / (2 * np.pi), jax.tree.map(lambda x: np.asarray(x)[seen], solution.ys)
+
+
+def drift(ts: np.ndarray, energy: np.ndarray) -> tuple[float, float]:
+    """By how much the energy has changed steadily by the end, and its largest error."""
+    error = energy - energy[0]
+    return abs(float(np.polyfit(ts, error, 1)[0])) * PERIODS, float(np.max(np.abs(error)))
+
+
+@pytest.mark.parametrize(
+    ("solver", "problem", "steps"),
+    [
+        (SemiImplicitEuler(), "Kepler", 400),
+        (VelocityVerlet(), "Kepler", 200),
+        (Yoshida4(), "Kepler", 100),
+        (KahanLi8(), "Kepler", 64),
+        (VelocityVerlet(), "Hénon–Heiles", 30),
+        (Yoshida4(), "Hénon–Heiles", 20),
+        (KahanLi8(), "Hénon–Heiles", 8),
+    ],
+    ids=lambda x: type(x).__name__ if isinstance(x, AbstractSolver) else str(x),
+)
+def test_the_error_of_the_energy_does_not_grow(solver: AbstractSolver[Any], problem: str, steps: int) -> None:
+    ts, (v, w) = orbit(solver, problem, steps)
+    steady, error = drift(ts, PROBLEMS[problem][1](v, w))
+    assert error > 1e-10, "else rounding is seen"
+    assert steady < 0.05 * error
+    if problem == "Kepler":
+        momentum = w[0] * v[1] - w[1] * v[0]
+        assert np.max(np.abs(momentum - 0.8)) < 1e-12
+
+
+@pytest.mark.parametrize(("problem", "steps"), [("Kepler", 100), ("Hénon–Heiles", 20)])
+def test_the_error_of_another_method_grows(problem: str, steps: int) -> None:
+    ts, (v, w) = orbit(RK4(), problem, steps)
+    steady, error = drift(ts, PROBLEMS[problem][1](v, w))
+    assert steady > 0.5 * error
+
+
+# ---------------------------------------------------------------------------------------------- transforms, dtypes, use
+
+
+def end_value(solver: Any, y0: Any, strength: Any, t1: Any) -> Any:
+    v, w = solve(solver, y0, jnp.asarray(0.2), strength, t1=t1).ys
+    return v[-1] * w[-1] + w[-1] ** 2
+
+
+@pytest.mark.parametrize("solver", [SemiImplicitEuler(), Yoshida4()], ids=lambda solver: type(solver).__name__)
+def test_derivatives(solver: AbstractSolver[Any]) -> None:
+    point = (Y0, jnp.asarray(STRENGTH), jnp.asarray(2.87))
+    tangent = ((jnp.asarray(0.4), jnp.asarray(-0.7)), jnp.asarray(0.6), jnp.asarray(0.5))
+    value = eqx.filter_jit(partial(end_value, solver))
+
+    def shifted(size: float) -> float:
+        return float(value(*jax.tree.map(lambda x, d: x + size * d, point, tangent)))
+
+    # Fourth-order central differences.
+    near, far = ((shifted(h) - shifted(-h)) / (2 * h) for h in (1e-3, 2e-3))
+    difference = (4 * near - far) / 3
+    _, forwards = jax.jvp(value, point, tangent)
+    gradient = jax.grad(value, argnums=(0, 1, 2))(*point)
+    reverse = sum(float(x * d) for x, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(tangent), strict=True))
+    np.testing.assert_allclose(forwards, difference, rtol=1e-9)
+    np.testing.assert_allclose(reverse, forwards, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "adjoint",
+    [RecursiveCheckpointAdjoint(checkpoints=2), DirectAdjoint(), ReversibleAdjoint()],
+    ids=lambda adjoint: type(adjoint).__name__,
+)
+def test_other_adjoints(adjoint: AbstractAdjoint) -> None:
+    def value(strength: Any, adjoint: AbstractAdjoint) -> Any:
+        v, w = diffeqsolve(DRIVEN, VelocityVerlet(), 0.0, 1.0, 0.1, Y0, strength, adjoint=adjoint).ys
+        return v[-1] * w[-1]
+
+    default, other = (jax.grad(value)(STRENGTH, a) for a in (RecursiveCheckpointAdjoint(), adjoint))
+    np.testing.assert_allclose(other, default, rtol=1e-12)
+
+
+def test_vmap_is_a_loop() -> None:
+    solver, strengths = KahanLi8(), jnp.asarray([0.5, 1.0, 2.0])
+    ts = jnp.asarray(INSIDE)
+    lanes = jax.vmap(lambda s: solve(solver, Y0, jnp.asarray(0.3), s, saveat=SaveAt(ts=ts)).ys)(strengths)
+    for i, strength in enumerate(strengths):
+        one = solve(solver, Y0, jnp.asarray(0.3), strength, saveat=SaveAt(ts=ts)).ys
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], lanes), one, rtol=1e-13)
+
+
+@each
+def test_pytrees_keep_their_dtypes(solver: AbstractSolver[Any]) -> None:
+    v = {"a": jnp.ones(2, jnp.float32), "b": [jnp.asarray(0.5 + 0j)]}
+    w = {"a": jnp.zeros(2), "b": [jnp.asarray(1.0 + 0.5j)]}
+
+    def pull(t: Any, w: Any, args: Any) -> Any:
+        return {"a": -w["a"], "b": [-w["b"][0]]}
+
+    def move(t: Any, v: Any, args: Any) -> Any:
+        return {"a": 2.0 * v["a"], "b": [v["b"][0]]}
+
+    saveat = SaveAt(ts=jnp.asarray([0.33, 0.5]))
+    ys = diffeqsolve((pull, move), solver, 0.0, 0.5, 0.125, (v, w), saveat=saveat).ys
+    assert jax.tree.structure(ys) == jax.tree.structure((v, w))
+    kinds: Sequence[Any] = [x.dtype for x in jax.tree.leaves(ys)]
+    assert kinds == [x.dtype for x in jax.tree.leaves((v, w))]
+    tolerance = 0.2 if isinstance(solver, SemiImplicitEuler) else 0.01
+    np.testing.assert_allclose(ys[0]["a"][-1], np.cos(np.sqrt(2) * 0.5) * np.ones(2), atol=tolerance)
+
+
+def test_step_doubling_controls_the_error(reference: Any) -> None:
+    solution = diffeqsolve(
+        DRIVEN,
+        HalfSolver(Yoshida4()),
+        0.0,
+        END,
+        None,
+        Y0,
+        STRENGTH,
+        stepsize_controller=PIDController(1e-7, 1e-9),
+    )
+    assert_trees_close(solution.ys, jax.tree.map(lambda x: x[-1:], reference), rtol=1e-5)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def test_a_state_that_is_no_pair_is_refused() -> None:
+    for y0 in (jnp.zeros(2), [jnp.zeros(2), jnp.zeros(2)], (jnp.zeros(2),)):
+        with pytest.raises(ValueError, match=r"y0 = \(v, w\)"):
+            diffeqsolve(DRIVEN, VelocityVerlet(), 0.0, 1.0, 0.1, y0, STRENGTH)
+
+
+def test_parts_that_differ_are_refused() -> None:
+    zero = jnp.zeros(2)
+    for y0 in ((zero, jnp.zeros(3)), ({"x": zero}, zero), (zero, zero.astype(complex))):
+        with pytest.raises(ValueError, match="must be alike"):
+            diffeqsolve(DRIVEN, SemiImplicitEuler(), 0.0, 1.0, 0.1, y0, STRENGTH)
+
+
+def test_a_sum_of_terms_is_refused() -> None:
+    with pytest.raises(ValueError, match="must be what `VelocityVerlet` solves"):
+        diffeqsolve(MultiTerm(*DRIVEN), VelocityVerlet(), 0.0, 1.0, 0.1, Y0, STRENGTH)
+
+
+def test_a_field_of_another_shape_is_refused() -> None:
+    with pytest.raises(ValueError, match="shape of the value of `vector_field`"):
+        diffeqsolve((lambda t, w, args: jnp.zeros(3), DRIVEN[1]), VelocityVerlet(), 0.0, 1.0, 0.1, Y0, STRENGTH)
