@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 
 from .brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from .controllers import AbstractStepSizeController
+from .events import Event
 from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
@@ -77,6 +78,15 @@ def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or save at chosen times with `ts`."
             )
+
+
+def check_event(event: Any) -> None:
+    """That it is one."""
+    if event is not None and not isinstance(event, Event):
+        raise ValueError(
+            f"`event` must be an `Event`.\nExpected: rungax.Event(cond_fn) or None\nFound:    {type(event).__name__}\n"
+            "Wrap a condition: `event=rungax.Event(condition)`."
+        )
 
 
 def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:

@@ -110,17 +110,14 @@ def _went_on_watched(
         controller_state=select(at_event, state.controller_state, verdict.controller_state),
         result=first_failure(verdict.result, sighting.result),
     )
-    step = replace(step, event=jnp.where(sighting.has_effect, sighting.state.which, -1) if watch.has_effects else None)
+    due = sighting.state.due & sighting.has_effect
+    step = replace(step, due=due if watch.has_effects else None)
     after = _went_on(plan, state, step, verdict, running)
     events = select(running, sighting.state, state.events)
     y, t_next = after.y, after.t_next
     if watch.has_effects:
-        which, effective = sighting.state.which, sighting.has_effect
-        y = lax.cond(
-            any_lane(effective),
-            lambda: watch.leap.land(plan, which, effective, step.t1, after.y),
-            lambda: after.y,
-        )
+        land = lambda: watch.leap.land(plan, due, step.t1, after.y)
+        y = lax.cond(any_lane(sighting.has_effect), land, lambda: after.y)
         events = select(running, watch.after_effect(plan, sighting, step, y, t_next), events)
     over = choose(sighting.happened & ~sighting.has_effect, RESULTS.event_occurred, after.result)
     return replace(after, y=y, result=select(running, over, state.result), events=events)

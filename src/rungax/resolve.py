@@ -98,7 +98,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
 def _told(call: Call) -> dict[str, Any]:
     """What the conditions of events are told besides time, state and arguments: the call as it was made."""
     return {
-        "terms": call.terms,
+        "terms": jax.tree.map(_as_term, call.terms, is_leaf=is_term),
         "solver": call.solver,
         "t0": call.t0,
         "t1": call.t1,

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
@@ -16,7 +16,7 @@ from .terms import is_stochastic, over_step
 class Step(eqx.Module):
     """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
 
-    `event` says which event happens at its end, -1 for none, if events change the state in this solve.
+    `due` says which events change the state at its end, if any do in this solve.
     `terms` have the increments of their drivers over the step at hand, if they carry anything; `drivers` is what they
     carry from its end.
     """
@@ -33,7 +33,7 @@ class Step(eqx.Module):
     dense_info: DenseInfo
     solver_state: PyTree[Any]
     result: Result
-    event: IntScalar | None = None
+    due: Bool[Array, " conditions"] | None = None
 
 
 class Verdict(eqx.Module):
@@ -134,7 +134,7 @@ class Leap(Protocol):
 
     def settle(self, plan: Any, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> tuple[Time, Y]: ...
 
-    def land(self, plan: Any, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> Y: ...
+    def land(self, plan: Any, due: Any, t: Time, y: Y) -> Y: ...
 
 
 class Watch(Protocol):

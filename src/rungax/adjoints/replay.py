@@ -53,12 +53,11 @@ class Replay(eqx.Module):
 
     def _after(self, index: IntScalar, step: Step) -> Y:
         """The state that the next step starts from: where this one ended, or what an event's effect made of it."""
-        event, watch = self.tape.event(index), self.plan.watch
-        if event is None or watch is None:
+        due, watch = self.tape.due(index), self.plan.watch
+        if due is None or watch is None:
             return step.y1
-        effective = event >= 0
-        land = lambda: watch.leap.land(self.plan, event, effective, step.t1, step.y1)
-        return lax.cond(any_lane(effective), land, lambda: step.y1)
+        land = lambda: watch.leap.land(self.plan, due, step.t1, step.y1)
+        return lax.cond(any_lane(jnp.any(due)), land, lambda: step.y1)
 
     @property
     def kinds(self) -> list[Kind]:

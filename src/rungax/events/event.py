@@ -32,7 +32,8 @@ class Event(eqx.Module):
     root_finder
         What finds the time, on the interpolation of the step: an Optimistix root finder such as
         `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; the options `lower` and `upper` are
-        where the sign differs. Its tolerances decide how exactly the time is met.
+        where the sign differs. Its tolerances decide how exactly the time is met. (Optimistix's `Bisection` checks its
+        interval by a host callback, which `throw=False` programs are otherwise without.)
     direction
         Which way a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both. One for all
         conditions, or a pytree like `cond_fn`.
@@ -91,6 +92,11 @@ class Event(eqx.Module):
     max_effects: int = eqx.field(default=MAX_EFFECTS, static=True)
 
     def __check_init__(self) -> None:
+        if not self.conditions:
+            raise ValueError(
+                "`Event(cond_fn=...)` is a function, or a pytree of functions.\nExpected: at least one\n"
+                f"Found:    {self.cond_fn!r}\nWithout a condition leave `event` out."
+            )
         for path, leaf in jax.tree.leaves_with_path(self.cond_fn, is_leaf=callable):
             if not callable(leaf):
                 raise ValueError(

@@ -53,14 +53,15 @@ class Leap(eqx.Module):
         delay = self._delay(plan, which, moves, t, y)
         return t + delay, _ahead(plan, t, y, delay)
 
-    def land(self, plan: Plan, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> Y:
-        """The state after the event's effect where `active`, else `y`."""
-        problem = plan.problem
-        settled, there = self.settle(plan, which, active, t, y)
-        after = there
+    def land(self, plan: Plan, due: Array, t: Time, y: Y) -> Y:
+        """The state after the effects of the events that are `due`, one after another; `y` where none is."""
+        problem, active = plan.problem, jnp.any(due)
+        # Of events at the same time the first that is found by its condition decides how the time moves.
+        which = jnp.argmax(due & jnp.asarray(self.moves)).astype(jnp.int32)
+        settled, after = self.settle(plan, which, active & due[which], t, y)
         for i, effect in enumerate(self.effects):
             if effect is not None:
-                after = select(which == i, effect(settled * problem.direction, there, problem.args), after)
+                after = select(due[i], effect(settled * problem.direction, after, problem.args), after)
         if any(self.moves) and _slope(plan, t, y) is not None:
             after = _ahead(plan, settled, after, t - settled)
         return select(active, after, y)

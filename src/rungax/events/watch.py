@@ -21,6 +21,9 @@ from ..step import Plan, Step
 from .event import Event
 from .leap import Leap, signs_after
 
+UNKNOWN = 2
+"""The sign of a condition that has not been a number yet: it can pass nothing."""
+
 MAX_SEARCH_STEPS = 256
 """How many iterations a root finder may take."""
 
@@ -31,13 +34,16 @@ class EventState(eqx.Module):
     Parameters
     ----------
     signs
-        For each condition, the sign that it had last; of a boolean one, whether it was true.
+        For each condition, the sign that it had last, `UNKNOWN` if it was no number yet; of a boolean one, whether it
+        was true.
     landing
         Whether the next attempt leads to the time of an event.
     target
         Where the attempt would have led, had there been no event.
+    due
+        The conditions that are being landed on, or whose events have happened.
     which
-        The condition that is being landed on, or whose event has happened.
+        The first of them.
     num_effects
         How often the state was changed.
     ended
@@ -47,6 +53,7 @@ class EventState(eqx.Module):
     signs: Int[Array, " conditions"]
     landing: Bool[Array, ""]
     target: Time
+    due: Bool[Array, " conditions"]
     which: Int[Array, ""]
     num_effects: Int[Array, ""]
     ended: Bool[Array, ""]
@@ -130,7 +137,8 @@ class EventWatch(eqx.Module):
         ended = jnp.any(jnp.stack(true))
         zero = jnp.asarray(0, jnp.int32)
         which = jnp.argmax(jnp.stack(true)).astype(jnp.int32)
-        return EventState(signs, jnp.asarray(False), t_next, which, zero, ended)
+        due = jnp.zeros(len(self.conditions), bool)
+        return EventState(signs, jnp.asarray(False), t_next, due, which, zero, ended)
 
     def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
         """Whether something happens in an attempt that was `accepted`."""
@@ -142,22 +150,30 @@ class EventWatch(eqx.Module):
         brackets = [(lower, upper) for _ in self._indices]
         if self.interior > 0:
             fired, brackets = self._inside(plan, events, step, interpolate, fired)
-        active = jnp.asarray(accepted) & ~events.landing
-        fired = [active & f for f in fired]
-        times, result = self._times(plan, step, interpolate, fired, brackets)
-        which = jnp.argmin(times).astype(jnp.int32)
-        time, any_fired = times[which], jnp.any(jnp.stack(fired))
-        located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
         landed = jnp.asarray(accepted) & events.landing
+        # What passes zero in a step that lands happens with the event that it lands on: it is as good as there. A
+        # boolean condition that ends the solve can wait for the next step.
+        waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
+        late = jnp.stack(fired) & landed & ~jnp.asarray(waits)
+        fired = [jnp.asarray(accepted) & ~events.landing & f for f in fired]
+        times, result = self._times(plan, step, interpolate, (events.signs, signs), fired, brackets)
+        found = result == RESULTS.successful
+        time, any_fired = jnp.min(times), jnp.any(jnp.stack(fired)) & found
+        located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
         happened = (any_fired & ~located) | landed
-        which = jnp.where(landed, events.which, which)
-        has_effect = happened & self._effect_flags[which]
+        first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
+        due = jnp.where(landed, events.due | late, first)
+        which = jnp.where(landed, events.which, jnp.argmin(times).astype(jnp.int32))
+        ending = due & ~self._effect_flags
+        which = jnp.where(jnp.any(ending) & ~ending[which], jnp.argmax(ending).astype(jnp.int32), which)
+        has_effect = happened & ~jnp.any(ending)
         changes = located | happened
         kept = jnp.asarray(accepted) & ~located
         state = EventState(
             signs=jnp.where(kept, signs, events.signs),
             landing=located,
             target=jnp.where(located, step.t1, events.target),
+            due=jnp.where(changes, due, events.due),
             which=jnp.where(changes, which, events.which),
             num_effects=events.num_effects + has_effect.astype(jnp.int32),
             ended=events.ended | (happened & ~has_effect),
@@ -194,21 +210,23 @@ class EventWatch(eqx.Module):
             value = condition(t, y, args)
             sign = jnp.sign(value) if self.is_real[i] else value
             # What is not a number has not passed zero.
-            known = jnp.isfinite(value) | jnp.isinf(value) if self.is_real[i] else jnp.asarray(True)
-            before = jnp.asarray(0, jnp.int32) if last is None else last[i]
+            known = ~jnp.isnan(value) if self.is_real[i] else jnp.asarray(True)
+            before = jnp.asarray(UNKNOWN, jnp.int32) if last is None else last[i]
             signs.append(jnp.where(known, sign.astype(jnp.int32), before))
         return jnp.stack(signs)
 
     def _fires(self, i: int, before: Array, after: Array) -> Array:
         if not self.is_real[i]:
             return after > 0 if self._ends(i) else (after > 0) & (before == 0)
+        passes = before != after
         match self.directions[i]:
             case None:
-                return before != after
+                pass
             case True:
-                return (before <= 0) & (after > 0)
+                passes = (before <= 0) & (after > 0)
             case False:
-                return (before > 0) & (after <= 0)
+                passes = (before > 0) & (after <= 0)
+        return passes & (before != UNKNOWN)
 
     def _inside(
         self, plan: Plan, events: EventState, step: Step, interpolate: Callable[[], Any], fired: list[Array]
@@ -237,6 +255,7 @@ class EventWatch(eqx.Module):
         plan: Plan,
         step: Step,
         interpolate: Callable[[], Any],
+        signs: tuple[Array, Array],
         fired: list[Array],
         brackets: list[tuple[Time, Time]],
     ) -> tuple[Array, Result]:
@@ -250,7 +269,11 @@ class EventWatch(eqx.Module):
         def search() -> tuple[Array, Result]:
             evaluate, times, result = interpolate(), at_end, RESULTS.successful
             for i in searched:
-                time, ended = self._search(plan, i, evaluate, fired[i], *brackets[i])
+                # Where a condition starts at zero it has the sign that it is remembered with.
+                before = jnp.where(signs[0][i] == 0, -signs[1][i], signs[0][i])
+                lower, upper = brackets[i]
+                before = jnp.where(lower <= step.t0, before, 0)
+                time, ended = self._search(plan, i, evaluate, (fired[i], before), lower, upper)
                 times = times.at[i].set(jnp.where(fired[i], time, never))
                 result = choose(fired[i] & (ended != RESULTS.successful), ended, result)
             return times, choose(True, result, result)
@@ -260,14 +283,16 @@ class EventWatch(eqx.Module):
         return lax.cond(anyone, lambda: match_varying(search(), (plan, step)), nothing)
 
     def _search(
-        self, plan: Plan, i: int, evaluate: Callable[..., Y], fired: Array, lower: Time, upper: Time
+        self, plan: Plan, i: int, evaluate: Callable[..., Y], state: tuple[Array, Array], lower: Time, upper: Time
     ) -> tuple[Time, Result]:
-        """The time in a step at which condition `i` is zero."""
-        problem = plan.problem
+        """When condition `i` is zero, if it `fired`, having had the sign `before` at `lower` (0: its own)."""
+        problem, (fired, before) = plan.problem, state
 
         def value(t: RealScalar, args: Any) -> RealScalar:
             del args
             found = self.conditions[i](t * problem.direction, evaluate(t), problem.args)
+            at_start = (jnp.abs(found) + jnp.finfo(found.dtype).tiny) * before.astype(found.dtype)
+            found = jnp.where((t <= lower) & (before != 0), at_start, found)
             # Lanes in which nothing fired have a root too, so that no root finder stumbles over them.
             return jnp.where(fired, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
 

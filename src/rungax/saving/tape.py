@@ -66,7 +66,7 @@ class Tape(eqx.Module):
     num_steps
         How many steps were kept.
     events
-        Which event changed the state at the end of each step, -1 for none; `None` where none ever does.
+        Which events changed the state at the end of each step; `None` where none ever does.
     """
 
     begin: Time
@@ -75,7 +75,7 @@ class Tape(eqx.Module):
     start: PyTree[Any]
     log_stride: IntScalar
     num_steps: IntScalar
-    events: Int[Array, " steps"] | None
+    events: Bool[Array, "steps conditions"] | None
 
     def ends(self, index: IntScalar) -> tuple[Time, Time]:
         """The ends of a step."""
@@ -86,8 +86,8 @@ class Tape(eqx.Module):
         """Whether the equation jumped before a step; `None` where it never does."""
         return None if self.jumps is None else self.jumps[1][index]
 
-    def event(self, index: IntScalar) -> IntScalar | None:
-        """Which event changed the state at the end of a step; `None` where none ever does."""
+    def due(self, index: IntScalar) -> Bool[Array, " conditions"] | None:
+        """Which events changed the state at the end of a step; `None` where none ever does."""
         return None if self.events is None else self.events[index]
 
 
@@ -117,7 +117,7 @@ class TapeRecorder(AbstractRecorder):
         )
         zero = jnp.asarray(0, jnp.int32)
         has_effects = plan.watch is not None and plan.watch.has_effects
-        events = jnp.full(self.max_steps, -1, jnp.int32) if has_effects else None
+        events = jnp.zeros((self.max_steps, state.events.due.size), bool) if has_effects else None
         return Tape(state.t, times, jumps, start, zero, zero, events)
 
     def record(self, plan: Plan, record: Tape, step: Step, kept: BoolScalar, index: IntScalar) -> Tape:
@@ -132,8 +132,8 @@ class TapeRecorder(AbstractRecorder):
         if jumps is not None and step.made_jump is not None:
             jumps = _write(jumps[0], at, step.t0), _write(jumps[1], at, step.made_jump)
         events = record.events
-        if events is not None and step.event is not None:
-            events = _write(events, at, step.event)
+        if events is not None and step.due is not None:
+            events = _write(events, at, step.due)
         return Tape(
             begin=record.begin,
             t1=_write(record.t1, at, step.t1),
