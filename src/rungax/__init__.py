@@ -20,7 +20,15 @@ from .terms import (
     UnderdampedLangevinDriftTerm as UnderdampedLangevinDriftTerm,
     UnderdampedLangevinDiffusionTerm as UnderdampedLangevinDiffusionTerm,
 )
-from .paths import AbstractPath as AbstractPath
+from .paths import (
+    AbstractPath as AbstractPath,
+    AbstractGlobalInterpolation as AbstractGlobalInterpolation,
+    LinearInterpolation as LinearInterpolation,
+    CubicInterpolation as CubicInterpolation,
+    linear_interpolation as linear_interpolation,
+    rectilinear_interpolation as rectilinear_interpolation,
+    backward_hermite_coefficients as backward_hermite_coefficients,
+)
 from .brownian import (
     AbstractBrownianPath as AbstractBrownianPath,
     VirtualBrownianTree as VirtualBrownianTree,

@@ -232,3 +232,10 @@ def test_kepler(run: Run) -> None:
     for problem in ("Kepler", "Hénon-Heiles"):
         for method, bound in (("VelocityVerlet", 1e-3), ("Yoshida4", 2e-4), ("KahanLi8", 1e-8)):
             assert errors[problem, method][1] < bound
+
+
+def test_neural_cde(run: Run) -> None:
+    training = run("neural_cde", steps=100)
+    assert training.after < training.before / 10
+    assert training.accuracy > 0.95
+    assert training.sparse_accuracy > 0.8

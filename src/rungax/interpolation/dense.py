@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, scaled
-from ..paths import AbstractPath
+from ..paths import AbstractGlobalInterpolation, scalar_time
 from .base import AbstractLocalInterpolation
 
 
-class DenseInterpolation(AbstractPath):
+class DenseInterpolation(AbstractGlobalInterpolation):
     """The solution as a function of time, from the interpolation of every step; NaN outside the steps.
 
     `Solution.interpolation` with `SaveAt(dense=True)`; also usable as a control.
@@ -56,14 +56,13 @@ class DenseInterpolation(AbstractPath):
         """Where the solve ended, in true time."""
         return self._last_end() * self.direction
 
-    def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
-        """The solution at `t0`, or with `t1` its increment from `t0` to `t1`.
-
-        At a time where one step ends and the next begins, `left` picks the former.
-        """
-        if t1 is None:
-            return self._value(t0, left)
-        return jax.tree.map(jnp.subtract, self._value(t1, left), self._value(t0, left))
+    def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The solution at `t`; where one step ends and the next begins, `left` picks the former."""
+        s = self._to_solve_time(t)
+        value = self._step_over(s, left).evaluate(s)
+        at_start = s == self.start
+        value = jax.tree.map(lambda v, y: jnp.where(at_start, y, v), value, self.y0)
+        return self._nan_outside(s, value)
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The derivative of the solution with respect to time at `t`."""
@@ -72,21 +71,8 @@ class DenseInterpolation(AbstractPath):
         slope = jax.tree.map(lambda x: scaled(self.direction, x), slope)
         return self._nan_outside(s, slope)
 
-    def _value(self, t: RealScalar, left: bool) -> PyTree[Any]:
-        s = self._to_solve_time(t)
-        value = self._step_over(s, left).evaluate(s)
-        at_start = s == self.start
-        value = jax.tree.map(lambda v, y: jnp.where(at_start, y, v), value, self.y0)
-        return self._nan_outside(s, value)
-
     def _to_solve_time(self, t: RealScalar) -> Time:
-        t = jnp.asarray(t)
-        if t.ndim != 0:
-            raise ValueError(
-                f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
-                "Use `jax.vmap(solution.evaluate)(times)` for many."
-            )
-        return t.astype(self.ends.dtype) * self.direction
+        return scalar_time(t).astype(self.ends.dtype) * self.direction
 
     def _last_end(self) -> Time:
         last = self.ends[jnp.maximum(self.num_steps - 1, 0)]

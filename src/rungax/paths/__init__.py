@@ -1,3 +1,14 @@
 """What can drive an equation."""
 
 from .base import AbstractPath as AbstractPath
+from .global_interpolation import (
+    AbstractGlobalInterpolation as AbstractGlobalInterpolation,
+    CubicInterpolation as CubicInterpolation,
+    LinearInterpolation as LinearInterpolation,
+    scalar_time as scalar_time,
+)
+from .missing_data import (
+    backward_hermite_coefficients as backward_hermite_coefficients,
+    linear_interpolation as linear_interpolation,
+    rectilinear_interpolation as rectilinear_interpolation,
+)

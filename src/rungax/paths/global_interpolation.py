@@ -1,0 +1,328 @@
+"""Paths made of pieces between knots, for driving an equation by data."""
+
+import abc
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, PyTree, Shaped
+
+from ..jaxkit import RealScalar, Time, is_traced, scaled, time_dtype
+from .base import AbstractPath
+
+
+class AbstractGlobalInterpolation(AbstractPath):
+    """A path made of pieces that meet at knots, where it may jump."""
+
+    @abc.abstractmethod
+    def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The value at `t`; at a jump the limit from the left, or with `left=False` from the right."""
+
+    @abc.abstractmethod
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The derivative with respect to time at `t`; at a knot that of the piece on its left or on its right."""
+
+    def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
+        """The value at `t0`, or with `t1` the increment from `t0` to `t1`; `left` picks the piece at a knot."""
+        if t1 is None:
+            return self.value(t0, left)
+        return jax.tree.map(jnp.subtract, self.value(t1, left), self.value(t0, left))
+
+
+class LinearInterpolation(AbstractGlobalInterpolation):
+    r"""Straight lines through the knots $(t_i, y_i)$; before the first and after the last one they go on.
+
+    $$x(t) = (1 - \theta)\,y_i + \theta\,y_{i+1}, \qquad \theta = \frac{t - t_i}{t_{i+1} - t_i},
+    \qquad t_i \le t \le t_{i+1}$$
+
+    As the control of a `ControlTerm`, its derivative jumps at every knot. Tell an adaptive solver of `to_ode()`:
+    `ClipStepSizeController(controller, jump_ts=ts)`.
+
+    Parameters
+    ----------
+    ts
+        Times of the knots, shape `(n,)` with at least two of them, in order. Where two are equal the path jumps, from
+        the value of the first to that of the second. Three or more equal ones count as the first and the last. Where
+        the path begins or ends with a jump, it is constant beyond.
+    ys
+        Values there: a pytree of arrays, real or complex, each of shape `(n, ...)`. NaN stays NaN, up to the
+        neighbouring knots: see `linear_interpolation` for missing values.
+
+    Raises
+    ------
+    ValueError
+        If the shapes are not as said, or the times are not in order or not numbers. Times known only at run time make
+        the path NaN instead. Asked at several times at once; use `jax.vmap`.
+
+    Differentiability
+    -----------------
+    With respect to `ys`, `ts`, and the times asked; at a knot as the piece that `left` picks.
+
+    Cost
+    ----
+    A binary search in `ts` for each value or derivative.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> ts, ys = jnp.array([0.0, 1.0, 1.0, 2.0]), jnp.array([0.0, 4.0, 6.0, 6.0])
+    >>> path = rungax.LinearInterpolation(ts, ys)
+    >>> [float(path.evaluate(t)) for t in (0.5, 1.0, 1.5)]
+    [2.0, 4.0, 6.0]
+    >>> float(path.evaluate(1.0, left=False)), float(path.evaluate(0.5, 1.5)), float(path.derivative(0.5))
+    (6.0, 4.0, 4.0)
+    """
+
+    ts: Float[Array, " knots"]
+    ys: PyTree[Shaped[Array, "knots ..."]]
+
+    def __init__(self, ts: Any, ys: PyTree[Any]):
+        self.ts = knot_times(ts, least=2, repeats=True)
+        self.ys = knot_values("ys", ys, len(self.ts))
+
+    # Equinox's abstract variables may be properties.
+    @property
+    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the first knot."""
+        return self.ts[0]
+
+    @property
+    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the last knot."""
+        return self.ts[-1]
+
+    def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The value at `t` on the line between two knots; at a repeated knot `left` picks the side of the jump."""
+        i, t, start, end = _piece(self.ts, t, left)
+        length, is_jump = _length(start, end)
+        # A jump is met only beyond either end of the path: before the first knot or after the last one.
+        is_over = (t > end) | ((t == end) & (not left))
+        theta = jnp.where(is_jump, is_over.astype(t.dtype), (t - start) / length)
+
+        def leaf(y: Array) -> Array:
+            first, second = _neighbours(y, i)
+            return scaled(1 - theta, first) + scaled(theta, second)
+
+        return jax.tree.map(leaf, self.ys)
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The slope of the line at `t`; at a knot `left` picks the line."""
+        i, _, start, end = _piece(self.ts, t, left)
+        length, is_jump = _length(start, end)
+        rate = jnp.where(is_jump, jnp.zeros_like(length), 1 / length)
+
+        def leaf(y: Array) -> Array:
+            first, second = _neighbours(y, i)
+            return scaled(rate, second - first)
+
+        return jax.tree.map(leaf, self.ys)
+
+
+class CubicInterpolation(AbstractGlobalInterpolation):
+    r"""A cubic between each two knots; before the first and after the last one they go on.
+
+    $$x(t) = d_i s^3 + c_i s^2 + b_i s + a_i, \qquad s = t - t_i, \qquad t_i \le t \le t_{i+1}$$
+
+    As smooth as the coefficients make it: those of `backward_hermite_coefficients` give a continuous derivative.
+
+    Parameters
+    ----------
+    ts
+        Times of the knots, shape `(n,)` with at least two of them, in order. Where two are equal, the row between them
+        counts only if they are the first or the last two.
+    coeffs
+        The coefficients `(d, c, b, a)`, highest power first: four pytrees of arrays, each of shape `(n - 1, ...)`.
+
+    Raises
+    ------
+    ValueError
+        If the shapes are not as said, or the times are not in order or not numbers. Times known only at run time make
+        the path NaN instead. Asked at several times at once; use `jax.vmap`.
+
+    Differentiability
+    -----------------
+    With respect to `coeffs`, `ts`, and the times asked; at a knot as the piece that `left` picks.
+
+    Cost
+    ----
+    A binary search in `ts` for each value or derivative.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> ts, ys = jnp.array([0.0, 1.0, 2.0]), jnp.array([0.0, 1.0, 0.0])
+    >>> path = rungax.CubicInterpolation(ts, rungax.backward_hermite_coefficients(ts, ys))
+    >>> [float(path.evaluate(t)) for t in (0.5, 1.0, 1.5)]
+    [0.5, 1.0, 0.75]
+    """
+
+    ts: Float[Array, " knots"]
+    coeffs: tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]
+
+    def __init__(self, ts: Any, coeffs: tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]):
+        self.ts = knot_times(ts, least=2, repeats=True)
+        if not isinstance(coeffs, tuple | list) or len(coeffs) != 4:
+            found = f"{len(coeffs)} of them" if isinstance(coeffs, tuple | list) else type(coeffs).__name__
+            raise ValueError(
+                "`coeffs` are the coefficients of the cubics, highest power first.\n"
+                f"Expected: a tuple (d, c, b, a)\nFound:    {found}\n"
+                "Use what `backward_hermite_coefficients(ts, ys)` returns."
+            )
+        d, c, b, a = (knot_values("coeffs", x, len(self.ts) - 1) for x in coeffs)
+        self.coeffs = (d, c, b, a)
+
+    # Equinox's abstract variables may be properties.
+    @property
+    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the first knot."""
+        return self.ts[0]
+
+    @property
+    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the last knot."""
+        return self.ts[-1]
+
+    def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The value at `t` of the cubic between two knots; at a knot `left` picks the cubic."""
+        i, t, start, _ = _piece(self.ts, t, left)
+        s = t - start
+
+        def leaf(d: Array, c: Array, b: Array, a: Array) -> Array:
+            return scaled(s, scaled(s, scaled(s, d[i]) + c[i]) + b[i]) + a[i]
+
+        return jax.tree.map(leaf, *self.coeffs)
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The slope of the cubic at `t`; at a knot `left` picks the cubic."""
+        i, t, start, _ = _piece(self.ts, t, left)
+        s = t - start
+        return jax.tree.map(lambda d, c, b: scaled(s, scaled(3 * s, d[i]) + scaled(2.0, c[i])) + b[i], *self.coeffs[:3])
+
+
+class _Piece(NamedTuple):
+    """The piece between two neighbouring knots, and the time asked for in the same dtype as theirs."""
+
+    number: Int[Array, ""]
+    t: Time
+    start: Time
+    end: Time
+
+
+def _piece(ts: Array, t: RealScalar, left: bool) -> _Piece:
+    """The piece that `t` is in; the first or the last one beyond the ends."""
+    t = scalar_time(t)
+    # Not in the dtype of `ts` alone: a time just past a knot must not be rounded to the knot.
+    dtype = time_dtype(ts, t)
+    ts, t = ts.astype(dtype), t.astype(dtype)
+    after = jnp.searchsorted(ts, t, side="left" if left else "right", method="scan_unrolled")
+    index = jnp.clip(after - 1, 0, len(ts) - 2)
+    start, end = _neighbours(ts, index)
+    return _Piece(index, t, start, end)
+
+
+def _neighbours(y: Array, i: Array) -> tuple[Array, Array]:
+    """`y[i]` and `y[i + 1]`, by one read; in reverse mode one write."""
+    pair = lax.dynamic_slice_in_dim(y, i, 2)
+    return pair[0], pair[1]
+
+
+def _length(start: Time, end: Time) -> tuple[Time, Array]:
+    """The length of a piece, and whether it is a jump, which has none; then 1, so that divisions stay finite."""
+    length = end - start
+    is_jump = length == 0
+    return jnp.where(is_jump, jnp.ones_like(length), length), is_jump
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
+
+
+def scalar_time(t: RealScalar) -> Array:
+    """`t` as an array without axes.
+
+    Raises
+    ------
+    ValueError
+        If it is several times.
+    """
+    t = jnp.asarray(t)
+    if t.ndim != 0:
+        raise ValueError(
+            f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
+            "Use `jax.vmap(solution.evaluate)(times)` for many, or that of a path."
+        )
+    return t
+
+
+def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
+    """`ts` as floating-point times in order, all NaN if they are found not to be so only at run time.
+
+    Parameters
+    ----------
+    ts
+        The times.
+    least
+        How many there must be at least.
+    repeats
+        Whether neighbours may be equal.
+
+    Raises
+    ------
+    ValueError
+        If they have another shape, are too few, or are known not to be in order.
+    """
+    # Known times are compared by NumPy, for inside a compiled function JAX would trace even what is known.
+    given = jnp.asarray(ts) if is_traced(ts) else np.asarray(ts)
+    if given.ndim != 1 or given.size < least:
+        raise ValueError(
+            f"`ts` are the times of the knots.\nExpected: a one-dimensional array, length at least {least}\n"
+            f"Found:    shape {given.shape}\nFor a batch of series use `jax.vmap`."
+        )
+    # They are compared as they will be used: what differs in double precision may be equal in single.
+    times = given.astype(time_dtype(given))
+    later, earlier = times[1:], times[:-1]
+    in_order = ((later >= earlier) if repeats else (later > earlier)).all() & (times[0] == times[0])
+    if not isinstance(times, np.ndarray):
+        return jnp.where(in_order, times, jnp.full_like(times, jnp.nan))
+    if not in_order:
+        expected = "in order, repeats allowed" if repeats else "strictly increasing"
+        raise ValueError(
+            f"`ts` are the times of the knots.\nExpected: {expected}\nFound:    {_excerpt(times, repeats)}\n"
+            f"Sort the knots by time{'.' if repeats else ', and keep one for each time.'}"
+        )
+    return jnp.asarray(times)
+
+
+def _excerpt(times: np.ndarray, repeats: bool) -> str:
+    """The times about the first one that is out of order."""
+    is_fine = np.append(times[0] == times[0], times[1:] >= times[:-1] if repeats else times[1:] > times[:-1])
+    at = int(np.argmin(is_fine))
+    low, high = max(0, at - 2), at + 2
+    inner = ", ".join(f"{t:.9g}" for t in times[low:high])
+    return f"[{'..., ' if low > 0 else ''}{inner}{', ...' if high < len(times) else ''}]"
+
+
+def knot_values(name: str, ys: PyTree[Any], length: int) -> PyTree[Any]:
+    """`ys` as a pytree of inexact arrays whose first axis has the given length.
+
+    Raises
+    ------
+    ValueError
+        If a leaf has no such axis.
+    """
+
+    def leaf(path: Any, y: Any) -> Array:
+        y = jnp.asarray(y)
+        if y.ndim == 0 or y.shape[0] != length:
+            where = f"leaf {jax.tree_util.keystr(path)} of `{name}`" if path else f"`{name}`"
+            raise ValueError(
+                f"The first axis of {where} is that of time.\n"
+                f"Expected: length {length}{', one less than there are knots' if name == 'coeffs' else ''}\n"
+                f"Found:    shape {y.shape}\nMake lists arrays; for a batch of series use `jax.vmap`."
+            )
+        return y if jnp.issubdtype(y.dtype, jnp.inexact) else y.astype(jnp.result_type(float))
+
+    return jax.tree.map_with_path(leaf, ys)
