@@ -12,7 +12,7 @@ from .controllers import AbstractStepSizeController, revisiting
 from .events import Event, EventWatch
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
 from .progress import AbstractProgressMeter, progress_recorders
-from .results import RESULTS, choose, first_failure
+from .results import RESULTS, Result, choose, first_failure
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt
 from .solvers import AbstractSolver
@@ -63,19 +63,13 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
     t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, solver.func, error_order)
     t_next = land_on(t1, t_next)
-    solver_state, resumed_controller_state, resumed_jump = call.resumed
+    solver_state, resumed_controller_state, _ = call.resumed
     if resumed_controller_state is not None:
         controller_state = controller.resume(controller_state, resumed_controller_state)
         t_next = controller.first_end(t0, t_next, controller_state)
     if solver_state is None:
         solver_state = solver.init(terms, t0, t_next, y0, args)
 
-    watch = None if call.event is None else EventWatch.of(call.event, _told(call), t0 * direction, y0, args)
-    events = None if watch is None else watch.begin(t0, t_next, y0, direction, args)
-    made_jump = None
-    may_jump = controller.can_jump or (watch is not None and watch.has_effects)
-    if may_jump or not (resumed_jump is None or resumed_jump is False):
-        made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
     plan = Plan(
         problem=Problem(terms, args, t0, t1, direction, y0),
         solver=solver,
@@ -84,15 +78,39 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         error_order=error_order,
         max_steps=call.max_steps,
         recorders=_recorders(call, subs, direction, t0, y0),
-        watch=watch,
+        watch=None if call.event is None else EventWatch.of(call.event, _told(call), t0 * direction, y0, args),
     )
-    zero = jnp.asarray(0, jnp.int32)
-    result = choose(valid, RESULTS.successful, RESULTS.invalid_input)
-    if events is not None:
+    return plan, _first_state(
+        call, plan, t_next, solver_state, choose(valid, RESULTS.successful, RESULTS.invalid_input)
+    )
+
+
+def _first_state(call: Call, plan: Plan, t_next: Time, solver_state: PyTree[Any], result: Result) -> State:
+    """What the loop starts from."""
+    problem, watch, resumed_jump = plan.problem, plan.watch, call.resumed[2]
+    events = None
+    if watch is not None:
+        events = watch.begin(problem.t0, t_next, problem.y0, problem.direction, problem.args)
         result = first_failure(result, choose(events.ended, RESULTS.event_occurred, RESULTS.successful))
-    drivers = start_drivers(terms)
-    state = State(t0, t_next, y0, drivers, solver_state, controller_state, made_jump, zero, zero, result, (), events)
-    return plan, state
+    made_jump = None
+    may_jump = call.controller.can_jump or (watch is not None and watch.has_effects)
+    if may_jump or not (resumed_jump is None or resumed_jump is False):
+        made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
+    zero = jnp.asarray(0, jnp.int32)
+    return State(
+        t=problem.t0,
+        t_next=t_next,
+        y=problem.y0,
+        drivers=start_drivers(problem.terms),
+        solver_state=solver_state,
+        controller_state=plan.controller_state,
+        made_jump=made_jump,
+        num_steps=zero,
+        num_accepted=zero,
+        result=result,
+        records=(),
+        events=events,
+    )
 
 
 def _told(call: Call) -> dict[str, Any]:

@@ -142,33 +142,23 @@ class EventWatch(eqx.Module):
 
     def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
         """Whether something happens in an attempt that was `accepted`."""
-        problem = plan.problem
-        interpolate = lambda: plan.interpolate(step).evaluate
-        signs = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
-        fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
-        lower, upper = step.t0, step.t1
-        brackets = [(lower, upper) for _ in self._indices]
-        if self.interior > 0:
-            fired, brackets = self._inside(plan, events, step, interpolate, fired)
-        landed = jnp.asarray(accepted) & events.landing
+        accepted = jnp.asarray(accepted)
+        landed = accepted & events.landing
+        signs, fired, times, result = self._seen(plan, events, step, accepted)
+        time = jnp.min(times)
+        any_fired = jnp.isfinite(time) & (result == RESULTS.successful)
+        located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
+        happened = (any_fired & ~located) | landed
         # What passes zero in a step that lands happens with the event that it lands on: it is as good as there. A
         # boolean condition that ends the solve can wait for the next step.
         waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
-        late = jnp.stack(fired) & landed & ~jnp.asarray(waits)
-        fired = [jnp.asarray(accepted) & ~events.landing & f for f in fired]
-        times, result = self._times(plan, step, interpolate, (events.signs, signs), fired, brackets)
-        found = result == RESULTS.successful
-        time, any_fired = jnp.min(times), jnp.any(jnp.stack(fired)) & found
-        located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
-        happened = (any_fired & ~located) | landed
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
-        due = jnp.where(landed, events.due | late, first)
+        due = jnp.where(landed, events.due | (fired & ~jnp.asarray(waits)), first)
         which = jnp.where(landed, events.which, jnp.argmin(times).astype(jnp.int32))
         ending = due & ~self._effect_flags
         which = jnp.where(jnp.any(ending) & ~ending[which], jnp.argmax(ending).astype(jnp.int32), which)
         has_effect = happened & ~jnp.any(ending)
-        changes = located | happened
-        kept = jnp.asarray(accepted) & ~located
+        changes, kept = located | happened, accepted & ~located
         state = EventState(
             signs=jnp.where(kept, signs, events.signs),
             landing=located,
@@ -181,6 +171,19 @@ class EventWatch(eqx.Module):
         too_many = has_effect & (state.num_effects > self.max_effects)
         result = choose(too_many, RESULTS.max_effects_reached, result)
         return Sighting(kept, located, time, happened, has_effect, state, result)
+
+    def _seen(self, plan: Plan, events: EventState, step: Step, accepted: Array) -> tuple[Array, Array, Array, Result]:
+        """Signs at the end of an attempt, which conditions passed, and when; infinity for those that are not new."""
+        problem = plan.problem
+        interpolate = lambda: plan.interpolate(step).evaluate
+        signs = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
+        fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
+        brackets = [(step.t0, step.t1) for _ in self._indices]
+        if self.interior > 0:
+            fired, brackets = self._inside(plan, events, step, interpolate, fired)
+        new = [accepted & ~events.landing & f for f in fired]
+        times, result = self._times(plan, step, interpolate, (events.signs, signs), new, brackets)
+        return signs, jnp.stack(fired), times, result
 
     def after_effect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> EventState:
         """What to remember after an effect led to `y`: a condition at zero has the sign that it is moving to."""
