@@ -9,6 +9,7 @@ The environment is set before JAX is imported, the flags before it is used:
   compiles anew (pyproject.toml ignores that warning). `JAX_ENABLE_COMPILATION_CACHE=0` switches it off.
 """
 
+import gc
 import os
 import pathlib
 import zlib
@@ -41,6 +42,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+MAPPINGS = pathlib.Path("/proc/self/maps")
+MOST_MAPPINGS = 30_000
+"""Half of what Linux allows a process; every compiled program takes some, and one too many is a crash."""
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between two files, let go of compiled programs before there are too many."""
+    stays = nextitem is None or nextitem.path == item.path or not MAPPINGS.exists()
+    if not stays and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
