@@ -5,7 +5,9 @@ gives the time, and the step is made again with that length, so that state, save
 ordinary, shorter step. That one *lands*: at its end the event happens.
 """
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -142,9 +144,35 @@ class EventWatch(eqx.Module):
 
     def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
         """Whether something happens in an attempt that was `accepted`."""
-        accepted = jnp.asarray(accepted)
+        accepted, no = jnp.asarray(accepted), jnp.asarray(False)
+        signs, fired, brackets = self._seen(plan, events, step)
+        busy = accepted & functools.reduce(jnp.logical_or, fired, events.landing)
+        unchanged = replace(events, signs=jnp.where(accepted, signs, events.signs), landing=no)
+        # Most steps pass nothing, and shall cost no more than to see that.
+        nothing = Sighting(
+            accepted, no, step.t1, no, no, unchanged, choose(True, RESULTS.successful, RESULTS.successful)
+        )
+        like = (plan, events, step, accepted)
+        return lax.cond(
+            any_lane(busy),
+            lambda: match_varying(self._sighted(plan, events, step, accepted, (signs, fired, brackets)), like),
+            lambda: match_varying(nothing, like),
+        )
+
+    def _sighted(
+        self,
+        plan: Plan,
+        events: EventState,
+        step: Step,
+        accepted: Array,
+        seen: tuple[Array, list[Array], list[tuple[Time, Time]]],
+    ) -> Sighting:
+        """The same where some lane has something to see."""
         landed = accepted & events.landing
-        signs, fired, times, result = self._seen(plan, events, step, accepted)
+        signs, fired, brackets = seen
+        new = [accepted & ~events.landing & f for f in fired]
+        interpolate = lambda: plan.interpolate(step).evaluate
+        times, result = self._times(plan, step, interpolate, (events.signs, signs), new, brackets)
         time = jnp.min(times)
         any_fired = jnp.isfinite(time) & (result == RESULTS.successful)
         located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
@@ -153,7 +181,7 @@ class EventWatch(eqx.Module):
         # boolean condition that ends the solve can wait for the next step.
         waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
-        due = jnp.where(landed, events.due | (fired & ~jnp.asarray(waits)), first)
+        due = jnp.where(landed, events.due | (jnp.stack(fired) & ~jnp.asarray(waits)), first)
         which = jnp.where(landed, events.which, jnp.argmin(times).astype(jnp.int32))
         ending = due & ~self._effect_flags
         which = jnp.where(jnp.any(ending) & ~ending[which], jnp.argmax(ending).astype(jnp.int32), which)
@@ -172,18 +200,14 @@ class EventWatch(eqx.Module):
         result = choose(too_many, RESULTS.max_effects_reached, result)
         return Sighting(kept, located, time, happened, has_effect, state, result)
 
-    def _seen(self, plan: Plan, events: EventState, step: Step, accepted: Array) -> tuple[Array, Array, Array, Result]:
-        """Signs at the end of an attempt, which conditions passed, and when; infinity for those that are not new."""
+    def _seen(self, plan: Plan, events: EventState, step: Step) -> tuple[Array, list[Array], list[tuple[Time, Time]]]:
+        """Signs at the end of an attempt, which conditions have passed, and between which times."""
         problem = plan.problem
-        interpolate = lambda: plan.interpolate(step).evaluate
         signs = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
-        fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
-        brackets = [(step.t0, step.t1) for _ in self._indices]
         if self.interior > 0:
-            fired, brackets = self._inside(plan, events, step, interpolate, fired)
-        new = [accepted & ~events.landing & f for f in fired]
-        times, result = self._times(plan, step, interpolate, (events.signs, signs), new, brackets)
-        return signs, jnp.stack(fired), times, result
+            return signs, *self._inside(plan, events, step, signs)
+        fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
+        return signs, fired, [(step.t0, step.t1) for _ in self._indices]
 
     def after_effect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> EventState:
         """What to remember after an effect led to `y`: a condition at zero has the sign that it is moving to."""
@@ -232,24 +256,25 @@ class EventWatch(eqx.Module):
         return passes & (before != UNKNOWN)
 
     def _inside(
-        self, plan: Plan, events: EventState, step: Step, interpolate: Callable[[], Any], fired: list[Array]
+        self, plan: Plan, events: EventState, step: Step, signs: Array
     ) -> tuple[list[Array], list[tuple[Time, Time]]]:
         """The first passage of each condition between times inside the step, and the two times round it."""
-        problem, evaluate = plan.problem, interpolate()
+        problem, evaluate = plan.problem, plan.interpolate(step).evaluate
         parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
         times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
         ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
         inside = jax.vmap(lambda t: self._signs(t * problem.direction, evaluate(t), problem.args, events.signs))(times)
-        last = self._signs(step.t1 * problem.direction, step.y1, problem.args, events.signs)
-        signs = jnp.concatenate([events.signs[None], inside, last[None]])
+        all_signs = jnp.concatenate([events.signs[None], inside, signs[None]])
+        fired: list[Array] = []
         brackets: list[tuple[Time, Time]] = []
         for i in self._indices:
             if self.is_real[i]:
-                passes = self._fires(i, signs[:-1, i], signs[1:, i])
+                passes = self._fires(i, all_signs[:-1, i], all_signs[1:, i])
                 first = jnp.argmax(passes)
-                fired[i] = jnp.any(passes)
+                fired.append(jnp.any(passes))
                 brackets.append((ends[first], ends[first + 1]))
             else:
+                fired.append(self._fires(i, events.signs[i], signs[i]))
                 brackets.append((step.t0, step.t1))
         return fired, brackets
 
