@@ -13,7 +13,7 @@ import optimistix as optx
 import pytest
 
 import rungax
-from rungax.citation import _BIBTEX, _LIBRARY, _SOURCES
+from rungax.citation.library import BIBTEX, LIBRARY as REFERENCES, SOURCES
 
 SOLVERS = [
     value
@@ -53,10 +53,10 @@ def test_the_libraries_are_always_cited(cite: Any) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=lambda cls: cls.__name__)
 def test_every_solver_has_a_source(solver: type, cite: Any) -> None:
-    assert solver.__name__ in _SOURCES
+    assert solver.__name__ in SOURCES
     made = solver(rungax.Euler()) if solver is rungax.HalfSolver else solver()
     keys = cite(solver=made)
-    assert set(_SOURCES[solver.__name__]) <= set(keys)
+    assert set(SOURCES[solver.__name__]) <= set(keys)
     assert len(keys) == len(set(keys))
 
 
@@ -133,10 +133,10 @@ def test_parameter_names_choose_what_a_rule_gets(rules: list[Any], cite: Any) ->
 
 
 def test_the_library_of_references_is_complete_and_used() -> None:
-    used = {key for keys in _SOURCES.values() for key in keys} | {*LIBRARIES, "pal2021"}
-    assert used == set(_LIBRARY)
-    assert len(_LIBRARY) == len(re.findall("^@", _BIBTEX, flags=re.MULTILINE))
-    for key, entry in _LIBRARY.items():
+    used = {key for keys in SOURCES.values() for key in keys} | {*LIBRARIES, "pal2021"}
+    assert used == set(REFERENCES)
+    assert len(REFERENCES) == len(re.findall("^@", BIBTEX, flags=re.MULTILINE))
+    for key, entry in REFERENCES.items():
         kind = entry[1 : entry.index("{")]
         needed = {"author", "title", "year"} | ({"journal", "volume"} if kind == "article" else set())
         fields = re.findall(r"^  (\w+) = \{", entry, flags=re.MULTILINE)
@@ -148,4 +148,4 @@ def test_the_library_of_references_is_complete_and_used() -> None:
 
 def test_every_source_is_a_name_of_the_library() -> None:
     libraries = {"optimistix", "lineax"}
-    assert [name for name in _SOURCES if name not in libraries and not hasattr(rungax, name)] == []
+    assert [name for name in SOURCES if name not in libraries and not hasattr(rungax, name)] == []

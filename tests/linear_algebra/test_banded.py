@@ -12,7 +12,7 @@ import pytest
 from jax import lax
 from jax.sharding import PartitionSpec as P
 
-from rungax.nonlinear.banded import BandedLinearOperator, BandedLU
+from rungax.nonlinear import BandedLinearOperator, BandedLU
 
 from ..compare import assert_trees_close
 

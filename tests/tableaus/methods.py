@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rungax.solvers.tableau import PublishedMethod, Row
+from rungax.solvers.published import PublishedMethod, Row
 from rungax.solvers.tableaus.bosh3 import BOSH3
 from rungax.solvers.tableaus.dopri5 import DOPRI5
 from rungax.solvers.tableaus.dopri8 import DOPRI8

@@ -7,13 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rungax.solvers.tableau import (
-    ButcherTableau,
-    ContinuousExtension,
-    MultiButcherTableau,
-    PublishedMethod,
-    PublishedSplitMethod,
-)
+from rungax.solvers.published import PublishedMethod, PublishedSplitMethod
+from rungax.solvers.tableau import ButcherTableau, ContinuousExtension, MultiButcherTableau
 
 from .methods import EXPLICIT_METHODS, METHODS, SPLIT_METHODS
 

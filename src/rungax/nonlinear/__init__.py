@@ -1,6 +1,7 @@
 """Equations inside a step: stages, Newton's iteration, small linear systems."""
 
-from .banded import BandedLinearOperator as BandedLinearOperator, BandedLU as BandedLU
+from .banded import BandedLinearOperator as BandedLinearOperator
+from .banded_lu import BandedLU as BandedLU
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
 from .linear import (
     AbstractField as AbstractField,

@@ -15,7 +15,8 @@ import lineax as lx
 from jaxtyping import Array, Inexact
 
 from ..jaxkit import RealScalar, match_varying, scaled
-from .banded import BandedLinearOperator, BandedLU
+from .banded import BandedLinearOperator
+from .banded_lu import BandedLU
 from .lu import MAX_UNROLLED, SmallLU
 
 type Vector = Inexact[Array, " n"]

@@ -8,7 +8,8 @@ import numpy as np
 from ..interpolation import StageInterpolation
 from .base import AbstractStratonovichSolver
 from .explicit_rk import AbstractERK
-from .tableau import ContinuousExtension, PublishedMethod
+from .published import PublishedMethod
+from .tableau import ContinuousExtension
 from .tableaus.bosh3 import BOSH3
 from .tableaus.dopri5 import DOPRI5
 from .tableaus.dopri8 import DOPRI8

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from ..interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import RealScalar, Y
 from .implicit_rk import AbstractIMEXRK
+from .published import PublishedSplitMethod
 from .runge_kutta import CalculateJacobian
-from .tableau import ContinuousExtension, PublishedSplitMethod
+from .tableau import ContinuousExtension
 from .tableaus.kencarp3 import KENCARP3
 from .tableaus.kencarp4 import KENCARP4
 from .tableaus.kencarp5 import KENCARP5

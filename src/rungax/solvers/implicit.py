@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from ..interpolation import LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ..terms import is_stochastic
 from .implicit_rk import AbstractESDIRK
-from .tableau import PublishedMethod
+from .published import PublishedMethod
 from .tableaus.implicit_euler import IMPLICIT_EULER
 from .tableaus.kvaerno3 import KVAERNO3
 from .tableaus.kvaerno4 import KVAERNO4

@@ -3,7 +3,7 @@
 L. Euler, *Institutionum calculi integralis*, volume 1 (1768), section 650.
 """
 
-from rungax.solvers.tableau import PublishedMethod
+from rungax.solvers.published import PublishedMethod
 
 EULER = PublishedMethod.parse(
     reference="L. Euler, Institutionum calculi integralis 1 (1768), section 650",
