@@ -5,7 +5,7 @@ Constructors check their own arguments. Here nothing is computed for the solve; 
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver, AbstractWrappedSolver
-from .terms import AbstractTerm, MultiTerm, Noise, is_term, leaf_terms
+from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, parts_asked_for
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -92,10 +92,10 @@ def check_event(event: Any) -> None:
 def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:
     """That the terms are what the solver is for."""
     structure = solver.term_structure
-    if not _fits(structure, terms):
+    if not fits(structure, terms):
         raise ValueError(
-            f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {_describe(structure)}\n"
-            f"Found:    {_describe(jax.tree.map(type, terms, is_leaf=is_term))}\n"
+            f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {describe(structure)}\n"
+            f"Found:    {describe(terms)}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
         )
 
@@ -110,7 +110,7 @@ def check_noise(
 ) -> None:
     """That solver, steps and Brownian path are right for each other; closed terms."""
     noises = [noise for noise in (term.noise(t0, y0, args) for term in leaf_terms(terms)) if noise is not None]
-    paths = _brownian_paths(terms)
+    paths = brownian_paths(terms)
     _check_slots(terms, solver, t0, y0, args)
     if not paths:
         return
@@ -143,12 +143,12 @@ def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """That a solver which treats drift and diffusion differently is given one of each, in this order."""
-    if get_origin(solver.term_structure) is not MultiTerm or not solver.senses:
+    if not parts_asked_for(solver.term_structure) or not solver.senses:
         return
     drift, diffusion = terms.parts
-    if _brownian_paths(drift) or diffusion.parts:
+    if brownian_paths(drift) or diffusion.parts:
         found = [
-            ("noise" if _brownian_paths(term) else "no noise") + (", a sum" if term.parts else "")
+            ("noise" if brownian_paths(term) else "no noise") + (", a sum" if term.parts else "")
             for term in terms.parts
         ]
         raise ValueError(
@@ -211,31 +211,6 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
             "Found:    a field from several sources to the whole state\n"
             "Return `lineax.DiagonalLinearOperator(d)` if it is diagonal; else use `Euler`, or `DRI1` for expectations."
         )
-
-
-def _fits(structure: Any, terms: Any) -> bool:
-    origin = get_origin(structure)
-    if origin is MultiTerm:
-        parts = get_args(structure)
-        # Both `MultiTerm[tuple[A, B]]` and `MultiTerm[A, B]` say the same.
-        parts = get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is tuple else parts
-        return (
-            isinstance(terms, MultiTerm)
-            and len(parts) == len(terms.terms)
-            and all(_fits(part, term) for part, term in zip(parts, terms.terms, strict=True))
-        )
-    if isinstance(origin or structure, type):
-        return isinstance(terms, origin or structure)
-    classes, tree = jax.tree.flatten(structure)
-    try:
-        subtrees = tree.flatten_up_to(terms)
-    except ValueError:
-        return False
-    return all(_fits(c, s) for c, s in zip(classes, subtrees, strict=True))
-
-
-def _describe(structure: Any) -> str:
-    return structure.__name__ if isinstance(structure, type) else str(structure)
 
 
 def check_known_values(
@@ -338,20 +313,14 @@ def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> tuple[An
 
 def _ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
     """The ends of all Brownian paths in `terms`."""
-    return [(path.t0, path.t1) for path in _brownian_paths(terms)]
-
-
-def _brownian_paths(terms: Any) -> list[AbstractBrownianPath]:
-    """All Brownian paths in `terms`, wherever they are."""
-    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
-    return [path for path in leaves if isinstance(path, AbstractBrownianPath)]
+    return [(path.t0, path.t1) for path in brownian_paths(terms)]
 
 
 def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
     """Warn if constant steps are shorter than a Brownian tree is exact, as far as known when the call is made."""
     if type(dt0) is not float or controller.may_reject:
         return
-    for path in _brownian_paths(terms):
+    for path in brownian_paths(terms):
         resolution = path.resolution
         if resolution is not None and abs(dt0) < 0.99 * resolution:
             warnings.warn(

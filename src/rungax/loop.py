@@ -114,12 +114,11 @@ def _went_on_watched(
     step = replace(step, due=due if watch.has_effects else None)
     after = _went_on(plan, state, step, verdict, running)
     events = select(running, sighting.state, state.events)
-    y, t_next = after.y, after.t_next
+    y = after.y
     if watch.has_effects:
-        land = lambda: watch.leap.land(plan, due, step.t1, after.y)
-        y = lax.cond(any_lane(sighting.has_effect), land, lambda: after.y)
-        events = select(running, watch.after_effect(plan, sighting, step, y, t_next), events)
-    over = choose(sighting.happened & ~sighting.has_effect, RESULTS.event_occurred, after.result)
+        y, affected = watch.affect(plan, sighting, step, y, after.t_next)
+        events = select(running, affected, state.events)
+    over = choose(sighting.ends, RESULTS.event_occurred, after.result)
     return replace(after, y=y, result=select(running, over, state.result), events=events)
 
 

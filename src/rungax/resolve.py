@@ -91,7 +91,7 @@ def _first_state(call: Call, plan: Plan, t_next: Time, solver_state: PyTree[Any]
     events = None
     if watch is not None:
         events = watch.begin(problem.t0, t_next, problem.y0, problem.direction, problem.args)
-        result = first_failure(result, choose(events.ended, RESULTS.event_occurred, RESULTS.successful))
+        result = first_failure(result, choose(jnp.any(events.due), RESULTS.event_occurred, RESULTS.successful))
     made_jump = None
     may_jump = call.controller.can_jump or (watch is not None and watch.has_effects)
     if may_jump or not (resumed_jump is None or resumed_jump is False):

@@ -54,6 +54,11 @@ def choose(pred: BoolScalar, on_true: Result, on_false: Result) -> Result:
     return RESULTS.where(pred, on_true, on_false)
 
 
+def traced(result: Result) -> Result:
+    """`result`, where a program must carry it whether or not it is known."""
+    return RESULTS.where(np.True_, result, result)
+
+
 def first_failure(earlier: Result, later: Result) -> Result:
     """`earlier` unless it is a success, else `later`: of several failures the first is kept."""
     if earlier is RESULTS.successful or later is RESULTS.successful:

@@ -14,11 +14,12 @@ from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import Call, resolve
-from .results import RESULTS, is_okay, known_failure
+from .results import RESULTS, is_event, is_okay, known_failure
 from .saving import SaveAt
 from .saving.saveat import is_sub
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
+from .step import Outcome, Plan
 from .terms import AbstractTerm
 
 
@@ -185,13 +186,20 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         solver_state=state.solver_state if saveat.solver_state else None,
         controller_state=state.controller_state if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
-        event_mask=None if call.event is None else call.event.mask(state.events.ended, state.events.which),
+        event_mask=_event_mask(call, plan, outcome),
         num_steps=state.num_steps,
         num_accepted_steps=state.num_accepted,
         max_steps=call.max_steps,
     )
     failed_at = plan.controller.failed_at(state.controller_state)
     return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y, failed_at)
+
+
+def _event_mask(call: Call, plan: Plan, outcome: Outcome) -> PyTree[BoolScalar] | None:
+    """Which condition ended the solve, in the structure of the event's conditions."""
+    if call.event is None or plan.watch is None:
+        return None
+    return call.event.mask(plan.watch.ended_by(outcome.state.events) & is_event(outcome.result))
 
 
 def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:

@@ -33,7 +33,7 @@ from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
 from ..step import Outcome, Plan, Problem, State
-from ..terms import AbstractTerm, MultiTerm, direct, is_stochastic, is_term, leaf_terms, start_drivers
+from ..terms import AbstractTerm, MultiTerm, describe, direct, fits, is_stochastic, is_term, leaf_terms, start_drivers
 from .base import AbstractAdjoint
 from .taped import Restore, flatten
 
@@ -123,7 +123,7 @@ class BacksolveAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, whose derivative is another one backwards."""
-        self._check_noise(plan, state)
+        self._check_equation(plan, state)
         leaves, restore = flatten(plan, state, self)
 
         @jax.custom_jvp
@@ -143,14 +143,16 @@ class BacksolveAdjoint(AbstractAdjoint):
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*leaves)
 
-    def _check_noise(self, plan: Plan, state: State) -> None:
-        """That a stochastic equation can be solved backwards along the same path."""
+    def _check_equation(self, plan: Plan, state: State) -> None:
+        """That the equation can be solved backwards, a stochastic one along the same path."""
         problem = plan.problem
-        if not is_term(problem.terms):
+        solver = self.kwargs.get("solver", plan.solver)
+        if not (is_term(problem.terms) and fits(solver.term_structure, _adjoint_terms(problem.terms, problem.args))):
             raise NotImplementedError(
-                "`BacksolveAdjoint` does not know the adjoint of a method that moves parts of the state in turn.\n"
-                f"Expected: one term, or a MultiTerm\nFound:    {type(problem.terms).__name__} of terms, for"
-                f" {type(plan.solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
+                "`BacksolveAdjoint` solves an equation of terms of its own, which a solver for particular terms does"
+                f" not know.\nExpected: a solver for any term, or for a MultiTerm of any\n"
+                f"Found:    {type(solver).__name__}, for {describe(solver.term_structure)}\n"
+                "Give it another, `BacksolveAdjoint(solver=...)`, or use `RecursiveCheckpointAdjoint`, the default."
             )
         noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
         for noise in noises:
@@ -160,7 +162,6 @@ class BacksolveAdjoint(AbstractAdjoint):
                     " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
                     f"Found:    {type(noise.path).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
                 )
-        solver = self.kwargs.get("solver", plan.solver)
         if is_stochastic(problem.terms) and "Stratonovich" not in solver.senses:
             raise NotImplementedError(
                 "`BacksolveAdjoint` solves stochastic equations in the Stratonovich sense, for only those can be solved"

@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ..jaxkit import jvp_of_moving, scaled_derivative
 from ..loop import run
-from ..results import Result, is_okay
+from ..results import Result, is_event, is_okay
 from ..saving import Emission, Tape, TapeRecorder
 from ..step import Outcome, Plan, State
 from .replay import Start
@@ -139,7 +139,8 @@ def _moving_state(plan: Plan, kept: Kept) -> State:
     t = lax.stop_gradient(state.t) + (reached - lax.stop_gradient(reached))
     y, memory = kept.end
     if plan.watch is not None:
-        t, y = plan.watch.leap.settle(plan, state.events.which, state.events.ended, t, y)
+        due = plan.watch.ended_by(state.events) & is_event(state.result)
+        t, y = plan.watch.leap.settle(plan, due, t, y)
     # A memory that is all there is to remember moves; one that the next solve makes again from `y` need not.
     remembered = jax.tree.structure(memory) == jax.tree.structure(state.solver_state)
     solver_state = memory if remembered else state.solver_state

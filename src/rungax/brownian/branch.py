@@ -52,14 +52,16 @@ def travelled(nodes: Nodes, branch: Branch, start: Ticks, end: Ticks) -> tuple[V
     """The increment from `start` to `end`, by a branch that goes to `start` first if it is not there."""
 
     def leg(carry: Any) -> Any:
-        i, _, branch = carry
-        return i + 1, *_moved(nodes, branch, jnp.where(i == 0, start, end))
+        i, _, (ticks, pairs) = carry
+        values, moved = _moved(nodes, Branch(ticks, pairs, branch.source), jnp.where(i == 0, start, end))
+        return i + 1, values, (moved.ticks, moved.pairs)
 
     # A loop of one or two rounds: one program for both, and the first costs nothing where it is not needed.
     skip = jnp.where(any_lane(branch.ticks != start), 0, 1)
-    first = match_varying((skip, nodes.empty.values, branch), (nodes, branch, start, end))
-    _, values, branch = lax.while_loop(lambda s: s[0] < 2, leg, first)
-    return values, branch
+    # The source stays outside, so that the loop around this one sees that it never changes.
+    first = match_varying((skip, nodes.empty.values, (branch.ticks, branch.pairs)), (nodes, branch, start, end))
+    _, values, (ticks, pairs) = lax.while_loop(lambda s: s[0] < 2, leg, first)
+    return values, Branch(ticks, pairs, branch.source)
 
 
 def _moved(nodes: Nodes, branch: Branch, ticks: Ticks) -> tuple[Values, Branch]:

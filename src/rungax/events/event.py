@@ -7,9 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optimistix as optx
-from jaxtyping import PyTree
+from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Y
+from ..jaxkit import Args, BoolScalar, RealScalar, Y
 
 MAX_EFFECTS = 4096
 """How many effects a solve may have, if not told otherwise."""
@@ -118,10 +118,10 @@ class Event(eqx.Module):
         """The leaves of `cond_fn`."""
         return jax.tree.leaves(self.cond_fn, is_leaf=callable)
 
-    def mask(self, ended: BoolScalar, which: IntScalar) -> PyTree[BoolScalar]:
-        """A pytree like `cond_fn`: `True` for the condition `which`, if it `ended` the solve."""
+    def mask(self, flags: Bool[Array, " conditions"]) -> PyTree[BoolScalar]:
+        """The flag of each condition, in the structure of `cond_fn`."""
         structure = jax.tree.structure(self.cond_fn, is_leaf=callable)
-        return jax.tree.unflatten(structure, [ended & (which == i) for i in range(structure.num_leaves)])
+        return jax.tree.unflatten(structure, [flags[i] for i in range(structure.num_leaves)])
 
     def leaves_of(self, name: str) -> list[Any]:
         """For each condition, what the attribute `name` says of it."""

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import BoolScalar, IntScalar, Time, Y, scaled, scaled_derivative, select
+from ..jaxkit import IntScalar, Time, Y, scaled, scaled_derivative, select
 from ..step import Plan
 from ..terms import is_term
 
@@ -41,11 +41,15 @@ class Leap(eqx.Module):
     effects: tuple[Callable[..., Y] | None, ...]
     moves: tuple[bool, ...] = eqx.field(static=True)
 
-    def settle(self, plan: Plan, which: IntScalar, active: BoolScalar, t: Time, y: Y) -> tuple[Time, Y]:
-        """Time and state at an event, where `active`, with the derivatives of where it happens; the same in value."""
+    def settle(self, plan: Plan, due: Array, t: Time, y: Y) -> tuple[Time, Y]:
+        """Time and state where events are `due`, with the derivatives of where they happen; the same in value.
+
+        Of events at the same time the first that is found by its condition decides how the time moves.
+        """
         if not any(self.moves):
             return t, y
-        moves = jnp.asarray(active) & jnp.asarray(self.moves)[which]
+        moving = due & jnp.asarray(self.moves)
+        which, moves = jnp.argmax(moving), jnp.any(moving)
         if _slope(plan, t, y) is None:
             # What has no slope is met at a time that has no derivative.
             factor = jnp.where(moves, jnp.nan, 1.0)
@@ -55,16 +59,14 @@ class Leap(eqx.Module):
 
     def land(self, plan: Plan, due: Array, t: Time, y: Y) -> Y:
         """The state after the effects of the events that are `due`, one after another; `y` where none is."""
-        problem, active = plan.problem, jnp.any(due)
-        # Of events at the same time the first that is found by its condition decides how the time moves.
-        which = jnp.argmax(due & jnp.asarray(self.moves)).astype(jnp.int32)
-        settled, after = self.settle(plan, which, active & due[which], t, y)
+        problem = plan.problem
+        settled, after = self.settle(plan, due, t, y)
         for i, effect in enumerate(self.effects):
             if effect is not None:
                 after = select(due[i], effect(settled * problem.direction, after, problem.args), after)
         if any(self.moves) and _slope(plan, t, y) is not None:
             after = _ahead(plan, settled, after, t - settled)
-        return select(active, after, y)
+        return select(jnp.any(due), after, y)
 
     def _delay(self, plan: Plan, which: IntScalar, moves: Array, t: Time, y: Y) -> Time:
         """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method."""

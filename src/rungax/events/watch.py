@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, any_lane, close, match_varying, resolution
-from ..results import RESULTS, Result, choose
+from ..results import RESULTS, Result, choose, traced
 from ..step import Plan, Step
 from .event import Event
 from .leap import Leap, signs_after
@@ -43,22 +43,16 @@ class EventState(eqx.Module):
     target
         Where the attempt would have led, had there been no event.
     due
-        The conditions that are being landed on, or whose events have happened.
-    which
-        The first of them.
+        The conditions that are being landed on, or whose events happened last.
     num_effects
         How often the state was changed.
-    ended
-        Whether an event has ended the solve.
     """
 
     signs: Int[Array, " conditions"]
     landing: Bool[Array, ""]
     target: Time
     due: Bool[Array, " conditions"]
-    which: Int[Array, ""]
     num_effects: Int[Array, ""]
-    ended: Bool[Array, ""]
 
 
 class Sighting(eqx.Module):
@@ -70,10 +64,10 @@ class Sighting(eqx.Module):
         Whether the attempt is kept after all.
     located, time
         Whether it is to be made again, and until when.
-    happened
-        Whether an event happens at its end.
+    ends
+        Whether an event at its end ends the solve.
     has_effect
-        Whether that changes the state.
+        Whether one changes the state.
     state
         What to remember.
     result
@@ -83,7 +77,7 @@ class Sighting(eqx.Module):
     kept: BoolScalar
     located: BoolScalar
     time: Time
-    happened: BoolScalar
+    ends: BoolScalar
     has_effect: BoolScalar
     state: EventState
     result: Result
@@ -135,12 +129,13 @@ class EventWatch(eqx.Module):
     def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> EventState:
         """What is known before the first step, in which no real condition can have passed zero."""
         signs = self._signs(t0 * direction, y0, args)
-        true = [signs[i] > 0 if self._ends(i) and not self.is_real[i] else jnp.asarray(False) for i in self._indices]
-        ended = jnp.any(jnp.stack(true))
-        zero = jnp.asarray(0, jnp.int32)
-        which = jnp.argmax(jnp.stack(true)).astype(jnp.int32)
-        due = jnp.zeros(len(self.conditions), bool)
-        return EventState(signs, jnp.asarray(False), t_next, due, which, zero, ended)
+        due = [signs[i] > 0 if self._ends(i) and not self.is_real[i] else jnp.asarray(False) for i in self._indices]
+        return EventState(signs, jnp.asarray(False), t_next, jnp.stack(due), jnp.asarray(0, jnp.int32))
+
+    def ended_by(self, events: EventState) -> Bool[Array, " conditions"]:
+        """Of a solve that events ended: which did; the first in the order of the conditions."""
+        ending = events.due & jnp.asarray([self._ends(i) for i in self._indices])
+        return ending & (jnp.cumsum(ending) == 1)
 
     def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
         """Whether something happens in an attempt that was `accepted`."""
@@ -149,9 +144,7 @@ class EventWatch(eqx.Module):
         busy = accepted & functools.reduce(jnp.logical_or, fired, events.landing)
         unchanged = replace(events, signs=jnp.where(accepted, signs, events.signs), landing=no)
         # Most steps pass nothing, and shall cost no more than to see that.
-        nothing = Sighting(
-            accepted, no, step.t1, no, no, unchanged, choose(True, RESULTS.successful, RESULTS.successful)
-        )
+        nothing = Sighting(accepted, no, step.t1, no, no, unchanged, traced(RESULTS.successful))
         like = (plan, events, step, accepted)
         return lax.cond(
             any_lane(busy),
@@ -182,23 +175,19 @@ class EventWatch(eqx.Module):
         waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
         due = jnp.where(landed, events.due | (jnp.stack(fired) & ~jnp.asarray(waits)), first)
-        which = jnp.where(landed, events.which, jnp.argmin(times).astype(jnp.int32))
-        ending = due & ~self._effect_flags
-        which = jnp.where(jnp.any(ending) & ~ending[which], jnp.argmax(ending).astype(jnp.int32), which)
-        has_effect = happened & ~jnp.any(ending)
-        changes, kept = located | happened, accepted & ~located
+        ends = happened & jnp.any(due & jnp.asarray([self._ends(i) for i in self._indices]))
+        has_effect = happened & ~ends
+        kept = accepted & ~located
         state = EventState(
             signs=jnp.where(kept, signs, events.signs),
             landing=located,
             target=jnp.where(located, step.t1, events.target),
-            due=jnp.where(changes, due, events.due),
-            which=jnp.where(changes, which, events.which),
+            due=jnp.where(located | happened, due, events.due),
             num_effects=events.num_effects + has_effect.astype(jnp.int32),
-            ended=events.ended | (happened & ~has_effect),
         )
         too_many = has_effect & (state.num_effects > self.max_effects)
         result = choose(too_many, RESULTS.max_effects_reached, result)
-        return Sighting(kept, located, time, happened, has_effect, state, result)
+        return Sighting(kept, located, time, ends, has_effect, state, result)
 
     def _seen(self, plan: Plan, events: EventState, step: Step) -> tuple[Array, list[Array], list[tuple[Time, Time]]]:
         """Signs at the end of an attempt, which conditions have passed, and between which times."""
@@ -209,24 +198,27 @@ class EventWatch(eqx.Module):
         fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
         return signs, fired, [(step.t0, step.t1) for _ in self._indices]
 
-    def after_effect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> EventState:
-        """What to remember after an effect led to `y`: a condition at zero has the sign that it is moving to."""
-        state = sighting.state
+    def affect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> tuple[Y, EventState]:
+        """The state after the effects that are due at the end of a step, and what to remember of events then.
+
+        A condition at zero has the sign that it is moving to, so that it does not fire again at once.
+        """
+        state, effective = sighting.state, sighting.has_effect
         margin = 1e-3 * jnp.abs(t_next - step.t1)
 
-        def rearmed() -> Array:
-            return signs_after(plan, self.conditions, self.is_real, step.t1, y, margin)
+        def affected() -> tuple[Y, Array]:
+            after = self.leap.land(plan, state.due & effective, step.t1, y)
+            signs = signs_after(plan, self.conditions, self.is_real, step.t1, after, margin)
+            return after, jnp.where(effective, signs, state.signs)
 
-        signs = lax.cond(any_lane(sighting.has_effect), rearmed, lambda: match_varying(state.signs, (plan, step, y)))
-        return eqx.tree_at(lambda s: s.signs, state, jnp.where(sighting.has_effect, signs, state.signs))
+        like = (plan, sighting, step, y)
+        unchanged = lambda: match_varying((y, state.signs), like)
+        y, signs = lax.cond(any_lane(effective), lambda: match_varying(affected(), like), unchanged)
+        return y, replace(state, signs=signs)
 
     @property
     def _indices(self) -> range:
         return range(len(self.conditions))
-
-    @property
-    def _effect_flags(self) -> Array:
-        return jnp.asarray([effect is not None for effect in self.effects])
 
     def _ends(self, i: int) -> bool:
         return self.effects[i] is None
@@ -304,9 +296,9 @@ class EventWatch(eqx.Module):
                 time, ended = self._search(plan, i, evaluate, (fired[i], before), lower, upper)
                 times = times.at[i].set(jnp.where(fired[i], time, never))
                 result = choose(fired[i] & (ended != RESULTS.successful), ended, result)
-            return times, choose(True, result, result)
+            return times, traced(result)
 
-        nothing = lambda: match_varying((at_end, choose(True, RESULTS.successful, RESULTS.successful)), (plan, step))
+        nothing = lambda: match_varying((at_end, traced(RESULTS.successful)), (plan, step))
         anyone = any_lane(jnp.any(jnp.stack([fired[i] for i in searched])))
         return lax.cond(anyone, lambda: match_varying(search(), (plan, step)), nothing)
 

@@ -3,6 +3,7 @@
 import abc
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -31,7 +32,24 @@ class AbstractGlobalInterpolation(AbstractPath):
         return jax.tree.map(jnp.subtract, self.value(t1, left), self.value(t0, left))
 
 
-class LinearInterpolation(AbstractGlobalInterpolation):
+class _AbstractKnots(AbstractGlobalInterpolation):
+    """A path between knots at the times `ts`."""
+
+    ts: eqx.AbstractVar[Float[Array, " knots"]]
+
+    # Equinox's abstract variables may be properties.
+    @property
+    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the first knot."""
+        return self.ts[0]
+
+    @property
+    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The time of the last knot."""
+        return self.ts[-1]
+
+
+class LinearInterpolation(_AbstractKnots):
     r"""Straight lines through the knots $(t_i, y_i)$; before the first and after the last one they go on.
 
     $$x(t) = (1 - \theta)\,y_i + \theta\,y_{i+1}, \qquad \theta = \frac{t - t_i}{t_{i+1} - t_i},
@@ -83,17 +101,6 @@ class LinearInterpolation(AbstractGlobalInterpolation):
         self.ts = knot_times(ts, least=2, repeats=True)
         self.ys = knot_values("ys", ys, len(self.ts))
 
-    # Equinox's abstract variables may be properties.
-    @property
-    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The time of the first knot."""
-        return self.ts[0]
-
-    @property
-    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The time of the last knot."""
-        return self.ts[-1]
-
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The value at `t` on the line between two knots; at a repeated knot `left` picks the side of the jump."""
         i, t, start, end = _piece(self.ts, t, left)
@@ -121,7 +128,7 @@ class LinearInterpolation(AbstractGlobalInterpolation):
         return jax.tree.map(leaf, self.ys)
 
 
-class CubicInterpolation(AbstractGlobalInterpolation):
+class CubicInterpolation(_AbstractKnots):
     r"""A cubic between each two knots; before the first and after the last one they go on.
 
     $$x(t) = d_i s^3 + c_i s^2 + b_i s + a_i, \qquad s = t - t_i, \qquad t_i \le t \le t_{i+1}$$
@@ -174,17 +181,6 @@ class CubicInterpolation(AbstractGlobalInterpolation):
             )
         d, c, b, a = (knot_values("coeffs", x, len(self.ts) - 1) for x in coeffs)
         self.coeffs = (d, c, b, a)
-
-    # Equinox's abstract variables may be properties.
-    @property
-    def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The time of the first knot."""
-        return self.ts[0]
-
-    @property
-    def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """The time of the last knot."""
-        return self.ts[-1]
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The value at `t` of the cubic between two knots; at a knot `left` picks the cubic."""

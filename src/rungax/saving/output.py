@@ -14,7 +14,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y, any_lane
-from ..results import RESULTS
+from ..results import RESULTS, is_event
 from ..step import AbstractRecorder, Plan, State, Step
 from .tape import NEVER, Emission, StepsEmitter, TimesEmitter
 
@@ -217,7 +217,7 @@ def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, off
     if plan.watch is None:
         return _Entries(slot, used, t1, emission.value)
     # An event that ends the solve moves the end of its step. (An effect of an event comes after its step.)
-    is_last = (emission.index == state.num_accepted - 1) & state.events.ended
+    is_last = (emission.index == state.num_accepted - 1) & is_event(state.result)
     y = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, emission.value)
     return _Entries(slot, used, jnp.where(is_last, state.t, t1), y)
 

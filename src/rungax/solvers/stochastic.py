@@ -40,7 +40,23 @@ class SEA(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None]
         return 1.0
 
 
-class SRA1(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None], AbstractAdaptiveSolver[None]):
+class _AdditiveSRK(
+    AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None], AbstractAdaptiveSolver[None]
+):
+    """A method of strong order 1.5 for additive noise, with an error estimate."""
+
+    def order(self, terms: Any) -> int:
+        """Two."""
+        del terms
+        return 2
+
+    def strong_order(self, terms: Any) -> float:
+        """Three halves."""
+        del terms
+        return 1.5
+
+
+class SRA1(_AdditiveSRK):
     r"""Rößler's method SRA1 of strong order 1.5 for additive noise, with an error estimate.
 
     $$y_1 = y_0 + \Big(\tfrac13 f(y_0)
@@ -59,18 +75,8 @@ class SRA1(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None
 
     tableau = SRA1_TABLEAU
 
-    def order(self, terms: Any) -> int:
-        """Two."""
-        del terms
-        return 2
 
-    def strong_order(self, terms: Any) -> float:
-        """Three halves."""
-        del terms
-        return 1.5
-
-
-class ShARK(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None], AbstractAdaptiveSolver[None]):
+class ShARK(_AdditiveSRK):
     r"""Foster, dos Reis and Strange's method of strong order 1.5 for additive noise, with an error estimate.
 
     With $\tilde y = y_0 + g H$,
@@ -90,16 +96,6 @@ class ShARK(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[Non
     """
 
     tableau = SHARK
-
-    def order(self, terms: Any) -> int:
-        """Two."""
-        del terms
-        return 2
-
-    def strong_order(self, terms: Any) -> float:
-        """Three halves."""
-        del terms
-        return 1.5
 
 
 class _StratonovichSRK(AbstractSRK, AbstractStratonovichSolver[None]):

@@ -3,6 +3,7 @@
 from .base import (
     AbstractTerm as AbstractTerm,
     Noise as Noise,
+    brownian_paths as brownian_paths,
     is_stochastic as is_stochastic,
     is_term as is_term,
     leaf_terms as leaf_terms,
@@ -20,3 +21,4 @@ from .langevin import (
 )
 from .multi import MultiTerm as MultiTerm
 from .ode import ODETerm as ODETerm
+from .structure import describe as describe, fits as fits, parts_asked_for as parts_asked_for

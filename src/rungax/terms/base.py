@@ -134,7 +134,12 @@ def leaf_terms(terms: PyTree[Any]) -> list[AbstractTerm[Any, Any]]:
     return [term for term in jax.tree.leaves(terms, is_leaf=is_no_sum) if is_term(term)]
 
 
+def brownian_paths(terms: PyTree[Any]) -> list[AbstractBrownianPath]:
+    """All Brownian paths in `terms`, wherever they are."""
+    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
+    return [path for path in leaves if isinstance(path, AbstractBrownianPath)]
+
+
 def is_stochastic(terms: PyTree[Any]) -> bool:
     """Whether a Brownian path is anywhere in `terms`."""
-    leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
-    return any(isinstance(x, AbstractBrownianPath) for x in leaves)
+    return bool(brownian_paths(terms))
