@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -300,3 +301,20 @@ def test_times_known_as_jax_arrays_are_fine_inside_a_compiled_function() -> None
     times = jnp.array([0.25, 0.75])
     found = jax.jit(lambda t: ClipStepSizeController(PIDController(rtol=t, atol=t), step_ts=times).step_ts)(1e-3)
     np.testing.assert_array_equal(found, times)
+
+
+# The older spelling.
+
+
+def test_times_given_to_the_error_control_clip_it() -> None:
+    old = PIDController(rtol=1e-6, atol=1e-6, pcoeff=0.1, step_ts=[0.5], jump_ts=[0.75])
+    inner = PIDController(rtol=1e-6, atol=1e-6, pcoeff=0.1)
+    assert isinstance(old, ClipStepSizeController)
+    assert eqx.tree_equal(old, ClipStepSizeController(inner, step_ts=[0.5], jump_ts=[0.75]))
+    assert isinstance(inner, PIDController)
+    assert {0.5, before(0.75), 1.0} <= set(finite(solve(old).ts))
+
+
+def test_times_do_not_replace_tolerances() -> None:
+    with pytest.raises(TypeError, match="'rtol' and 'atol'"):
+        PIDController(step_ts=[0.5])

@@ -7,7 +7,7 @@ $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,13 +19,29 @@ from jaxtyping import PyTree
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
 from ..results import RESULTS, Result, choose
 from .base import AbstractAdaptiveStepSizeController
+from .clip import ClipStepSizeController
 from .initial_step import initial_step
 
 type State = tuple[Time, Time] | None
 """The errors of the two last kept steps; `None` for a purely integral rule, which needs no memory."""
 
 
-class PIDController(AbstractAdaptiveStepSizeController[State]):
+class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
+    """Of a class whose constructor also knows an older spelling: `step_ts` and `jump_ts` beside its own arguments.
+
+    With them it returns another class, which Equinox does not let `__new__` do.
+    """
+
+    def __call__[Controller](
+        cls: type[Controller], *args: Any, step_ts: Any = None, jump_ts: Any = None, **kwargs: Any
+    ) -> Controller:
+        controller = super().__call__(*args, **kwargs)
+        if step_ts is None and jump_ts is None:
+            return controller
+        return cast(Controller, ClipStepSizeController(controller, step_ts, jump_ts))
+
+
+class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesTimes):
     r"""Chooses step sizes so that each step's estimated error meets the tolerances.
 
     A step is kept when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next step
@@ -45,31 +61,52 @@ class PIDController(AbstractAdaptiveStepSizeController[State]):
         stochastic and irregular ones. (Söderlind's table gives the exponents themselves, $k\beta_1 = i + p + d$,
         $k\beta_2 = -(p + 2d)$, $k\beta_3 = d$: H211PI is 1/6, 1/6 and H312PID is 1/18, 1/9, 1/18 there.)
     dtmin, dtmax
-        Bounds on the step size.
+        Bounds on the step size, positive, in units of time; by default none.
     force_dtmin
-        At `dtmin`, keep the step whatever its error; otherwise the solve ends with `RESULTS.dt_min_reached`.
+        At `dtmin`, keep the step whatever its error, which is the default; otherwise the solve ends with
+        `RESULTS.dt_min_reached`.
     factormin, factormax
-        Bounds on the factor from one step to the next. A kept step never shortens the next one.
+        Bounds on the factor from one step to the next, by default a fifth and ten: one estimate says no more. A kept
+        step never shortens the next one.
     safety
-        Multiplies the factor: aiming a little below the tolerance avoids rejections.
+        Multiplies the factor: aiming a little below the tolerance, by default with 0.9, avoids rejections.
     error_order
         Order k of the error estimate in the step size; by default what the solver states.
+
+    Raises
+    ------
+    RuntimeError
+        In a solve, if the solver gives no error estimate.
+    ValueError
+        In a solve, if neither the solver nor `error_order` says of which order the estimate is.
+
+    Notes
+    -----
+    `PIDController(..., step_ts=, jump_ts=)` is `ClipStepSizeController(PIDController(...), step_ts, jump_ts)`: an older
+    spelling, for code that has it.
 
     Differentiability
     -----------------
     No gradient flows through the choice of step sizes: the solution's dependence on them is the discretisation error.
 
+    Cost
+    ----
+    For `dt0=None` two evaluations of the vector field, with noise a few more. Each attempt takes a norm of the state's
+    size; a rejected one costs as much as a kept one.
+
     References
     ----------
     G. Söderlind, Digital filters in adaptive time-stepping, ACM Trans. Math. Softw. 29 (2003), 1–26, Table II.
+
     G. Söderlind, Automatic control and adaptive time-stepping, Numer. Algorithms 31 (2002), 281–310.
+
     E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2.
 
     Examples
     --------
     >>> import rungax
     >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-9)
-    >>> h211pi = rungax.PIDController(rtol=1e-6, atol=1e-9, pcoeff=1 / 6, icoeff=1 / 6)
+    >>> h211pi = rungax.PIDController(rtol=1e-6, atol=1e-9, pcoeff=-1 / 6, icoeff=1 / 3)
     """
 
     rtol: PyTree[Any]
