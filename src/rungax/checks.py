@@ -19,7 +19,7 @@ from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver, AbstractWrappedSolver
-from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, parts_asked_for
+from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, misfits, parts_asked_for
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -43,7 +43,7 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
 
 
 def check_state(y0: Y) -> None:
-    """That every leaf of the state can move continuously."""
+    """That every leaf of the state can move continuously; a Python integer is taken as a float."""
     for path, leaf in jax.tree.leaves_with_path(y0):
         where = f"y0{jax.tree_util.keystr(path)}"
         try:
@@ -53,10 +53,10 @@ def check_state(y0: Y) -> None:
                 f"`{where}` must be a number or an array.\nExpected: a float or complex array\n"
                 f"Found:    {type(leaf).__name__}\nPut whatever is not part of the state into `args`."
             ) from error
-        if not jnp.issubdtype(dtype, jnp.inexact):
+        if not jnp.issubdtype(dtype, jnp.inexact) and type(leaf) is not int:
             raise ValueError(
                 f"`{where}` must be real or complex, for it changes continuously.\nExpected: a float or complex dtype\n"
-                f"Found:    {dtype}\nWrite 1.0 instead of 1, or convert with `.astype(float)`."
+                f"Found:    {dtype}\nConvert it with `.astype(float)`; what is not part of the state belongs in `args`."
             )
 
 
@@ -89,7 +89,7 @@ def check_event(event: Any) -> None:
         )
 
 
-def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:
+def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
     """That the terms are what the solver is for."""
     structure = solver.term_structure
     if not fits(structure, terms):
@@ -98,6 +98,8 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any]) -> None:
             f"Found:    {describe(terms)}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
         )
+    for misfit in misfits(structure, terms, t0, y0, args):
+        raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {misfit}")
 
 
 def check_noise(

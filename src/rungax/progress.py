@@ -81,6 +81,10 @@ class AbstractProgressMeter[MeterState](eqx.Module):
 class NoProgressMeter(AbstractProgressMeter[None]):
     """Shows nothing, and adds nothing to the program: the default.
 
+    See Also
+    --------
+    TextProgressMeter, TqdmProgressMeter : meters that show something.
+
     Examples
     --------
     >>> import rungax

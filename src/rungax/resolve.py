@@ -51,7 +51,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
 
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
-    checks.check_terms(terms, call.solver)
+    checks.check_terms(terms, call.solver, t0, y0, args)
     terms = call.solver.close_terms(terms, t0, y0, args)
     checks.check_noise(terms, call.solver, call.controller, t0, y0, args)
     controller = revisiting(call.controller) if is_stochastic(terms) else call.controller

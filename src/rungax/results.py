@@ -18,6 +18,43 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
     `RESULTS[item]` is the text of an item; `successful` has none. The nonlinear and linear solvers' failures are
     members too: `RESULTS.promote(optimistix_result)` turns theirs into ours. `RESULTS.where(pred, a, b)` selects.
+
+    Attributes
+    ----------
+    successful
+        The solve reached the end of its interval.
+    event_occurred
+        An event ended it.
+    max_steps_reached
+        It took `max_steps` attempts.
+    dt_min_reached
+        The step size fell below its minimum, or below what the floating-point type of time resolves.
+    max_steps_rejected
+        More steps in a row were rejected than `ClipStepSizeController(store_rejected_steps=...)` stores.
+    max_effects_reached
+        Events would have changed the state more often than `Event(max_effects=...)` allows.
+    nonfinite
+        The state became infinite or not a number.
+    invalid_input
+        A value known only at run time was wrong.
+    nonlinear_max_steps_reached, nonlinear_divergence
+        The equations of an implicit stage were not solved.
+    internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
+        Of Optimistix and Lineax, for root finders and linear solvers of theirs.
+
+    Raises
+    ------
+    ValueError
+        If an item is compared with one of another enumeration; promote that first.
+
+    Examples
+    --------
+    >>> import optimistix
+    >>> import rungax
+    >>> rungax.RESULTS[rungax.RESULTS.event_occurred]
+    'The solve was ended by an event before it reached the end of its interval.'
+    >>> bool(rungax.RESULTS.promote(optimistix.RESULTS.successful) == rungax.RESULTS.successful)
+    True
     """
 
     dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
@@ -34,18 +71,66 @@ def is_okay(result: Result) -> bool:
     Parameters
     ----------
     result
-        `Solution.result`.
+        `Solution.result`, or any item of `RESULTS`.
+
+    Returns
+    -------
+    BoolScalar
+        A boolean, or an array of them for a batch.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> [bool(rungax.is_okay(result)) for result in results]
+    [True, True, False]
     """
     return is_successful(result) | is_event(result)
 
 
 def is_successful(result: Result) -> bool:
-    """Whether the solve reached the end of its interval."""
+    """Whether the solve reached the end of its interval.
+
+    Parameters
+    ----------
+    result
+        `Solution.result`, or any item of `RESULTS`.
+
+    Returns
+    -------
+    BoolScalar
+        A boolean, or an array of them for a batch.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> [bool(rungax.is_successful(result)) for result in results]
+    [True, False, False]
+    """
     return result == RESULTS.successful
 
 
 def is_event(result: Result) -> bool:
-    """Whether the solve was ended by an event."""
+    """Whether the solve was ended by an event.
+
+    Parameters
+    ----------
+    result
+        `Solution.result`, or any item of `RESULTS`.
+
+    Returns
+    -------
+    BoolScalar
+        A boolean, or an array of them for a batch.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> [bool(rungax.is_event(result)) for result in results]
+    [False, True, False]
+    """
     return result == RESULTS.event_occurred
 
 

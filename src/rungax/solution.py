@@ -19,8 +19,9 @@ class Solution(eqx.Module):
     t0, t1
         The interval that was asked for.
     ts, ys
-        Saved times and values, in the structure of `SaveAt.subs`; unused slots are infinite. `None` if nothing was
-        to be saved.
+        Saved times, shape `(slots,)`, and values, each leaf of shape `(slots, ...)`, in the structure of `SaveAt.subs`.
+        Unused slots are infinite; in values that are integers the least there is, in booleans `True`. `None` if nothing
+        was to be saved.
     interpolation
         The solution as a function of time, with `SaveAt(dense=True)`.
     result
@@ -33,6 +34,26 @@ class Solution(eqx.Module):
         Which condition of `Event.cond_fn` ended the solve: a pytree like that, `True` for one; `None` without events.
     num_steps, num_accepted_steps, max_steps
         How many steps were attempted and kept, and how many might have been attempted; see `stats`.
+
+    Differentiability
+    -----------------
+    Saved times, values and `interpolation` have the derivatives that the adjoint gives them; counts and `result` have
+    none.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> saveat = rungax.SaveAt(ts=jnp.array([0.0, 0.5, 1.0]), dense=True)
+    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> print(solution.ys.round(2))
+    [1.   0.61 0.37]
+    >>> print(f"{solution.evaluate(0.25):.2f}")
+    0.78
+    >>> int(solution.stats["num_accepted_steps"])
+    10
+    >>> bool(solution.result == rungax.RESULTS.successful)
+    True
     """
 
     t0: RealScalar
@@ -70,6 +91,11 @@ class Solution(eqx.Module):
         left
             Where two steps meet, whether to use the earlier one.
 
+        Returns
+        -------
+        PyTree
+            Like the state; NaN outside the interval solved.
+
         Raises
         ------
         ValueError
@@ -86,6 +112,11 @@ class Solution(eqx.Module):
             A scalar time.
         left
             Where two steps meet, whether to use the earlier one.
+
+        Returns
+        -------
+        PyTree
+            Like the state; NaN outside the interval solved.
 
         Raises
         ------

@@ -61,20 +61,24 @@ def diffeqsolve(
         The first step, or the size of all with `ConstantStepSize`; of the sign of `t1 - t0`. `None` lets an adaptive
         controller choose it, for two evaluations.
     y0
-        The initial state: any pytree of real or complex floating-point arrays. Each leaf keeps its dtype.
+        The initial state: any pytree of real or complex floating-point arrays and of numbers. Each array keeps its
+        dtype; numbers take the width of the times.
     args
-        Handed on to the vector field; anything. Arrays and floats in it may change without recompilation.
+        Handed on to the vector field; anything, by default nothing. Arrays and floats in it may change without
+        recompilation.
     saveat
-        What is kept of the solution; by default the state at `t1`.
+        What is kept of the solution; by default the state at `t1`, which takes least memory.
     stepsize_controller
-        How long a step is and whether it is kept; by default all of size `dt0`.
+        How long a step is and whether it is kept; by default all of size `dt0`, for error control needs tolerances,
+        and none suit every problem.
     adjoint
         How derivatives are computed; the default serves every mode.
     event
         What ends the solve early, or changes its state on the way.
     max_steps
         The solve fails when so many steps have been attempted. It sizes the buffers of `SaveAt(steps=..., dense=True)`
-        and the tape of reverse mode. `None` for no bound.
+        and the tape of reverse mode. The default, 4096, is enough for most solves and ends one that has gone astray.
+        `None` for no bound.
     throw
         Whether a failed solve raises; otherwise `Solution.result` says how it ended, and the compiled program holds no
         host callback, so that it can be exported and cached on disk.
@@ -93,7 +97,14 @@ def diffeqsolve(
     ValueError
         If an argument is wrong in a way that is known when the call is made.
     RuntimeError
-        With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does.
+        With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does. If the controller
+        needs an error estimate and the solver has none.
+
+    Warns
+    -----
+    UserWarning
+        For equations with noise: if the solver may converge to something else when steps are chosen by their error, or
+        is meant for equations without noise, or if constant steps are shorter than the Brownian path is exact.
 
     Differentiability
     -----------------
@@ -103,7 +114,13 @@ def diffeqsolve(
     Cost
     ----
     The solver's evaluations for each attempted step. The first call compiles; later ones with the same functions,
-    shapes and dtypes do not.
+    shapes and dtypes do not. Memory: a few states, and what is kept; for derivatives see the adjoint.
+
+    See Also
+    --------
+    Solution : what is returned, and how to read it.
+
+    SaveAt, PIDController, Event, RecursiveCheckpointAdjoint : what the options may be.
 
     Examples
     --------
@@ -145,7 +162,7 @@ def diffeqsolve(
     if failed is None:
         return solution.result.error_if(solution, jnp.logical_not(is_okay(solution.result)))
     if failed:
-        raise RuntimeError(_report(solution, ending))
+        raise eqx.EquinoxRuntimeError(_report(solution, ending))
     return solution
 
 

@@ -103,10 +103,10 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
         {"terms": lambda t, y, args: jax.lax.complex(y, y)}, ValueError, ("`vector_field`", "float64", "complex128"),
     ),
     # The state.
-    "integer state": ({"y0": jnp.asarray(1)}, ValueError, ("`y0`", "float or complex", "int64", "1.0")),
+    "integer state": ({"y0": jnp.asarray(1)}, ValueError, ("`y0`", "float or complex", "int64", "astype(float)")),
     "integer leaf": ({"y0": {"a": ONE, "b": np.arange(3)}}, ValueError, ("`y0['b']`", "float or complex", "int64")),
-    "Python integer": ({"y0": 1}, ValueError, ("`y0`", "float or complex", "int", "1.0")),
     "boolean state": ({"y0": jnp.asarray(True)}, ValueError, ("`y0`", "float or complex", "bool")),
+    "state of keys": ({"y0": {"b": jax.random.key(0)}}, ValueError, ("`y0['b']`", "float or complex", "key", "args")),
     "state of a string": ({"y0": (ONE, "x")}, ValueError, ("`y0[1]`", "number or an array", "str")),
     # The times.
     "two starts": ({"t0": jnp.zeros(2)}, ValueError, ("`t0`", "scalar", "(2,)", "jax.vmap")),

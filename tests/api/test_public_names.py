@@ -1,10 +1,12 @@
-"""The public names: what `rungax` exports, that each says what it is, and that the examples in the docstrings run."""
+"""The public names: what `rungax` exports, that each says all there is to say, and that the examples run."""
 
 import ast
 import doctest
+import enum
 import inspect
 import itertools
 import pathlib
+import re
 import tomllib
 from collections.abc import Iterator
 from types import ModuleType
@@ -60,13 +62,20 @@ class Docstring(NamedTuple):
 
 
 def docstrings(path: pathlib.Path) -> Iterator[Docstring]:
-    """All docstrings of a file: read from its text, so that no decorator can hide one."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """All docstrings of a file, values' too: read from its text, so that no decorator can hide one."""
+    module = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(module):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             text = ast.get_docstring(node)
             if text is not None:
                 name = "module" if isinstance(node, ast.Module) else node.name
                 yield Docstring(f"{path.stem}.{name}", text, path, node.body[0].lineno - 1)
+    for value, after in itertools.pairwise(module.body):
+        match value, after:
+            case ast.Assign(targets=[ast.Name(name)]), ast.Expr(ast.Constant(str() as text)):
+                yield Docstring(f"{path.stem}.{name}", inspect.cleandoc(text), path, after.lineno - 1)
+            case _:
+                pass
 
 
 def run_examples(docstring: Docstring) -> doctest.TestResults:
@@ -76,6 +85,73 @@ def run_examples(docstring: Docstring) -> doctest.TestResults:
         docstring.text, names, docstring.name, str(docstring.path), docstring.line
     )
     return doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+
+
+def sections(text: str) -> dict[str, str]:
+    """The sections of a docstring in the style of NumPy, by their titles."""
+    _, *rest = re.split(r"^(\w[\w ]*)\n-{3,}$", text, flags=re.MULTILINE)
+    return dict(zip(rest[::2], rest[1::2], strict=True))
+
+
+def documented(text: str, *titles: str) -> list[str]:
+    """The names that sections which list parameters describe, in their order."""
+    lines = [line for title in titles for line in sections(text).get(title, "").splitlines()]
+    names = [line.split(",") for line in lines if line and not line.startswith(" ")]
+    return [name.strip().lstrip("*") for name in itertools.chain.from_iterable(names)]
+
+
+def arguments(value: Any) -> list[str]:
+    """The names of what a function or a constructor takes."""
+    takes_none = inspect.isclass(value) and issubclass(value, enum.Enum)
+    return [] if takes_none or not callable(value) else list(inspect.signature(value).parameters)
+
+
+REQUIRED: dict[type, set[str]] = {
+    rungax.AbstractSolver: {"Differentiability", "Cost", "References"},
+    rungax.AbstractTerm: {"Differentiability", "Cost"},
+    rungax.AbstractGlobalInterpolation: {"Differentiability", "Cost"},
+    rungax.AbstractBrownianPath: {"Differentiability", "Cost"},
+    rungax.AbstractLocalInterpolation: {"Differentiability"},
+    rungax.AbstractStepSizeController: {"Differentiability", "Cost"},
+    rungax.AbstractAdjoint: {"Differentiability", "Cost"},
+}
+"""Sections that every concrete subclass of a class has, besides examples."""
+
+
+def missing_from_function(value: Any, text: str) -> list[str]:
+    """What the docstring of a function lacks: its parameters exactly, what it returns, an example."""
+    required = {"Examples"} | (set() if inspect.signature(value).return_annotation is None else {"Returns"})
+    undocumented = [] if documented(text, "Parameters") == arguments(value) else ["its parameters"]
+    return [*sorted(required - set(sections(text))), *undocumented]
+
+
+def missing_from_class(value: type, text: str) -> list[str]:
+    """What the docstring of a class lacks: how to use it and, if it is concrete, all that its kind must say."""
+    unknown = set(documented(text, "Parameters")) - set(arguments(value))
+    if is_abstract(value):
+        leads_on = {"Examples", "See Also"} & set(sections(text))
+        return [*sorted(unknown), *([] if leads_on else ["Examples or See Also"])]
+    required = {"Examples"}.union(*(titles for base, titles in REQUIRED.items() if issubclass(value, base)))
+    undocumented = set(arguments(value)) - set(documented(text, "Parameters", "Attributes"))
+    return sorted((required - set(sections(text))) | undocumented | unknown)
+
+
+def missing(value: Any, text: str) -> list[str]:
+    """What the docstring of a public name lacks."""
+    if inspect.isclass(value):
+        return missing_from_class(value, text)
+    return (
+        missing_from_function(value, text) if inspect.isfunction(value) else sorted({"Examples"} - set(sections(text)))
+    )
+
+
+def docstring_of(name: str) -> str:
+    """The docstring of a public name; that of a value is a string after it, which only the file's text has."""
+    value = PUBLIC[name]
+    if inspect.isclass(value) or inspect.isfunction(value):
+        return inspect.cleandoc(vars(value)["__doc__"] if inspect.isclass(value) else value.__doc__)
+    (text,) = [docstring.text for docstring in DOCSTRINGS if docstring.name.endswith(f".{name}")]
+    return text
 
 
 DOCSTRINGS = [docstring for path in sorted(SOURCE.rglob("*.py")) for docstring in docstrings(path)]
@@ -105,6 +181,36 @@ def test_every_public_name_has_a_docstring_with_a_summary(name: str) -> None:
     summary, *rest = inspect.cleandoc(text).splitlines()
     assert summary.endswith(".")
     assert rest[:1] in ([], [""])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_docstring_of_every_public_name_is_complete(name: str) -> None:
+    assert missing(PUBLIC[name], docstring_of(name)) == []
+
+
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_every_public_method_has_a_docstring(cls: type) -> None:
+    own = {name for base in cls.__mro__ if base.__module__.startswith("rungax.") for name in vars(base)}
+    methods = [name for name in own if not name.startswith("_") and inspect.isroutine(getattr(cls, name))]
+    assert [name for name in methods if not inspect.getdoc(getattr(cls, name))] == []
+
+
+def test_a_planted_incomplete_docstring_is_caught() -> None:
+    def add(one: int, two: int) -> int:
+        return one + two
+
+    parts = ["Add.", "Parameters\n----------\none\n    A number.", "Examples\n--------\n>>> add(1, 2)\n3"]
+    assert missing(add, "\n\n".join(parts)) == ["Returns", "its parameters"]
+    parts.insert(2, "Returns\n-------\nint\n    The sum.")
+    assert missing(add, "\n\n".join(parts).replace("one\n", "one, two\n")) == []
+
+
+def test_a_planted_solver_that_tells_no_cost_is_caught() -> None:
+    text = docstring_of("ImplicitEuler")
+    assert missing(rungax.ImplicitEuler, text) == []
+    assert missing(rungax.ImplicitEuler, text.replace("Cost\n----", "Price\n-----")) == ["Cost"]
+    assert missing(rungax.ImplicitEuler, text.replace("root_find_max_steps, ", "")) == ["root_find_max_steps"]
+    assert missing(rungax.AbstractSDIRK, "A method.") == ["Examples or See Also"]
 
 
 def test_the_version_is_that_of_the_project() -> None:

@@ -386,3 +386,32 @@ def test_lanes_of_which_some_never_meet_their_event() -> None:
 
     derivatives = jax.jit(jax.vmap(jax.grad(found), (None, 0)))(jnp.asarray(1.0), jnp.asarray([1.5, 3.0, 100.0, 0.5]))
     assert_trees_close(derivatives, jnp.asarray([-1.0, -1.0, np.exp(2.0), np.exp(2.0)]), rtol=1e-6)
+
+
+# --------------------------------------------------------------------------------------------------------------- noise
+
+
+def drifting(drift: Any, effect: Any, saveat: rungax.SaveAt) -> rungax.Solution:
+    path = rungax.VirtualBrownianTree(0.0, 2.0, tol=0.05, shape=(), key=jax.random.key(0))
+    diffusion = rungax.ControlTerm(lambda t, y, args: jnp.asarray(0.1), path)
+    terms = rungax.MultiTerm(rungax.ODETerm(lambda t, y, args: args), diffusion)
+    finder = optx.Newton(rtol=1e-10, atol=1e-10)
+    event = rungax.Event(lambda t, y, args, **kwargs: y - 0.5, finder, direction=True, effect=effect)
+    return rungax.diffeqsolve(
+        terms, rungax.Heun(), 0.0, 2.0, 0.1, jnp.asarray(0.0), drift, event=event, saveat=saveat, max_steps=64
+    )
+
+
+@pytest.mark.parametrize("effect", [None, lambda t, y, args: 0.0 * y, lambda t, y, args: t], ids=["end", "0", "t"])
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev], ids=["forward", "reverse"])
+def test_with_noise_the_time_of_an_event_has_no_derivative(mode: Any, effect: Any) -> None:
+    """Not a number, rather than one that is wrong; what was before the event has its derivative."""
+
+    def kept(drift: jax.Array) -> jax.Array:
+        solution = drifting(drift, effect, rungax.SaveAt(ts=[0.3], t1=True))
+        assert solution.ts is not None
+        return jnp.stack([solution.ys[0], solution.ys[1], *([solution.ts[1]] if effect is None else [])])
+
+    found = jax.jit(mode(kept))(jnp.asarray(1.0))
+    np.testing.assert_allclose(found[0], 0.3, rtol=1e-9)
+    assert np.isnan(found[1:]).all()

@@ -121,6 +121,13 @@ def test_an_effect_returns_a_state(after: Any) -> None:
     check_message(info.value)
 
 
+@pytest.mark.parametrize("finder", [True, optx.Newton, "newton"])
+def test_a_root_finder_is_one(finder: Any) -> None:
+    with pytest.raises(ValueError, match=r"`Event\(root_finder=...\)` finds the time") as error:
+        Event(passes, finder)
+    assert "Expected: an Optimistix root finder" in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["interior", "max_effects"])
 @pytest.mark.parametrize("number", [-1, 1.5, True, None])
 def test_numbers(name: str, number: Any) -> None:

@@ -26,6 +26,7 @@ from rungax import (
     RecursiveCheckpointAdjoint,
     ReversibleAdjoint,
     SaveAt,
+    SemiImplicitEuler,
     SubSaveAt,
     Tsit5,
     diffeqsolve,
@@ -274,6 +275,21 @@ def test_backsolve_refuses_to_save_more_than_states_at_times(saveat: SaveAt) -> 
 def test_backsolve_refuses_options_it_does_not_know() -> None:
     with pytest.raises(ValueError, match=r"`BacksolveAdjoint` does not know the option `tolerance`"):
         BacksolveAdjoint(tolerance=1e-3)
+
+
+PAIR = (ODETerm(lambda t, w, args: -w), ODETerm(lambda t, v, args: v))
+PAIR_START = (np.asarray(0.0), np.asarray(1.0))
+
+
+def test_backsolve_refuses_a_solver_for_particular_terms() -> None:
+    match = r"`BacksolveAdjoint`.*\n.*\nFound:    SemiImplicitEuler, for \(AbstractTerm, AbstractTerm\)"
+    with pytest.raises(NotImplementedError, match=match):
+        diffeqsolve(PAIR, SemiImplicitEuler(), 0.0, 1.0, 0.1, PAIR_START, adjoint=BacksolveAdjoint())
+
+
+def test_the_implicit_adjoint_refuses_terms_in_parts() -> None:
+    with pytest.raises(NotImplementedError, match=r"`ImplicitAdjoint`.*\n.*\nFound:    tuple of terms"):
+        diffeqsolve(PAIR, SemiImplicitEuler(), 0.0, 1.0, 0.1, PAIR_START, adjoint=ImplicitAdjoint())
 
 
 @pytest.mark.parametrize("name", ["t0", "t1", "ts"])

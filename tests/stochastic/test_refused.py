@@ -186,3 +186,11 @@ def test_langevin_terms_must_agree(throw: bool) -> None:
     )
     with pytest.raises(ValueError, match="must have the same `gamma`"):
         diffeqsolve(terms, rungax.QUICSORT(), 0.0, 1.0, 0.1, (jnp.ones(2), jnp.ones(2)), throw=throw)
+
+
+def test_only_what_carries_something_is_moved() -> None:
+    path = rungax.LinearInterpolation(ts=jnp.array([0.0, 1.0]), ys=jnp.array([0.0, 1.0]))
+    for still in (path, rungax.ODETerm(lambda t, y, args: -y)):
+        assert still.initial_carry() is None
+        with pytest.raises(NotImplementedError, match=f"A `{type(still).__name__}` carries nothing"):
+            still.move(None, 0.0, 1.0)

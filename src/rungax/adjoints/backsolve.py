@@ -52,11 +52,23 @@ def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
     Parameters
     ----------
     x
-        The state of the adjoint equation, a tuple of four.
+        The state of the adjoint equation, a tuple of four: state, its adjoint, and the adjoints of `args` and of
+        parameters inside the terms.
+
+    Returns
+    -------
+    RealScalar
+        The norm of the first two.
 
     References
     ----------
     P. Kidger, R. T. Q. Chen, T. Lyons, "Hey, that's not an ODE": faster ODE adjoints via seminorms, ICML 2021.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-6, norm=rungax.adjoint_rms_seminorm)
+    >>> adjoint = rungax.BacksolveAdjoint(stepsize_controller=controller)
     """
     y, adjoint, _, _ = x
     return optx.rms_norm((y, adjoint))
@@ -91,6 +103,27 @@ class BacksolveAdjoint(AbstractAdjoint):
     Cost
     ----
     A solve backwards of an equation of twice the size of the state plus the size of the parameters. Memory: a state.
+
+    References
+    ----------
+    R. T. Q. Chen, Y. Rubanova, J. Bettencourt, D. Duvenaud, Neural ordinary differential equations, NeurIPS 31 (2018),
+    arXiv:1806.07366, algorithm 1.
+
+    X. Li, T.-K. L. Wong, R. T. Q. Chen, D. Duvenaud, Scalable gradients for stochastic differential equations, AISTATS
+    2020, arXiv:2001.01328, for equations with noise.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> adjoint = rungax.BacksolveAdjoint()
+    >>> def end(rate):
+    ...     solution = rungax.diffeqsolve(
+    ...         lambda t, y, rate: -rate * y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...     )
+    ...     return solution.ys[-1]
+    >>> print(f"{jax.grad(end)(1.0):.2f}")
+    -0.37
     """
 
     kwargs: dict[str, Any]

@@ -13,6 +13,12 @@ class AbstractAdjoint(eqx.Module):
     """How the derivatives of a solve are computed.
 
     Subclass it for a way of your own: give `integrate`, which makes the whole solve and is what JAX differentiates.
+
+    See Also
+    --------
+    RecursiveCheckpointAdjoint, ReversibleAdjoint, BacksolveAdjoint : by a tape, by undoing steps, by another equation.
+
+    ForwardMode, DirectAdjoint, ImplicitAdjoint : for forward mode alone, for high orders, for steady states.
     """
 
     def check(self, saveat: SaveAt) -> None:

@@ -17,6 +17,11 @@ class DirectAdjoint(AbstractAdjoint):
     Use it for derivatives of third and higher order, or to check another adjoint. First derivatives are faster with
     `RecursiveCheckpointAdjoint`, which also takes less memory: here reverse mode stores all that every step computes.
 
+    Raises
+    ------
+    ValueError
+        In a solve with `max_steps=None`.
+
     Differentiability
     -----------------
     As `RecursiveCheckpointAdjoint`, without a limit on the order; needs `max_steps`.
@@ -24,6 +29,19 @@ class DirectAdjoint(AbstractAdjoint):
     Cost
     ----
     Two solves and their derivative. Reverse mode's memory grows with `max_steps` times all that a step computes.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> adjoint = rungax.DirectAdjoint()
+    >>> def end(rate):
+    ...     solution = rungax.diffeqsolve(
+    ...         lambda t, y, rate: -rate * y, rungax.Euler(), 0.0, 1.0, 0.5, 1.0, rate, adjoint=adjoint, max_steps=2
+    ...     )
+    ...     return solution.ys[-1]
+    >>> print(f"{jax.grad(end)(1.0):.2f}")
+    -0.50
     """
 
     def integrate(self, plan: Plan, state: State) -> Outcome:

@@ -28,9 +28,11 @@ class ImplicitAdjoint(AbstractAdjoint):
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear system with the Jacobian of the vector field.
+        A Lineax solver for the linear system with the Jacobian of the vector field; by default Lineax's choice by what
+        the `tags` say. Where something is conserved the Jacobian is singular: give
+        `lineax.AutoLinearSolver(well_posed=False)`.
     tags
-        Lineax tags of the Jacobian, one or several, such as `lineax.positive_semidefinite_tag`.
+        Lineax tags of the Jacobian, one or several, such as `lineax.negative_semidefinite_tag`; by default none.
 
     Raises
     ------
@@ -45,6 +47,23 @@ class ImplicitAdjoint(AbstractAdjoint):
     Cost
     ----
     One solve of a linear system with the Jacobian, and the products with it that `linear_solver` asks for.
+
+    References
+    ----------
+    M. Blondel et al., Efficient and modular implicit differentiation, NeurIPS 35 (2022), arXiv:2105.15183.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> adjoint = rungax.ImplicitAdjoint()
+    >>> def steady(rate):
+    ...     solution = rungax.diffeqsolve(
+    ...         lambda t, y, rate: 1.0 - rate * y, rungax.Euler(), 0.0, 20.0, 0.5, 0.0, rate, adjoint=adjoint
+    ...     )
+    ...     return solution.ys[-1]
+    >>> print(f"{jax.grad(steady)(2.0):.3f}")
+    -0.250
     """
 
     linear_solver: lx.AbstractLinearSolver[Any] = eqx.field(

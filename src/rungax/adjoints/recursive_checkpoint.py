@@ -36,7 +36,8 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
         as needed, and reverse mode makes the steps in between again: it takes up to half as long again, memory stays.
         By default 1024, or fewer if 16 MiB hold no more; never more than `max_steps`.
     budget
-        Bytes that the states on the tape may take, for each solve of a `vmap`, instead of their number.
+        Bytes that the states on the tape may take, for each solve of a `vmap`, instead of their number. Without effect
+        where `checkpoints` is given.
 
     Raises
     ------
@@ -52,6 +53,24 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     ----
     Reverse mode: the solve, and for each kept step one evaluation of the step and one of its vector–Jacobian product,
     together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
+
+    References
+    ----------
+    A. Griewank, A. Walther, Algorithm 799: revolve: an implementation of checkpointing for the reverse or adjoint mode
+    of computational differentiation, ACM Trans. Math. Softw. 26 (2000), 19–45, for checkpointing.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> adjoint = rungax.RecursiveCheckpointAdjoint(checkpoints=8)
+    >>> def end(rate):
+    ...     solution = rungax.diffeqsolve(
+    ...         lambda t, y, rate: -rate * y, rungax.Euler(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...     )
+    ...     return solution.ys[-1]
+    >>> print(f"{jax.grad(end)(1.0):.2f}")
+    -0.39
     """
 
     checkpoints: int | None = None

@@ -4,6 +4,7 @@ The chain of kept steps is a function of the plan's arrays and of the start; `Re
 besides. Nothing here decides whether a step is kept, and rejected attempts never appear.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -48,16 +49,20 @@ class Replay(eqx.Module):
     def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
         """What the next step starts from, and the parts that are emitted."""
         step = self.step(index, start)
-        parts: dict[Kind, PyTree[Any]] = {kind: part_of(self.plan, step, kind) for kind in self.kinds}
-        return self.plan.start(self._after(index, step), step.solver_state), parts
+        ended, after = self._end(index, step)
+        parts: dict[Kind, PyTree[Any]] = {
+            kind: part_of(self.plan, ended if kind == "end" else step, kind) for kind in self.kinds
+        }
+        return self.plan.start(after, step.solver_state), parts
 
-    def _after(self, index: IntScalar, step: Step) -> Y:
-        """The state that the next step starts from: where this one ended, or what an event's effect made of it."""
+    def _end(self, index: IntScalar, step: Step) -> tuple[Step, Y]:
+        """`step` with an end that moves where an event has set it, and the state that the next step starts from."""
         due, watch = self.tape.due(index), self.plan.watch
         if due is None or watch is None:
-            return step.y1
+            return step, step.y1
         land = lambda: watch.leap.land(self.plan, due, step.t1, step.y1)
-        return lax.cond(any_lane(jnp.any(due)), land, lambda: step.y1)
+        t1, y1, after = lax.cond(any_lane(jnp.any(due)), land, lambda: (step.t1, step.y1, step.y1))
+        return replace(step, t1=t1, y1=y1), after
 
     @property
     def kinds(self) -> list[Kind]:

@@ -64,6 +64,19 @@ class ReversibleAdjoint(AbstractAdjoint):
     ----------
     S. McCallum, J. Foster, Efficient, accurate and stable gradients for neural ODEs, arXiv:2410.11648 (2024),
     equations 5 and 6.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> adjoint = rungax.ReversibleAdjoint()
+    >>> def end(rate):
+    ...     solution = rungax.diffeqsolve(
+    ...         lambda t, y, rate: -rate * y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...     )
+    ...     return solution.ys[-1]
+    >>> print(f"{jax.grad(end)(1.0):.2f}")
+    -0.37
     """
 
     coupling: RealScalar = 0.99

@@ -20,12 +20,19 @@ from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
 class AbstractBrownianPath(AbstractPath):
     """A path of Brownian motion: a random driver whose values are pytrees of arrays.
 
+    Subclass it for one of your own: give `t0`, `t1`, `levy_area` and `evaluate`, a function of the times alone that
+    returns the same increment whenever it is asked.
+
     Attributes
     ----------
     t0, t1
         Ends of the interval on which it can be asked.
     levy_area
         The class of what `evaluate(..., use_levy=True)` returns; solvers read it to see that they get what they need.
+
+    See Also
+    --------
+    VirtualBrownianTree, UnsafeBrownianPath : those there are.
     """
 
     levy_area: eqx.AbstractVar[type[AbstractBrownianIncrement]]
@@ -54,7 +61,17 @@ class AbstractBrownianPath(AbstractPath):
             Ignored: Brownian motion is continuous.
         use_levy
             Whether to return all of `levy_area` instead of `W` alone.
+
+        Returns
+        -------
+        PyTree or AbstractBrownianIncrement
+            `W`, a pytree of arrays; or all of `levy_area`.
         """
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """There is none: always an error."""
+        del t, left
+        raise NotImplementedError(f"A `{type(self).__name__}` has no derivative with respect to time.")
 
 
 class Layout(eqx.Module):

@@ -26,6 +26,10 @@ class AbstractBrownianIncrement(eqx.Module):
         real dtype of the leaf of `W`.
     W
         The increment: a pytree of arrays.
+
+    See Also
+    --------
+    BrownianIncrement : the class that paths return.
     """
 
     dt: eqx.AbstractVar[PyTree]
@@ -33,13 +37,41 @@ class AbstractBrownianIncrement(eqx.Module):
 
 
 class AbstractSpaceTimeLevyArea(AbstractBrownianIncrement):
-    """The increment and at least its space-time Lévy area `H`, a pytree like `W`."""
+    r"""The increment and at least its space-time Lévy area `H`.
+
+    $$H = \frac1h \int_s^{s+h} \Big(B_r - B_s - \frac{r - s}{h} W\Big)\,\mathrm{d}r$$
+
+    Attributes
+    ----------
+    dt, W
+        As of `AbstractBrownianIncrement`.
+    H
+        The area: a pytree like `W`.
+
+    See Also
+    --------
+    SpaceTimeLevyArea : the class that paths return.
+    """
 
     H: eqx.AbstractVar[PyTree]
 
 
 class AbstractSpaceTimeTimeLevyArea(AbstractSpaceTimeLevyArea):
-    """The increment, its space-time and at least its space-time-time Lévy area `K`, pytrees like `W`."""
+    r"""The increment, its space-time and at least its space-time-time Lévy area `K`.
+
+    $$K = \frac{1}{h^2} \int_s^{s+h} \Big(B_r - B_s - \frac{r - s}{h} W\Big) \Big(\frac h2 - (r - s)\Big)\,\mathrm{d}r$$
+
+    Attributes
+    ----------
+    dt, W, H
+        As of `AbstractSpaceTimeLevyArea`.
+    K
+        The area: a pytree like `W`.
+
+    See Also
+    --------
+    SpaceTimeTimeLevyArea : the class that paths return.
+    """
 
     K: eqx.AbstractVar[PyTree]
 
@@ -56,8 +88,8 @@ class BrownianIncrement(AbstractBrownianIncrement):
 
     Examples
     --------
-    >>> from rungax.brownian import BrownianIncrement
-    >>> BrownianIncrement(dt=0.1, W=-0.3).W
+    >>> import rungax
+    >>> rungax.BrownianIncrement(dt=0.1, W=-0.3).W
     -0.3
     """
 
@@ -79,6 +111,15 @@ class SpaceTimeLevyArea(AbstractSpaceTimeLevyArea):
     ----------
     J. Foster, T. Lyons, H. Oberhauser, *An optimal polynomial approximation of Brownian motion*, SIAM Journal on
     Numerical Analysis 58 (2020), definition 4.2.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> path = rungax.UnsafeBrownianPath((3,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+    >>> increment = path.evaluate(0.0, 0.1, use_levy=True)
+    >>> increment.W.shape, increment.H.shape
+    ((3,), (3,))
     """
 
     dt: PyTree
@@ -100,6 +141,15 @@ class SpaceTimeTimeLevyArea(AbstractSpaceTimeTimeLevyArea):
     ----------
     A. Jelinčič, J. Foster, P. Kidger, *Single-seed generation of Brownian paths and integrals for adaptive and high
     order SDE solvers*, arXiv:2405.06464, section 2.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> path = rungax.UnsafeBrownianPath((3,), jax.random.key(0), levy_area=rungax.SpaceTimeTimeLevyArea)
+    >>> increment = path.evaluate(0.0, 0.1, use_levy=True)
+    >>> increment.W.shape, increment.K.shape
+    ((3,), (3,))
     """
 
     dt: PyTree

@@ -51,8 +51,8 @@ class VirtualBrownianTree(AbstractBrownianPath):
     key
         The random key.
     levy_area
-        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for. The sample
-        depends on it.
+        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for. The default
+        is the least, which draws one number for each where the others draw two and three. The sample depends on it.
 
     Raises
     ------
@@ -66,13 +66,14 @@ class VirtualBrownianTree(AbstractBrownianPath):
 
     Cost
     ----
-    Of `evaluate`: one draw for each halving, two with both ends given; no memory. Of `move`: see the module.
+    Of `evaluate`: one draw for each halving, two with both ends given; no memory. In a solve with steps of length `h`,
+    which carries where it is in the tree: `2 + log2(h / tol)` draws a step on average, and memory for one branch.
 
     Examples
     --------
     >>> import jax
-    >>> from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
-    >>> path = VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(0), levy_area=SpaceTimeLevyArea)
+    >>> import rungax
+    >>> path = rungax.VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
     >>> path.evaluate(0.3, 0.7).shape
     (2,)
     >>> increment = path.evaluate(0.3, 0.7, use_levy=True)
@@ -135,6 +136,11 @@ class VirtualBrownianTree(AbstractBrownianPath):
         use_levy
             Whether to return all of `levy_area` instead of `W` alone.
 
+        Returns
+        -------
+        PyTree or AbstractBrownianIncrement
+            `W`, a pytree of arrays of `shape`; or all of `levy_area`.
+
         Raises
         ------
         ValueError
@@ -163,6 +169,11 @@ class VirtualBrownianTree(AbstractBrownianPath):
             a rejected step is simply asked for again with another end.
         t0, t1, use_levy
             As in `evaluate`, except that times outside the interval give NaN.
+
+        Returns
+        -------
+        increment, carry
+            What `evaluate` returns, and the branch to `t1`.
         """
         t0, t1 = query_time(t0, "t0"), query_time(t1, "t1")
         (start, inside0), (end, inside1) = _grid(self).ticks(t0), _grid(self).ticks(t1)

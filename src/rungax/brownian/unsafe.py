@@ -29,7 +29,8 @@ class UnsafeBrownianPath(AbstractBrownianPath):
     key
         The random key.
     levy_area
-        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for.
+        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for; by default
+        the least.
 
     Attributes
     ----------
@@ -52,8 +53,8 @@ class UnsafeBrownianPath(AbstractBrownianPath):
     Examples
     --------
     >>> import jax
-    >>> from rungax.brownian import UnsafeBrownianPath
-    >>> path = UnsafeBrownianPath((), jax.random.key(0))
+    >>> import rungax
+    >>> path = rungax.UnsafeBrownianPath((), jax.random.key(0))
     >>> bool(path.evaluate(0.0, 0.1) == path.evaluate(0.0, 0.1))
     True
     >>> bool(path.evaluate(0.0, 0.1) + path.evaluate(0.1, 0.2) == path.evaluate(0.0, 0.2))
@@ -99,6 +100,11 @@ class UnsafeBrownianPath(AbstractBrownianPath):
             Ignored.
         use_levy
             Whether to return all of `levy_area` instead of `W` alone.
+
+        Returns
+        -------
+        PyTree or AbstractBrownianIncrement
+            `W`, a pytree of arrays of `shape`; or all of `levy_area`.
         """
         del left
         increment = _drawn(self, 0.0, t0) if t1 is None else _drawn(self, t0, t1)

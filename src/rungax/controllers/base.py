@@ -19,6 +19,29 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
 
     Subclass it for a rule of your own. Inside a solve time always increases: a solve backwards runs in `-t`, of which
     `wrap` tells once before `init`, for controllers that hold times.
+
+    See Also
+    --------
+    PIDController, ConstantStepSize, StepTo, ClipStepSizeController : those there are.
+
+    Examples
+    --------
+    Steps that grow by a tenth each:
+
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> class Growing(rungax.AbstractStepSizeController):
+    ...     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
+    ...         return t0 + dt0, None
+    ...
+    ...     def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+    ...         keep, next_t1 = jnp.array(True), t1 + 1.1 * (t1 - t0)
+    ...         return keep, t1, next_t1, jnp.array(False), None, rungax.RESULTS.successful
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, stepsize_controller=Growing()
+    ... )
+    >>> int(solution.stats["num_steps"])
+    8
     """
 
     @property
@@ -37,7 +60,13 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         return not self.may_reject
 
     def wrap(self, direction: Time) -> Self:
-        """This controller for times multiplied by `direction`, which is 1 or -1."""
+        """This controller for times multiplied by `direction`, which is 1 or -1.
+
+        Parameters
+        ----------
+        direction
+            1 for a solve forwards, -1 for one backwards, which runs in `-t`.
+        """
         del direction
         return self
 
@@ -77,6 +106,12 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             The solver's `func(terms, t0, y0, args)`.
         error_order
             Order of the solver's error estimate in the step size, `None` if not known.
+
+        Returns
+        -------
+        t1, controller_state
+            Where the first step ends, later than `t0`; and the memory, a pytree that keeps its structure, shapes and
+            dtypes.
         """
 
     def retime(
@@ -137,6 +172,21 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]:
         """Judge the attempt from `t0`, `y0` to `t1`, `y1_candidate`.
 
+        Parameters
+        ----------
+        t0, t1
+            Ends of the attempted step, `t0 < t1`.
+        y0, y1_candidate
+            The state at `t0`, and the one that the step has led to.
+        args
+            The arguments of the terms.
+        y_error
+            The solver's estimate of the local error, like `y0`; `None` if it has none.
+        error_order
+            Order of the estimate in the step size, `None` if not known.
+        controller_state
+            What `init` or the last attempt, kept or not, returned.
+
         Returns
         -------
         keep_step, next_t0, next_t1, made_jump, controller_state, result
@@ -176,6 +226,12 @@ class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeContro
         Relative and absolute tolerance: scalars, arrays, or pytrees like the state.
     norm
         Reduces a pytree of scaled errors to one number.
+
+    See Also
+    --------
+    PIDController, ClipStepSizeController : those there are.
+
+    AbstractStepSizeController : what a subclass gives besides the attributes.
     """
 
     rtol: eqx.AbstractVar[PyTree[Any]]

@@ -26,6 +26,29 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
     Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits
     0.3, 0.6, 0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`; the steps go on, with whatever
     the vector field makes of such a state, so that under `vmap` all lanes share their times.
+
+    Raises
+    ------
+    ValueError
+        In a solve with `dt0=None`.
+
+    Differentiability
+    -----------------
+    Steps move with `t0` and `dt0`, the last one with `t1`.
+
+    Cost
+    ----
+    One attempt for each step: none is rejected.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> saveat = rungax.SaveAt(steps=True)
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.3, 1.0, saveat=saveat, max_steps=4
+    ... )
+    >>> print(solution.ts)
+    [0.3 0.6 0.9 1. ]
     """
 
     @property

@@ -38,6 +38,7 @@ def initial_step(
     References
     ----------
     E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.4, p. 169.
+
     P. E. Kloeden, E. Platen, Numerical Solution of Stochastic Differential Equations (1992), 5.5, for the expansion.
     """
     span = t1 - t0

@@ -27,6 +27,32 @@ class StepTo(AbstractStepSizeController[_Place]):
     ts
         The times, shape `(n,)` with n at least 2, from the `t0` to the `t1` of the solve, strictly monotone in the
         direction of travel. `dt0` must be `None`.
+
+    Raises
+    ------
+    ValueError
+        If `ts` is not one-dimensional or has fewer than two entries; in a solve with a `dt0`, or where `ts` does not
+        lead from `t0` to `t1`, strictly monotone. Times known only at run time make a solve with `throw=False` end in
+        `RESULTS.invalid_input`.
+
+    Differentiability
+    -----------------
+    Steps move with `ts`.
+
+    Cost
+    ----
+    One attempt for each step: none is rejected.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> ts = jnp.array([0.0, 0.1, 0.3, 1.0])
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, None, 1.0, stepsize_controller=rungax.StepTo(ts)
+    ... )
+    >>> int(solution.stats["num_steps"])
+    3
     """
 
     ts: Float[Array | np.ndarray, " times"] = eqx.field(converter=lambda ts: ts if is_traced(ts) else np.asarray(ts))

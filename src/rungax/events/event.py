@@ -50,13 +50,15 @@ class Event(eqx.Module):
     Raises
     ------
     ValueError
-        If a condition or an effect is no function, `direction` or `effect` has another structure than `cond_fn`, or a
-        number is negative; in a solve, if a condition returns something else than one boolean or one real number.
+        If a condition or an effect is no function, `root_finder` is no root finder, `direction` or `effect` has another
+        structure than `cond_fn`, or a number is negative; in a solve, if a condition returns something else than one
+        boolean or one real number.
 
     Differentiability
     -----------------
     The time of an event found by a root finder and the state there move with all parameters, by the implicit function
-    theorem, and so does what an effect makes of them. Other events stay in the step in which they are.
+    theorem, and so does what an effect makes of them. Other events stay in the step in which they are. With noise the
+    time of an event has no derivative: NaN stands for it and for the derivatives of all that depends on it.
 
     Cost
     ----
@@ -103,6 +105,12 @@ class Event(eqx.Module):
                     f"`Event(cond_fn=...)` is a function, or a pytree of functions.\nExpected: a callable\n"
                     f"Found:    {leaf!r} at cond_fn{jax.tree_util.keystr(path)}"
                 )
+        if not isinstance(self.root_finder, optx.AbstractRootFinder | None):
+            raise ValueError(
+                "`Event(root_finder=...)` finds the time of an event within its step.\n"
+                "Expected: an Optimistix root finder, such as optimistix.Newton(rtol=1e-8, atol=1e-8), or None\n"
+                f"Found:    {self.root_finder!r}\nWith None an event is at the end of its step."
+            )
         for name in ("direction", "effect"):
             self.leaves_of(name)
         for name in ("interior", "max_effects"):
@@ -169,6 +177,15 @@ def steady_state_event(
     ------
     ValueError
         In a solve, if one is missing and the step size controller has no tolerances.
+
+    Differentiability
+    -----------------
+    A boolean condition: the time at which it is met has no derivative. For that of the steady state see
+    `ImplicitAdjoint`.
+
+    Cost
+    ----
+    One evaluation of the vector field a step.
 
     Examples
     --------

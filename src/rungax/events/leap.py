@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import IntScalar, Time, Y, scaled, scaled_derivative, select
+from ..jaxkit import Time, Y, scaled, scaled_derivative, select
 from ..step import Plan
 from ..terms import is_term
 
@@ -42,35 +42,36 @@ class Leap(eqx.Module):
     moves: tuple[bool, ...] = eqx.field(static=True)
 
     def settle(self, plan: Plan, due: Array, t: Time, y: Y) -> tuple[Time, Y]:
-        """Time and state where events are `due`, with the derivatives of where they happen; the same in value.
-
-        Of events at the same time the first that is found by its condition decides how the time moves.
-        """
+        """Time and state where events are `due`, with the derivatives of where they happen; the same in value."""
         if not any(self.moves):
             return t, y
-        moving = due & jnp.asarray(self.moves)
-        which, moves = jnp.argmax(moving), jnp.any(moving)
-        if _slope(plan, t, y) is None:
-            # What has no slope is met at a time that has no derivative.
-            factor = jnp.where(moves, jnp.nan, 1.0)
-            return scaled_derivative(t, factor), jax.tree.map(lambda x: scaled_derivative(x, factor), y)
-        delay = self._delay(plan, which, moves, t, y)
+        delay = self._delay(plan, due, t, y)
         return t + delay, _ahead(plan, t, y, delay)
 
-    def land(self, plan: Plan, due: Array, t: Time, y: Y) -> Y:
-        """The state after the effects of the events that are `due`, one after another; `y` where none is."""
+    def land(self, plan: Plan, due: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
+        """Time and state where events are `due`, as `settle` has them, and the state to go on with from `t`.
+
+        That is the state after their effects, one after another; `y` where no event is due.
+        """
         problem = plan.problem
-        settled, after = self.settle(plan, due, t, y)
+        settled, before = self.settle(plan, due, t, y)
+        after = before
         for i, effect in enumerate(self.effects):
             if effect is not None:
                 after = select(due[i], effect(settled * problem.direction, after, problem.args), after)
-        if any(self.moves) and _slope(plan, t, y) is not None:
-            after = _ahead(plan, settled, after, t - settled)
-        return select(jnp.any(due), after, y)
+        if any(self.moves):
+            after = _ahead(plan, settled, after, -self._delay(plan, due, t, y))
+        return settled, before, select(jnp.any(due), after, y)
 
-    def _delay(self, plan: Plan, which: IntScalar, moves: Array, t: Time, y: Y) -> Time:
-        """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method."""
+    def _delay(self, plan: Plan, due: Array, t: Time, y: Y) -> Time:
+        """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method.
+
+        Of events at the same time the first that is found by its condition decides. Without a slope of the state the
+        derivatives are not numbers.
+        """
         problem = plan.problem
+        moving = due & jnp.asarray(self.moves)
+        which, moves = jnp.argmax(moving), jnp.any(moving)
 
         def condition(delay: Time) -> Array:
             there, total = _ahead(plan, t, y, delay), jnp.zeros_like(t)
@@ -78,13 +79,16 @@ class Leap(eqx.Module):
                 if self.moves[i]:
                     value = c((t + delay) * problem.direction, there, problem.args).astype(t.dtype)
                     total = jnp.where(which == i, value, total)
-            return total
+            return jnp.where(moves, total, 0.0)
 
         delay = rate = jnp.zeros_like(t)
-        offset = lax.stop_gradient(condition(delay))
+        value = condition(delay)
+        offset = lax.stop_gradient(value)
+        if _slope(plan, t, y) is None:
+            return scaled_derivative(value - offset, _nan_like(t))
         for _ in range(2):
             value, rate = jax.jvp(condition, (delay,), (jnp.ones_like(t),))
-            delay = delay - jnp.where(moves, value - offset, 0.0) / jnp.where(moves & (rate != 0), rate, 1.0)
+            delay = delay - (value - offset) / jnp.where(moves & (rate != 0), rate, 1.0)
         touches = moves & (rate == 0)
         delay = jnp.where(touches, 0.0, delay - lax.stop_gradient(delay))
         return scaled_derivative(delay, jnp.where(touches, jnp.nan, 1.0))
@@ -114,8 +118,15 @@ def _slope(plan: Plan, t: Time, y: Y) -> Y | None:
 
 
 def _ahead(plan: Plan, t: Time, y: Y, dt: Time) -> Y:
-    """The solution `dt` later, to second order: the midpoint rule."""
+    """The solution `dt` later, to second order: the midpoint rule. Without a slope nobody knows how `dt` moves it."""
     slope = _slope(plan, t, y)
+    if slope is None:
+        shift = scaled_derivative(dt, _nan_like(dt))
+        return jax.tree.map(lambda y: y + shift.astype(y.dtype), y)
     middle = jax.tree.map(lambda y, f: y + scaled(0.5 * dt, f), y, slope)
     slope = _slope(plan, t + 0.5 * dt, middle)
     return jax.tree.map(lambda y, f: y + scaled(dt, f), y, slope)
+
+
+def _nan_like(t: Time) -> Time:
+    return jnp.full_like(t, jnp.nan)

@@ -207,7 +207,7 @@ class EventWatch(eqx.Module):
         margin = 1e-3 * jnp.abs(t_next - step.t1)
 
         def affected() -> tuple[Y, Array]:
-            after = self.leap.land(plan, state.due & effective, step.t1, y)
+            _, _, after = self.leap.land(plan, state.due & effective, step.t1, y)
             signs = signs_after(plan, self.conditions, self.is_real, step.t1, after, margin)
             return after, jnp.where(effective, signs, state.signs)
 

@@ -1,6 +1,5 @@
 """The protocol of an interpolation over one step."""
 
-import abc
 from typing import Any
 
 import jax
@@ -12,11 +11,19 @@ from ..paths import AbstractPath
 
 
 class AbstractLocalInterpolation(AbstractPath):
-    """A continuous function over one step, from `t0` to `t1`, that a solver makes from what it computed there."""
+    """A continuous function over one step, from `t0` to `t1`, that a solver makes from what it computed there.
 
-    @abc.abstractmethod
+    Subclass it for one of your own: give `t0`, `t1` and `value`, or `evaluate` whole, and name it, or what makes
+    it, as the `interpolation_cls` of a solver.
+
+    See Also
+    --------
+    LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation : for solvers without one of their own.
+    """
+
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value at `t`."""
+        raise NotImplementedError(f"A `{type(self).__name__}` has neither `value` nor an `evaluate` of its own.")
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
         """The value at `t0`, or with `t1` the increment from `t0` to `t1`; there are no jumps, so `left` is ignored."""
@@ -29,7 +36,7 @@ class AbstractLocalInterpolation(AbstractPath):
         """The derivative with respect to time at `t`."""
         del left
         t = jnp.asarray(t, jnp.result_type(self.t0, self.t1))
-        return jax.jvp(self.value, (t,), (jnp.ones_like(t),))[1]
+        return jax.jvp(self.evaluate, (t,), (jnp.ones_like(t),))[1]
 
 
 def fraction(t: RealScalar, t0: RealScalar, t1: RealScalar) -> Time:

@@ -22,8 +22,8 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     ----------
     start
         Where the first step starts, in the solve's increasing time.
-    ends
-        Where each step ends, padded with infinity, shape `(max_steps,)`.
+    ends, starts
+        Where each step ends and starts, padded with infinity, shape `(max_steps,)`. They differ only at jumps.
     num_steps
         How many of the steps were made.
     infos
@@ -34,6 +34,23 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         The initial state: all there is in a solve over no time.
     interpolation_cls
         Makes the interpolation over one step, `interpolation_cls(t0=, t1=, **info)`.
+
+    Differentiability
+    -----------------
+    With respect to everything that the solution depends on, and the times asked.
+
+    Cost
+    ----
+    A binary search in `ends` for each value or derivative. Memory: what each of `max_steps` steps needs for its
+    interpolation.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> saveat = rungax.SaveAt(dense=True)
+    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Euler(), 0.0, 1.0, 0.5, 1.0, saveat=saveat)
+    >>> [float(solution.interpolation.evaluate(t)) for t in (0.25, 0.5)]
+    [0.75, 0.5]
     """
 
     start: Time

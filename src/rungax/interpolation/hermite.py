@@ -23,6 +23,23 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
         States there.
     k0, k1
         Slopes there, times the length of the step.
+
+    Differentiability
+    -----------------
+    With respect to all parameters and the times asked.
+
+    References
+    ----------
+    E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.6.
+
+    Examples
+    --------
+    The cubic t³ over a step from 0 to 2, from its values and its slopes times 2:
+
+    >>> import rungax
+    >>> cubic = rungax.ThirdOrderHermitePolynomialInterpolation(t0=0.0, t1=2.0, y0=0.0, y1=8.0, k0=0.0, k1=24.0)
+    >>> float(cubic.evaluate(1.0)), float(cubic.derivative(1.0))
+    (1.0, 3.0)
     """
 
     t0: RealScalar
@@ -55,7 +72,8 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
 class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
     r"""The quartic with given values and slopes at both ends of a step and a given value in its middle.
 
-    Subclass it with the class attribute `c_mid`: the middle value is $y_0 + \sum_i c_{\text{mid},i} k_i$.
+    Subclass it with the class attribute `c_mid`: the middle value is $y_0 + \sum_i c_{\text{mid},i} k_i$. The slopes
+    are the first and the last stage, so it is for methods that are first same as last.
 
     Parameters
     ----------
@@ -66,9 +84,26 @@ class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
     k
         Runge–Kutta stages, times the length of the step, stacked along the first axis of each leaf.
 
+    Differentiability
+    -----------------
+    With respect to all parameters and the times asked.
+
     References
     ----------
     L. F. Shampine, Some practical Runge–Kutta formulas, Math. Comp. 46 (1986), 135–150.
+
+    Examples
+    --------
+    For slopes at the start, in the middle and at the end, as of t³ here:
+
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> import rungax
+    >>> class Simpson(rungax.FourthOrderPolynomialInterpolation):
+    ...     c_mid = np.array([5 / 24, 8 / 24, -1 / 24])
+    >>> quartic = Simpson(t0=0.0, t1=1.0, y0=0.0, y1=1.0, k=jnp.array([0.0, 0.75, 3.0]))
+    >>> float(quartic.evaluate(0.5))
+    0.125
     """
 
     c_mid: ClassVar[np.ndarray]

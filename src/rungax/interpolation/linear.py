@@ -18,6 +18,17 @@ class LocalLinearInterpolation(AbstractLocalInterpolation):
         Ends of the step.
     y0, y1
         States there.
+
+    Differentiability
+    -----------------
+    With respect to all parameters and the times asked.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> line = rungax.LocalLinearInterpolation(t0=1.0, t1=2.0, y0=0.0, y1=4.0)
+    >>> float(line.evaluate(1.5)), float(line.evaluate(1.5, 2.0)), float(line.derivative(1.5))
+    (2.0, 2.0, 4.0)
     """
 
     t0: RealScalar

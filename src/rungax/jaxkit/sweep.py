@@ -181,7 +181,7 @@ def known_zero(tangent: Any) -> bool:
 
 @jax.custom_jvp
 def scaled_derivative(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """`x`, with its derivative multiplied by `factor`."""
+    """`x`, with its derivative multiplied by `factor`; what does not move stays so, though the factor be NaN."""
     del factor
     return x
 
@@ -189,7 +189,13 @@ def scaled_derivative(x: jax.Array, factor: jax.Array) -> jax.Array:
 @scaled_derivative.defjvp
 def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     (x, factor), (t, _) = primals, tangents
-    return scaled_derivative(x, factor), scaled(factor, t)
+    programs = LinearPrograms(_scaled_if_moving, _scaled_if_moving, lambda factor, t: [scaled(factor, t)])
+    (t,) = sweep(programs, [factor], [t], [t])
+    return scaled_derivative(x, factor), t
+
+
+def _scaled_if_moving(factor: jax.Array, t: jax.Array) -> list[jax.Array]:
+    return [jnp.where(t == 0, jnp.zeros_like(t), scaled(factor, t))]
 
 
 def zero_tangent(x: jax.Array) -> Any:

@@ -97,7 +97,7 @@ def time_dtype(*times: Any) -> np.dtype[Any]:
 
 def strong(x: Any, dtype: np.dtype[Any]) -> jax.Array:
     """`x` as an array that keeps its own dtype; a Python number takes the width of `dtype`."""
-    array = jnp.asarray(x)
+    array = jnp.asarray(float(x) if isinstance(x, int) else x)
     if isinstance(x, np.ndarray | np.generic) or not jax.typeof(array).weak_type:
         return array
     with jax.numpy_dtype_promotion("standard"):

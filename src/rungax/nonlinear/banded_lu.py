@@ -67,7 +67,7 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
     Raises
     ------
     ValueError
-        If the operator is not a `BandedLinearOperator`.
+        If the operator is neither a `BandedLinearOperator` nor tridiagonal nor diagonal.
 
     Differentiability
     -----------------

@@ -114,18 +114,28 @@ class SmallLU(lx.AbstractLinearSolver[SmallLUState]):
     overflows counts as zero, and a matrix with such a pivot as singular: `compute` then returns
     `lineax.RESULTS.singular`.
 
-    *Differentiability*: both modes, to any order, through `lineax.linear_solve` as well as through `init` and
-    `compute` themselves. The choice of pivots has no derivative; it does not change the solution.
+    Raises
+    ------
+    ValueError
+        If the operator is not square.
 
-    *Cost*: the program grows as the number of unknowns, its operations as the cube for `init` and as the square for
-    `compute`. Beyond about `MAX_UNROLLED` unknowns `lineax.LU` is the better choice.
+    Differentiability
+    -----------------
+    Both modes, to any order, through `lineax.linear_solve` as well as through `init` and `compute` themselves. The
+    choice of pivots has no derivative; it does not change the solution.
+
+    Cost
+    ----
+    The program grows as the number of unknowns, its operations as the cube for `init` and as the square for `compute`.
+    Beyond about 16 unknowns `lineax.LU` is the better choice.
 
     Examples
     --------
-    >>> import jax.numpy as jnp, lineax as lx
-    >>> from rungax.nonlinear import SmallLU
+    >>> import jax.numpy as jnp
+    >>> import lineax as lx
+    >>> import rungax
     >>> operator = lx.MatrixLinearOperator(jnp.array([[0.0, 2.0], [4.0, 1.0]]))
-    >>> print(lx.linear_solve(operator, jnp.array([2.0, 9.0]), solver=SmallLU()).value)
+    >>> print(lx.linear_solve(operator, jnp.array([2.0, 9.0]), rungax.SmallLU()).value)
     [2. 1.]
     """
 

@@ -58,6 +58,10 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
     TypeError
         If the callable is given `rtol`, `atol` or `norm`.
 
+    See Also
+    --------
+    AbstractDIRK : whose default root finder is made so.
+
     Examples
     --------
     >>> import rungax
@@ -132,11 +136,21 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
     rtol, atol
         Relative and absolute tolerance: scalars, or pytrees like the unknowns.
     norm
-        Reduces a pytree of scaled displacements to one number.
+        Reduces a pytree of scaled displacements to one number; by default the largest.
     kappa
-        The fraction of the tolerances to which equations are solved.
+        The fraction of the tolerances to which equations are solved. At the default 0.01 what is left of a stage's
+        equation is well below the error of the step.
     linear_solver
         A Lineax solver; `None` chooses by size and structure.
+
+    Differentiability
+    -----------------
+    Roots and stages move by the implicit function theorem; the iteration is not differentiated.
+
+    Cost
+    ----
+    An evaluation of the function and a solve for each iteration; one Jacobian and one factorisation for each call, and
+    in a solve of a differential equation only where the old ones no longer serve: see `AbstractDIRK`.
 
     References
     ----------

@@ -17,6 +17,11 @@ class Banded:
     ValueError
         If either is negative.
 
+    Cost
+    ----
+    The Jacobian takes one directional derivative of the field for each diagonal instead of each column; for the rest
+    see `BandedLU`.
+
     Examples
     --------
     >>> import jax.numpy as jnp
@@ -48,4 +53,14 @@ class _HolomorphicTag:
 
 
 holomorphic_tag = _HolomorphicTag()
-"""A tag for terms with complex states whose field is differentiable in the complex sense."""
+"""A tag for terms with complex states whose field is differentiable in the complex sense.
+
+The Jacobian of such a field is a complex matrix with one row for each entry of the state, half as many as for real and
+imaginary parts side by side. Without it a tag of structure on a term with a complex state is refused.
+
+Examples
+--------
+>>> import lineax
+>>> import rungax
+>>> term = rungax.ODETerm(lambda t, y, args: 1j * y, tags=(rungax.holomorphic_tag, lineax.diagonal_tag))
+"""

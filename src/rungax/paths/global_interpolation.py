@@ -1,6 +1,5 @@
 """Paths made of pieces between knots, for driving an equation by data."""
 
-import abc
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -15,15 +14,19 @@ from .base import AbstractPath
 
 
 class AbstractGlobalInterpolation(AbstractPath):
-    """A path made of pieces that meet at knots, where it may jump."""
+    """A path made of pieces that meet at knots, where it may jump.
 
-    @abc.abstractmethod
+    Subclass it for one of your own: give `t0`, `t1` and `value`, or `evaluate` whole, and `derivative` if jumps
+    and kinks matter.
+
+    See Also
+    --------
+    LinearInterpolation, CubicInterpolation, DenseInterpolation : those there are.
+    """
+
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The value at `t`; at a jump the limit from the left, or with `left=False` from the right."""
-
-    @abc.abstractmethod
-    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The derivative with respect to time at `t`; at a knot that of the piece on its left or on its right."""
+        raise NotImplementedError(f"A `{type(self).__name__}` has neither `value` nor an `evaluate` of its own.")
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
         """The value at `t0`, or with `t1` the increment from `t0` to `t1`; `left` picks the piece at a knot."""

@@ -23,10 +23,36 @@ class SolverInternals(eqx.Module):
     stiffness_estimate
         $\sum_j \lVert f(Y_s) - f(Y_{s-1}) \rVert_2 / \lVert Y_s - Y_{s-1} \rVert_2$, over the last two stages.
 
+    Raises
+    ------
+    ValueError
+        In a solve with `SaveAt(internals=True)`, if the solver has no error estimate or sees no stiffness, as explicit
+        Runge–Kutta methods with an embedded estimate do; or if `max_steps=None`.
+
+    Differentiability
+    -----------------
+    With respect to everything that the solution depends on.
+
+    Cost
+    ----
+    Two norms a step; no evaluation of the vector field.
+
     References
     ----------
     A. Pal, Y. Ma, V. Shah, C. Rackauckas, Opening the blackbox: accelerating neural differential equations by
     regularizing internal solver heuristics, ICML 2021, equations 9 and 11.
+
+    See Also
+    --------
+    SaveAt : `SaveAt(internals=True)` asks for them, `Solution.internals` holds them.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> saveat = rungax.SaveAt(t1=True, internals=True)
+    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> print(f"{solution.internals.stiffness_estimate:.0f}")
+    10
     """
 
     error_estimate: RealScalar

@@ -91,7 +91,7 @@ class OutputRecorder(AbstractRecorder):
     def emitters(self) -> tuple[AbstractRecorder, ...]:
         """One for the requested times and one for the steps, whichever there are."""
         times = (TimesEmitter(self.ts),) if self.ts.size > 0 else ()
-        steps = (StepsEmitter(self.stride, "y1"),) if self.stride > 0 else ()
+        steps = (StepsEmitter(self.stride, "end"),) if self.stride > 0 else ()
         return (*times, *steps)
 
     def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> tuple[Array, PyTree[Any]]:
@@ -213,13 +213,13 @@ def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, off
     used = emission.index != NEVER
     times_before = 0 if timed is None else jnp.searchsorted(timed.index, emission.index, side="right")
     slot = offset + jnp.arange(used.size, dtype=jnp.int32) + times_before
-    t1 = jax.vmap(plan.retime)(emission.t0, emission.t1, emission.index)[1]
+    t1, y1 = emission.value
     if plan.watch is None:
-        return _Entries(slot, used, t1, emission.value)
-    # An event that ends the solve moves the end of its step. (An effect of an event comes after its step.)
+        return _Entries(slot, used, t1, y1)
+    # An event that ends the solve moves the end of its step.
     is_last = (emission.index == state.num_accepted - 1) & is_event(state.result)
-    y = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, emission.value)
-    return _Entries(slot, used, jnp.where(is_last, state.t, t1), y)
+    y1 = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, y1)
+    return _Entries(slot, used, jnp.where(is_last, state.t, t1), y1)
 
 
 def _joined(entries: list[_Entries]) -> _Entries:

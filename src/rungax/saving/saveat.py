@@ -13,7 +13,24 @@ from ..jaxkit import Args, RealScalar, Y, is_traced
 
 
 def save_y(t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
-    """The state itself: the default of `SubSaveAt.fn`."""
+    """The state itself: the default of `SubSaveAt.fn`.
+
+    Parameters
+    ----------
+    t, y, args
+        Time, state, and the arguments of the solve.
+
+    Returns
+    -------
+    PyTree
+        `y`.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> rungax.SaveAt(t1=True).subs.fn is rungax.save_y
+    True
+    """
     del t, args
     return y
 
@@ -39,6 +56,31 @@ class SubSaveAt(eqx.Module):
         At every step that is kept (`True`), or at every n-th (`n`).
     fn
         What is kept: `fn(t, y, args)`, any pytree of arrays; by default the state. It sees the true time.
+
+    Raises
+    ------
+    ValueError
+        If `ts` is not one-dimensional or `steps` is negative; in a solve, if `ts` is not sorted, or leaves the
+        interval, or if `steps` comes with `max_steps=None`.
+
+    Differentiability
+    -----------------
+    What is saved moves with everything that the solution depends on, and saved times with `ts`, `t0` and `t1`.
+
+    Cost
+    ----
+    Memory, and time to fill it: one slot each for `t0` and `t1`, one for each of `ts`, and `max_steps // n` for
+    `steps=n`. `ts` inside a step take the solver's interpolation of it, which for some asks for more evaluations of the
+    vector field.
+
+    Examples
+    --------
+    The norm of the state at every step, and the state at the end:
+
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> norms = rungax.SubSaveAt(steps=True, fn=lambda t, y, args: jnp.linalg.norm(y))
+    >>> saveat = rungax.SaveAt(subs={"norms": norms, "end": rungax.SubSaveAt(t1=True)})
     """
 
     t0: bool = False
@@ -91,6 +133,26 @@ class SaveAt(eqx.Module):
     ValueError
         If both `subs` and one of `t0, t1, ts, steps` are given, a `SubSaveAt` keeps nothing, `ts` is not
         one-dimensional or `steps` is negative.
+
+    Differentiability
+    -----------------
+    What is saved moves with everything that the solution depends on.
+
+    Cost
+    ----
+    As of each `SubSaveAt`. `dense` keeps what `max_steps` steps need for their interpolation: for a Runge–Kutta method
+    all stages.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> saveat = rungax.SaveAt(t0=True, ts=jnp.array([0.25, 0.5]), t1=True)
+    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> print(solution.ts)
+    [0.   0.25 0.5  1.  ]
+    >>> print(solution.ys.round(2))
+    [1.   0.78 0.61 0.37]
     """
 
     subs: PyTree[SubSaveAt] = None

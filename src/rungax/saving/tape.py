@@ -18,7 +18,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 from ..jaxkit import BoolScalar, FlatSpace, IntScalar, Time, any_lane
 from ..step import AbstractRecorder, Plan, State, Step
 
-type Kind = Literal["y1", "dense_info", "internals"]
+type Kind = Literal["end", "dense_info", "internals"]
 """Which part of a step is emitted."""
 
 NEVER = jnp.iinfo(jnp.int32).max
@@ -237,8 +237,8 @@ class TimesEmitter(AbstractRecorder):
 def part_of(plan: Plan, step: Step, kind: Kind) -> PyTree[Any]:
     """The part of a step that an emission of this kind holds."""
     match kind:
-        case "y1":
-            return step.y1
+        case "end":
+            return step.t1, step.y1
         case "dense_info":
             return plan.densify(step)
         case "internals":

@@ -73,11 +73,12 @@ class Auto(AbstractAdaptiveSolver[State]):
     Parameters
     ----------
     nonstiff
-        An explicit Runge–Kutta method of two or more stages, with an error estimate.
+        An explicit Runge–Kutta method of two or more stages, with an error estimate. By default `Tsit5`, the first
+        choice for problems that are not stiff.
     stiff
-        A method for stiff equations, with an error estimate.
+        A method for stiff equations, with an error estimate. By default `Rodas5P`, the first choice for those that are.
     tolerances
-        What the sizes of vectors are measured by; a solve tells its own.
+        What the sizes of vectors are measured by; leave it out, for a solve tells its own.
 
     Raises
     ------
@@ -95,6 +96,7 @@ class Auto(AbstractAdaptiveSolver[State]):
     References
     ----------
     E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2.
+
     L. Petzold, Automatic selection of methods for solving stiff and nonstiff systems of ordinary differential
     equations, SIAM J. Sci. Stat. Comput. 4 (1983), 136–148.
 
@@ -102,6 +104,8 @@ class Auto(AbstractAdaptiveSolver[State]):
     --------
     >>> import rungax
     >>> solver = rungax.Auto(rungax.Vern7(), rungax.Kvaerno5())
+    >>> solver.order(rungax.ODETerm(lambda t, y, args: -y))
+    5
     """
 
     nonstiff: AbstractERK = Tsit5()

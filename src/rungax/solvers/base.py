@@ -42,6 +42,37 @@ class AbstractSolver[SolverState](eqx.Module):
         Whether it converges to the right limit when the size of a step depends on the noise in it.
     asks_for_whole_steps
         Whether it asks a driver for its increment over the whole step alone, and not over parts of it too.
+
+    Differentiability
+    -----------------
+    Steps are made of operations that JAX differentiates, with respect to times, state, `args` and whatever is in the
+    terms; the adjoint decides how. Where a solver asks more of the vector field than that, its own entry says so.
+
+    Examples
+    --------
+    Euler's method, as a user would write it:
+
+    >>> import jax
+    >>> import rungax
+    >>> class MyEuler(rungax.AbstractSolver):
+    ...     term_structure = rungax.AbstractTerm
+    ...     interpolation_cls = rungax.LocalLinearInterpolation
+    ...
+    ...     def init(self, terms, t0, t1, y0, args):
+    ...         return None
+    ...
+    ...     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
+    ...         increment = terms.vf_prod(t0, y0, args, terms.contr(t0, t1))
+    ...         y1 = jax.tree.map(lambda y, d: y + d, y0, increment)
+    ...         return y1, None, dict(y0=y0, y1=y1), None, rungax.RESULTS.successful
+    ...
+    ...     def func(self, terms, t0, y0, args):
+    ...         return terms.vf(t0, y0, args)
+    ...
+    ...     def order(self, terms):
+    ...         return 1
+    >>> rungax.diffeqsolve(lambda t, y, args: -y, MyEuler(), 0.0, 1.0, 0.5, 1.0).ys
+    Array([0.25], dtype=float64)
     """
 
     term_structure: ClassVar[PyTree[Any]]
@@ -66,7 +97,24 @@ class AbstractSolver[SolverState](eqx.Module):
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
-        """The solver's memory before the first step, which is to go from `t0` to `t1`."""
+        """The solver's memory before the first step, which is to go from `t0` to `t1`.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation, as `term_structure` says.
+        t0, t1
+            Ends of the first step.
+        y0
+            The initial state.
+        args
+            Handed on to the terms.
+
+        Returns
+        -------
+        SolverState
+            What `step` gets as `solver_state`: a pytree that keeps its structure, shapes and dtypes from step to step.
+        """
 
     @abc.abstractmethod
     def step(
@@ -105,7 +153,24 @@ class AbstractSolver[SolverState](eqx.Module):
 
     @abc.abstractmethod
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
-        """The vector field at `t0`, `y0`."""
+        """The vector field at `t0`, `y0`: what events and controllers know an equation by.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation, as `term_structure` says.
+        t0
+            The time.
+        y0
+            The state.
+        args
+            Handed on to the terms.
+
+        Returns
+        -------
+        PyTree
+            For a single ordinary equation dy/dt; for several terms what `terms.vf` returns of them.
+        """
 
     def densify(
         self,
@@ -154,17 +219,35 @@ class AbstractSolver[SolverState](eqx.Module):
         return memory
 
     def order(self, terms: PyTree[Any]) -> int | None:
-        """Order of convergence for ordinary differential equations, `None` if not known."""
+        """Order of convergence for ordinary differential equations, `None` if not known.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation.
+        """
         del terms
         return None
 
     def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """Strong order of convergence for stochastic differential equations, `None` if not known."""
+        """Strong order of convergence for stochastic differential equations, `None` if not known.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation.
+        """
         del terms
         return None
 
     def weak_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """Weak order of convergence for stochastic equations, that of expectations; `None` if not known."""
+        """Weak order of convergence for stochastic equations, that of expectations; `None` if not known.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation.
+        """
         del terms
         return None
 
@@ -172,6 +255,11 @@ class AbstractSolver[SolverState](eqx.Module):
         """The local error estimate is of this order in the step size; `None` if not known.
 
         By default the order for ordinary equations, half an order more than the strong order for stochastic ones.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation.
         """
         if not is_stochastic(terms):
             return self.order(terms)
@@ -180,7 +268,14 @@ class AbstractSolver[SolverState](eqx.Module):
 
 
 class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
-    """A solver that converges to the Itô solution of a stochastic equation."""
+    """A solver that converges to the Itô solution of a stochastic equation.
+
+    See Also
+    --------
+    Euler, ItoMilstein, SRIW1, DRI1 : such solvers.
+
+    AbstractSolver : what a subclass gives besides.
+    """
 
     @property
     def senses(self) -> frozenset[Sense]:
@@ -190,7 +285,14 @@ class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
 
 
 class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
-    """A solver that converges to the Stratonovich solution of a stochastic equation."""
+    """A solver that converges to the Stratonovich solution of a stochastic equation.
+
+    See Also
+    --------
+    Heun, SPaRK, EulerHeun : such solvers.
+
+    AbstractSolver : what a subclass gives besides.
+    """
 
     @property
     def senses(self) -> frozenset[Sense]:
@@ -200,7 +302,14 @@ class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
 
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):
-    """A solver whose steps come with an error estimate."""
+    """A solver whose steps come with an error estimate.
+
+    See Also
+    --------
+    AbstractSolver : what a subclass gives; its `step` returns an estimate as `y_error`.
+
+    HalfSolver : an estimate for solvers without one.
+    """
 
 
 class AbstractImplicitSolver[SolverState](AbstractAdaptiveSolver[SolverState]):
@@ -212,6 +321,10 @@ class AbstractImplicitSolver[SolverState](AbstractAdaptiveSolver[SolverState]):
         What solves them.
     root_find_max_steps
         How many iterations that may take.
+
+    See Also
+    --------
+    AbstractDIRK, AbstractIMEXRK : such solvers, with what the attributes may be.
     """
 
     root_finder: eqx.AbstractVar[Any]

@@ -15,16 +15,39 @@ from .base import AbstractItoSolver
 class Euler(AbstractItoSolver[None]):
     r"""Euler's method of order 1, $y_1 = y_0 + f(t_0, y_0)\,h$; Euler–Maruyama when driven by Brownian motion.
 
-    One evaluation a step, no error estimate, linear dense output. For stochastic equations it converges to the Itô
-    solution, for any noise, with strong order 1/2 (1 for additive noise) and weak order 1. With steps chosen by the
-    error it may converge to something else.
+    No error estimate, linear dense output. For stochastic equations it converges to the Itô solution, for any noise,
+    with strong order 1/2 (1 for additive noise) and weak order 1. With steps chosen by the error it may converge to
+    something else.
+
+    Warns
+    -----
+    UserWarning
+        In a solve of an equation with noise whose steps may be rejected.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    One evaluation of the vector field a step.
 
     References
     ----------
     L. Euler, Institutionum calculi integralis, vol. I (1768), section 650.
+
     G. Maruyama, Continuous Markov processes and stochastic equations, Rend. Circ. Mat. Palermo 4 (1955), 48–90.
+
     J. G. Gaines, T. J. Lyons, Variable step size control in the numerical solution of stochastic differential
     equations, SIAM J. Appl. Math. 57 (1997), 1455–1484, section 4, for adaptive steps.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.Euler()
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> solver.order(term), solver.strong_order(term), solver.weak_order(term)
+    (1, 0.5, 1.0)
     """
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm

@@ -20,6 +20,15 @@ class EulerHeun(AbstractTwoTermSolver, AbstractStratonovichSolver[None]):
     For `MultiTerm(drift, diffusion)` and any noise, strong order 1/2 (1 if it commutes); order 1 for ordinary
     equations. No error estimate, linear dense output.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
     Cost
     ----
     One evaluation of the drift and two of the diffusion a step.
@@ -27,12 +36,15 @@ class EulerHeun(AbstractTwoTermSolver, AbstractStratonovichSolver[None]):
     References
     ----------
     W. Rümelin, Numerical treatment of stochastic differential equations, SIAM J. Numer. Anal. 19 (1982), 604–613.
+
     P. E. Kloeden, E. Platen, Numerical Solution of Stochastic Differential Equations (1992), section 4.9.
 
     Examples
     --------
     >>> import rungax
     >>> solver = rungax.EulerHeun()
+    >>> solver.order(None), solver.strong_order(None), solver.senses
+    (1, 0.5, frozenset({'Stratonovich'}))
     """
 
     def step(

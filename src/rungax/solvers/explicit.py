@@ -69,13 +69,28 @@ class _StratonovichERK(_PublishedERK, AbstractStratonovichSolver[Any]):
 class Heun(_StratonovichERK):
     """Heun's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Two evaluations a step; cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2
-    (1 for commutative noise).
+    Cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
 
     References
     ----------
     K. Heun, Neue Methoden zur approximativen Integration der Differentialgleichungen einer unabhängigen
     Veränderlichen, Z. Math. Phys. 45 (1900), 23–38.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.Heun()
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> solver.order(term), solver.strong_order(term), solver.senses
+    (2, 0.5, frozenset({'Stratonovich'}))
     """
 
     method = HEUN
@@ -87,12 +102,27 @@ class Heun(_StratonovichERK):
 class Midpoint(_StratonovichERK):
     """The explicit midpoint rule of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Two evaluations a step; cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2
-    (1 for commutative noise).
+    Cubic Hermite dense output. Converges to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
 
     References
     ----------
     C. Runge, Über die numerische Auflösung von Differentialgleichungen, Math. Ann. 46 (1895), 167–178.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.Midpoint()
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> solver.order(term), solver.strong_order(term), solver.senses
+    (2, 0.5, frozenset({'Stratonovich'}))
     """
 
     method = MIDPOINT
@@ -104,12 +134,28 @@ class Midpoint(_StratonovichERK):
 class Ralston(_StratonovichERK):
     """Ralston's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Two evaluations a step; of all such methods it has the least bound on its truncation error. Cubic Hermite dense
-    output. Converges to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
+    Of all methods with two stages it has the least bound on its truncation error. Cubic Hermite dense output. Converges
+    to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
 
     References
     ----------
     A. Ralston, Runge–Kutta methods with minimum error bounds, Math. Comp. 16 (1962), 431–437.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.Ralston()
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> solver.order(term), solver.strong_order(term), solver.senses
+    (2, 0.5, frozenset({'Stratonovich'}))
     """
 
     method = RALSTON
@@ -121,12 +167,29 @@ class Ralston(_StratonovichERK):
 class RK4(_PublishedERK):
     """The classical method of order 4, without an error estimate: for constant steps.
 
-    Four evaluations a step; cubic Hermite dense output.
+    Cubic Hermite dense output.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Four evaluations of the vector field a step; one more where the interior of the step is asked for.
 
     References
     ----------
     W. Kutta, Beitrag zur näherungsweisen Integration totaler Differentialgleichungen, Z. Math. Phys. 46 (1901),
     435–453.
+
+    Examples
+    --------
+    With `HalfSolver` it has an error estimate, and adaptive steps:
+
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.RK4().order(term), rungax.HalfSolver(rungax.RK4()).error_order(term)
+    (4, 5)
     """
 
     method = RK4_METHOD
@@ -138,11 +201,27 @@ class RK4(_PublishedERK):
 class Bosh3(_PublishedERK):
     """Bogacki and Shampine's 3(2) pair, first same as last: for loose tolerances.
 
-    Three evaluations a step; cubic Hermite dense output.
+    Cubic Hermite dense output.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Three evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
+    Dense output costs none.
 
     References
     ----------
     P. Bogacki, L. F. Shampine, A 3(2) pair of Runge–Kutta formulas, Appl. Math. Lett. 2 (1989), 321–325.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Bosh3().order(term), rungax.Bosh3().tableau.num_stages, rungax.Bosh3().tableau.fsal
+    (3, 4, True)
     """
 
     method = BOSH3
@@ -154,12 +233,33 @@ class Bosh3(_PublishedERK):
 class Tsit5(_PublishedERK):
     """Tsitouras' 5(4) pair, first same as last: the first choice for non-stiff problems at moderate tolerances.
 
-    Six evaluations a step; fourth-order dense output at no further cost.
+    Fourth-order dense output.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Six evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
+    Dense output costs none.
 
     References
     ----------
     Ch. Tsitouras, Runge–Kutta pairs of order 5(4) satisfying only the first column simplifying assumption, Comput.
-    Math. Appl. 62 (2011), 770–775.
+    Math. Appl. 62 (2011), 770–775, table 1.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-6)
+    >>> solution = rungax.diffeqsolve(
+    ...     term, rungax.Tsit5(), 0.0, 1.0, None, jnp.array(1.0), stepsize_controller=controller
+    ... )
+    >>> print(f"{solution.ys[-1]:.5f}")
+    0.36788
     """
 
     method = TSIT5
@@ -171,12 +271,30 @@ class Tsit5(_PublishedERK):
 class Dopri5(_PublishedERK):
     """Dormand and Prince's 5(4) pair, first same as last: the method of MATLAB's `ode45` and SciPy's `RK45`.
 
-    Six evaluations a step; Shampine's fourth-order dense output at no further cost.
+    Shampine's fourth-order dense output.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Six evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
+    Dense output costs none.
 
     References
     ----------
-    J. R. Dormand, P. J. Prince, A family of embedded Runge–Kutta formulae, J. Comput. Appl. Math. 6 (1980), 19–26.
+    J. R. Dormand, P. J. Prince, A family of embedded Runge–Kutta formulae, J. Comput. Appl. Math. 6 (1980), 19–26,
+    table 2.
+
     L. F. Shampine, Some practical Runge–Kutta formulas, Math. Comp. 46 (1986), 135–150.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Dopri5().order(term), rungax.Dopri5().tableau.num_stages, rungax.Dopri5().tableau.fsal
+    (5, 7, True)
     """
 
     method = DOPRI5
@@ -188,12 +306,27 @@ class Dopri5(_PublishedERK):
 class Dopri8(_PublishedERK):
     """Prince and Dormand's 8(7) pair RK8(7)13M: for tight tolerances.
 
-    Thirteen evaluations a step; the further stages of its dense output are evaluated only in steps whose interior is
-    asked for.
+    Dense output of order 7.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Thirteen evaluations of the vector field a step, and one at the start: the last stage is the next step's first. Four
+    more where the interior of a step is asked for.
 
     References
     ----------
     P. J. Prince, J. R. Dormand, High order embedded Runge–Kutta formulae, J. Comput. Appl. Math. 7 (1981), 67–75.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Dopri8().order(term), rungax.Dopri8().tableau.num_stages, rungax.Dopri8().tableau.fsal
+    (8, 14, True)
     """
 
     method = DOPRI8
@@ -205,11 +338,27 @@ class Dopri8(_PublishedERK):
 class Vern6(_PublishedERK):
     """Verner's efficient 6(5) pair, first same as last.
 
-    Eight evaluations a step; sixth-order dense output, its further stages evaluated only where asked for.
+    Dense output of order 6.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Eight evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
+    Three more where the interior of a step is asked for.
 
     References
     ----------
     J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Vern6().order(term), rungax.Vern6().tableau.num_stages, rungax.Vern6().tableau.fsal
+    (6, 9, True)
     """
 
     method = VERN6
@@ -221,11 +370,26 @@ class Vern6(_PublishedERK):
 class Vern7(_PublishedERK):
     """Verner's efficient 7(6) pair.
 
-    Ten evaluations a step; seventh-order dense output, its further stages evaluated only where asked for.
+    Dense output of order 7.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Ten evaluations of the vector field a step; six more where the interior of the step is asked for.
 
     References
     ----------
     J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Vern7().order(term), rungax.Vern7().tableau.num_stages
+    (7, 10)
     """
 
     method = VERN7
@@ -237,11 +401,26 @@ class Vern7(_PublishedERK):
 class Vern8(_PublishedERK):
     """Verner's efficient 8(7) pair.
 
-    Thirteen evaluations a step; eighth-order dense output, its further stages evaluated only where asked for.
+    Dense output of order 8.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Thirteen evaluations of the vector field a step; eight more where the interior of the step is asked for.
 
     References
     ----------
     J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Vern8().order(term), rungax.Vern8().tableau.num_stages
+    (8, 13)
     """
 
     method = VERN8
@@ -253,11 +432,26 @@ class Vern8(_PublishedERK):
 class Vern9(_PublishedERK):
     """Verner's efficient 9(8) pair: for tolerances near rounding.
 
-    Sixteen evaluations a step; ninth-order dense output, its further stages evaluated only where asked for.
+    Dense output of order 9.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
+    Cost
+    ----
+    Sixteen evaluations of the vector field a step; ten more where the interior of the step is asked for.
 
     References
     ----------
     J. H. Verner, Numerically optimal Runge–Kutta pairs with interpolants, Numer. Algorithms 53 (2010), 383–396.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> rungax.Vern9().order(term), rungax.Vern9().tableau.num_stages
+    (9, 16)
     """
 
     method = VERN9

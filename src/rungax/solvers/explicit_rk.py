@@ -50,8 +50,15 @@ class AbstractERK(AbstractRungeKutta[State]):
 
     Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. Without `extension`,
     `interpolation_cls` receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each
-    leaf), for which `ThirdOrderHermitePolynomialInterpolation.from_k` is a fair choice. With it, the extension's
-    further stages are appended to `k`, evaluated only for steps whose interior is asked for.
+    leaf): `ThirdOrderHermitePolynomialInterpolation.from_k` where the last stage is the slope at the end of the step,
+    as in methods whose last stage is the next step's first; a straight line, `LocalLinearInterpolation.from_k`, fits
+    any method. With it, the extension's further stages are appended to `k`, evaluated only for steps whose interior is
+    asked for.
+
+    Cost
+    ----
+    One evaluation of the vector field for each stage, one less for methods whose last stage is the next step's first
+    (`tableau.fsal`); those of `extension` where the interior of a step is asked for.
 
     Examples
     --------
@@ -63,7 +70,7 @@ class AbstractERK(AbstractRungeKutta[State]):
     ...         b_sol=[1 / 4, 0, 3 / 4],
     ...         b_error=[-1 / 4, 1 / 2, -1 / 4],
     ...     )
-    ...     interpolation_cls = rungax.ThirdOrderHermitePolynomialInterpolation.from_k
+    ...     interpolation_cls = rungax.LocalLinearInterpolation.from_k
     ...
     ...     def order(self, terms):
     ...         return 3

@@ -24,6 +24,10 @@ class AbstractWrappedSolver[SolverState](AbstractSolver[SolverState]):
     ----------
     solver
         The other one.
+
+    See Also
+    --------
+    HalfSolver : one of them.
     """
 
     solver: eqx.AbstractVar[AbstractSolver[Any]]
@@ -231,4 +235,4 @@ class _Halves(AbstractLocalInterpolation):
 
     def value(self, t: RealScalar) -> PyTree[Any]:
         """That of the half in which `t` is."""
-        return select(t <= self.second.t0, self.first.value(t), self.second.value(t))
+        return select(t <= self.second.t0, self.first.evaluate(t), self.second.evaluate(t))

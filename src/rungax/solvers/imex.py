@@ -66,13 +66,41 @@ class _PublishedIMEXRK(AbstractIMEXRK):
 class KenCarp3(_PublishedIMEXRK):
     """Kennedy and Carpenter's implicit–explicit method of order 3, for `MultiTerm(explicit, implicit)`.
 
-    The implicit part is L-stable and stiffly accurate; three implicit and four explicit stages; dense output of order
-    2.
+    The implicit part is L-stable and stiffly accurate; dense output of order 2.
+
+    Parameters
+    ----------
+    root_finder, root_find_max_steps, linear_solver
+        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        `AbstractIMEXRK`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what `AbstractIMEXRK` says it must be.
+
+    Differentiability
+    -----------------
+    In every mode, by the implicit function theorem at each stage: iterations are not differentiated.
+
+    Cost
+    ----
+    Three implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three,
+    and one evaluation for the explicit first stage; four evaluations of the explicit one. For Jacobians and memory see
+    `AbstractIMEXRK`.
 
     References
     ----------
     C. A. Kennedy, M. H. Carpenter, Additive Runge–Kutta schemes for convection–diffusion–reaction equations, Appl.
     Numer. Math. 44 (2003), 139–181, ARK3(2)4L[2]SA.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> terms = rungax.MultiTerm(term, term)
+    >>> rungax.KenCarp3().order(terms), rungax.KenCarp3().error_order(terms)
+    (3, 3)
     """
 
     method = KENCARP3
@@ -83,12 +111,47 @@ class KenCarp3(_PublishedIMEXRK):
 class KenCarp4(_PublishedIMEXRK):
     """Kennedy and Carpenter's implicit–explicit method of order 4, for `MultiTerm(explicit, implicit)`.
 
-    The implicit part is L-stable and stiffly accurate; five implicit and six explicit stages; dense output of order 3.
+    The implicit part is L-stable and stiffly accurate; dense output of order 3.
+
+    Parameters
+    ----------
+    root_finder, root_find_max_steps, linear_solver
+        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        `AbstractIMEXRK`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what `AbstractIMEXRK` says it must be.
+
+    Differentiability
+    -----------------
+    In every mode, by the implicit function theorem at each stage: iterations are not differentiated.
+
+    Cost
+    ----
+    Five implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three,
+    and one evaluation for the explicit first stage; six evaluations of the explicit one. For Jacobians and memory see
+    `AbstractIMEXRK`.
 
     References
     ----------
     C. A. Kennedy, M. H. Carpenter, Additive Runge–Kutta schemes for convection–diffusion–reaction equations, Appl.
     Numer. Math. 44 (2003), 139–181, ARK4(3)6L[2]SA.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> slow = rungax.ODETerm(lambda t, y, args: jnp.cos(t))
+    >>> stiff = rungax.ODETerm(lambda t, y, args: -1e4 * y)
+    >>> terms = rungax.MultiTerm(slow, stiff)
+    >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-8)
+    >>> solution = rungax.diffeqsolve(
+    ...     terms, rungax.KenCarp4(), 0.0, 1.0, None, jnp.array(0.0), stepsize_controller=controller
+    ... )
+    >>> print(f"{solution.ys[-1]:.1e}")
+    5.4e-05
     """
 
     method = KENCARP4
@@ -99,13 +162,41 @@ class KenCarp4(_PublishedIMEXRK):
 class KenCarp5(_PublishedIMEXRK):
     """Kennedy and Carpenter's implicit–explicit method of order 5, for `MultiTerm(explicit, implicit)`.
 
-    The implicit part is L-stable and stiffly accurate; seven implicit and eight explicit stages; dense output of order
-    3.
+    The implicit part is L-stable and stiffly accurate; dense output of order 3.
+
+    Parameters
+    ----------
+    root_finder, root_find_max_steps, linear_solver
+        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        `AbstractIMEXRK`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what `AbstractIMEXRK` says it must be.
+
+    Differentiability
+    -----------------
+    In every mode, by the implicit function theorem at each stage: iterations are not differentiated.
+
+    Cost
+    ----
+    Seven implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three,
+    and one evaluation for the explicit first stage; eight evaluations of the explicit one. For Jacobians and memory see
+    `AbstractIMEXRK`.
 
     References
     ----------
     C. A. Kennedy, M. H. Carpenter, Additive Runge–Kutta schemes for convection–diffusion–reaction equations, Appl.
     Numer. Math. 44 (2003), 139–181, ARK5(4)8L[2]SA.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> terms = rungax.MultiTerm(term, term)
+    >>> rungax.KenCarp5().order(terms), rungax.KenCarp5().error_order(terms)
+    (5, 5)
     """
 
     method = KENCARP5
@@ -116,13 +207,41 @@ class KenCarp5(_PublishedIMEXRK):
 class Sil3(_PublishedIMEXRK):
     """Whitaker and Kar's implicit–explicit method of order 2, for `MultiTerm(explicit, implicit)`.
 
-    Three implicit and three explicit stages, first same as last; the implicit stages differ in their coefficients, so
-    that each factorises its own matrix. Cubic Hermite dense output.
+    First same as last; cubic Hermite dense output.
+
+    Parameters
+    ----------
+    root_finder, root_find_max_steps, linear_solver
+        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        `AbstractIMEXRK`.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is not what `AbstractIMEXRK` says it must be.
+
+    Differentiability
+    -----------------
+    In every mode, by the implicit function theorem at each stage: iterations are not differentiated.
+
+    Cost
+    ----
+    Three implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three;
+    four evaluations of the explicit one. The implicit stages differ in their coefficients, so that each factorises its
+    own matrix. For Jacobians and memory see `AbstractIMEXRK`.
 
     References
     ----------
     J. S. Whitaker, S. K. Kar, Implicit–explicit Runge–Kutta methods for fast–slow wave problems, Mon. Weather Rev. 141
     (2013), 3426–3434.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> term = rungax.ODETerm(lambda t, y, args: -y)
+    >>> terms = rungax.MultiTerm(term, term)
+    >>> rungax.Sil3().order(terms), rungax.Sil3().error_order(terms)
+    (2, 3)
     """
 
     method = SIL3

@@ -147,6 +147,15 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         the others at the threshold. At most 1.
     reuses_gradient
         Whether the gradient at the end of a step is what the next one starts with.
+
+    Raises
+    ------
+    ValueError
+        If `taylor_threshold` is no Python number above 0 and at most 1.
+
+    See Also
+    --------
+    ALIGN, ShOULD, QUICSORT : the methods there are.
     """
 
     taylor_threshold: eqx.AbstractVar[float]

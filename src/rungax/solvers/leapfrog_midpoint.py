@@ -45,8 +45,8 @@ class LeapfrogMidpoint(AbstractSolver[State]):
 
     Differentiability
     -----------------
-    As any solver's; the state and the time one step back are part of what reverse-mode differentiation keeps of each
-    step.
+    In every mode in which the vector field is differentiable itself. The state and the time one step back are part of
+    what reverse-mode differentiation keeps of each step.
 
     Cost
     ----
@@ -56,6 +56,7 @@ class LeapfrogMidpoint(AbstractSolver[State]):
     ----------
     E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), III.1, the midpoint
     rule among Nyström's methods.
+
     L. F. Shampine, Stability of the leapfrog/midpoint method, Appl. Math. Comput. 208 (2009), 293–298.
 
     Examples

@@ -91,7 +91,7 @@ class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
     Raises
     ------
     ValueError
-        From `order`, for terms without noise.
+        In a solve, if the terms are not drift and diffusion; from `order`, which is of ordinary equations.
 
     Differentiability
     -----------------
@@ -108,12 +108,15 @@ class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
     ----------
     G. N. Milstein, Approximate integration of stochastic differential equations, Theory Probab. Appl. 19 (1975),
     557–562.
+
     P. E. Kloeden, E. Platen, Numerical Solution of Stochastic Differential Equations (1992), section 10.3.
 
     Examples
     --------
     >>> import rungax
     >>> solver = rungax.ItoMilstein()
+    >>> solver.strong_order(None), solver.noise
+    (1, 'commutative')
     """
 
     def diffuse(
@@ -147,7 +150,7 @@ class StratonovichMilstein(AbstractMilstein, AbstractStratonovichSolver[None]):
     Raises
     ------
     ValueError
-        From `order`, for terms without noise.
+        In a solve, if the terms are not drift and diffusion; from `order`, which is of ordinary equations.
 
     Differentiability
     -----------------
@@ -166,6 +169,8 @@ class StratonovichMilstein(AbstractMilstein, AbstractStratonovichSolver[None]):
     --------
     >>> import rungax
     >>> solver = rungax.StratonovichMilstein()
+    >>> solver.strong_order(None), solver.noise
+    (1, 'commutative')
     """
 
     def diffuse(

@@ -46,6 +46,10 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     noise with strong order 1/2 (1 for commutative noise). The embedded estimate is that of Heun's method,
     $\tfrac12 (f(t_1, \hat y_1) - f(t_0, \hat y_0)) h$. Linear dense output.
 
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself.
+
     Cost
     ----
     One evaluation a step. The companion is part of what reverse-mode differentiation keeps of each step.
@@ -59,6 +63,8 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     --------
     >>> import rungax
     >>> solver = rungax.ReversibleHeun()
+    >>> solver.order(None), solver.strong_order(None), solver.senses
+    (2, 0.5, frozenset({'Stratonovich'}))
     """
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm

@@ -27,13 +27,61 @@ from .rosenbrock_tableau import RosenbrockTableau
 
 
 class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
-    """A Rosenbrock method, given by its coefficients.
+    """A Rosenbrock method, given by its coefficients: stages that are linear equations, so that nothing is iterated.
+
+    Subclass it for a method of your own: give `tableau` and `interpolation_cls`, which receives `y0`, `y1` and as `k`
+    the tuple of the stages $u_i$ (see `RosenbrockTableau`). The Jacobian must be exact.
 
     Parameters
     ----------
     linear_solver
         A Lineax solver for the linear systems; by default what suits their size and the structure that the term
         declares. An iterative one never forms the Jacobian.
+
+    Raises
+    ------
+    ValueError
+        If `linear_solver` is neither a Lineax solver nor `None`.
+
+    Differentiability
+    -----------------
+    In every mode; through the Jacobian too, so that the vector field must be twice differentiable. It must itself be
+    differentiable in forward mode, which functions with a `jax.custom_vjp` are not.
+
+    Cost
+    ----
+    An attempt, also a repeated one, takes one evaluation of the vector field for each stage, one derivative by time,
+    one Jacobian (a directional derivative for each column, or for each diagonal of a band that `ODETerm(tags=...)`
+    declares), one factorisation, and a solve with it for each stage. Memory: the Jacobian and its factors.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.7.
+
+    J. G. Verwer, E. J. Spee, J. G. Blom, W. Hundsdorfer, A second-order Rosenbrock method applied to photochemical
+    dispersion problems, SIAM J. Sci. Comput. 20 (1999), 1456–1480, for the example.
+
+    Examples
+    --------
+    The method ROS2 of order 2, L-stable with this `gamma`:
+
+    >>> import rungax
+    >>> gamma = 1 - 0.5**0.5
+    >>> class ROS2(rungax.AbstractRosenbrock):
+    ...     tableau = rungax.RosenbrockTableau(
+    ...         gamma=gamma,
+    ...         alpha=[0.0, 1.0],
+    ...         gamma_sums=[gamma, -gamma],
+    ...         a=[[1 / gamma]],
+    ...         c=[[-2 / gamma]],
+    ...         m=[1.5 / gamma, 0.5 / gamma],
+    ...         m_hat=[1 / gamma, 0.0],
+    ...         order=2,
+    ...         error_order=1,
+    ...     )
+    ...     interpolation_cls = staticmethod(
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...     )
     """
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
@@ -63,13 +111,13 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         field = FlatField.over(terms, t0, t1, y0, args)
         unravel = field.space.unravel
         made = self._make(field, jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0))
-        error, y1, k = unravel(self.error(made)), unravel(made.y1), tuple(unravel(u) for u in made.us)
-        return y1, error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
+        error, y1, k = self.error(made), unravel(made.y1), tuple(unravel(u) for u in made.us)
+        y_error = None if error is None else unravel(error)
+        return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
 
-    def error(self, made: "Made") -> Vector:
-        """The error estimate: by default the difference to the embedded solution."""
-        assert self.tableau.e is not None, "its file gives an embedded solution"
-        return combine(self.tableau.e, made.us)
+    def error(self, made: "Made") -> Vector | None:
+        """The error estimate: by default the difference to the embedded solution, if the tableau has one."""
+        return None if self.tableau.e is None else combine(self.tableau.e, made.us)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -80,11 +128,11 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         del terms
         return self.tableau.order
 
-    def error_order(self, terms: PyTree[Any]) -> int:
-        """One more than the lower of the two solutions' orders, whose difference is the estimate."""
+    def error_order(self, terms: PyTree[Any]) -> int | None:
+        """One more than the lower of the two solutions' orders, whose difference is the estimate, if there is one."""
         del terms
-        assert self.tableau.error_order is not None, "its file gives an embedded solution"
-        return min(self.tableau.order, self.tableau.error_order) + 1
+        order = self.tableau.error_order
+        return None if order is None else min(self.tableau.order, order) + 1
 
     def _make(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> "Made":
         """The step, on vectors."""

@@ -46,6 +46,10 @@ class RosenbrockCoefficients:
 class RosenbrockTableau:
     r"""A Rosenbrock method: its coefficients and what its paper says about them.
 
+    $$\Big(\frac{1}{h \gamma} I - J\Big) u_i = f\Big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\Big)
+    + \frac{1}{h} \sum_{j<i} c_{ij} u_j + \gamma_i h \frac{\partial f}{\partial t}(t_0, y_0),
+    \qquad y_1 = y_0 + \sum_i m_i u_i$$
+
     Compared and hashed by identity, so a tableau can be a static argument.
 
     Parameters
@@ -81,6 +85,19 @@ class RosenbrockTableau:
     ValueError
         If lengths disagree, an order comes without its weights or weights without their order, `alpha` or `gamma_sums`
         disagrees with `a` and `c`, or the solution, the embedded solution or the dense output fails for constant $f$.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.7, equation 7.25.
+
+    Examples
+    --------
+    The linearly implicit Euler method:
+
+    >>> import rungax
+    >>> tableau = rungax.RosenbrockTableau(gamma=1, alpha=[0], gamma_sums=[1], a=[], c=[], m=[1], order=1)
+    >>> tableau.num_stages, tableau.num_evaluations
+    (1, 1)
     """
 
     exact: RosenbrockCoefficients

@@ -40,7 +40,7 @@ class SRIW1(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractItoSolv
     For `MultiTerm(drift, diffusion)`, where the noise is one source for all of the state (a path of shape `()`), or one
     for each entry, $g_i(t, y_i)$, given as a `lineax.DiagonalLinearOperator`. That each $g_i$ depends on its own entry
     of the state alone cannot be seen from the structure and is not checked; otherwise the order is lower. Noise is
-    real. For ordinary equations the order is 2. Linear dense output.
+    real. For ordinary equations the order is 2. Linear dense output. Needs a path with space-time Lévy area.
 
     The method contains one of strong order 1, whose difference estimates the error:
 
@@ -55,14 +55,25 @@ class SRIW1(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractItoSolv
     delta
         How much the drift counts in the error estimate. The default 1/6 is that of the authors' software.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, if the noise is neither scalar nor diagonal by its
+        structure, if it is complex, or if the path has no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
     Cost
     ----
-    Two evaluations of the drift and four of the diffusion a step. Needs the space-time Lévy area of the path.
+    Two evaluations of the drift and four of the diffusion a step.
 
     References
     ----------
     A. Rößler, Runge–Kutta methods for the strong approximation of solutions of stochastic differential equations,
     SIAM J. Numer. Anal. 48 (2010), 922–952, section 6 and table 6.1.
+
     C. Rackauckas, Q. Nie, Adaptive methods for stochastic differential equations via natural embeddings and rejection
     sampling with memory, Discrete Contin. Dyn. Syst. B 22 (2017), 2731–2761, section 2, for the estimate.
 
@@ -70,6 +81,8 @@ class SRIW1(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractItoSolv
     --------
     >>> import rungax
     >>> solver = rungax.SRIW1()
+    >>> solver.strong_order(None), solver.noise
+    (1.5, 'diagonal')
     """
 
     delta: float = 1 / 6

@@ -17,14 +17,34 @@ class SEA(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None]
 
     $$y_1 = y_0 + f\Big(t_0,\; y_0 + g \big(\tfrac12 W + H\big)\Big)\,h + g W$$
 
-    One evaluation of the drift a step and two of the diffusion, which may depend on time but not on the state. No
-    error estimate, linear dense output. Needs a path with space-time Lévy area. For additive noise Itô and
-    Stratonovich solutions are the same.
+    The diffusion may depend on time but not on the state; then Itô and Stratonovich solutions are the same. No error
+    estimate, linear dense output. Needs a path with space-time Lévy area.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, if the diffusion depends on the state, or if the path has
+        no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    One evaluation of the drift and two of the diffusion a step.
 
     References
     ----------
     J. Foster, G. dos Reis, C. Strange, High order splitting methods for SDEs satisfying a commutativity condition,
     arXiv:2210.17543.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.SEA()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('additive', 1.0, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = SEA_TABLEAU
@@ -62,15 +82,35 @@ class SRA1(_AdditiveSRK):
     $$y_1 = y_0 + \Big(\tfrac13 f(y_0)
     + \tfrac23 f\big(y_0 + \tfrac34 f(y_0)\,h + g\,(\tfrac34 W + \tfrac32 H)\big)\Big)\,h + g W$$
 
-    Two evaluations a step of the drift and two of the diffusion, which may depend on time but not on the state. The
-    error estimate compares the drift with that of Euler's method; linear dense output. Needs a path with space-time
-    Lévy area. For additive noise Itô and Stratonovich solutions are the same. `ShARK` costs the same and has a smaller
-    error as a rule.
+    The diffusion may depend on time but not on the state; then Itô and Stratonovich solutions are the same. The error
+    estimate compares the drift with that of Euler's method; linear dense output. Needs a path with space-time Lévy
+    area. `ShARK` costs the same and has a smaller error as a rule.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, if the diffusion depends on the state, or if the path has
+        no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    Two evaluations of the drift and two of the diffusion a step.
 
     References
     ----------
     A. Rößler, Runge–Kutta methods for the strong approximation of solutions of stochastic differential equations, SIAM
     Journal on Numerical Analysis 48 (2010), 922–952.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.SRA1()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('additive', 1.5, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = SRA1_TABLEAU
@@ -84,15 +124,35 @@ class ShARK(_AdditiveSRK):
     $$y_1 = y_0 + \Big(\tfrac25 f(\tilde y)
     + \tfrac35 f\big(\tilde y + \tfrac56 (f(\tilde y)\,h + g W)\big)\Big)\,h + g W.$$
 
-    Two evaluations a step of the drift and two of the diffusion, which may depend on time but not on the state. The
-    error estimate compares the drift with that of Euler's method from $\tilde y$; linear dense output. Needs a path
-    with space-time Lévy area. For additive noise Itô and Stratonovich solutions are the same. The first choice for
-    additive noise.
+    The diffusion may depend on time but not on the state; then Itô and Stratonovich solutions are the same. The error
+    estimate compares the drift with that of Euler's method from $\tilde y$; linear dense output. Needs a path with
+    space-time Lévy area. The first choice for additive noise.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, if the diffusion depends on the state, or if the path has
+        no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    Two evaluations of the drift and two of the diffusion a step.
 
     References
     ----------
     J. Foster, G. dos Reis, C. Strange, High order splitting methods for SDEs satisfying a commutativity condition,
     arXiv:2210.17543.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.ShARK()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('additive', 1.5, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = SHARK
@@ -120,14 +180,34 @@ class SPaRK(_StratonovichSRK, AbstractAdaptiveSolver[None]):
     $$y_1 = y_0 + \beta (f_1 + f_3)\,h + (1 - 2 \beta)(f_2 h + g_2 W) + g_1 (\beta W + H) + g_3 (\beta W - H), \qquad
     \beta = \tfrac{3 - \sqrt3}{6}$$
 
-    Three evaluations a step of the drift and of the diffusion. Converges to the Stratonovich solution with strong order
-    1/2, 1 for commutative and 1.5 for additive noise. The error estimate is the difference to Heun's method; linear
-    dense output. Needs a path with space-time Lévy area. The first choice for adaptive steps.
+    Converges to the Stratonovich solution with strong order 1/2, 1 for commutative and 1.5 for additive noise. The
+    error estimate is the difference to Heun's method; linear dense output. Needs a path with space-time Lévy area. The
+    first choice for adaptive steps.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, or if the path has no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    Three evaluations of the drift and three of the diffusion a step.
 
     References
     ----------
     J. Foster, G. dos Reis, C. Strange, High order splitting methods for SDEs satisfying a commutativity condition,
     arXiv:2210.17543.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.SPaRK()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('general', 0.5, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = SPARK
@@ -141,14 +221,33 @@ class GeneralShARK(_StratonovichSRK):
     $$y_1 = y_0 + \big(\tfrac25 f(\tilde y) + \tfrac35 f(\tilde y_{5/6})\big)\,h
     + g(\tilde y) \big(\tfrac25 W + \tfrac65 H\big) + g(\tilde y_{5/6}) \big(\tfrac35 W - \tfrac65 H\big).$$
 
-    Two evaluations a step of the drift and three of the diffusion. Converges to the Stratonovich solution with strong
-    order 1/2, 1 for commutative and 1.5 for additive noise. No error estimate, linear dense output. Needs a path with
-    space-time Lévy area. For an expensive drift.
+    Converges to the Stratonovich solution with strong order 1/2, 1 for commutative and 1.5 for additive noise. No error
+    estimate, linear dense output. Needs a path with space-time Lévy area. For an expensive drift.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, or if the path has no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    Two evaluations of the drift and three of the diffusion a step.
 
     References
     ----------
     J. Foster, G. dos Reis, C. Strange, High order splitting methods for SDEs satisfying a commutativity condition,
     arXiv:2210.17543.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.GeneralShARK()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('general', 0.5, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = GENERAL_SHARK
@@ -165,15 +264,34 @@ class SlowRK(_StratonovichSRK):
 
     $$\quad {} + 2 \big(g_3 - g(y_0 + f(y_0)\,h + \tfrac12 g_2 W)\big) H.$$
 
-    Two evaluations a step of the drift and five of the diffusion. Converges to the Stratonovich solution with strong
-    order 1.5 if the noise commutes (is scalar, diagonal or additive, or the columns of $g$ satisfy
-    $g_i' g_j = g_j' g_i$), else 1/2, which is what `strong_order` says, for it cannot know. No error estimate, linear
-    dense output. Needs a path with space-time Lévy area.
+    Converges to the Stratonovich solution with strong order 1.5 if the noise commutes (is scalar, diagonal or additive,
+    or the columns of $g$ satisfy $g_i' g_j = g_j' g_i$), else 1/2, which is what `strong_order` says, for it cannot
+    know. No error estimate, linear dense output. Needs a path with space-time Lévy area.
+
+    Raises
+    ------
+    ValueError
+        In a solve, if the terms are not drift and diffusion, or if the path has no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which drift and diffusion are differentiable themselves.
+
+    Cost
+    ----
+    Two evaluations of the drift and five of the diffusion a step.
 
     References
     ----------
     J. Foster, G. dos Reis, C. Strange, High order splitting methods for SDEs satisfying a commutativity condition,
     arXiv:2210.17543.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.SlowRK()
+    >>> solver.noise, solver.strong_order(None), solver.minimal_levy_area.__name__
+    ('general', 0.5, 'AbstractSpaceTimeLevyArea')
     """
 
     tableau = SLOW_RK

@@ -38,6 +38,11 @@ class AbstractSRK(AbstractTwoTermSolver):
     tableau
         The coefficients. They decide `minimal_levy_area` and, where the class does not state it, `noise`.
 
+    Cost
+    ----
+    One evaluation of the drift and one of the diffusion a step for each stage with a weight; for additive noise two of
+    the diffusion. The error estimate takes none.
+
     Examples
     --------
     The midpoint rule for Stratonovich equations, which wants to know nothing but the increment of the noise:

@@ -62,10 +62,14 @@ class AdditiveCoeffs(AbstractNoiseCoeffs):
     b_error
         Its weight in the error estimate, `None` for zero.
 
+    See Also
+    --------
+    StochasticButcherTableau : where they go, and what is checked there.
+
     Examples
     --------
-    >>> from rungax.solvers.stochastic_tableau import AdditiveCoeffs
-    >>> AdditiveCoeffs(a=[0.0, 0.75], b_sol=1.0).a.tolist()
+    >>> import rungax
+    >>> rungax.AdditiveCoeffs(a=[0.0, 0.75], b_sol=1.0).a.tolist()
     [0.0, 0.75]
     """
 
@@ -109,10 +113,14 @@ class GeneralCoeffs(AbstractNoiseCoeffs):
     b_error
         Its weights in the error estimate, shape `(s,)`, `None` for zeros.
 
+    See Also
+    --------
+    StochasticButcherTableau : where they go, and what is checked there.
+
     Examples
     --------
-    >>> from rungax.solvers.stochastic_tableau import GeneralCoeffs
-    >>> GeneralCoeffs(a=[[1.0]], b_sol=[0.5, 0.5]).b_sol.tolist()
+    >>> import rungax
+    >>> rungax.GeneralCoeffs(a=[[1.0]], b_sol=[0.5, 0.5]).b_sol.tolist()
     [0.5, 0.5]
     """
 
@@ -181,9 +189,9 @@ class StochasticButcherTableau:
     --------
     Heun's method, for Stratonovich equations:
 
-    >>> from rungax.solvers.stochastic_tableau import GeneralCoeffs, StochasticButcherTableau
-    >>> noise = GeneralCoeffs(a=[[1.0]], b_sol=[0.5, 0.5])
-    >>> tableau = StochasticButcherTableau(a=[[1.0]], b_sol=[0.5, 0.5], b_error=None, c=[1.0], coeffs_w=noise)
+    >>> import rungax
+    >>> noise = rungax.GeneralCoeffs(a=[[1.0]], b_sol=[0.5, 0.5])
+    >>> tableau = rungax.StochasticButcherTableau(a=[[1.0]], b_sol=[0.5, 0.5], b_error=None, c=[1.0], coeffs_w=noise)
     >>> tableau.num_stages
     2
     """

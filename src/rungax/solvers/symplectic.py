@@ -84,6 +84,16 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
     One kick and one drift. No error estimate, linear dense output. It is not symmetric: a step back does not undo a
     step. `VelocityVerlet` costs the same and is of order 2.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
+        moves.
+
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
     Cost
     ----
     One evaluation of each vector field a step.
@@ -92,6 +102,7 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
     ----------
     R. de Vogelaere, Methods of integration which preserve the contact transformation property of the Hamilton
     equations, report no. 4, University of Notre Dame (1956).
+
     E. Hairer, C. Lubich, G. Wanner, Geometric Numerical Integration, 2nd ed. (2006), VI.3, theorem 3.3.
 
     Examples
@@ -150,9 +161,28 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     weights
         The $\gamma$.
 
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
+    Cost
+    ----
+    One evaluation of each vector field for each weight, and two more of `g` where the interior of a step is asked for.
+
     References
     ----------
     E. Hairer, C. Lubich, G. Wanner, Geometric Numerical Integration, 2nd ed. (2006), II.4 and V.3.
+
+    Examples
+    --------
+    The Störmer–Verlet method in two halves:
+
+    >>> import rungax
+    >>> class TwoHalves(rungax.AbstractSymmetricComposition):
+    ...     weights = (0.5, 0.5)
+    ...
+    ...     def order(self, terms):
+    ...         return 2
     """
 
     weights: ClassVar[Sequence[float]]
@@ -239,13 +269,25 @@ class VelocityVerlet(AbstractSymmetricComposition):
     Symplectic, and symmetric: a step back undoes a step. No error estimate; cubic dense output of order 2. With steps
     that vary the energy's error grows.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
+        moves.
+
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
     Cost
     ----
-    One evaluation of each vector field a step: the value of `f` at the end serves the next step again.
+    One evaluation of each vector field a step: the last value of `f` serves the next step again. Two more of `g` where
+    the interior of the step is asked for.
 
     References
     ----------
     L. Verlet, Computer "experiments" on classical fluids I, Phys. Rev. 159 (1967), 98–103.
+
     E. Hairer, C. Lubich, G. Wanner, Geometric numerical integration illustrated by the Störmer–Verlet method, Acta
     Numer. 12 (2003), 399–450.
 
@@ -277,19 +319,33 @@ class Yoshida4(AbstractSymmetricComposition):
     way it goes by 0.35 of a step past either end of a step, so vector fields must be defined a little before `t0` and
     after `t1`.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
+        moves.
+
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
     Cost
     ----
-    Three evaluations of each vector field a step.
+    Three evaluations of each vector field a step: the last value of `f` serves the next step again. Two more of `g`
+    where the interior of the step is asked for.
 
     References
     ----------
     H. Yoshida, Construction of higher order symplectic integrators, Phys. Lett. A 150 (1990), 262–268.
+
     E. Hairer, C. Lubich, G. Wanner, Geometric Numerical Integration, 2nd ed. (2006), II.4, equation 4.4.
 
     Examples
     --------
     >>> import rungax
     >>> solver = rungax.Yoshida4()
+    >>> solver.order(None), len(solver.weights)
+    (4, 3)
     """
 
     weights: ClassVar[Sequence[float]] = yoshida4.WEIGHTS
@@ -307,20 +363,34 @@ class KahanLi8(AbstractSymmetricComposition):
     of order 3, of order 8 at the ends of steps, where `SaveAt(steps=n)` and `ts` that are multiples of `dt0` look. On
     its way it stays within the step.
 
+    Raises
+    ------
+    ValueError
+        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
+        moves.
+
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
     Cost
     ----
-    Seventeen evaluations of each vector field a step.
+    Seventeen evaluations of each vector field a step: the last value of `f` serves the next step again. Two more of `g`
+    where the interior of the step is asked for.
 
     References
     ----------
     W. Kahan, R.-C. Li, Composition constants for raising the orders of unconventional schemes for ordinary differential
     equations, Math. Comp. 66 (1997), 1089–1099.
+
     E. Hairer, C. Lubich, G. Wanner, Geometric Numerical Integration, 2nd ed. (2006), V.3.2, equation 3.14.
 
     Examples
     --------
     >>> import rungax
     >>> solver = rungax.KahanLi8()
+    >>> solver.order(None), len(solver.weights)
+    (8, 17)
     """
 
     weights: ClassVar[Sequence[float]] = kahan_li8.WEIGHTS

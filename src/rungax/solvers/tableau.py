@@ -44,7 +44,7 @@ class ButcherTableau:
         Rows like those of `a_lower`, each summing to one: stage $i$ starts its iteration from the state
         $\sum_j p_{ij} y_j$, extrapolated from those of earlier stages. Needed exactly when `a_diagonal` is given.
     c1
-        Node of stage 1.
+        Node of stage 1, zero as in most methods.
 
     Raises
     ------
@@ -52,6 +52,19 @@ class ButcherTableau:
         If lengths disagree, a row of $a$ does not sum to its node, $\sum_i b_i \neq 1$,
         $\sum_i (b_i - \hat b_i) \neq 0$, a row of `a_predictor` does not sum to one, or only one of `a_diagonal`
         and `a_predictor` is given.
+
+    References
+    ----------
+    E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.1.
+
+    Examples
+    --------
+    Heun's method, with an embedded Euler step:
+
+    >>> import rungax
+    >>> tableau = rungax.ButcherTableau(c=[1.0], a_lower=[[1.0]], b_sol=[0.5, 0.5], b_error=[-0.5, 0.5])
+    >>> tableau.num_stages, tableau.implicit, tableau.fsal
+    (2, False, False)
     """
 
     c: Float64Array
@@ -179,6 +192,16 @@ class MultiButcherTableau:
     ------
     ValueError
         If there is no tableau, the numbers of stages or the nodes differ, or more than one tableau is implicit.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> explicit = rungax.ButcherTableau(c=[1.0], b_sol=[1.0, 0.0], b_error=None, a_lower=[[1.0]])
+    >>> implicit = rungax.ButcherTableau(
+    ...     c=[1.0], b_sol=[0.0, 1.0], b_error=None, a_lower=[[0.0]], a_diagonal=[0.0, 1.0], a_predictor=[[1.0]]
+    ... )
+    >>> rungax.MultiButcherTableau(explicit, implicit).num_stages
+    2
     """
 
     tableaus: tuple[ButcherTableau, ...]

@@ -21,4 +21,9 @@ from .langevin import (
 )
 from .multi import MultiTerm as MultiTerm
 from .ode import ODETerm as ODETerm
-from .structure import describe as describe, fits as fits, parts_asked_for as parts_asked_for
+from .structure import (
+    describe as describe,
+    fits as fits,
+    misfits as misfits,
+    parts_asked_for as parts_asked_for,
+)

@@ -38,22 +38,99 @@ class AbstractTerm[VF, Control](eqx.Module):
 
     A solver only ever asks for `vf` (f), `contr` (the increment of x over an interval) and their product.
     Subclass it to drive an equation by something of your own: give `vf`, `contr` and `prod`.
+
+    See Also
+    --------
+    ODETerm, ControlTerm, MultiTerm : the terms that most equations are made of.
+
+    Examples
+    --------
+    An equation driven by the square of time:
+
+    >>> import rungax
+    >>> class SquareOfTime(rungax.AbstractTerm):
+    ...     def vf(self, t, y, args):
+    ...         return -y
+    ...
+    ...     def contr(self, t0, t1, **kwargs):
+    ...         return t1**2 - t0**2
+    ...
+    ...     def prod(self, vf, control):
+    ...         return vf * control
+    >>> y1 = rungax.diffeqsolve(SquareOfTime(), rungax.Heun(), 0.0, 1.0, 0.05, 1.0).ys[-1]
+    >>> print(f"{y1:.2f}")
+    0.37
     """
 
     @abc.abstractmethod
     def vf(self, t: RealScalar, y: Y, args: Args) -> VF:
-        """The vector field at time `t` and state `y`."""
+        """The vector field at time `t` and state `y`.
+
+        Parameters
+        ----------
+        t
+            The time, a real scalar.
+        y
+            The state.
+        args
+            Handed on from `diffeqsolve`.
+
+        Returns
+        -------
+        VF
+            Whatever `prod` multiplies with an increment: for ordinary equations dy/dt, a pytree like `y`.
+        """
 
     @abc.abstractmethod
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Control:
-        """The increment of the driver from `t0` to `t1`."""
+        """The increment of the driver from `t0` to `t1`.
+
+        Parameters
+        ----------
+        t0, t1
+            Times, real scalars; in a solve backwards the true ones, the earlier one first.
+        **kwargs
+            Options of the driver, such as `use_levy=True` for the Lévy areas of a Brownian path; ignore what does not
+            apply.
+
+        Returns
+        -------
+        Control
+            For ordinary equations `t1 - t0`.
+        """
 
     @abc.abstractmethod
     def prod(self, vf: VF, control: Control) -> Y:
-        """The product of vector field and increment, linear in both: like the state in structure, shapes and dtypes."""
+        """The product of vector field and increment, linear in both.
+
+        Parameters
+        ----------
+        vf
+            What `vf` returned.
+        control
+            What `contr` returned.
+
+        Returns
+        -------
+        PyTree
+            What the state changes by: like it in structure, shapes and dtypes.
+        """
 
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Control) -> Y:
-        """`prod(vf(t, y, args), control)`; override where the product is cheaper than the field."""
+        """`prod(vf(t, y, args), control)`; override where the product is cheaper than the field.
+
+        Parameters
+        ----------
+        t, y, args
+            As of `vf`.
+        control
+            As of `prod`.
+
+        Returns
+        -------
+        PyTree
+            What the state changes by.
+        """
         return self.prod(self.vf(t, y, args), control)
 
     def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:

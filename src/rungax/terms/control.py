@@ -17,7 +17,7 @@ from .base import AbstractTerm, Noise, NoiseShape
 from .ode import ODETerm
 
 
-class ControlTerm(AbstractTerm[PyTree[Any], PyTree[Any]]):
+class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
     r"""A vector field driven by a path: the diffusion of a stochastic equation, or a controlled equation.
 
     $$\mathrm{d}y = g(t, y(t), \text{args})\,\mathrm{d}x(t)$$
@@ -47,6 +47,11 @@ class ControlTerm(AbstractTerm[PyTree[Any], PyTree[Any]]):
     Differentiability
     -----------------
     With respect to whatever is in `vector_field`, the state, `args`, and the path's own values.
+
+    Cost
+    ----
+    One evaluation of `vector_field` and what the path costs; arrays are contracted in as many products as they have
+    entries.
 
     Examples
     --------

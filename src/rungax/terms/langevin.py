@@ -49,6 +49,10 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
     -----------------
     With respect to `gamma`, `u`, the state, `args`, and whatever is in `grad_f`.
 
+    Cost
+    ----
+    One evaluation of `grad_f` for each of the term.
+
     Examples
     --------
     >>> import jax
@@ -158,9 +162,20 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
     -----------------
     With respect to `gamma` and `u` where neither is zero.
 
+    Cost
+    ----
+    What the path costs; no vector field is evaluated.
+
     See Also
     --------
     UnderdampedLangevinDriftTerm : with an example of both.
+
+    Examples
+    --------
+    >>> import jax
+    >>> import rungax
+    >>> path = rungax.UnsafeBrownianPath((2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+    >>> diffusion = rungax.UnderdampedLangevinDiffusionTerm(gamma=1.0, u=1.0, bm=path)
     """
 
     gamma: PyTree[Any]

@@ -20,7 +20,25 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     Parameters
     ----------
     *terms
-        The terms to add; they may be `MultiTerm`s themselves.
+        The terms to add; they may be `MultiTerm`s themselves. Kept as the attribute `terms`.
+
+    Differentiability
+    -----------------
+    As the terms.
+
+    Cost
+    ----
+    The sum of the terms' costs.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> decay = rungax.ODETerm(lambda t, y, args: -y)
+    >>> inflow = rungax.ODETerm(lambda t, y, args: 0.5)
+    >>> terms = rungax.MultiTerm(decay, inflow)
+    >>> y1 = rungax.diffeqsolve(terms, rungax.Heun(), 0.0, 10.0, 0.1, 1.0).ys[-1]
+    >>> print(f"{y1:.3f}")
+    0.500
     """
 
     terms: tuple[AbstractTerm[Any, Any], ...]

@@ -11,7 +11,7 @@ from ..jaxkit import Args, RealScalar, Time, Y, cast_like, close, scaled
 from .base import AbstractTerm
 
 
-class ODETerm(AbstractTerm[Y, RealScalar]):
+class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     r"""An ordinary differential equation, driven by time itself.
 
     $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}t$$
@@ -20,8 +20,8 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
     ----------
     vector_field
         A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return
-        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. A Python
-        number counts for every entry of its leaf.
+        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. What has
+        fewer entries than its leaf is repeated as NumPy broadcasts.
     jacobian
         For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
         respect to `y`: a matrix of as many rows and columns as `y` has entries, what `jax.jacfwd` returns, or a Lineax
@@ -31,6 +31,21 @@ class ODETerm(AbstractTerm[Y, RealScalar]):
         What is known of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
         upper)`, and for complex states `rungax.holomorphic_tag`; one or several. It is then derived, stored and
         factorised at the cost of its diagonals.
+
+    Raises
+    ------
+    ValueError
+        If `vector_field` or `jacobian` is no function; in a solve, if the value of `vector_field` differs from `y` in
+        structure, does not broadcast to its shapes, or is complex where `y` is real.
+
+    Differentiability
+    -----------------
+    With respect to whatever is in `vector_field`, the state, time and `args`. Derivatives never use `jacobian`, which
+    implicit solvers' iterations do; a Rosenbrock step does, and is differentiated through it.
+
+    Cost
+    ----
+    One evaluation of `vector_field` for each of the term.
 
     Examples
     --------
@@ -116,12 +131,13 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
     shape, dtype = jnp.shape(y), jnp.result_type(y)
     where = f"leaf {path} of the value of `vector_field`" if path else "the value of `vector_field`"
     if isinstance(value, bool | int | float | complex):
-        value = jnp.broadcast_to(jnp.asarray(value, dtype if not isinstance(value, complex) else complex), shape)
-    if jnp.shape(value) != shape:
+        value = jnp.asarray(value, dtype if not isinstance(value, complex) else complex)
+    if not _broadcasts(jnp.shape(value), shape):
         raise ValueError(
             f"The shape of {where} must be that of the state `y`.\nExpected: {shape}\nFound:    {jnp.shape(value)}\n"
             "Return dy/dt with the shape of `y0`, or give `y0` the shape of dy/dt (jnp.broadcast_to)."
         )
+    value = jnp.broadcast_to(value, shape)
     found = jnp.result_type(value)
     if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise ValueError(
@@ -129,3 +145,10 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
             "Make `y0` complex, or return the real part."
         )
     return cast_like(value, y)
+
+
+def _broadcasts(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    """Whether an array of shape `found` can be repeated to `shape`."""
+    return len(found) <= len(shape) and all(
+        n in (1, wanted) for n, wanted in zip(found[::-1], shape[::-1], strict=False)
+    )

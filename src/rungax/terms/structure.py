@@ -3,8 +3,10 @@
 from typing import Any, get_args, get_origin
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
+from ..jaxkit import Args, Time, Y
 from .base import AbstractTerm, is_term
 from .multi import MultiTerm
 
@@ -36,6 +38,35 @@ def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
     except ValueError:
         return False
     return all(fits(c, s) for c, s in zip(classes, subtrees, strict=True))
+
+
+def misfits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
+    """What differs from the annotations of an `AbstractTerm[VF, Control]` in `structure`, which `terms` fit."""
+    parts = parts_asked_for(structure)
+    if parts:
+        pairs = zip(parts, terms.terms, strict=True)
+        return [text for part, term in pairs for text in misfits(part, term, t, y, args)]
+    annotations = get_args(structure)
+    found: list[str] = []
+
+    def look(t: Time, y: Y) -> None:
+        values = {"vf": terms.vf(t, y, args), "contr": terms.contr(t, t)}
+        for (name, value), annotation in zip(values.items(), annotations, strict=False):
+            if not _is_one(value, annotation):
+                shapes = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", value)
+                found.append(f"`{name}` to return {annotation}\nFound:    {shapes}")
+
+    if is_term(terms) and annotations:
+        jax.eval_shape(look, t, y)
+    return found
+
+
+def _is_one(value: Any, annotation: Any) -> bool:
+    """Whether `value` is an instance of `annotation`, as far as Python can tell: jaxtyping's classes can."""
+    try:
+        return isinstance(value, annotation)
+    except TypeError:
+        return True
 
 
 def describe(structure: PyTree[Any]) -> str:
