@@ -5,45 +5,45 @@ A block that is not meant to run is fenced as something else than `python`.
 
 import functools
 import pathlib
-import re
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from scripts.docs.run_page import blocks, execute
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"^( *)```python\b.*\n(?P<code>(?s:.*?))^\1```$", re.MULTILINE)
-
-
-class Block(NamedTuple):
-    """Some code, and after how many lines of its file it starts."""
-
-    code: str
-    line: int
-
-
-def blocks(path: pathlib.Path) -> list[Block]:
-    """The Python blocks of a file, indented ones (in lists, in admonitions) included."""
-    text = path.read_text(encoding="utf-8")
-    found: list[Block] = []
-    for match in BLOCK.finditer(text):
-        indent = re.compile(f"^{match[1]}", re.MULTILINE)
-        found.append(Block(indent.sub("", match["code"]), text.count("\n", 0, match.start("code"))))
-    return found
+plt = pytest.importorskip("matplotlib.pyplot", reason="pages draw figures: pip install rungax[examples]")
 
 
 @functools.cache  # the README is asked twice
 def run(path: pathlib.Path) -> dict[str, object]:
-    """What the names of a file stand for after its blocks have run. Tracebacks show the line of the file."""
+    """What the names of a file stand for after its blocks have run."""
     names: dict[str, object] = {"__name__": "__main__"}
-    for code, line in blocks(path):
-        exec(compile("\n" * line + code, str(path), "exec"), names)
+    backend = plt.get_backend()
+    plt.switch_backend("Agg")
+    with jax.numpy_dtype_promotion("standard"):  # as a user has it; Optax relies on it
+        for _ in execute(path, names):
+            plt.close("all")
+    plt.switch_backend(backend)
     return names
 
 
-PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if blocks(path)]
+def has_blocks(path: pathlib.Path) -> bool:
+    return bool(blocks(path.read_text(encoding="utf-8")))
+
+
+def as_parameter(path: pathlib.Path) -> object:
+    """A page as a parameter; what the manual's build runs anyway is slow."""
+    is_first = path.parent == ROOT or path.stem == "getting_started"
+    marks = [] if is_first else [pytest.mark.slow]
+    return pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
+
+
+PAGES = [
+    as_parameter(path) for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if has_blocks(path)
+]
 
 
 def test_blocks_are_found(tmp_path: pathlib.Path) -> None:
@@ -52,7 +52,7 @@ def test_blocks_are_found(tmp_path: pathlib.Path) -> None:
         "```python\na = 1\n```\ntext\n```python title='b'\nb = a + 1\n\nc = 2\n```\n"
         "```\nnot = python\n```\n- item\n  ```python\n  if b:\n      d = 4\n  ```\n"
     )
-    assert [block.line for block in blocks(page)] == [1, 5, 14]
+    assert [block.line for block in blocks(page.read_text())] == [1, 5, 14]
     names = run(page)
     assert [names[name] for name in "abcd"] == [1, 2, 2, 4]
     broken = tmp_path / "broken.md"
@@ -62,7 +62,7 @@ def test_blocks_are_found(tmp_path: pathlib.Path) -> None:
     assert error.traceback[-1].lineno == 3
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES)
 def test_a_page_runs(path: pathlib.Path) -> None:
     run(path)
 

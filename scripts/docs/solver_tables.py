@@ -1,0 +1,136 @@
+"""A hook of the manual: tables of the solvers, made of what they state about themselves.
+
+They replace the line `<!-- solvers -->` of a page.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import Files
+from mkdocs.structure.pages import Page
+
+import rungax
+
+PLACE = "<!-- solvers -->"
+WRAPPERS = (rungax.Auto, rungax.HalfSolver)
+"""These are as the solvers they are made of."""
+
+type Solver = rungax.AbstractSolver[Any]
+type Columns = dict[str, Callable[[Solver], object]]
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Put the tables where the page wants them."""
+    del page, config, files
+    return markdown.replace(PLACE, "\n\n".join(tables())) if PLACE in markdown else markdown
+
+
+def tables() -> Iterator[str]:
+    """A table for each family; every solver is in one."""
+    left = solvers()
+    for heading, belongs, columns in FAMILIES:
+        rows = [solver for solver in solvers() if belongs(solver)]
+        left = [solver for solver in left if solver not in rows]
+        yield f"### {heading}\n\n{table(rows, columns)}"
+    assert not left, f"no table shows {left}"
+
+
+def solvers() -> list[Solver]:
+    """Every public solver that needs no other one, in the order of the public names."""
+    classes = [value for value in vars(rungax).values() if inspect.isclass(value)]
+    found = [cls for cls in classes if issubclass(cls, rungax.AbstractSolver) and cls not in WRAPPERS]
+    return [cls() for cls in found if not cls.__name__.startswith("Abstract")]
+
+
+def table(rows: list[Solver], columns: Columns) -> str:
+    """A table in Markdown, a row a solver."""
+    lines = [["solver", *columns, "what it is"], ["---"] * (len(columns) + 2)]
+    for solver in rows:
+        name = type(solver).__name__
+        facts = [str(tell(solver)) for tell in columns.values()]
+        lines.append([f"[`{name}`][rungax.{name}]", *facts, summary(solver)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def summary(solver: Solver) -> str:
+    """The first sentence of its docstring."""
+    return (inspect.getdoc(type(solver)) or "").split("\n\n")[0].replace("\n", " ")
+
+
+# ------------------------------------------------------------------------------------------------------- the families
+
+ODE = rungax.ODETerm(lambda t, y, args: -y)
+PATH = rungax.UnsafeBrownianPath((), jax.random.key(0), rungax.SpaceTimeTimeLevyArea)
+SDE = rungax.MultiTerm(ODE, rungax.ControlTerm(lambda t, y, args: jnp.array(1.0), PATH))
+
+
+def order(solver: Solver) -> object:
+    """Of convergence, for equations without noise."""
+    return solver.order(ODE)
+
+
+def estimate(solver: Solver) -> object:
+    """The order of the error estimate in the step, a dash if there is none."""
+    has_one = isinstance(solver, rungax.AbstractAdaptiveSolver) and stages_have_estimate(solver)
+    return solver.error_order(ODE) if has_one else "–"
+
+
+def stages_have_estimate(solver: Solver) -> bool:
+    """Whether a method with a tableau has weights for the error in it."""
+    tableau = getattr(solver, "tableau", None)
+    return not isinstance(tableau, rungax.ButcherTableau) or tableau.b_error is not None
+
+
+def evaluations(solver: Solver) -> object:
+    """Stages a step; one less if the first is the last of the step before."""
+    tableau = getattr(solver, "tableau", None)
+    return 1 if tableau is None else tableau.num_stages - bool(tableau.fsal)
+
+
+def steps_may_adapt(solver: Solver) -> str:
+    """Whether its steps may follow an error estimate: its own, or that of `HalfSolver`."""
+    if not solver.safe_with_adaptive_steps:
+        return "no"
+    return "yes" if isinstance(solver, rungax.AbstractAdaptiveSolver) else "in `HalfSolver`"
+
+
+def area(solver: Solver) -> str:
+    """What a Brownian path must tell: the increment W, the area H, the second area K."""
+    if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeTimeLevyArea):
+        return "W, H, K"
+    return "W, H" if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "W"
+
+
+def is_stiff(solver: Solver) -> bool:
+    """Whether it solves linear systems."""
+    return isinstance(solver, rungax.AbstractImplicitSolver | rungax.AbstractRosenbrock)
+
+
+def is_pair(solver: Solver) -> bool:
+    """Whether it is for a pair of terms."""
+    return isinstance(solver.term_structure, tuple)
+
+
+PLAIN: Columns = {"order": order, "error estimate": estimate}
+STAGED: Columns = {**PLAIN, "stages a step": evaluations}
+NOISY: Columns = {
+    "sense": lambda solver: ", ".join(sorted(solver.senses)),
+    "noise": lambda solver: solver.noise,
+    "strong order": lambda solver: solver.strong_order(SDE),
+    "weak order": lambda solver: solver.weak_order(SDE) or "–",
+    "path tells": area,
+    "adaptive steps": steps_may_adapt,
+}
+
+FAMILIES: tuple[tuple[str, Callable[[Solver], bool], Columns], ...] = (
+    ("Not stiff", lambda solver: isinstance(solver, rungax.AbstractERK | rungax.Euler), STAGED),
+    ("Stiff", lambda solver: is_stiff(solver) and not isinstance(solver, rungax.AbstractIMEXRK), STAGED),
+    ("Stiff in one of two terms", lambda solver: isinstance(solver, rungax.AbstractIMEXRK), STAGED),
+    ("Symplectic, for a pair of terms", is_pair, PLAIN),
+    ("Reversible", lambda solver: isinstance(solver, rungax.LeapfrogMidpoint | rungax.ReversibleHeun), PLAIN),
+    ("With noise", lambda solver: bool(solver.senses), NOISY),
+)
