@@ -9,7 +9,7 @@ WORKERS ?= 2
 .PHONY: help demo test test-all lint bench docs clean
 
 help:
-	@echo "make demo      fit a predator-prey model to a century of lynx and hare"
+	@echo "make demo      fit a predator-prey model to twenty years of lynx and hare"
 	@echo "make test      the tests, without the slow ones"
 	@echo "make test-all  all tests"
 	@echo "make lint      formatting, ruff's rules, types"

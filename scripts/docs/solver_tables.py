@@ -1,9 +1,11 @@
 """A hook of the manual: tables of the solvers, made of what they state about themselves.
 
-They replace the line `<!-- solvers -->` of a page.
+They replace the line `<!-- solvers -->` of a page, and the next one, which stands in for them where the page is read as
+it is.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +17,7 @@ from mkdocs.structure.pages import Page
 
 import rungax
 
-PLACE = "<!-- solvers -->"
+PLACE = re.compile(r"^<!-- solvers -->\n.*$", re.MULTILINE)
 WRAPPERS = (rungax.Auto, rungax.HalfSolver)
 """These are as the solvers they are made of."""
 
@@ -26,7 +28,7 @@ type Columns = dict[str, Callable[[Solver], object]]
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Put the tables where the page wants them."""
     del page, config, files
-    return markdown.replace(PLACE, "\n\n".join(tables())) if PLACE in markdown else markdown
+    return PLACE.sub(lambda _: "\n\n".join(tables()), markdown)
 
 
 def tables() -> Iterator[str]:

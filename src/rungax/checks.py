@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from .adjoints import AbstractAdjoint
 from .brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from .controllers import AbstractStepSizeController
 from .events import Event
@@ -80,13 +81,24 @@ def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
             )
 
 
-def check_event(event: Any) -> None:
-    """That it is one."""
-    if event is not None and not isinstance(event, Event):
-        raise ValueError(
-            f"`event` must be an `Event`.\nExpected: rungax.Event(cond_fn) or None\nFound:    {type(event).__name__}\n"
-            "Wrap a condition: `event=rungax.Event(condition)`."
-        )
+_KINDS: dict[str, tuple[type, str]] = {
+    "solver": (AbstractSolver, "a solver, such as Tsit5()"),
+    "saveat": (SaveAt, "SaveAt(...), such as SaveAt(ts=times)"),
+    "stepsize_controller": (AbstractStepSizeController, "a controller, such as PIDController(rtol=1e-6, atol=1e-6)"),
+    "adjoint": (AbstractAdjoint, "an adjoint, such as RecursiveCheckpointAdjoint()"),
+    "event": (Event, "Event(condition), or None"),
+}
+
+
+def check_kinds(**given: Any) -> None:
+    """That each argument is of its kind."""
+    for name, value in given.items():
+        cls, expected = _KINDS[name]
+        if not isinstance(value, cls):
+            is_class = isinstance(value, type) and issubclass(value, cls)
+            found = f"the class {value.__name__}" if is_class else type(value).__name__
+            advice = "Call it: add parentheses." if is_class else "Are the arguments in the order of the signature?"
+            raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{advice}")
 
 
 def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:

@@ -99,7 +99,8 @@ def _went_on_watched(
     An attempt inside which an event is found is made again, up to the event; what the controller says of the step that
     then ends there does not count, but for whether to keep it: the next one leads to where that attempt would have led.
     """
-    sighting = watch.look(plan, state.events, step, running & verdict.accepted)
+    sighting = watch.look(plan, state.events, step, running, verdict.accepted)
+    running = running & ~sighting.waits
     at_event = sighting.located | (sighting.kept & state.events.landing)
     going_on = jnp.where(sighting.located, sighting.time, state.events.target)
     verdict = Verdict(
@@ -114,11 +115,11 @@ def _went_on_watched(
     step = replace(step, due=due if watch.has_effects else None)
     after = _went_on(plan, state, step, verdict, running)
     events = select(running, sighting.state, state.events)
-    y = after.y
+    y, ends = after.y, sighting.ends
     if watch.has_effects:
-        y, affected = watch.affect(plan, sighting, step, y, after.t_next)
-        events = select(running, affected, state.events)
-    over = choose(sighting.ends, RESULTS.event_occurred, after.result)
+        y, met, affected = watch.affect(plan, sighting, step, y, after.t_next)
+        events, ends = select(running, affected, state.events), ends | met
+    over = choose(ends, RESULTS.event_occurred, after.result)
     return replace(after, y=y, result=select(running, over, state.result), events=events)
 
 

@@ -141,9 +141,11 @@ def diffeqsolve(
     """
     t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
     dt0 = float(dt0) if type(dt0) is int else dt0
-    checks.check_saving(saveat, max_steps)
-    checks.check_event(event)
     solver = Auto() if solver is None else solver
+    checks.check_kinds(solver=solver, saveat=saveat, stepsize_controller=stepsize_controller, adjoint=adjoint)
+    if event is not None:
+        checks.check_kinds(event=event)
+    checks.check_saving(saveat, max_steps)
     checks.warn_of_coarse_paths(terms, dt0, stepsize_controller)
     resumed = (solver_state, controller_state, made_jump)
     call = Call(

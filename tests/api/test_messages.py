@@ -23,6 +23,7 @@ from rungax import (
     SaveAt,
     StepTo,
     SubSaveAt,
+    Tsit5,
     diffeqsolve,
 )
 
@@ -129,6 +130,17 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
     "error of unknown order": (
         {"solver": _NoOrder(), "stepsize_controller": PID}, ValueError, ("order", "error_order", "None"),
     ),
+    "tolerances for another state": (
+        {"stepsize_controller": PIDController(rtol=1e-3, atol={"a": 1e-3})}, ValueError, ("like y", "'a'", "leaf"),
+    ),
+    # Arguments of another kind.
+    "class of a solver": ({"solver": Tsit5}, ValueError, ("`solver`", "Tsit5()", "the class Tsit5", "parentheses")),
+    "name of a solver": ({"solver": "RK45"}, ValueError, ("`solver`", "Tsit5()", "str", "order of the signature")),
+    "class of a controller": (
+        {"stepsize_controller": PIDController}, ValueError, ("`stepsize_controller`", "the class", "parentheses"),
+    ),
+    "times to save at": ({"saveat": np.linspace(0, 1, 3)}, ValueError, ("`saveat`", "SaveAt(ts=times)", "ndarray")),
+    "name of an adjoint": ({"adjoint": "direct"}, ValueError, ("`adjoint`", "RecursiveCheckpointAdjoint()", "str")),
     # What is kept.
     "steps without a bound": (
         {"saveat": SaveAt(steps=True), "max_steps": None}, ValueError, ("SaveAt(steps=...)", "`max_steps`", "None"),
@@ -258,6 +270,11 @@ def test_one_wrong_lane_does_not_spoil_the_others() -> None:
 
 # Constructors, which see their arguments alone.
 CONSTRUCTORS: dict[str, tuple[Callable[[], Any], type[Exception], tuple[str, ...]]] = {
+    "a sum of a bare field": (
+        lambda: rungax.MultiTerm(lambda t, y, args: y), ValueError, ("`MultiTerm", "function", "ODETerm(vector_field)"),
+    ),
+    "negative tolerance": (lambda: PIDController(-1e-3, 1e-3), ValueError, ("(rtol=...)", "at least 0", "-0.001")),
+    "tolerance that is a text": (lambda: PIDController(1e-3, "1e-3"), ValueError, ("(atol=...)", "a number", "'1e-3'")),
     "a sub that keeps nothing": (lambda: SaveAt(subs=SubSaveAt()), ValueError, ("`SubSaveAt`", "nothing", "`ts`")),
     "a sub among others that keeps nothing": (
         lambda: SaveAt(subs={"a": SubSaveAt(t1=True), "b": SubSaveAt(ts=[])}), ValueError, ("`SubSaveAt`", "nothing"),

@@ -213,6 +213,13 @@ def test_a_planted_solver_that_tells_no_cost_is_caught() -> None:
     assert missing(rungax.AbstractSDIRK, "A method.") == ["Examples or See Also"]
 
 
+def test_every_public_name_is_tested() -> None:
+    """At least it occurs in some test; how well it is tested is for readers to judge."""
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    assert [name for name in NAMES if name not in words] == []
+
+
 def test_the_version_is_that_of_the_project() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         assert rungax.__version__ == tomllib.load(file)["project"]["version"]

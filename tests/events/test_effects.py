@@ -295,6 +295,43 @@ def test_an_effect_and_an_end_in_one_event() -> None:
     np.testing.assert_allclose(solution.ys[0], [0.5, up - G * rise], rtol=1e-9)
 
 
+@pytest.mark.parametrize("finder", [NEWTON, None], ids=["found", "at the end of the step"])
+def test_a_boolean_condition_that_an_effect_makes_true_ends_the_solve(finder: Any) -> None:
+    """Every step ends in a bounce, so that the condition would never be true at the end of another one."""
+
+    def third_bounce(restitution: Any) -> tuple[Any, Any]:
+        event = Event(
+            (lambda t, y, args, **kwargs: y["ball"][0], lambda t, y, args, **kwargs: y["count"] > 2.5),
+            finder,
+            direction=False,
+            effect=(lambda t, y, args: {"ball": bounce(t, y["ball"], args), "count": y["count"] + 1}, None),
+        )
+        field = lambda t, y, args: {"ball": ball(t, y["ball"], args), "count": jnp.zeros(())}
+        y0 = {"ball": jnp.asarray([1.0, 0.0]), "count": jnp.asarray(0.0)}
+        steps = SaveAt(subs=[rungax.SubSaveAt(t1=True), rungax.SubSaveAt(steps=True)])
+        solution = diffeqsolve(
+            field, Tsit5(), 0.0, 10.0, 0.25 if finder is None else 2.0, y0, restitution, event=event, saveat=steps,
+            max_steps=32,
+        )  # fmt: skip
+        return solution.ys[0]["ball"][0], (solution.ts, solution.ys, solution.event_mask, solution.result)
+
+    speed = lambda restitution: third_bounce(restitution)[0][1]
+    (ts, all_steps), ys, mask, result = third_bounce(0.8)[1]
+    assert result == RESULTS.event_occurred
+    assert_trees_close(mask, (jnp.asarray(False), jnp.asarray(True)))
+    assert float(ys[0]["count"][0]) == 3.0
+    if finder is not None:
+        third = impacts(1.0, 0.8, 3)[2]
+        np.testing.assert_allclose(ts[0], third, rtol=1e-9)
+        np.testing.assert_allclose(ys[0]["ball"][0], [0.0, 0.8**3 * np.sqrt(2 * G)], rtol=1e-9, atol=1e-9)
+        # The end stays where it is, as that of every boolean condition, while the ball comes back to it later.
+        later = 2 * np.sqrt(2 / G) * (1 + 2 * 0.8)
+        np.testing.assert_allclose(jax.grad(speed)(0.8), 3 * 0.8**2 * np.sqrt(2 * G) + G * later, rtol=1e-6)
+    # With derivatives everything has the same value: what was kept of the step at whose end the effect happened, too.
+    again = jax.jvp(third_bounce, (0.8,), (1.0,))[0][1]
+    assert_trees_close((ts, all_steps, ys), (*again[0], again[1]))
+
+
 def test_a_boolean_condition_counts_when_it_becomes_true() -> None:
     # True from 0.6 (the first step's end above 0.5): once, though it stays true.
     event = Event(lambda t, y, args, **kwargs: t > 0.5, effect=lambda t, y, args: y + 10.0)

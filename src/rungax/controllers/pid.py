@@ -78,7 +78,8 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
     RuntimeError
         In a solve, if the solver gives no error estimate.
     ValueError
-        In a solve, if neither the solver nor `error_order` says of which order the estimate is.
+        If a tolerance is negative or no number; in a solve, if it is a pytree unlike the state, or neither the solver
+        nor `error_order` says of which order the estimate is.
 
     Notes
     -----
@@ -122,6 +123,15 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
     factormax: RealScalar = 10.0
     safety: RealScalar = 0.9
     error_order: RealScalar | None = None
+
+    def __check_init__(self) -> None:
+        for name in ("rtol", "atol"):
+            for leaf in jax.tree.leaves(getattr(self, name)):
+                if isinstance(leaf, str) or (isinstance(leaf, int | float) and not leaf >= 0):
+                    raise ValueError(
+                        f"`PIDController({name}=...)` bounds the error of a step.\n"
+                        f"Expected: a number, at least 0\nFound:    {leaf!r}\nMost problems want 1e-3 to 1e-10."
+                    )
 
     @property
     def can_jump(self) -> bool:
@@ -228,7 +238,8 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
             raise ValueError(
                 "The order of the solver's error estimate is not known.\n"
                 "Expected: `solver.error_order(terms)` to be a number\nFound:    None\n"
-                "Give `PIDController(..., error_order=...)`."
+                "Use a solver that is made for such an equation; for one of your own give `order`, `strong_order` or\n"
+                "`error_order`, or `PIDController(..., error_order=...)`."
             )
         return order
 
@@ -248,8 +259,14 @@ def _is_zero(coefficient: RealScalar) -> bool:
 
 def _broadcast(tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
     """`tolerance` as a pytree like `y`."""
-    if jax.tree.structure(tolerance) == jax.tree.structure(y):
+    expected, found = jax.tree.structure(y), jax.tree.structure(tolerance)
+    if found == expected:
         return tolerance
+    if not jax.tree_util.treedef_is_leaf(found):
+        raise ValueError(
+            "`PIDController(rtol=..., atol=...)` are numbers, arrays, or pytrees like the state.\n"
+            f"Expected (like y): {expected}\nFound:             {found}\nGive one for every leaf, or one for all."
+        )
     return jax.tree.map(lambda _: tolerance, y)
 
 

@@ -19,9 +19,9 @@ class Event(eqx.Module):
     """Something that happens when a condition is met: the solve ends there, or its state changes and it goes on.
 
     A real condition is met where its value passes zero, a boolean one where it is true. Conditions are tested at the
-    start and at the end of every step that is kept. With a `root_finder` the step in which a real condition passes zero
-    is made again so that it ends at that time; otherwise it ends where it ends. Of two events in a step the earlier one
-    counts.
+    start and at the end of every step that is kept, boolean ones that end the solve after each effect too. With a
+    `root_finder` the step in which a real condition passes zero is made again so that it ends at that time; otherwise
+    it ends where it ends. Of two events in a step the earlier one counts.
 
     Parameters
     ----------
@@ -57,8 +57,9 @@ class Event(eqx.Module):
     Differentiability
     -----------------
     The time of an event found by a root finder and the state there move with all parameters, by the implicit function
-    theorem, and so does what an effect makes of them. Other events stay in the step in which they are. With noise the
-    time of an event has no derivative: NaN stands for it and for the derivatives of all that depends on it.
+    theorem, and so does what an effect makes of them. Other events stay at the time at which they are, also one that an
+    effect has made true: derivatives are those of the state at that fixed time. With noise the time of an event has no
+    derivative: NaN stands for it and for the derivatives of all that depends on it.
 
     Cost
     ----
@@ -146,7 +147,11 @@ class Event(eqx.Module):
                     f"Expected: {structure}\nFound:    {found}"
                 )
             leaves = jax.tree.leaves(value, is_leaf=is_leaf)
-        wanted = "True, False or None" if name == "direction" else "a callable or None"
+        wanted = (
+            "True (upwards, SciPy's 1), False (downwards, SciPy's -1) or None"
+            if name == "direction"
+            else "a callable or None"
+        )
         for leaf in leaves:
             fits = isinstance(leaf, bool) if name == "direction" else callable(leaf)
             if leaf is not None and not fits:

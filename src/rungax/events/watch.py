@@ -8,7 +8,7 @@ ordinary, shorter step. That one *lands*: at its end the event happens.
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -17,7 +17,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, any_lane, close, match_varying, resolution
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, any_lane, any_other_lane, close, match_varying, resolution
 from ..results import RESULTS, Result, choose, traced
 from ..step import Plan, Step
 from .event import Event
@@ -60,6 +60,8 @@ class Sighting(eqx.Module):
 
     Parameters
     ----------
+    waits
+        Whether the attempt does not count, and is to be made once more as it is.
     kept
         Whether the attempt is kept after all.
     located, time
@@ -74,12 +76,23 @@ class Sighting(eqx.Module):
         How looking failed, if it did.
     """
 
+    waits: BoolScalar
     kept: BoolScalar
     located: BoolScalar
     time: Time
     ends: BoolScalar
     has_effect: BoolScalar
     state: EventState
+    result: Result
+
+
+class _Found(NamedTuple):
+    """What a search found: that the attempt is to be made again until `time`, or that the events `due` happened."""
+
+    located: Array
+    time: Time
+    happened: Array
+    due: Array
     result: Result
 
 
@@ -126,6 +139,10 @@ class EventWatch(eqx.Module):
         moves = tuple(real and self.root_finder is not None for real in self.is_real)
         return Leap(self.conditions, self.effects, moves)
 
+    def has_moved(self, events: EventState) -> BoolScalar:
+        """Of a solve that events ended: whether one did whose time was found, so that it moves with the parameters."""
+        return jnp.any(self.ended_by(events) & jnp.asarray(self.leap.moves))
+
     def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> EventState:
         """What is known before the first step, in which no real condition can have passed zero."""
         signs = self._signs(t0 * direction, y0, args)
@@ -137,30 +154,47 @@ class EventWatch(eqx.Module):
         ending = events.due & jnp.asarray([self._ends(i) for i in self._indices])
         return ending & (jnp.cumsum(ending) == 1)
 
-    def look(self, plan: Plan, events: EventState, step: Step, accepted: BoolScalar) -> Sighting:
-        """Whether something happens in an attempt that was `accepted`."""
-        accepted, no = jnp.asarray(accepted), jnp.asarray(False)
+    def look(self, plan: Plan, events: EventState, step: Step, running: BoolScalar, accepted: BoolScalar) -> Sighting:
+        """Whether something happens in an attempt of a `running` lane that was `accepted`."""
+        no = jnp.asarray(False)
         signs, fired, brackets = self._seen(plan, events, step)
-        busy = accepted & functools.reduce(jnp.logical_or, fired, events.landing)
-        unchanged = replace(events, signs=jnp.where(accepted, signs, events.signs), landing=no)
-        # Most steps pass nothing, and shall cost no more than to see that.
-        nothing = Sighting(accepted, no, step.t1, no, no, unchanged, traced(RESULTS.successful))
+        passed = functools.reduce(jnp.logical_or, fired)
+        # A search takes as long for one lane as for all: where it ends the solve, the first lanes wait for the others.
+        found_something = running & accepted & passed & ~events.landing
+        waits = found_something & any_other_lane(running & ~found_something) if self._searches_once else no
+        accepted = running & accepted & ~waits
+        busy = accepted & (passed | events.landing)
+        # Most steps pass nothing, and shall cost no more than to see that. What comes out of a branch is copied.
+        nothing = _Found(no, step.t1, no, events.due, traced(RESULTS.successful))
         like = (plan, events, step, accepted)
-        return lax.cond(
+        located, time, happened, due, result = lax.cond(
             any_lane(busy),
-            lambda: match_varying(self._sighted(plan, events, step, accepted, (signs, fired, brackets)), like),
+            lambda: match_varying(self._find(plan, events, step, accepted, (signs, fired, brackets)), like),
             lambda: match_varying(nothing, like),
         )
+        kept = accepted & ~located
+        ends = happened & jnp.any(due & jnp.asarray([self._ends(i) for i in self._indices]))
+        has_effect = happened & ~ends if self.has_effects else no
+        state = EventState(
+            signs=jnp.where(kept, signs, events.signs),
+            landing=located,
+            target=jnp.where(located, step.t1, events.target),
+            due=due,
+            num_effects=events.num_effects + has_effect.astype(jnp.int32),
+        )
+        too_many = has_effect & (state.num_effects > self.max_effects)
+        result = choose(too_many, RESULTS.max_effects_reached, result)
+        return Sighting(waits, kept, located, time, ends, has_effect, state, result)
 
-    def _sighted(
+    def _find(
         self,
         plan: Plan,
         events: EventState,
         step: Step,
         accepted: Array,
         seen: tuple[Array, list[Array], list[tuple[Time, Time]]],
-    ) -> Sighting:
-        """The same where some lane has something to see."""
+    ) -> "_Found":
+        """What is found where some lane has something to see."""
         landed = accepted & events.landing
         signs, fired, brackets = seen
         new = [accepted & ~events.landing & f for f in fired]
@@ -175,19 +209,7 @@ class EventWatch(eqx.Module):
         waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
         due = jnp.where(landed, events.due | (jnp.stack(fired) & ~jnp.asarray(waits)), first)
-        ends = happened & jnp.any(due & jnp.asarray([self._ends(i) for i in self._indices]))
-        has_effect = happened & ~ends
-        kept = accepted & ~located
-        state = EventState(
-            signs=jnp.where(kept, signs, events.signs),
-            landing=located,
-            target=jnp.where(located, step.t1, events.target),
-            due=jnp.where(located | happened, due, events.due),
-            num_effects=events.num_effects + has_effect.astype(jnp.int32),
-        )
-        too_many = has_effect & (state.num_effects > self.max_effects)
-        result = choose(too_many, RESULTS.max_effects_reached, result)
-        return Sighting(kept, located, time, ends, has_effect, state, result)
+        return _Found(located, time, happened, jnp.where(located | happened, due, events.due), traced(result))
 
     def _seen(self, plan: Plan, events: EventState, step: Step) -> tuple[Array, list[Array], list[tuple[Time, Time]]]:
         """Signs at the end of an attempt, which conditions have passed, and between which times."""
@@ -198,10 +220,13 @@ class EventWatch(eqx.Module):
         fired = [self._fires(i, events.signs[i], signs[i]) for i in self._indices]
         return signs, fired, [(step.t0, step.t1) for _ in self._indices]
 
-    def affect(self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time) -> tuple[Y, EventState]:
-        """The state after the effects that are due at the end of a step, and what to remember of events then.
+    def affect(
+        self, plan: Plan, sighting: Sighting, step: Step, y: Y, t_next: Time
+    ) -> tuple[Y, BoolScalar, EventState]:
+        """The state after the effects that are due at the end of a step, whether that ends the solve, and the memory.
 
-        A condition at zero has the sign that it is moving to, so that it does not fire again at once.
+        A condition at zero has the sign that it is moving to, so that it does not fire again at once. A boolean one
+        that ends the solve, and holds in the new state, does so there: steps that all end in effects have no other end.
         """
         state, effective = sighting.state, sighting.has_effect
         margin = 1e-3 * jnp.abs(t_next - step.t1)
@@ -214,7 +239,15 @@ class EventWatch(eqx.Module):
         like = (plan, sighting, step, y)
         unchanged = lambda: match_varying((y, state.signs), like)
         y, signs = lax.cond(any_lane(effective), lambda: match_varying(affected(), like), unchanged)
-        return y, replace(state, signs=signs)
+        ending = [self._ends(i) and not real for i, real in enumerate(self.is_real)]
+        met = effective & (signs > 0) & jnp.asarray(ending)
+        due = jnp.where(jnp.any(met), met, state.due)
+        return y, jnp.any(met), replace(state, signs=signs, due=due)
+
+    @property
+    def _searches_once(self) -> bool:
+        """Whether there is nothing after a search but the end of the solve."""
+        return any(self.leap.moves) and not self.has_effects
 
     @property
     def _indices(self) -> range:

@@ -11,7 +11,12 @@ from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
-from .lanes import any_lane as any_lane, fence as fence, match_varying as match_varying
+from .lanes import (
+    any_lane as any_lane,
+    any_other_lane as any_other_lane,
+    fence as fence,
+    match_varying as match_varying,
+)
 from .sweep import (
     LinearPrograms as LinearPrograms,
     jvp_of_moving as jvp_of_moving,

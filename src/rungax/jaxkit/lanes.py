@@ -30,6 +30,25 @@ def any_lane(pred: BoolScalar) -> jax.Array:
     return _any_lane(jnp.asarray(pred))
 
 
+@jax.custom_batching.custom_vmap
+def _any_other_lane(pred: jax.Array) -> jax.Array:
+    return jnp.zeros_like(pred)
+
+
+@_any_other_lane.def_vmap
+def _(axis_size: int, in_batched: list[bool], pred: jax.Array) -> tuple[jax.Array, bool]:
+    del axis_size
+    return (_any_lane(jnp.any(pred, axis=0)) if in_batched[0] else _any_other_lane(pred)), False
+
+
+def any_other_lane(pred: BoolScalar) -> jax.Array:
+    """`any_lane(pred)` where there are several lanes, and false where there is one, which has no others.
+
+    For what a lane asks when its own `pred` is false. XLA then sees that a single lane need not ask.
+    """
+    return _any_other_lane(jnp.asarray(pred))
+
+
 def fence[T](tree: T) -> T:
     """`tree`, unchanged, but computed once: XLA may not recompute it inside everything that uses it.
 

@@ -251,7 +251,7 @@ def scalar_time(t: RealScalar) -> Array:
     if t.ndim != 0:
         raise ValueError(
             f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
-            "Use `jax.vmap(solution.evaluate)(times)` for many, or that of a path."
+            "Use `jax.vmap(path.evaluate)(times)` for many; `path` may be a `Solution`."
         )
     return t
 

@@ -216,8 +216,9 @@ def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, off
     t1, y1 = emission.value
     if plan.watch is None:
         return _Entries(slot, used, t1, y1)
-    # An event that ends the solve moves the end of its step.
-    is_last = (emission.index == state.num_accepted - 1) & is_event(state.result)
+    # An event that ends the solve, where it is found, moves the end of its step.
+    is_moved = is_event(state.result) & plan.watch.has_moved(state.events)
+    is_last = (emission.index == state.num_accepted - 1) & is_moved
     y1 = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, y1)
     return _Entries(slot, used, jnp.where(is_last, state.t, t1), y1)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..jaxkit import Args, RealScalar, Time, Y
-from .base import AbstractTerm
+from .base import AbstractTerm, is_term
 
 
 class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
@@ -21,6 +21,11 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     ----------
     *terms
         The terms to add; they may be `MultiTerm`s themselves. Kept as the attribute `terms`.
+
+    Raises
+    ------
+    ValueError
+        If one is no term, such as a bare vector field.
 
     Differentiability
     -----------------
@@ -44,6 +49,12 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     terms: tuple[AbstractTerm[Any, Any], ...]
 
     def __init__(self, *terms: AbstractTerm[Any, Any]):
+        for term in terms:
+            if not is_term(term):
+                raise ValueError(
+                    "`MultiTerm(*terms)` adds terms.\nExpected: terms, one after another\n"
+                    f"Found:    {type(term).__name__}\nWrap a vector field: `ODETerm(vector_field)`."
+                )
         self.terms = terms
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[Any, ...]:

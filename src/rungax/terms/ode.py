@@ -20,8 +20,8 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     ----------
     vector_field
         A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return
-        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. What has
-        fewer entries than its leaf is repeated as NumPy broadcasts.
+        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. A Python
+        number counts for every entry of its leaf.
     jacobian
         For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
         respect to `y`: a matrix of as many rows and columns as `y` has entries, what `jax.jacfwd` returns, or a Lineax
@@ -36,7 +36,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     ------
     ValueError
         If `vector_field` or `jacobian` is no function; in a solve, if the value of `vector_field` differs from `y` in
-        structure, does not broadcast to its shapes, or is complex where `y` is real.
+        structure or shapes, or is complex where `y` is real.
 
     Differentiability
     -----------------
@@ -131,13 +131,12 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
     shape, dtype = jnp.shape(y), jnp.result_type(y)
     where = f"leaf {path} of the value of `vector_field`" if path else "the value of `vector_field`"
     if isinstance(value, bool | int | float | complex):
-        value = jnp.asarray(value, dtype if not isinstance(value, complex) else complex)
-    if not _broadcasts(jnp.shape(value), shape):
+        value = jnp.broadcast_to(jnp.asarray(value, dtype if not isinstance(value, complex) else complex), shape)
+    if jnp.shape(value) != shape:
         raise ValueError(
             f"The shape of {where} must be that of the state `y`.\nExpected: {shape}\nFound:    {jnp.shape(value)}\n"
             "Return dy/dt with the shape of `y0`, or give `y0` the shape of dy/dt (jnp.broadcast_to)."
         )
-    value = jnp.broadcast_to(value, shape)
     found = jnp.result_type(value)
     if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):
         raise ValueError(
@@ -145,10 +144,3 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
             "Make `y0` complex, or return the real part."
         )
     return cast_like(value, y)
-
-
-def _broadcasts(found: tuple[int, ...], shape: tuple[int, ...]) -> bool:
-    """Whether an array of shape `found` can be repeated to `shape`."""
-    return len(found) <= len(shape) and all(
-        n in (1, wanted) for n, wanted in zip(found[::-1], shape[::-1], strict=False)
-    )
