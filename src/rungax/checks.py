@@ -101,6 +101,16 @@ def check_kinds(**given: Any) -> None:
             raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{advice}")
 
 
+def check_no_noise(terms: Any) -> None:
+    """That the methods which are chosen where none is given are made for the equation."""
+    if brownian_paths(terms):
+        raise ValueError(
+            "`solver=None` chooses among methods for equations without noise.\nExpected: a solver for noise\n"
+            "Found:    None, and a Brownian path in `terms`\n"
+            "Give `SPaRK()` or `Heun()` for a Stratonovich equation, `SRIW1()` or `Euler()` for an Itô equation."
+        )
+
+
 def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
     """That the terms are what the solver is for."""
     structure = solver.term_structure

@@ -141,7 +141,9 @@ def diffeqsolve(
     """
     t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
     dt0 = float(dt0) if type(dt0) is int else dt0
-    solver = Auto() if solver is None else solver
+    if solver is None:
+        checks.check_no_noise(terms)
+        solver = Auto()
     checks.check_kinds(solver=solver, saveat=saveat, stepsize_controller=stepsize_controller, adjoint=adjoint)
     if event is not None:
         checks.check_kinds(event=event)

@@ -128,6 +128,13 @@ def test_a_root_finder_is_one(finder: Any) -> None:
     assert "Expected: an Optimistix root finder" in str(error.value)
 
 
+@pytest.mark.parametrize("condition", [lambda t, s, a, **kwargs: s, lambda t, y, args: y], ids=["names", "no **kwargs"])
+def test_a_condition_has_these_parameters(condition: Any) -> None:
+    with pytest.raises(ValueError, match=r"called with arguments by name") as error:
+        solve(Event(condition))
+    assert "Expected: cond_fn(t, y, args, **kwargs)\nFound:    <lambda>(t, " in str(error.value)
+
+
 @pytest.mark.parametrize("name", ["interior", "max_effects"])
 @pytest.mark.parametrize("number", [-1, 1.5, True, None])
 def test_numbers(name: str, number: Any) -> None:

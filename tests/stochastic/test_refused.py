@@ -188,6 +188,14 @@ def test_langevin_terms_must_agree(throw: bool) -> None:
         diffeqsolve(terms, rungax.QUICSORT(), 0.0, 1.0, 0.1, (jnp.ones(2), jnp.ones(2)), throw=throw)
 
 
+def test_no_solver_is_chosen_for_noise() -> None:
+    path = rungax.VirtualBrownianTree(0.0, 1.0, tol=0.05, shape=(), key=jax.random.key(0))
+    terms = rungax.ControlTerm(lambda t, y, args: y, path)
+    with pytest.raises(ValueError, match=r"`solver=None`.*\nExpected: a solver for noise\nFound:    None") as error:
+        rungax.diffeqsolve(terms, None, 0.0, 1.0, 0.1, jnp.asarray(1.0))
+    assert "`SRIW1()`" in str(error.value)
+
+
 def test_only_what_carries_something_is_moved() -> None:
     path = rungax.LinearInterpolation(ts=jnp.array([0.0, 1.0]), ys=jnp.array([0.0, 1.0]))
     for still in (path, rungax.ODETerm(lambda t, y, args: -y)):

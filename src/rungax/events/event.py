@@ -1,6 +1,7 @@
 """What users say of events."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import equinox as eqx
@@ -51,8 +52,8 @@ class Event(eqx.Module):
     ------
     ValueError
         If a condition or an effect is no function, `root_finder` is no root finder, `direction` or `effect` has another
-        structure than `cond_fn`, or a number is negative; in a solve, if a condition returns something else than one
-        boolean or one real number.
+        structure than `cond_fn`, or a number is negative; in a solve, if a condition has other parameters or returns
+        something else than one boolean or one real number.
 
     Differentiability
     -----------------
@@ -157,6 +158,22 @@ class Event(eqx.Module):
             if leaf is not None and not fits:
                 raise ValueError(f"`Event({name}=...)` is not understood.\nExpected: {wanted}\nFound:    {leaf!r}")
         return leaves
+
+
+def check_parameters(condition: Callable[..., Any], names: Iterable[str]) -> None:
+    """That a condition can be called with arguments of these names."""
+    try:
+        signature = inspect.signature(condition)
+    except ValueError:
+        return  # not everything that can be called says how
+    try:
+        signature.bind(**dict.fromkeys(names))
+    except TypeError as error:
+        name = getattr(condition, "__name__", type(condition).__name__)
+        raise ValueError(
+            "`Event(cond_fn=...)` is called with arguments by name.\nExpected: cond_fn(t, y, args, **kwargs)\n"
+            f"Found:    {name}{signature}\n`**kwargs` takes what conditions are told of the call besides."
+        ) from error
 
 
 def steady_state_event(

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Int
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, any_lane, any_other_lane, close, match_varying, resolution
 from ..results import RESULTS, Result, choose, traced
 from ..step import Plan, Step
-from .event import Event
+from .event import Event, check_parameters
 from .leap import Leap, signs_after
 
 UNKNOWN = 2
@@ -113,6 +113,7 @@ class EventWatch(eqx.Module):
         conditions: list[Any] = []
         is_real: list[bool] = []
         for condition in event.conditions:
+            check_parameters(condition, ("t", "y", "args", *context))
             told = lambda t, y, args, c=condition: jnp.asarray(c(t=t, y=y, args=args, **context))
             closed = close(told, t0, y0, args)
             is_real.append(_is_real(jax.eval_shape(closed, t0, y0, args)))
