@@ -65,6 +65,18 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
 
+_NAMES = (
+    "successful", "event_occurred", "max_steps_reached", "dt_min_reached", "max_steps_rejected", "max_effects_reached",
+    "nonfinite", "invalid_input", "nonlinear_max_steps_reached", "nonlinear_divergence", "internal_error",
+    "nonfinite_input", "singular", "breakdown", "stagnation", "conlim",
+)  # fmt: skip
+
+
+def name_of(result: Result) -> str:
+    """The name of an item of `RESULTS` that is known; the item itself prints as its explanation."""
+    return next(name for name in _NAMES if bool(result == getattr(RESULTS, name)))
+
+
 def is_okay(result: Result) -> bool:
     """Whether the solve succeeded or was ended by an event.
 

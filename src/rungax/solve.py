@@ -14,7 +14,7 @@ from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import Call, resolve
-from .results import RESULTS, is_event, is_okay, known_failure
+from .results import RESULTS, is_event, is_okay, known_failure, name_of
 from .saving import SaveAt
 from .saving.saveat import is_sub
 from .solution import Solution
@@ -239,7 +239,7 @@ def _report(solution: Solution, ending: _Ending) -> str:
         if not jnp.isfinite(leaf).all()
     ]
     lines = [
-        f"The solve failed: {solution.result}",
+        f"The solve failed, `RESULTS.{name_of(solution.result)}`: {RESULTS[solution.result]}",
         f"It had come to t = {t}, the next step being {dt}, after {solution.num_steps} attempted steps"
         f" of which {solution.num_accepted_steps} were kept.",
         f"Not finite there: {', '.join(bad)}." if bad else f"The state there: {ending.y}.",
