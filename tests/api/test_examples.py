@@ -100,6 +100,7 @@ def test_dense_output(run: Run) -> None:
     np.testing.assert_allclose(answers.peak_height, 2.00862, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lynx_hare(run: Run) -> None:
     fit = run("lynx_hare", solves=4096)
     assert fit.residual < 0.2193
@@ -113,12 +114,14 @@ def test_lynx_hare(run: Run) -> None:
     np.testing.assert_allclose(fit.errors, deviation / mean, rtol=0.2)
 
 
+@pytest.mark.slow
 def test_neural_ode(run: Run) -> None:
     training = run("neural_ode")
     assert training.after < training.before / 100
     assert training.unseen_error < 0.03
 
 
+@pytest.mark.slow
 def test_pharmacokinetics(run: Run) -> None:
     fit = run("pharmacokinetics")
     true = np.array([5.0, 8.0, 20.0, 40.0])
@@ -145,6 +148,7 @@ def concentrations(clearance: float, flow: float, blood: float, tissue: float) -
     return np.array(found)
 
 
+@pytest.mark.slow
 def test_regularized_neural_ode(run: Run) -> None:
     plain, regularized = run("regularized_neural_ode")
     assert regularized.steps < 0.95 * plain.steps
@@ -192,6 +196,7 @@ def brusselator(cells: int, ts: np.ndarray) -> np.ndarray:
     return scipy.integrate.solve_ivp(slope, (0.0, 10.0), y0, t_eval=ts, **options).y.T
 
 
+@pytest.mark.slow
 def test_hires_sensitivity(run: Run) -> None:
     found = run("hires_sensitivity")
     assert found.table.shape == (8, 10)
@@ -206,17 +211,20 @@ def test_ornstein_uhlenbeck(run: Run) -> None:
     assert max(run("ornstein_uhlenbeck", paths=1000)) < 4.5
 
 
+@pytest.mark.slow
 def test_fit_ornstein_uhlenbeck(run: Run) -> None:
     fitted = run("fit_ornstein_uhlenbeck", iterations=120)
     np.testing.assert_allclose([fitted[name] for name in ("rate", "level", "volatility")], [1.2, 0.5, 0.4], rtol=0.12)
 
 
+@pytest.mark.slow
 def test_cox_ingersoll_ross(run: Run) -> None:
     constant, adaptive = run("cox_ingersoll_ross", paths=100)
     assert constant < 1.3
     assert adaptive > 1.5 * constant
 
 
+@pytest.mark.slow
 def test_neals_funnel(run: Run) -> None:
     found = run("neals_funnel", chains=32, samples=40)["funnel"]
     assert abs(found.mean_z) < 1.5
@@ -234,6 +242,7 @@ def test_kepler(run: Run) -> None:
             assert errors[problem, method][1] < bound
 
 
+@pytest.mark.slow
 def test_neural_cde(run: Run) -> None:
     training = run("neural_cde", steps=100)
     assert training.after < training.before / 10

@@ -36,8 +36,7 @@ def has_blocks(path: pathlib.Path) -> bool:
 
 def as_parameter(path: pathlib.Path) -> object:
     """A page as a parameter; what the manual's build runs anyway is slow."""
-    is_first = path.parent == ROOT or path.stem == "getting_started"
-    marks = [] if is_first else [pytest.mark.slow]
+    marks = [] if path.parent == ROOT else [pytest.mark.slow]
     return pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
 
 

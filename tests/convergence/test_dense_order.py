@@ -163,6 +163,7 @@ def quotient(ask: Callable[..., Dense], t0: float, t1: float, t: float, width: f
     return jax.tree.map(lambda x: x / (2 * width), increment)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 1.0), (1.0, 0.0)], ids=["forwards", "backwards"])
 def test_dense_output_is_one_function(ask: Callable[..., Dense], t0: float, t1: float) -> None:
     a, b, width = 0.3, 0.8, 1e-4

@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-SHOWN_ALWAYS = ("first", "saves steps", "ends, saves t0, ts, t1", "backwards", "checkpoints", "forward", "ends, direct")
+SHOWN_ALWAYS = ("saves steps", "ends, saves t0, ts, t1", "backwards", "forward")
 DERIVATIVES = [
     pytest.param(case, id=name, marks=() if name in SHOWN_ALWAYS else pytest.mark.slow) for name, case in CASES.items()
 ]

@@ -101,6 +101,7 @@ def test_both_jacobians_agree(solver: Any) -> None:
     np.testing.assert_allclose(forward, np.stack(quotients, axis=1), rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [s for s in FEW if not isinstance(s.values[0], rungax.AbstractRosenbrock)])
 def test_advice_of_other_steps_has_no_say(solver: Any) -> None:
     """With a Jacobian and a factorisation from another place and for another length, the derivative is the same."""
@@ -139,6 +140,7 @@ def test_after_a_jump_that_is_only_known_at_run_time(solver: Any) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10), found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
 def test_in_lanes(solver: Any) -> None:
     """Of several lengths, one of them zero, as the replay of a solve makes them."""
@@ -154,6 +156,7 @@ def test_in_lanes(solver: Any) -> None:
 # --------------------------------------------------------------------------------------------------- steps of no length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", FEW)
 def test_a_step_of_no_length_goes_nowhere_and_starts_along_the_field(solver: Any) -> None:
     r"""$y_1 = y_0$ and no error; $\partial y_1 / \partial y_0 = I$, $\partial y_1 / \partial t_1 = f = -\partial y_1 /

@@ -130,6 +130,7 @@ def test_the_gradient_of_a_function_of_a_jvp(name: str) -> None:
     np.testing.assert_allclose(loss(case.point), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_a_hessian_vector_product_both_ways() -> None:
     case = CLOSED_FORMS["oscillator"]
     direction = direction_like(case.point)

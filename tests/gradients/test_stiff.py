@@ -352,6 +352,7 @@ def test_of_the_ends_on_the_stretched_grid() -> None:
 # --------------------------------------------------------------------------------------------------- second derivatives
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "transform"),
     [
@@ -421,6 +422,7 @@ ADJOINTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     ["Kvaerno5", pytest.param("Rodas5P", marks=pytest.mark.slow), pytest.param("TRBDF2", marks=pytest.mark.slow)],

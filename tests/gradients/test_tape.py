@@ -217,6 +217,7 @@ def test_an_integer_argument_cannot_be_differentiated() -> None:
 # ---------------------------------------------------------------------------------------------------- without a bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save", ["t1", "ts"])
 def test_first_derivatives_without_a_bound_on_steps(save: str) -> None:
     unbounded = {"saveat": SAVES[save], "max_steps": None, **PID}

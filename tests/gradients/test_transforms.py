@@ -251,6 +251,7 @@ def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Call
     return jax.jit(jax.shard_map(function, mesh=mesh(), in_specs=in_specs, out_specs=out_specs))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("save", "control"), ALL)
 def test_a_gradient_inside_shard_map_is_that_of_a_loop(save: str, control: str) -> None:
     gradient = jax.grad(lambda inputs: loss(inputs, save, control))
@@ -321,6 +322,7 @@ def test_the_gradient_of_what_all_devices_share(where: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- export
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
 def test_an_exported_gradient_gives_the_same_values(save: str, control: str) -> None:
     pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")

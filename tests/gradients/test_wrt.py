@@ -272,6 +272,7 @@ def test_the_times_of_step_to() -> None:
     assert_derivative(loss, ts, rtol=1e-8)
 
 
+@pytest.mark.slow
 @SAVED
 def test_every_time_of_an_adaptive_solve(save: str, span: tuple[float, float]) -> None:
     """Steps keep their places between the two ends; saved times move by themselves."""

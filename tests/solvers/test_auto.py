@@ -357,12 +357,14 @@ ADJOINTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("adjoint", ["few marks", pytest.param("direct", marks=pytest.mark.slow)])
 def test_other_adjoints_agree(adjoint: str) -> None:
     found = jax.jit(jax.grad(lambda x: loss(x, Auto(), adjoint=ADJOINTS[adjoint])))(PULSING)
     assert_trees_close(found, gradient(Auto()), rtol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
 def test_gradients_in_lanes(solver: Any) -> None:
     """Of different stiffness, with the method not at work in some lanes, and a tape that is thinned."""
@@ -379,6 +381,7 @@ def test_gradients_in_lanes(solver: Any) -> None:
         assert_trees_close(of_lane, one(lane), rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradient_of_dense_output_and_of_the_end() -> None:
     """What is saved at either time is the solution there, and moves in time as the field says."""
 

@@ -68,6 +68,7 @@ def errors(solution, problem: Problem, sense) -> np.ndarray:
 # ------------------------------------------------------------------------------------------------------ the right limit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "kind", "sense"),
     [

@@ -115,6 +115,7 @@ def test_every_solver_by_every_parameter(name: str) -> None:
     assert_derivatives(lambda parameters: loss(parameters, solver, noise))
 
 
+@pytest.mark.slow
 def test_backwards_in_time() -> None:
     saveat = SaveAt(ts=[0.8, 0.3], t1=True)
     options = {"t0": 1.0, "t1": 0.0, "dt0": -0.125, "saveat": saveat}
@@ -126,6 +127,7 @@ def test_a_path_without_memory_draws_the_same_again() -> None:
     assert_derivatives(lambda parameters: loss(parameters, rungax.Heun(), general, path))
 
 
+@pytest.mark.slow
 def test_adaptive_steps_are_constants() -> None:
     """The grid that error control chose does not move with the parameters; on that grid differences agree."""
     controller = PIDController(rtol=1e-3, atol=1e-3)
@@ -159,6 +161,7 @@ def test_adaptive_steps_are_constants() -> None:
     assert_derivatives(on_grid)
 
 
+@pytest.mark.slow
 def test_adjoints_agree() -> None:
     def gradient(adjoint: Any) -> Any:
         return jax.grad(lambda parameters: loss(parameters, rungax.SPaRK(), general, adjoint=adjoint))(PARAMETERS)
@@ -169,6 +172,7 @@ def test_adjoints_agree() -> None:
             np.testing.assert_allclose(a, b, rtol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver", [rungax.Heun(), rungax.SPaRK(), rungax.ReversibleHeun()], ids=lambda s: type(s).__name__
 )

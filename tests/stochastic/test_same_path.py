@@ -130,6 +130,7 @@ def test_the_way_back_is_the_same_path(key):
         assert_trees_close(kept(back, count)[name][::-1], sign * kept(there, count)[name], rtol=0.0, atol=ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", ["constant", "adaptive"])
 def test_lanes_with_times_of_their_own(steps, key):
     """Under `vmap`, with ends and keys that differ from lane to lane."""

@@ -209,6 +209,7 @@ def robertson(t: Any, y: Any, rates: Any) -> Any:
     return jnp.stack([back - slow, slow - fast - back, fast])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", [rungax.Rodas5P(), rungax.Kvaerno5()], ids=["Rodas5P", "Kvaerno5"])
 def test_shard_map_of_a_stiff_solve_and_its_gradient(solver: Any) -> None:
     rates = np.array([0.04, 3e7, 1e4]) * np.linspace(0.5, 2.0, 8)[:, None]

@@ -100,6 +100,7 @@ KINDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", KINDS, ids=name)
 def test_leaves_of_unlike_dtypes_with_every_kind_of_solver(solver: rungax.AbstractSolver[Any]) -> None:
     """Linear and Hermite dense output, a last stage that is the next first, stages for dense output only."""

@@ -79,6 +79,7 @@ def test_solver_may_be_a_static_argument(solver: Any) -> None:
 STIFF = (rungax.Kvaerno3(), rungax.KenCarp3(), rungax.Rodas4())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", STIFF, ids=name)
 def test_jit_is_eager_with_solvers_for_stiff_equations(solver: Any) -> None:
     def ask(y0: Any) -> Outcome:

@@ -134,6 +134,7 @@ FAMILIES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", FAMILIES, ids=name)
 def test_vmap_with_solvers_for_stiff_equations(solver: rungax.AbstractSolver[Any]) -> None:
     """Lanes converge, reject, and renew their Jacobians each for itself."""
