@@ -206,7 +206,7 @@ class EventWatch(eqx.Module):
         located = any_fired & (time < step.t1 - 4 * resolution(step.t1))
         happened = (any_fired & ~located) | landed
         # What passes zero in a step that lands happens with the event that it lands on: it is as good as there. A
-        # boolean condition that ends the solve can wait for the next step.
+        # boolean condition that ends the solve is asked once more, after the effects.
         waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
         due = jnp.where(landed, events.due | (jnp.stack(fired) & ~jnp.asarray(waits)), first)
