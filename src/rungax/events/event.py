@@ -200,6 +200,12 @@ def steady_state_event(
     ValueError
         In a solve, if one is missing and the step size controller has no tolerances.
 
+    Notes
+    -----
+    Near a steady state an explicit method goes to the end of its stability, where the slope stays about as large as the
+    tolerance of a step allows. It may then never fall below the controller's own tolerances: give some that are ten
+    times looser, and keep `max_steps`.
+
     Differentiability
     -----------------
     A boolean condition: the time at which it is met has no derivative. For that of the steady state see
