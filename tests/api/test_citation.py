@@ -13,7 +13,7 @@ import optimistix as optx
 import pytest
 
 import rungax
-from rungax.citation.library import BIBTEX, LIBRARY as REFERENCES, SOURCES
+from rungax.citation.bibliography import BIBTEX, LIBRARY as REFERENCES, SOURCES
 
 SOLVERS = [
     value

@@ -12,7 +12,7 @@ import equinox as eqx
 
 from ..solve import diffeqsolve
 from ..solvers import Auto
-from .library import LIBRARY, SOURCES
+from .bibliography import LIBRARY, SOURCES
 
 type Rule = Callable[..., str | Iterable[str] | None]
 """Gets the arguments of a call that its parameters name; returns one or several BibTeX entries, or `None`."""

@@ -43,32 +43,34 @@ class Leap(eqx.Module):
 
     def settle(self, plan: Plan, due: Array, t: Time, y: Y) -> tuple[Time, Y]:
         """Time and state where events are `due`, with the derivatives of where they happen; the same in value."""
-        if not any(self.moves):
-            return t, y
-        delay = self._delay(plan, due, t, y)
-        return t + delay, _ahead(plan, t, y, delay)
+        return self._settled(plan, t, y, self._delay(plan, due, t, y))
 
     def land(self, plan: Plan, due: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
         """Time and state where events are `due`, as `settle` has them, and the state to go on with from `t`.
 
         That is the state after their effects, one after another; `y` where no event is due.
         """
-        problem = plan.problem
-        settled, before = self.settle(plan, due, t, y)
+        problem, delay = plan.problem, self._delay(plan, due, t, y)
+        settled, before = self._settled(plan, t, y, delay)
         after = before
         for i, effect in enumerate(self.effects):
             if effect is not None:
                 after = select(due[i], effect(settled * problem.direction, after, problem.args), after)
-        if any(self.moves):
-            after = _ahead(plan, settled, after, -self._delay(plan, due, t, y))
+        if delay is not None:
+            after = _ahead(plan, settled, after, -delay)
         return settled, before, select(jnp.any(due), after, y)
 
-    def _delay(self, plan: Plan, due: Array, t: Time, y: Y) -> Time:
+    def _settled(self, plan: Plan, t: Time, y: Y, delay: Time | None) -> tuple[Time, Y]:
+        return (t, y) if delay is None else (t + delay, _ahead(plan, t, y, delay))
+
+    def _delay(self, plan: Plan, due: Array, t: Time, y: Y) -> Time | None:
         """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method.
 
         Of events at the same time the first that is found by its condition decides. Without a slope of the state the
-        derivatives are not numbers.
+        derivatives are not numbers. `None` where no event has a time that moves.
         """
+        if not any(self.moves):
+            return None
         problem = plan.problem
         moving = due & jnp.asarray(self.moves)
         which, moves = jnp.argmax(moving), jnp.any(moving)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool, Int
@@ -147,12 +148,12 @@ class EventWatch(eqx.Module):
     def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> EventState:
         """What is known before the first step, in which no real condition can have passed zero."""
         signs = self._signs(t0 * direction, y0, args)
-        due = [signs[i] > 0 if self._ends(i) and not self.is_real[i] else jnp.asarray(False) for i in self._indices]
-        return EventState(signs, jnp.asarray(False), t_next, jnp.stack(due), jnp.asarray(0, jnp.int32))
+        due = (signs > 0) & self._ending_booleans
+        return EventState(signs, jnp.asarray(False), t_next, due, jnp.asarray(0, jnp.int32))
 
     def ended_by(self, events: EventState) -> Bool[Array, " conditions"]:
         """Of a solve that events ended: which did; the first in the order of the conditions."""
-        ending = events.due & jnp.asarray([self._ends(i) for i in self._indices])
+        ending = events.due & self._ending
         return ending & (jnp.cumsum(ending) == 1)
 
     def look(self, plan: Plan, events: EventState, step: Step, running: BoolScalar, accepted: BoolScalar) -> Sighting:
@@ -174,7 +175,7 @@ class EventWatch(eqx.Module):
             lambda: match_varying(nothing, like),
         )
         kept = accepted & ~located
-        ends = happened & jnp.any(due & jnp.asarray([self._ends(i) for i in self._indices]))
+        ends = happened & jnp.any(due & self._ending)
         has_effect = happened & ~ends if self.has_effects else no
         state = EventState(
             signs=jnp.where(kept, signs, events.signs),
@@ -207,9 +208,8 @@ class EventWatch(eqx.Module):
         happened = (any_fired & ~located) | landed
         # What passes zero in a step that lands happens with the event that it lands on: it is as good as there. A
         # boolean condition that ends the solve is asked once more, after the effects.
-        waits = [not real and self._ends(i) for i, real in enumerate(self.is_real)]
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
-        due = jnp.where(landed, events.due | (jnp.stack(fired) & ~jnp.asarray(waits)), first)
+        due = jnp.where(landed, events.due | (jnp.stack(fired) & ~self._ending_booleans), first)
         return _Found(located, time, happened, jnp.where(located | happened, due, events.due), traced(result))
 
     def _seen(self, plan: Plan, events: EventState, step: Step) -> tuple[Array, list[Array], list[tuple[Time, Time]]]:
@@ -240,8 +240,7 @@ class EventWatch(eqx.Module):
         like = (plan, sighting, step, y)
         unchanged = lambda: match_varying((y, state.signs), like)
         y, signs = lax.cond(any_lane(effective), lambda: match_varying(affected(), like), unchanged)
-        ending = [self._ends(i) and not real for i, real in enumerate(self.is_real)]
-        met = effective & (signs > 0) & jnp.asarray(ending)
+        met = effective & (signs > 0) & self._ending_booleans
         due = jnp.where(jnp.any(met), met, state.due)
         return y, jnp.any(met), replace(state, signs=signs, due=due)
 
@@ -249,6 +248,16 @@ class EventWatch(eqx.Module):
     def _searches_once(self) -> bool:
         """Whether there is nothing after a search but the end of the solve."""
         return any(self.leap.moves) and not self.has_effects
+
+    @property
+    def _ending(self) -> np.ndarray:
+        """Which conditions end the solve."""
+        return np.array([self._ends(i) for i in self._indices])
+
+    @property
+    def _ending_booleans(self) -> np.ndarray:
+        """Which of them are boolean."""
+        return self._ending & ~np.array(self.is_real)
 
     @property
     def _indices(self) -> range:

@@ -41,7 +41,10 @@ def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
 
 
 def misfits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
-    """What differs from the annotations of an `AbstractTerm[VF, Control]` in `structure`, which `terms` fit."""
+    """What differs from the annotations of an `AbstractTerm[VF, Control]` in `structure`, which `terms` fit.
+
+    Of a pytree of terms only the solver knows which part of the state each one sees: its annotations are not checked.
+    """
     parts = parts_asked_for(structure)
     if parts:
         pairs = zip(parts, terms.terms, strict=True)
