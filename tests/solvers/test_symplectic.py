@@ -30,7 +30,7 @@ from rungax import (
     Yoshida4,
     diffeqsolve,
 )
-from rungax.solvers.symplectic import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
+from rungax.solvers.composition import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
 
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope

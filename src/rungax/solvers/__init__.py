@@ -8,6 +8,12 @@ from .base import (
     AbstractSolver as AbstractSolver,
     AbstractStratonovichSolver as AbstractStratonovichSolver,
 )
+from .composition import (
+    AbstractSymmetricComposition as AbstractSymmetricComposition,
+    KahanLi8 as KahanLi8,
+    VelocityVerlet as VelocityVerlet,
+    Yoshida4 as Yoshida4,
+)
 from .euler import Euler as Euler
 from .euler_heun import EulerHeun as EulerHeun
 from .explicit import (
@@ -64,12 +70,6 @@ from .stochastic_tableau import (
     GeneralCoeffs as GeneralCoeffs,
     StochasticButcherTableau as StochasticButcherTableau,
 )
-from .symplectic import (
-    AbstractSymmetricComposition as AbstractSymmetricComposition,
-    KahanLi8 as KahanLi8,
-    SemiImplicitEuler as SemiImplicitEuler,
-    VelocityVerlet as VelocityVerlet,
-    Yoshida4 as Yoshida4,
-)
+from .symplectic import SemiImplicitEuler as SemiImplicitEuler
 from .tableau import ButcherTableau as ButcherTableau, MultiButcherTableau as MultiButcherTableau
 from .weak import DRI1 as DRI1
