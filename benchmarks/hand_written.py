@@ -21,31 +21,37 @@ def no_fence(x: jax.Array) -> jax.Array:
     return x
 
 
-def fence(x: jax.Array) -> jax.Array:
+def optimization_barrier(x: jax.Array) -> jax.Array:
     """Keep XLA from computing everything before `x` again inside everything after it."""
     return lax.optimization_barrier(x)
 
 
 def tsit5_step(
-    field: Callable[..., Any], t: jax.Array, y: jax.Array, k1: jax.Array, h: jax.Array, args: Any, fence: Fence
+    field: Callable[..., Any],
+    t: jax.Array,
+    y: jax.Array,
+    k1: jax.Array,
+    h: jax.Array,
+    args: Any,
+    optimization_barrier: Fence,
 ) -> tuple[jax.Array, list[jax.Array]]:
     """The state after `h` and the seven stages; the last row of A is the solution, the last stage the next first."""
     stages = [k1]
     for c, row in zip(C, A, strict=True):
-        y1 = fence(y + h * sum(a * k for a, k in zip(row, stages, strict=True)))
+        y1 = optimization_barrier(y + h * sum(a * k for a, k in zip(row, stages, strict=True)))
         stages.append(field(t + c * h, y1, args))
     return y1, stages
 
 
 def fixed_steps(
-    field: Callable[..., Any], y0: jax.Array, args: Any, t1: float, steps: int, fence: Fence = no_fence
+    field: Callable[..., Any], y0: jax.Array, args: Any, t1: float, steps: int, optimization_barrier: Fence = no_fence
 ) -> jax.Array:
     """`steps` equal steps from 0 to `t1`."""
     h = jnp.asarray(t1 / steps)
 
     def advance(i: jax.Array, carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         y, k1 = carry
-        y, stages = tsit5_step(field, i * h, y, k1, h, args, fence)
+        y, stages = tsit5_step(field, i * h, y, k1, h, args, optimization_barrier)
         return y, stages[-1]
 
     y, _ = lax.fori_loop(0, steps, advance, (y0, field(jnp.asarray(0.0), y0, args)))
@@ -60,7 +66,7 @@ def adaptive_steps(
     def advance(carry: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         t, y, h, k1 = carry
         h = jnp.minimum(h, t1 - t)
-        y1, stages = tsit5_step(field, t, y, k1, h, args, fence)
+        y1, stages = tsit5_step(field, t, y, k1, h, args, optimization_barrier)
         error = h * sum(e * k for e, k in zip(ERROR, stages, strict=True))
         error = jnp.sqrt(jnp.mean((error / (tol + tol * jnp.maximum(jnp.abs(y), jnp.abs(y1)))) ** 2))
         keep = error < 1

@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^( *)```python\b.*\n(?P<code>(?s:.*?))^\1```$", re.MULTILIN
 
 
 class Block(NamedTuple):
-    """Some code, after how many lines of its page it starts, and where its fence ends."""
+    """Some code, after how many lines of its page it starts, and where its optimization_barrier ends."""
 
     code: str
     line: int

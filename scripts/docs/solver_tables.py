@@ -120,7 +120,7 @@ def is_pair(solver: Solver) -> bool:
 PLAIN: Columns = {"order": order, "error estimate": estimate}
 STAGED: Columns = {**PLAIN, "stages a step": evaluations}
 NOISY: Columns = {
-    "sense": lambda solver: ", ".join(sorted(solver.senses)),
+    "sense": lambda solver: ", ".join(sorted(solver.interpretations)),
     "noise": lambda solver: solver.noise,
     "strong order": lambda solver: solver.strong_order(SDE),
     "weak order": lambda solver: solver.weak_order(SDE) or "–",
@@ -134,5 +134,5 @@ FAMILIES: tuple[tuple[str, Callable[[Solver], bool], Columns], ...] = (
     ("Stiff in one of two terms", lambda solver: isinstance(solver, rungax.AbstractIMEXRK), STAGED),
     ("Symplectic, for a pair of terms", is_pair, PLAIN),
     ("Reversible", lambda solver: isinstance(solver, rungax.LeapfrogMidpoint | rungax.ReversibleHeun), PLAIN),
-    ("With noise", lambda solver: bool(solver.senses), NOISY),
+    ("With noise", lambda solver: bool(solver.interpretations), NOISY),
 )

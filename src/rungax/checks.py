@@ -20,7 +20,7 @@ from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver, AbstractWrappedSolver
-from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, misfits, parts_asked_for
+from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, mismatches, parts_asked_for
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -120,8 +120,8 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
             f"Found:    {describe(terms)}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
         )
-    for misfit in misfits(structure, terms, t0, y0, args):
-        raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {misfit}")
+    for mismatch in mismatches(structure, terms, t0, y0, args):
+        raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {mismatch}")
 
 
 def check_noise(
@@ -149,7 +149,7 @@ def check_noise(
             "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
             stacklevel=2,
         )
-    if not solver.senses:
+    if not solver.interpretations:
         warnings.warn(
             f"`{_name(solver)}` is meant for equations without noise; what it converges to is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
@@ -167,7 +167,7 @@ def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """That a solver which treats drift and diffusion differently is given one of each, in this order."""
-    if not parts_asked_for(solver.term_structure) or not solver.senses:
+    if not parts_asked_for(solver.term_structure) or not solver.interpretations:
         return
     drift, diffusion = terms.parts
     if brownian_paths(drift) or diffusion.parts:

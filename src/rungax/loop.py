@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import BoolScalar, any_lane, is_stuck, land_on, match_varying, select
+from .jaxkit import BoolScalar, any_element, clip_to_end, is_stuck, match_varying, select
 from .results import RESULTS, Result, choose, first_failure, is_successful
-from .step import Outcome, Plan, State, Step, Verdict, Watch
+from .step import EventDetector, Outcome, Plan, State, Step, Verdict
 
 
 def run(plan: Plan, state: State) -> Outcome:
@@ -33,7 +33,7 @@ def finish(plan: Plan, state: State) -> Outcome:
 def integrate(plan: Plan, state: State) -> State:
     """Step until every lane has reached the end or failed; record on the way."""
     state = match_varying(state, (plan, state))
-    return lax.while_loop(lambda state: any_lane(goes_on(plan, state)), lambda state: advance(plan, state), state)
+    return lax.while_loop(lambda state: any_element(goes_on(plan, state)), lambda state: advance(plan, state), state)
 
 
 def goes_on(plan: Plan, state: State) -> jax.Array:
@@ -55,9 +55,9 @@ def advance(plan: Plan, state: State) -> State:
     running = is_running(plan, state)
     step = plan.attempt(state)
     verdict = plan.judge(state, step)
-    if plan.watch is None:
+    if plan.detector is None:
         return _went_on(plan, state, step, verdict, running)
-    return _went_on_watched(plan, plan.watch, state, step, verdict, running)
+    return _went_on_watched(plan, plan.detector, state, step, verdict, running)
 
 
 def _went_on(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
@@ -69,10 +69,10 @@ def _went_on(plan: Plan, state: State, step: Step, verdict: Verdict, running: Bo
     )
     # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
     end = plan.problem.t1
-    t_next = jnp.where(verdict.accepted, land_on(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
+    t_next = jnp.where(verdict.accepted, clip_to_end(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
     failure = first_failure(step_failure(step, verdict), verdict.result)
     # Carried on in every lane, for it is never wrong; but where a step may be made again, what led to it serves better.
-    may_reject = plan.controller.may_reject or plan.watch is not None
+    may_reject = plan.controller.may_reject or plan.detector is not None
     drivers = select(kept, step.drivers, state.drivers) if may_reject else step.drivers
     again = plan.solver.after_rejection(state.solver_state, step.solver_state)
     return State(
@@ -92,32 +92,32 @@ def _went_on(plan: Plan, state: State, step: Step, verdict: Verdict, running: Bo
 
 
 def _went_on_watched(
-    plan: Plan, watch: Watch, state: State, step: Step, verdict: Verdict, running: BoolScalar
+    plan: Plan, detector: EventDetector, state: State, step: Step, verdict: Verdict, running: BoolScalar
 ) -> State:
     """The same in a solve with events.
 
     An attempt inside which an event is found is made again, up to the event; what the controller says of the step that
     then ends there does not count, but for whether to keep it: the next one leads to where that attempt would have led.
     """
-    sighting = watch.look(plan, state.events, step, running, verdict.accepted)
-    running = running & ~sighting.waits
-    at_event = sighting.located | (sighting.kept & state.events.landing)
-    going_on = jnp.where(sighting.located, sighting.time, state.events.target)
+    check = detector.detect(plan, state.events, step, running, verdict.accepted)
+    running = running & ~check.postponed
+    at_event = check.found | (check.kept & state.events.ends_at_event)
+    going_on = jnp.where(check.found, check.time, state.events.target)
     verdict = Verdict(
-        accepted=sighting.kept,
-        next_t0=select(at_event, jnp.where(sighting.located, step.t0, step.t1), verdict.next_t0),
+        accepted=check.kept,
+        next_t0=select(at_event, jnp.where(check.found, step.t0, step.t1), verdict.next_t0),
         next_t1=select(at_event, going_on, verdict.next_t1),
-        made_jump=verdict.made_jump | sighting.has_effect,
+        made_jump=verdict.made_jump | check.has_effect,
         controller_state=select(at_event, state.controller_state, verdict.controller_state),
-        result=first_failure(verdict.result, sighting.result),
+        result=first_failure(verdict.result, check.result),
     )
-    due = sighting.state.due & sighting.has_effect
-    step = replace(step, due=due if watch.has_effects else None)
+    active = check.state.active & check.has_effect
+    step = replace(step, active=active if detector.has_effects else None)
     after = _went_on(plan, state, step, verdict, running)
-    events = select(running, sighting.state, state.events)
-    y, ends = after.y, sighting.ends
-    if watch.has_effects:
-        y, met, affected = watch.affect(plan, sighting, step, y, after.t_next)
+    events = select(running, check.state, state.events)
+    y, ends = after.y, check.ends
+    if detector.has_effects:
+        y, met, affected = detector.with_effects(plan, check, step, y, after.t_next)
         events, ends = select(running, affected, state.events), ends | met
     over = choose(ends, RESULTS.event_occurred, after.result)
     return replace(after, y=y, result=select(running, over, state.result), events=events)

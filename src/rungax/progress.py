@@ -18,8 +18,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
-from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_lane, is_traced
-from .jaxkit.slowest import slowest_lane
+from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_element, is_traced
+from .jaxkit.slowest_element import slowest_element
 from .step import AbstractRecorder, Plan, State, Step
 
 
@@ -255,13 +255,13 @@ class ProgressRecorder(AbstractRecorder):
     def record(self, plan: Plan, record: PyTree[Any], step: Step, kept: BoolScalar, index: IntScalar) -> PyTree[Any]:
         """The meter's state after an attempt. A lane that has ended is where it ended, so at 1 unless it failed."""
         del index
-        return self.meter.step(record, slowest_lane(_progress(plan, jnp.where(kept, step.t1, step.t0))))
+        return self.meter.step(record, slowest_element(_progress(plan, jnp.where(kept, step.t1, step.t0))))
 
     def finish(self, plan: Plan, record: PyTree[Any], state: State) -> None:
         """Nothing to hand out; close the meter."""
         del plan
         # Always true, which only the ended loop can tell: a callback is ordered by what it needs, and by nothing else.
-        has_ended = any_lane(state.num_steps >= 0)
+        has_ended = any_element(state.num_steps >= 0)
         lax.cond(has_ended, lambda: self.meter.close(record), lambda: None)
 
 

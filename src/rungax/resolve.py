@@ -8,9 +8,9 @@ from jaxtyping import PyTree
 
 from . import checks
 from .adjoints import AbstractAdjoint
-from .controllers import AbstractStepSizeController, revisiting
-from .events import Event, EventWatch
-from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, land_on, strong, time_dtype
+from .controllers import AbstractStepSizeController, retrying_rejected_times
+from .events import ConditionDetector, Event
+from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_to_end, strong, time_dtype, trace_once
 from .progress import AbstractProgressMeter, progress_recorders
 from .results import RESULTS, Result, choose, first_failure
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
@@ -52,9 +52,9 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
 
     terms = jax.tree.map(_as_term, call.terms, is_leaf=is_term)
     checks.check_terms(terms, call.solver, t0, y0, args)
-    terms = call.solver.close_terms(terms, t0, y0, args)
+    terms = call.solver.trace_terms(terms, t0, y0, args)
     checks.check_noise(terms, call.solver, call.controller, t0, y0, args)
-    controller = revisiting(call.controller) if is_stochastic(terms) else call.controller
+    controller = retrying_rejected_times(call.controller) if is_stochastic(terms) else call.controller
     solver = call.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
 
@@ -62,7 +62,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     terms, controller = direct(terms, direction), controller.wrap(direction)
     t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
     t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, solver.func, error_order)
-    t_next = land_on(t1, t_next)
+    t_next = clip_to_end(t1, t_next)
     solver_state, resumed_controller_state, _ = call.resumed
     if resumed_controller_state is not None:
         controller_state = controller.resume(controller_state, resumed_controller_state)
@@ -78,7 +78,9 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
         error_order=error_order,
         max_steps=call.max_steps,
         recorders=_recorders(call, subs, direction, t0, y0),
-        watch=None if call.event is None else EventWatch.of(call.event, _told(call), t0 * direction, y0, args),
+        detector=None
+        if call.event is None
+        else ConditionDetector.of(call.event, _told(call), t0 * direction, y0, args),
     )
     return plan, _first_state(
         call, plan, t_next, solver_state, choose(valid, RESULTS.successful, RESULTS.invalid_input)
@@ -87,13 +89,13 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
 
 def _first_state(call: Call, plan: Plan, t_next: Time, solver_state: PyTree[Any], result: Result) -> State:
     """What the loop starts from."""
-    problem, watch, resumed_jump = plan.problem, plan.watch, call.resumed[2]
+    problem, detector, resumed_jump = plan.problem, plan.detector, call.resumed[2]
     events = None
-    if watch is not None:
-        events = watch.begin(problem.t0, t_next, problem.y0, problem.direction, problem.args)
+    if detector is not None:
+        events = detector.begin(problem.t0, t_next, problem.y0, problem.direction, problem.args)
         result = first_failure(result, choose(jnp.any(events.due), RESULTS.event_occurred, RESULTS.successful))
     made_jump = None
-    may_jump = call.controller.can_jump or (watch is not None and watch.has_effects)
+    may_jump = call.controller.can_jump or (detector is not None and detector.has_effects)
     if may_jump or not (resumed_jump is None or resumed_jump is False):
         made_jump = jnp.asarray(False if resumed_jump is None else resumed_jump)
     zero = jnp.asarray(0, jnp.int32)
@@ -141,5 +143,5 @@ def _recorders(call: Call, subs: list[SubSaveAt], direction: Time, t0: Time, y0:
 
 def _output_recorder(sub: SubSaveAt, direction: Time, t0: Time, y0: Y, args: Args) -> AbstractRecorder:
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * direction
-    fn = close(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
+    fn = trace_once(lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args)), t0, y0, args)
     return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)

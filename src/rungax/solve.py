@@ -218,9 +218,9 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
 
 def _event_mask(call: Call, plan: Plan, outcome: Outcome) -> PyTree[BoolScalar] | None:
     """Which condition ended the solve, in the structure of the event's conditions."""
-    if call.event is None or plan.watch is None:
+    if call.event is None or plan.detector is None:
         return None
-    return call.event.mask(plan.watch.ended_by(outcome.state.events) & is_event(outcome.result))
+    return call.event.mask(plan.detector.ended_by(outcome.state.events) & is_event(outcome.result))
 
 
 def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, PyTree
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
 from .results import Result
-from .terms import is_stochastic, over_step
+from .terms import bind_increments, is_stochastic
 
 
 class Step(eqx.Module):
@@ -93,11 +93,11 @@ class Solver(Protocol):
 
     def after_rejection(self, before: Any, after: Any) -> Any: ...
 
-    def memory(self, solver_state: Any) -> Any: ...
+    def checkpoint_state(self, solver_state: Any) -> Any: ...
 
     def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None: ...
 
-    def recall(self, terms: Any, t0: RealScalar, y0: Y, args: Args, memory: Any) -> Any: ...
+    def restore(self, terms: Any, t0: RealScalar, y0: Y, args: Args, checkpoint: Any) -> Any: ...
 
     def densify(
         self, terms: Any, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, args: Args, dense_info: DenseInfo
@@ -122,35 +122,35 @@ class Controller(Protocol):
         controller_state: Any,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Any, Result]: ...
 
-    def retime(
+    def differentiable_step_times(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Any
     ) -> tuple[Time, Time]: ...
 
     def failed_at(self, controller_state: Any) -> Time | None: ...
 
 
-class Leap(Protocol):
-    """What happens to the state at an event; `rungax.events.leap` has it."""
+class EventMap(Protocol):
+    """What happens to the state at an event; `rungax.events.event_map` has it."""
 
-    def settle(self, plan: Any, due: Any, t: Time, y: Y) -> tuple[Time, Y]: ...
+    def at_event_time(self, plan: Any, due: Any, t: Time, y: Y) -> tuple[Time, Y]: ...
 
-    def land(self, plan: Any, due: Any, t: Time, y: Y) -> Y: ...
+    def apply_effects(self, plan: Any, due: Any, t: Time, y: Y) -> Y: ...
 
 
-class Watch(Protocol):
-    """What the loop needs of events; `rungax.events.watch` documents it."""
+class EventDetector(Protocol):
+    """What the loop needs of events; `rungax.events.detector` documents it."""
 
     @property
     def has_effects(self) -> bool: ...
 
     @property
-    def leap(self) -> Leap: ...
+    def event_map(self) -> EventMap: ...
 
     def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> Any: ...
 
-    def look(self, plan: Any, events: Any, step: Step, running: BoolScalar, accepted: BoolScalar) -> Any: ...
+    def detect(self, plan: Any, events: Any, step: Step, running: BoolScalar, accepted: BoolScalar) -> Any: ...
 
-    def affect(self, plan: Any, sighting: Any, step: Step, y: Y, t_next: Time) -> tuple[Y, BoolScalar, Any]: ...
+    def with_effects(self, plan: Any, sighting: Any, step: Step, y: Y, t_next: Time) -> tuple[Y, BoolScalar, Any]: ...
 
     def ended_by(self, events: Any) -> Any: ...
 
@@ -175,12 +175,12 @@ class AbstractRecorder(eqx.Module):
     def finish(self, plan: "Plan", record: PyTree[Any], state: State) -> PyTree[Any]:
         """What is handed out when the loop has ended in `state`."""
 
-    def emitters(self) -> tuple["AbstractRecorder", ...]:
+    def savers(self) -> tuple["AbstractRecorder", ...]:
         """The recorders that keep what `rebuild` needs; by default this one, whose outcome then has no derivative."""
         return (self,)
 
     def rebuild(self, plan: "Plan", parts: tuple[Any, ...], state: State) -> PyTree[Any]:
-        """The same as `finish`, in differentiable operations, from what the emitters kept."""
+        """The same as `finish`, in differentiable operations, from what the savers kept."""
         del plan, state
         return parts[0]
 
@@ -203,7 +203,7 @@ class Plan(eqx.Module):
     error_order: RealScalar | None
     max_steps: int | None = eqx.field(static=True)
     recorders: tuple[AbstractRecorder, ...]
-    watch: Watch | None = None
+    detector: EventDetector | None = None
 
     @property
     def is_noisy(self) -> bool:
@@ -224,19 +224,19 @@ class Plan(eqx.Module):
         made_jump: BoolScalar | None,
     ) -> Step:
         """What the solver makes of a step from `t0`, `y0` to `t1`."""
-        terms, drivers = over_step(self.problem.terms, drivers, t0, t1)
+        terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
         made = self.solver.step(terms, t0, t1, y0, self.problem.args, solver_state, jumped)
         return Step(terms, drivers, t0, t1, y0, solver_state, made_jump, *made)
 
-    def retime(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
+    def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
         """The ends of a kept step as differentiable functions of the times that decide them."""
         problem = self.problem
-        return self.controller.retime(t0, t1, index, problem.t0, problem.t1, self.controller_state)
+        return self.controller.differentiable_step_times(t0, t1, index, problem.t0, problem.t1, self.controller_state)
 
     def start(self, y: Y, solver_state: PyTree[Any]) -> tuple[Y, PyTree[Any]]:
         """What a step starts from that is differentiable and cannot be made again from less."""
-        return y, self.solver.memory(solver_state)
+        return y, self.solver.checkpoint_state(solver_state)
 
     def judge(self, state: State, step: Step) -> Verdict:
         """What the controller makes of the attempt."""

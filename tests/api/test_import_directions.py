@@ -202,9 +202,12 @@ def test_planted_version_dependent_jax_is_caught(text: str) -> None:
 @pytest.mark.parametrize(
     ("module", "text"),
     [
-        (("rungax.solve", False), "from .loop import integrate\nfrom rungax.jaxkit import any_lane"),
+        (("rungax.solve", False), "from .loop import integrate\nfrom rungax.jaxkit import any_element"),
         (("rungax.solvers", True), "from .base import AbstractSolver\nfrom . import tableau\nfrom ..step import Step"),
-        (("rungax.solvers.tableaus.tsit5", False), "from ..tableau import ButcherTableau\nfrom ...paths import base"),
+        (
+            ("rungax.solvers.tableaus.tsit5", False),
+            "from .types.butcher import ButcherTableau\nfrom ...paths import base",
+        ),
         (("rungax", True), "from .solve import diffeqsolve\nfrom .citation import citation\nfrom . import solvers"),
         (("rungax.citation", False), "from . import solve\nimport rungax"),
         (("rungax.loop", False), "import sys\nimport jax\nx = jax.lax.cond, jax.__version__, sys._getframe"),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import rungax
-from rungax.solvers.tableau import ContinuousExtension
+from rungax.solvers.tableaus.types.butcher import ContinuousExtension
 
 from ..catalogue import (
     SOLVERS,

@@ -113,12 +113,12 @@ def test_advice_of_other_steps_has_no_say(solver: Any) -> None:
         return solver.step(terms, t0, t1, y0, args, state, False)[3]
 
     elsewhere = state_after_a_step_elsewhere()
-    assert not elsewhere.advice.lesson.worn, "its Jacobian would be made anew"
+    assert not elsewhere.cache.convergence.needs_jacobian, "its Jacobian would be made anew"
 
     def advised(inputs: Any) -> jax.Array:
         t0, t1 = jnp.asarray(inputs["t0"]), jnp.asarray(inputs["t1"])
         fresh = solver.init(terms, t0, t1, inputs["y0"], inputs["args"])
-        return loss(solver, inputs, solver_state=type(fresh)(fresh.first, elsewhere.advice))
+        return loss(solver, inputs, solver_state=type(fresh)(fresh.first, elsewhere.cache))
 
     found, expected = (jax.jit(jax.value_and_grad(f))(INPUTS) for f in (advised, lambda inputs: loss(solver, inputs)))
     assert found[0] != expected[0], "other iterates lead to another rounding, unless the old Jacobian was not used"

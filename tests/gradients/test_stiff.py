@@ -244,7 +244,7 @@ def test_through_rejected_steps_and_kept_jacobians(solver: Any) -> None:
     assert int(solution.stats["num_rejected_steps"]) > 5
     if isinstance(solver, rungax.AbstractDIRK):
         state: Any = solution.solver_state
-        assert int(state.advice.age) > 1, "the last Jacobian served one attempt only"
+        assert int(state.cache.age) > 1, "the last Jacobian served one attempt only"
     gradient = jax.jit(jax.grad(lambda x: swing_loss(x, solver)))(VAN_DER_POL)
     assert_trees_close(gradient, swing_derivative()[0], rtol=2e-4)
 

@@ -1,4 +1,4 @@
-"""`ClipStepSizeController` ends steps on its times, passes jumps, and revisits the ends of rejected steps."""
+"""`ClipStepSizeController` ends steps on its times, passes jumps, and retries the ends of rejected steps."""
 
 from typing import Any
 

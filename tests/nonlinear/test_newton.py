@@ -22,13 +22,13 @@ from rungax.nonlinear.newton import (
     DIVERGED,
     GROWN,
     OLD_AGE,
-    OUT_OF_PATIENCE,
     RUNNING,
     SIMILAR,
     SLOW_RATE,
-    Advice,
+    TOO_SLOW,
+    Convergence,
     Iterate,
-    Lesson,
+    NewtonCache,
 )
 from rungax.nonlinear.tolerances import Weights
 
@@ -76,14 +76,14 @@ CASES: dict[str, Case] = {
     "later not a number": Case((1.0, NAN), DIVERGED),
     "later infinite": Case((1.0, INF), DIVERGED),
     # 0.9 / 0.1 * 0.9 * 0.9 ** 8 is far above 0.01; with rate 0.5 and eight more iterations it is 0.5 * 0.5 ** 8 < 0.01.
-    "hopeless": Case((1.0, 0.9), OUT_OF_PATIENCE),
+    "hopeless": Case((1.0, 0.9), TOO_SLOW),
     "slow, with hope": Case((1.0, 0.5), RUNNING),
     "slow, with no iteration left for hope": Case((1.0, 0.5), RUNNING, max_steps=8),
-    "slow, with one less": Case((1.0, 0.5), OUT_OF_PATIENCE, max_steps=7),
-    "hope lost on the way": Case((1.0, 0.5, 0.45), OUT_OF_PATIENCE),
+    "slow, with one less": Case((1.0, 0.5), TOO_SLOW, max_steps=7),
+    "hope lost on the way": Case((1.0, 0.5, 0.45), TOO_SLOW),
     # Patience.
-    "one iteration and no more": Case((1.0,), OUT_OF_PATIENCE, max_steps=1),
-    "no iteration at all": Case((1.0,), OUT_OF_PATIENCE, max_steps=0),
+    "one iteration and no more": Case((1.0,), TOO_SLOW, max_steps=1),
+    "no iteration at all": Case((1.0,), TOO_SLOW, max_steps=0),
     "converged with the last": Case((1.0, 1e-3), CONVERGED, max_steps=2),
     "endless patience": Case((1.0, 0.99, 0.985), RUNNING, max_steps=None),
 }
@@ -154,9 +154,9 @@ def iterate(sizes: jax.Array, rate: jax.Array, max_steps: int = 10, y0: jax.Arra
     field = ScriptedField(jnp.cumsum(jnp.append(0.0, sizes)))
     start = start_of_step(field, max_steps=max_steps, y0=y0)
     solver = NewtonStages(weights(), KAPPA)
-    prepared, lesson = solver.prepare(start, solver.advice(start), jnp.asarray(False))
+    prepared, convergence = solver.prepare(start, solver.empty_cache(start), jnp.asarray(False))
     stage = Stage(field, start.t0, jnp.zeros(1), jnp.asarray(1.0), start.step_size)
-    return solver.solve(stage, jnp.zeros(1), start, prepared, Lesson(rate, lesson.worn))
+    return solver.solve(stage, jnp.zeros(1), start, prepared, Convergence(rate, convergence.needs_jacobian))
 
 
 def solve_script(*sizes: float, rate: float = 1.0, max_steps: int = 10, y0: float = 0.0) -> StageSolution:
@@ -168,7 +168,7 @@ def test_a_stage_is_the_sum_of_its_displacements_up_to_the_one_that_converged() 
     solution = solve_script(1.0, 0.1, 0.01, 0.001)
     assert solution.result == RESULTS.successful
     assert float(solution.k[0]) == pytest.approx(1.11)
-    assert float(solution.lesson.rate) == pytest.approx(0.1)
+    assert float(solution.convergence.rate) == pytest.approx(0.1)
 
 
 def test_a_carried_rate_saves_the_second_iteration() -> None:
@@ -196,8 +196,8 @@ def test_divergence_ends_the_stage_at_once(sizes: tuple[float, ...], num_iterati
     solution = solve_script(*sizes)
     assert solution.result == RESULTS.nonlinear_divergence
     np.testing.assert_allclose(solution.k[0], sum(sizes[:num_iterations]))
-    assert float(solution.lesson.rate) == 1.0
-    assert bool(solution.lesson.worn)
+    assert float(solution.convergence.rate) == 1.0
+    assert bool(solution.convergence.needs_jacobian)
 
 
 def test_patience_ends_with_its_own_result() -> None:
@@ -210,7 +210,7 @@ def test_patience_that_is_foreseen_to_end_has_the_same_result() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sizes", "worn"),
+    ("sizes", "needs_jacobian"),
     [
         ((1.0, 0.9 * SLOW_RATE, 1e-6), False),
         ((10.0, 13 * SLOW_RATE, 1e-2 * SLOW_RATE), False),
@@ -220,8 +220,8 @@ def test_patience_that_is_foreseen_to_end_has_the_same_result() -> None:
     ],
     ids=["fast", "fast in the end", "slow", "slower", "diverged"],
 )
-def test_what_a_stage_teaches_of_its_jacobian(sizes: tuple[float, ...], worn: bool) -> None:
-    assert bool(solve_script(*sizes).lesson.worn) is worn
+def test_what_a_stage_teaches_of_its_jacobian(sizes: tuple[float, ...], needs_jacobian: bool) -> None:
+    assert bool(solve_script(*sizes).convergence.needs_jacobian) is needs_jacobian
 
 
 # ------------------------------------------------------------------------------------------------- before the stages
@@ -230,14 +230,21 @@ PLACE, SCALE = 0.25, 1.0  # of the Jacobian and of the factorisation at hand
 
 
 @jax.jit
-def prepare(worn: Any, age: Any, t0: Any, step_size: Any, made_jump: Any) -> tuple[Advice, Lesson]:
+def prepare(needs_jacobian: Any, age: Any, t0: Any, step_size: Any, made_jump: Any) -> tuple[NewtonCache, Convergence]:
     field = ScriptedField(jnp.zeros(1), slope_of_time=-1.0)
     start = start_of_step(field, t0=t0, step_size=step_size)
-    place, scale = jnp.asarray(PLACE), jnp.asarray(SCALE)
+    jacobian_time, scale = jnp.asarray(PLACE), jnp.asarray(SCALE)
     solver = NewtonStages(weights(), KAPPA)
-    known = solver.advice(start)
-    advice = Advice(-place[None, None], known.factors, scale, Lesson(jnp.asarray(0.125), worn), place, age)
-    return solver.prepare(start, advice, made_jump)
+    known = solver.empty_cache(start)
+    cache = NewtonCache(
+        -jacobian_time[None, None],
+        known.factors,
+        scale,
+        Convergence(jnp.asarray(0.125), needs_jacobian),
+        jacobian_time,
+        age,
+    )
+    return solver.prepare(start, cache, made_jump)
 
 
 class Refresh(NamedTuple):
@@ -247,7 +254,7 @@ class Refresh(NamedTuple):
     factors: bool
     t0: float = 0.5
     step_size: float = SCALE
-    worn: bool = False
+    needs_jacobian: bool = False
     age: int = 3
     made_jump: bool = False
 
@@ -255,9 +262,9 @@ class Refresh(NamedTuple):
 EDGE = 1e-9
 REFRESHES: dict[str, Refresh] = {
     "nothing": Refresh(False, False),
-    "worn": Refresh(True, True, worn=True),
-    "worn, but from here": Refresh(False, False, worn=True, t0=PLACE),
-    "worn, but from here, and shorter": Refresh(False, True, worn=True, t0=PLACE, step_size=0.2),
+    "needs_jacobian": Refresh(True, True, needs_jacobian=True),
+    "needs_jacobian, but from here": Refresh(False, False, needs_jacobian=True, t0=PLACE),
+    "needs_jacobian, but from here, and shorter": Refresh(False, True, needs_jacobian=True, t0=PLACE, step_size=0.2),
     "old": Refresh(True, True, age=OLD_AGE),
     "not yet old": Refresh(False, False, age=OLD_AGE - 1),
     "old, but from here": Refresh(False, False, age=OLD_AGE, t0=PLACE),
@@ -275,22 +282,22 @@ REFRESHES: dict[str, Refresh] = {
 
 @pytest.mark.parametrize("case", REFRESHES.values(), ids=REFRESHES.keys())
 def test_what_is_made_anew_before_a_step(case: Refresh) -> None:
-    prepared, lesson = prepare(case.worn, case.age, case.t0, case.step_size, case.made_jump)
+    prepared, convergence = prepare(case.needs_jacobian, case.age, case.t0, case.step_size, case.made_jump)
     assert float(prepared.jacobian[0, 0]) == (-case.t0 if case.jacobian else -PLACE)
-    assert float(prepared.place) == (case.t0 if case.jacobian else PLACE)
+    assert float(prepared.jacobian_time) == (case.t0 if case.jacobian else PLACE)
     assert int(prepared.age) == (0 if case.jacobian else case.age)
     assert prepared.scale is not None
     assert float(prepared.scale) == (case.step_size if case.factors else SCALE)
-    assert not bool(lesson.worn)
-    assert float(lesson.rate) == 0.125
+    assert not bool(convergence.needs_jacobian)
+    assert float(convergence.rate) == 0.125
 
 
 def test_nothing_is_known_before_the_first_step() -> None:
     start = start_of_step(ScriptedField(jnp.zeros(1), slope_of_time=-1.0), t0=PLACE)
     solver = NewtonStages(weights(), KAPPA)
-    prepared, _ = solver.prepare(start, solver.advice(start), jnp.asarray(False))
+    prepared, _ = solver.prepare(start, solver.empty_cache(start), jnp.asarray(False))
     assert float(prepared.jacobian[0, 0]) == -PLACE
-    assert solver.conclude(prepared, Lesson(jnp.asarray(0.5), jnp.asarray(True))).age == 1
+    assert solver.update_cache(prepared, Convergence(jnp.asarray(0.5), jnp.asarray(True))).age == 1
 
 
 @jax.jit
@@ -298,10 +305,10 @@ def solve_linear(stiffness: Any, made_for: Any) -> StageSolution:
     """`k = -stiffness (1 + k)`, with a factorisation made for a step of another size."""
     field, solver = LinearField(-stiffness), NewtonStages(weights(), 1e-13)
     before = start_of_step(field, step_size=made_for)
-    prepared, lesson = solver.prepare(before, solver.advice(before), jnp.asarray(False))
+    prepared, convergence = solver.prepare(before, solver.empty_cache(before), jnp.asarray(False))
     start = start_of_step(field, max_steps=40)
     stage = Stage(field, start.t0, jnp.ones(1), jnp.asarray(1.0), start.step_size)
-    return solver.solve(stage, jnp.zeros(1), start, prepared, lesson)
+    return solver.solve(stage, jnp.zeros(1), start, prepared, convergence)
 
 
 @pytest.mark.parametrize("made_for", [1 - SIMILAR, 1.0, 1 + SIMILAR])
@@ -311,7 +318,7 @@ def test_a_factorisation_made_for_a_similar_step_serves(made_for: float, stiffne
     solution = solve_linear(stiffness, made_for)
     assert solution.result == RESULTS.successful
     assert float(solution.k[0]) == pytest.approx(-stiffness / (1 + stiffness), rel=1e-9)
-    assert float(solution.lesson.rate) <= abs(1 - made_for) / (1 + made_for) + 1e-3
+    assert float(solution.convergence.rate) <= abs(1 - made_for) / (1 + made_for) + 1e-3
 
 
 class LinearField(AbstractField):

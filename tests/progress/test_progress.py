@@ -16,7 +16,7 @@ import pytest
 
 import rungax
 from rungax import progress
-from rungax.jaxkit.slowest import slowest_lane
+from rungax.jaxkit.slowest_element import slowest_element
 
 
 def decay(t: Any, y: Any, args: Any) -> Any:
@@ -151,9 +151,9 @@ def test_one_meter_for_all_lanes_shows_the_slowest(lines: Callable[[], list[str]
 
 def test_slowest_lane_reduces_every_axis_and_has_no_derivative() -> None:
     values = jnp.asarray([[0.5, 0.25], [0.75, 1.0]])
-    assert jax.vmap(jax.vmap(slowest_lane))(values).tolist() == [[0.25] * 2] * 2
-    assert slowest_lane(0.5) == 0.5
-    assert jax.grad(slowest_lane)(0.5) == 0
+    assert jax.vmap(jax.vmap(slowest_element))(values).tolist() == [[0.25] * 2] * 2
+    assert slowest_element(0.5) == 0.5
+    assert jax.grad(slowest_element)(0.5) == 0
 
 
 def test_own_meter_is_stepped_on_every_attempt_and_closed_at_last() -> None:

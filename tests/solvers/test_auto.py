@@ -23,7 +23,7 @@ from rungax import (
     Vern7,
     diffeqsolve,
 )
-from rungax.solvers.auto import PATIENCE
+from rungax.solvers.wrappers.auto import PATIENCE
 
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh

@@ -30,10 +30,11 @@ from rungax import (
 )
 from rungax.nonlinear import Tolerances
 from rungax.results import RESULTS
-from rungax.solvers.half_solver import AbstractWrappedSolver, HalfSolver
-from rungax.solvers.milstein import ItoMilstein
-from rungax.solvers.reversible_heun import ReversibleHeun
-from rungax.solvers.sri import SRIW1
+from rungax.solvers.stochastic.milstein.methods import ItoMilstein
+from rungax.solvers.stochastic.reversible_heun import ReversibleHeun
+from rungax.solvers.stochastic.sri.methods import SRIW1
+from rungax.solvers.wrappers.base import AbstractWrappedSolver
+from rungax.solvers.wrappers.half import HalfSolver
 
 from ..compare import assert_trees_close
 from ..fakes import FAKE_TERM, FakeSolver, fake_y0
@@ -77,7 +78,7 @@ def test_the_facts_are_those_of_the_wrapped_solver(solver: Any) -> None:
         "noise",
         "minimal_levy_area",
         "safe_with_adaptive_steps",
-        "senses",
+        "interpretations",
     ):
         assert getattr(half, fact) == getattr(solver, fact), fact
     assert half.strong_order(TERM) == solver.strong_order(TERM)
@@ -211,8 +212,8 @@ def test_memory_and_what_a_rejection_teaches_are_the_wrapped_solvers() -> None:
     assert_trees_close(half.after_rejection(before, after), solver.after_rejection(before, after))
     reversible = HalfSolver(ReversibleHeun())
     state = reversible.step(TERM, T0, T1, Y0, None, reversible.init(TERM, T0, T1, Y0, None), False)[3]
-    assert_trees_close(reversible.memory(state), state.companion)
-    assert_trees_close(reversible.recall(TERM, T1, Y0, None, state.companion), state)
+    assert_trees_close(reversible.checkpoint_state(state), state.companion)
+    assert_trees_close(reversible.restore(TERM, T1, Y0, None, state.companion), state)
     assert_trees_close(half.func(TERM, T0, Y0, None), TERM.vf(T0, Y0, None))
 
 

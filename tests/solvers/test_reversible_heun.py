@@ -22,7 +22,7 @@ from rungax import (
     VirtualBrownianTree,
     diffeqsolve,
 )
-from rungax.solvers.reversible_heun import ReversibleHeun, State
+from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, State
 from rungax.terms import direct
 
 from ..compare import assert_trees_close
@@ -122,7 +122,7 @@ def test_order_and_estimate_for_ordinary_equations() -> None:
 
 def test_the_facts_for_noise(key: jax.Array) -> None:
     terms = stochastic(key)
-    assert SOLVER.senses == {"Stratonovich"}
+    assert SOLVER.interpretations == {"Stratonovich"}
     assert (SOLVER.strong_order(terms), SOLVER.error_order(terms), SOLVER.noise) == (0.5, 1.0, "general")
 
 
@@ -139,9 +139,9 @@ def test_the_companion_starts_anew_after_a_jump(jump: Any) -> None:
 def test_the_memory_is_the_companion_from_which_the_field_is_made_again() -> None:
     term, y0, t = ODETerm(lambda t, y, args: t - y * y), jnp.asarray(0.9), jnp.asarray(0.1)
     state = SOLVER.step(term, t, t + 0.2, y0, None, SOLVER.init(term, t, t, y0, None), False)[3]
-    memory = SOLVER.memory(state)
+    memory = SOLVER.checkpoint_state(state)
     assert_trees_close(memory, state.companion)
-    assert_trees_close(SOLVER.recall(term, t + 0.2, jnp.asarray(jnp.nan), None, memory), state)
+    assert_trees_close(SOLVER.restore(term, t + 0.2, jnp.asarray(jnp.nan), None, memory), state)
 
 
 def test_derivatives_go_through_the_companion(key: jax.Array) -> None:

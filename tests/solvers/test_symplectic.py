@@ -30,7 +30,7 @@ from rungax import (
     Yoshida4,
     diffeqsolve,
 )
-from rungax.solvers.composition import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
+from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
 
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope
@@ -244,8 +244,8 @@ def test_what_is_remembered_can_be_made_again() -> None:
     solver = VelocityVerlet()
     state = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH)
     y1, _, _, state, _ = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, state, False)
-    assert jax.tree.leaves(solver.memory(state)) == []
-    assert_trees_close(solver.recall(DRIVEN, 0.5, y1, STRENGTH, None), state, rtol=1e-15)
+    assert jax.tree.leaves(solver.checkpoint_state(state)) == []
+    assert_trees_close(solver.restore(DRIVEN, 0.5, y1, STRENGTH, None), state, rtol=1e-15)
 
 
 def test_a_loop_over_the_moves_is_the_same_step() -> None:

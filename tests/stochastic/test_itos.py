@@ -19,12 +19,12 @@ from jaxtyping import Array
 
 import rungax
 from rungax import AbstractPath, ControlTerm, MultiTerm, ODETerm, SpaceTimeLevyArea
-from rungax.solvers.euler_heun import EulerHeun
-from rungax.solvers.milstein import ItoMilstein, StratonovichMilstein
-from rungax.solvers.sri import SRIW1
+from rungax.solvers.stochastic.euler_heun import EulerHeun
+from rungax.solvers.stochastic.milstein.methods import ItoMilstein, StratonovichMilstein
+from rungax.solvers.stochastic.sri.methods import SRIW1
+from rungax.solvers.stochastic.weak.methods import DRI1
 from rungax.solvers.tableaus.dri1 import DRI1 as DRI1_TABLEAU
 from rungax.solvers.tableaus.sriw1 import SRIW1 as SRIW1_TABLEAU
-from rungax.solvers.weak import DRI1
 from rungax.terms import direct
 
 from ..compare import assert_trees_close
@@ -550,7 +550,7 @@ def test_orders_without_noise() -> None:
 def test_the_facts() -> None:
     path = rungax.VirtualBrownianTree(0.0, 1.0, 1e-2, (), jax.random.key(0), SpaceTimeLevyArea)
     terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: y, path))
-    facts = {name_of(s): (set(s.senses), s.noise, s.strong_order(terms), s.error_order(terms)) for s in ALL}
+    facts = {name_of(s): (set(s.interpretations), s.noise, s.strong_order(terms), s.error_order(terms)) for s in ALL}
     assert facts == {
         "ItoMilstein": ({"Itô"}, "commutative", 1, 1.5),
         "StratonovichMilstein": ({"Stratonovich"}, "commutative", 1, 1.5),

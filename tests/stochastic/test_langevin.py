@@ -23,9 +23,9 @@ from rungax.brownian import (
     UnsafeBrownianPath,
     VirtualBrownianTree,
 )
-from rungax.solvers import langevin_rk
-from rungax.solvers.half_solver import HalfSolver
-from rungax.solvers.langevin import ALIGN, QUICSORT, ShOULD
+from rungax.solvers.stochastic.langevin import step as langevin_rk
+from rungax.solvers.stochastic.langevin.methods import ALIGN, QUICSORT, ShOULD
+from rungax.solvers.wrappers.half import HalfSolver
 from rungax.terms import direct
 from rungax.terms.langevin import UnderdampedLangevinDiffusionTerm, UnderdampedLangevinDriftTerm
 

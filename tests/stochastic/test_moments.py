@@ -14,7 +14,7 @@ from rungax import ControlTerm, Euler, Heun, MultiTerm, ODETerm, SaveAt, diffeqs
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
 from .problems import Sense
-from .test_strong_order import SOLVERS, name_of, own_sense
+from .test_strong_order import SOLVERS, name_of, own_interpretation
 
 LIMIT = 5.0
 PATHS = 10_000
@@ -90,7 +90,7 @@ def test_ornstein_uhlenbeck(solver):
 
 @pytest.mark.parametrize("solver", [case for case in EVERY if case.values[0].noise != "additive"])
 def test_geometric_brownian_motion(solver):
-    scores = geometric_scores(geometric(solver), own_sense(solver))
+    scores = geometric_scores(geometric(solver), own_interpretation(solver))
     assert worst(scores) < LIMIT, scores
 
 

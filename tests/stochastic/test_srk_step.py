@@ -15,9 +15,9 @@ from rungax import ControlTerm, MultiTerm, ODETerm
 from rungax.brownian import BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea, VirtualBrownianTree
 from rungax.paths import AbstractPath
 from rungax.results import RESULTS
-from rungax.solvers.stochastic import SEA, SRA1, GeneralShARK, ShARK, SlowRK, SPaRK
-from rungax.solvers.stochastic_rk import AbstractSRK
-from rungax.solvers.stochastic_tableau import AdditiveCoeffs, GeneralCoeffs, StochasticButcherTableau
+from rungax.solvers.stochastic.srk.methods import SEA, SRA1, GeneralShARK, ShARK, SlowRK, SPaRK
+from rungax.solvers.stochastic.srk.step import AbstractSRK
+from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, GeneralCoeffs, StochasticButcherTableau
 
 SOLVERS = (SEA, SRA1, ShARK, SPaRK, GeneralShARK, SlowRK)
 

@@ -9,9 +9,9 @@ import pytest
 
 from rungax.brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea
 from rungax.solvers import AbstractAdaptiveSolver, AbstractItoSolver, AbstractStratonovichSolver
-from rungax.solvers.stochastic import SEA, SRA1, GeneralShARK, ShARK, SlowRK, SPaRK
-from rungax.solvers.stochastic_rk import AbstractSRK
-from rungax.solvers.stochastic_tableau import AdditiveCoeffs, GeneralCoeffs, StochasticButcherTableau
+from rungax.solvers.stochastic.srk.methods import SEA, SRA1, GeneralShARK, ShARK, SlowRK, SPaRK
+from rungax.solvers.stochastic.srk.step import AbstractSRK
+from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, GeneralCoeffs, StochasticButcherTableau
 
 ADDITIVE = (SEA, SRA1, ShARK)
 SOLVERS = (*ADDITIVE, SPaRK, GeneralShARK, SlowRK)

@@ -82,8 +82,8 @@ def name_of(solver: AbstractSolver) -> str:
     return type(solver).__name__
 
 
-def own_sense(solver: AbstractSolver) -> Sense:
-    return "Itô" if "Itô" in solver.senses else "Stratonovich"
+def own_interpretation(solver: AbstractSolver) -> Sense:
+    return "Itô" if "Itô" in solver.interpretations else "Stratonovich"
 
 
 MAIN: dict[str, tuple[Kind, ...]] = {
@@ -96,11 +96,11 @@ MAIN: dict[str, tuple[Kind, ...]] = {
 
 
 def claims() -> list:
-    """Every claim. The two senses of additive noise have one and the same limit."""
+    """Every claim. The two interpretations of additive noise have one and the same limit."""
     found = []
     for solver, promised in SOLVERS:
         for kind, order in promised.items():
-            claim = Claim(solver, kind, own_sense(solver), order)
+            claim = Claim(solver, kind, own_interpretation(solver), order)
             marks = () if kind in MAIN[solver.noise] else (pytest.mark.slow,)
             found.append(pytest.param(claim, id=f"{name_of(solver)}-{kind}", marks=marks))
     return found
@@ -124,7 +124,9 @@ def test_the_table_is_what_solvers_state(solver, promised):
     stated = solver.strong_order(measure.terms(problem, measure.tree(measure.keys(1)[0], problem.shape)))
     assert promised[covered[-1]] == stated
     assert set(covered) <= set(promised)
-    assert solver.senses == ({"Itô", "Stratonovich"} if solver.noise == "additive" else {own_sense(solver)})
+    assert solver.interpretations == (
+        {"Itô", "Stratonovich"} if solver.noise == "additive" else {own_interpretation(solver)}
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ the limit
@@ -143,7 +145,9 @@ def test_the_reference_finds_closed_forms(name, sense):
 
 def solves(closed: str, solver: AbstractSolver) -> bool:
     """Whether the closed form is of a kind and of a sense that the solver is for."""
-    return CLOSED[closed].kind in COVERED[solver.noise] and not (closed == "sinh" and own_sense(solver) == "Itô")
+    return CLOSED[closed].kind in COVERED[solver.noise] and not (
+        closed == "sinh" and own_interpretation(solver) == "Itô"
+    )
 
 
 @pytest.mark.parametrize(
@@ -159,7 +163,7 @@ def solves(closed: str, solver: AbstractSolver) -> bool:
 )
 def test_the_limit_is_the_closed_form(solver, closed):
     """Drift and noise of these commute, so that the order may be better than claimed; the limit is at stake here."""
-    problem, sense = CLOSED[closed], own_sense(solver)
+    problem, sense = CLOSED[closed], own_interpretation(solver)
     squares = measure.strong_errors(solver, problem, sense)
     size = np.mean(np.sum(measure.reference(problem, sense) ** 2, axis=1))
     assert measure.order_of(squares).low > dict(SOLVERS)[solver][problem.kind] - measure.TOLERANCE

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rungax.solvers.published import PublishedMethod, Row
 from rungax.solvers.tableaus.bosh3 import BOSH3
 from rungax.solvers.tableaus.dopri5 import DOPRI5
 from rungax.solvers.tableaus.dopri8 import DOPRI8
@@ -22,6 +21,7 @@ from rungax.solvers.tableaus.rk4 import RK4
 from rungax.solvers.tableaus.sil3 import SIL3
 from rungax.solvers.tableaus.trbdf2 import TRBDF2
 from rungax.solvers.tableaus.tsit5 import TSIT5
+from rungax.solvers.tableaus.types.published import PublishedMethod, Row
 from rungax.solvers.tableaus.vern6 import VERN6
 from rungax.solvers.tableaus.vern7 import VERN7
 from rungax.solvers.tableaus.vern8 import VERN8

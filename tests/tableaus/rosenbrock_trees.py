@@ -18,7 +18,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockCoefficients
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockCoefficients
 
 from .rooted_trees import Tree, density, rooted_trees
 

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from rungax.solvers.published import PublishedMethod, PublishedSplitMethod, Row
+from rungax.solvers.tableaus.types.published import PublishedMethod, PublishedSplitMethod, Row
 
 from .coloured_trees import (
     CoupledWeights,

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 from .methods import METHODS, RESIDUALS, matrix
 from .rooted_trees import ElementaryWeights, largest_continuous_defect

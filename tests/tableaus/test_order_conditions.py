@@ -8,7 +8,7 @@ from math import factorial
 import numpy as np
 import pytest
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 from .methods import METHODS, RESIDUALS, matrix, nodes
 from .rooted_trees import ElementaryWeights, Tree, density, largest_defect, num_nodes, rooted_trees

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rungax.solvers.published import extrapolation_predictor
+from rungax.solvers.tableaus.types.published import extrapolation_predictor
 
 from .methods import STIFF_METHODS, nodes
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockCoefficients, RosenbrockTableau
 from rungax.solvers.tableaus.rodas4 import RODAS4
 from rungax.solvers.tableaus.rodas5p import RODAS5P
 from rungax.solvers.tableaus.ros3p import ROS3P
 from rungax.solvers.tableaus.rosenbrock23 import ROSENBROCK23
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockCoefficients, RosenbrockTableau
 
 from .rosenbrock_trees import (
     ClassicalForm,

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from rungax.solvers.published import PublishedMethod, Row
+from rungax.solvers.tableaus.types.published import PublishedMethod, Row
 
 from .methods import METHODS, SPLIT_METHODS, STIFF_METHODS, matrix
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rungax.solvers.published import PublishedMethod, PublishedSplitMethod
-from rungax.solvers.tableau import ButcherTableau, ContinuousExtension, MultiButcherTableau
+from rungax.solvers.tableaus.types.butcher import ButcherTableau, ContinuousExtension, MultiButcherTableau
+from rungax.solvers.tableaus.types.published import PublishedMethod, PublishedSplitMethod
 
 from .methods import EXPLICIT_METHODS, METHODS, SPLIT_METHODS
 

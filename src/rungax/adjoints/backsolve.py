@@ -16,7 +16,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..controllers import revisiting
+from ..controllers import retrying_rejected_times
 from ..events import Event
 from ..jaxkit import (
     Args,
@@ -24,8 +24,8 @@ from ..jaxkit import (
     RealScalar,
     Time,
     Y,
+    clip_to_end,
     known_zero,
-    land_on,
     sweep,
     zero_tangent,
 )
@@ -195,7 +195,7 @@ class BacksolveAdjoint(AbstractAdjoint):
                     " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
                     f"Found:    {type(noise.path).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
                 )
-        if is_stochastic(problem.terms) and "Stratonovich" not in solver.senses:
+        if is_stochastic(problem.terms) and "Stratonovich" not in solver.interpretations:
             raise NotImplementedError(
                 "`BacksolveAdjoint` solves stochastic equations in the Stratonovich sense, for only those can be solved"
                 " backwards by the same rule.\nExpected: a Stratonovich solver, such as Heun or SPaRK\n"
@@ -229,14 +229,16 @@ class BacksolveAdjoint(AbstractAdjoint):
         solver = self.kwargs.get("solver", plan.solver)
         back = -jnp.ones_like(stop.t)
         controller = self.kwargs.get("stepsize_controller", plan.controller)
-        controller = (revisiting(controller) if is_stochastic(plan.problem.terms) else controller).wrap(back)
+        controller = (retrying_rejected_times(controller) if is_stochastic(plan.problem.terms) else controller).wrap(
+            back
+        )
         dt0 = self.kwargs.get("dt0", state.t_next - state.t)
         dt0 = dt0 if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype))
         terms = direct(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
         t0, t1 = -stop.t, -stop.previous
         order = solver.error_order(terms)
         t_next, controller_state = controller.init(terms, t0, t1, augmented, dt0, None, solver.func, order)
-        t_next = land_on(t1, t_next)
+        t_next = clip_to_end(t1, t_next)
         zero, made_jump = jnp.asarray(0, jnp.int32), jnp.asarray(False) if controller.can_jump else None
         solver_state = solver.init(terms, t0, t_next, augmented, None)
         problem = Problem(terms, None, t0, t1, back * plan.problem.direction, augmented)
@@ -268,7 +270,7 @@ def _sweep(
         return [placed[i] for i in moving]
 
     primals = list(leaves)
-    programs = LinearPrograms(forward=_refuse, backward=backward, closed=_refuse)
+    programs = LinearPrograms(forward=_refuse, backward=backward, bounded=_refuse)
     return jax.tree.unflatten(saved_tree, sweep(programs, [*primals, *kept], tangents, saved))
 
 

@@ -7,7 +7,7 @@ import jax
 from ..jaxkit import without_derivatives
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
-from .replay import Replay, play_closed
+from .replay import Replay, play_bounded
 from .taped import Kept, Restore, differentiated_as, nan_if_failed, rebuild, record, tape_size
 
 
@@ -64,7 +64,7 @@ def _played(plan: Plan, state: State) -> Kept:
     """What the kept steps leave, made again in operations that JAX differentiates."""
     size = tape_size(plan, 2)  # only the times are of use
     kept = record(*without_derivatives((plan, state)), size)
-    replay = Replay(plan, kept.tape, kept.emissions)
-    end, values = play_closed(replay, plan.start(state.y, state.solver_state), size.max_steps)
+    replay = Replay(plan, kept.tape, kept.saved_parts)
+    end, values = play_bounded(replay, plan.start(state.y, state.solver_state), size.max_steps)
     end, values = nan_if_failed((end, values), kept.outcome.result)
     return Kept(end, values, kept.tape, kept.parts, kept.outcome)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Y, jvp_of_moving, without_derivatives
+from ..jaxkit import Y, jvp_of_differentiable, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
@@ -104,7 +104,7 @@ class ImplicitAdjoint(AbstractAdjoint):
             plan = restore(leaves)[0]
             state = eqx.tree_at(lambda s: s.y, outcome.state, y)
             outputs = tuple(
-                recorder.rebuild(plan, (output,) * len(recorder.emitters()), state)
+                recorder.rebuild(plan, (output,) * len(recorder.savers()), state)
                 for recorder, output in zip(plan.recorders, outcome.outputs, strict=True)
             )
             return Outcome(state, outcome.result, outputs)
@@ -127,7 +127,7 @@ def _moving(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
     def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
         (y, *leaves), (_, *moved) = primals, tangents
         y = steady(y, *leaves)
-        rate = jvp_of_moving(lambda *leaves: field(leaves, y), leaves, moved)[1]
+        rate = jvp_of_differentiable(lambda *leaves: field(leaves, y), leaves, moved)[1]
         adjoint: ImplicitAdjoint = restore(leaves)[2]
         jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)
         return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), adjoint.linear_solver).value

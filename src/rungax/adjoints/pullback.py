@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, any_lane, match_varying, select
-from ..saving import Emission
+from ..jaxkit import BoolScalar, IntScalar, any_element, match_varying, select
+from ..saving import SavedParts
 from .replay import Replay, Start
 from .taped import TapeSize
 
@@ -25,7 +25,7 @@ class Cotangents(eqx.Module):
     parameters
         Cotangents of the arrays that the derivative is taken with respect to.
     cursors
-        For each emission, the last entry whose cotangent has not been used yet.
+        For each saved_parts, the last entry whose cotangent has not been used yet.
     """
 
     start: PyTree[Any]
@@ -76,25 +76,25 @@ class Pullback(eqx.Module):
         """Cotangents of what this step emitted, summed over the entries that hold it."""
         sums = jax.tree.map(jnp.zeros_like, parts)
         moved: list[IntScalar] = []
-        for emission, values, cursor in zip(self.replay.emissions, self.emitted, cursors, strict=True):
-            cursor, sums[emission.kind] = _gather(emission, values, index, active, cursor, sums[emission.kind])
+        for saved_parts, values, cursor in zip(self.replay.saved_parts, self.emitted, cursors, strict=True):
+            cursor, sums[saved_parts.kind] = _gather(saved_parts, values, index, active, cursor, sums[saved_parts.kind])
             moved.append(cursor)
         return sums, moved
 
 
 def _gather(
-    emission: Emission,
+    saved_parts: SavedParts,
     values: PyTree[Any],
     index: IntScalar,
     active: BoolScalar,
     cursor: IntScalar,
     total: PyTree[Any],
 ) -> tuple[IntScalar, PyTree[Any]]:
-    if emission.index.size == 0:
+    if saved_parts.index.size == 0:
         return cursor, total
 
     def is_due(carry: Any) -> jax.Array:
-        return active & (carry[0] >= 0) & (emission.index[jnp.maximum(carry[0], 0)] == index)
+        return active & (carry[0] >= 0) & (saved_parts.index[jnp.maximum(carry[0], 0)] == index)
 
     def add(carry: Any) -> Any:
         cursor, total = carry
@@ -102,8 +102,8 @@ def _gather(
         total = jax.tree.map(lambda s, x: jnp.where(due, s + x[at], s), total, values)
         return cursor - due.astype(cursor.dtype), total
 
-    carry = match_varying((cursor, total), (emission, values, index, total))
-    return lax.while_loop(lambda carry: any_lane(is_due(carry)), add, carry)
+    carry = match_varying((cursor, total), (saved_parts, values, index, total))
+    return lax.while_loop(lambda carry: any_element(is_due(carry)), add, carry)
 
 
 def pull_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
@@ -127,7 +127,7 @@ def pull_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize)
 
     marks = (tape.num_steps + (1 << tape.log_stride) - 1) >> tape.log_stride
     init = match_varying((marks, carry), (pullback, carry))
-    return lax.while_loop(lambda state: any_lane(state[0] > 0), segment, init)[1]
+    return lax.while_loop(lambda state: any_element(state[0] > 0), segment, init)[1]
 
 
 def _pull_segment(
@@ -149,7 +149,7 @@ def _pull_segment(
 
     count = (high - low + stride - 1) // stride
     init = match_varying((count, carry), (pullback, carry, low))
-    return lax.while_loop(lambda state: any_lane(state[0] > 0), segment, init)[1]
+    return lax.while_loop(lambda state: any_element(state[0] > 0), segment, init)[1]
 
 
 def _collect(replay: Replay, low: IntScalar, high: IntScalar, start: Start, stride: int, size: int) -> Start:
@@ -167,7 +167,7 @@ def _collect(replay: Replay, low: IntScalar, high: IntScalar, start: Start, stri
     # The first start is known, and where the last step leads to is not asked for: a segment of one step costs nothing.
     buffer = jax.tree.map(lambda x: jnp.broadcast_to(x, (size, *jnp.shape(x))), start)
     init = match_varying((low, start, buffer), (replay, low, start))
-    return lax.while_loop(lambda state: any_lane(state[0] + 1 < high), advance, init)[2]
+    return lax.while_loop(lambda state: any_element(state[0] + 1 < high), advance, init)[2]
 
 
 def _retreat(pullback: Pullback, low: IntScalar, high: IntScalar, starts: Start, carry: Cotangents) -> Cotangents:
@@ -181,4 +181,4 @@ def _retreat(pullback: Pullback, low: IntScalar, high: IntScalar, starts: Start,
         return index, pullback.step(at, start, carry, active)
 
     init = match_varying((high, carry), (pullback, carry, low))
-    return lax.while_loop(lambda state: any_lane(state[0] > low), retreat, init)[1]
+    return lax.while_loop(lambda state: any_element(state[0] > low), retreat, init)[1]

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, Y, any_lane, match_varying, select
-from ..saving import NEVER, Emission, Kind, Tape, part_of
+from ..jaxkit import BoolScalar, IntScalar, Y, any_element, match_varying, select
+from ..saving import NEVER, Kind, SavedParts, Tape, part_of
 from ..step import Plan, Step
 
 type Start = tuple[Y, PyTree[Any]]
@@ -30,20 +30,20 @@ class Replay(eqx.Module):
         The solve.
     tape
         Its kept steps.
-    emissions
+    saved_parts
         What of them is asked for besides the end; their values are not read.
     """
 
     plan: Plan
     tape: Tape
-    emissions: tuple[Emission, ...]
+    saved_parts: tuple[SavedParts, ...]
 
     def step(self, index: IntScalar, start: Start) -> Step:
         """The kept step `index`, made again from `start`."""
-        t0, t1 = self.plan.retime(*self.tape.ends(index), index)
+        t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
         y0, memory = start
         problem = self.plan.problem
-        solver_state = self.plan.solver.recall(problem.terms, t0, y0, problem.args, memory)
+        solver_state = self.plan.solver.restore(problem.terms, t0, y0, problem.args, memory)
         return self.plan.attempt_from(t0, t1, y0, (), solver_state, self.tape.made_jump(index))
 
     def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
@@ -57,17 +57,17 @@ class Replay(eqx.Module):
 
     def _end(self, index: IntScalar, step: Step) -> tuple[Step, Y]:
         """`step` with an end that moves where an event has set it, and the state that the next step starts from."""
-        due, watch = self.tape.due(index), self.plan.watch
-        if due is None or watch is None:
+        due, detector = self.tape.due(index), self.plan.detector
+        if due is None or detector is None:
             return step, step.y1
-        land = lambda: watch.leap.land(self.plan, due, step.t1, step.y1)
-        t1, y1, after = lax.cond(any_lane(jnp.any(due)), land, lambda: (step.t1, step.y1, step.y1))
+        apply_effects = lambda: detector.event_map.apply_effects(self.plan, due, step.t1, step.y1)
+        t1, y1, after = lax.cond(any_element(jnp.any(due)), apply_effects, lambda: (step.t1, step.y1, step.y1))
         return replace(step, t1=t1, y1=y1), after
 
     @property
     def kinds(self) -> list[Kind]:
-        """The parts of a step that some emission holds."""
-        return sorted({emission.kind for emission in self.emissions})
+        """The parts of a step that some saved_parts holds."""
+        return sorted({saved_parts.kind for saved_parts in self.saved_parts})
 
 
 def play(replay: Replay, start: Start) -> tuple[Start, list[PyTree[Any]]]:
@@ -79,39 +79,44 @@ def play(replay: Replay, start: Start) -> tuple[Start, list[PyTree[Any]]]:
         active = index < num_steps
         following, parts = replay.advance(index, start)
         filled = [
-            _fill(emission, parts[emission.kind], active, index, *entry)
-            for emission, entry in zip(replay.emissions, filled, strict=True)
+            _fill(saved_parts, parts[saved_parts.kind], active, index, *entry)
+            for saved_parts, entry in zip(replay.saved_parts, filled, strict=True)
         ]
         return index + 1, select(active, following, start), filled
 
     zero = jnp.asarray(0, jnp.int32)
-    empty = [(zero, jax.tree.map(jnp.zeros_like, emission.value)) for emission in replay.emissions]
+    empty = [(zero, jax.tree.map(jnp.zeros_like, saved_parts.value)) for saved_parts in replay.saved_parts]
     carry = match_varying((zero, start, empty), (replay, start))
-    _, start, filled = lax.while_loop(lambda carry: any_lane(carry[0] < num_steps), advance, carry)
+    _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_steps), advance, carry)
     return start, [values for _, values in filled]
 
 
 def _fill(
-    emission: Emission, part: PyTree[Any], active: BoolScalar, index: IntScalar, cursor: IntScalar, values: PyTree[Any]
+    saved_parts: SavedParts,
+    part: PyTree[Any],
+    active: BoolScalar,
+    index: IntScalar,
+    cursor: IntScalar,
+    values: PyTree[Any],
 ) -> tuple[IntScalar, PyTree[Any]]:
     """`values` with `part` in every entry, from `cursor` on, that belongs to step `index`."""
-    if emission.index.size == 0:
+    if saved_parts.index.size == 0:
         return cursor, values
-    owners = jnp.append(emission.index, NEVER)
+    owners = jnp.append(saved_parts.index, NEVER)
 
     def is_due(carry: Any) -> jax.Array:
         return active & (owners[carry[0]] == index)
 
     def write(carry: Any) -> Any:
         cursor, values = carry
-        at = jnp.where(is_due(carry), cursor, emission.index.size)
+        at = jnp.where(is_due(carry), cursor, saved_parts.index.size)
         values = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), values, part)
         return cursor + is_due(carry).astype(cursor.dtype), values
 
-    return lax.while_loop(lambda carry: any_lane(is_due(carry)), write, (cursor, values))
+    return lax.while_loop(lambda carry: any_element(is_due(carry)), write, (cursor, values))
 
 
-def play_closed(replay: Replay, start: Start, max_steps: int) -> tuple[Start, list[PyTree[Any]]]:
+def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, list[PyTree[Any]]]:
     """The same as `play` in loops of known length, which JAX differentiates in every mode."""
     num_steps, block = replay.tape.num_steps, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
@@ -126,7 +131,7 @@ def play_closed(replay: Replay, start: Start, max_steps: int) -> tuple[Start, li
         return start, jax.tree.map(lambda x: jnp.zeros((block, *x.shape), x.dtype), shapes)
 
     def steps(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
-        anyone = any_lane(indices[0] < num_steps)
+        anyone = any_element(indices[0] < num_steps)
         return lax.cond(
             anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start))
         )
@@ -135,15 +140,15 @@ def play_closed(replay: Replay, start: Start, max_steps: int) -> tuple[Start, li
     start, parts = lax.scan(steps, match_varying(start, (replay, start)), indices)
     parts = jax.tree.map(lambda x: x.reshape(num_blocks * block, *x.shape[2:]), parts)
 
-    def gather(emission: Emission) -> PyTree[Any]:
-        used = emission.index != NEVER
-        at = jnp.where(used, emission.index, 0)
+    def gather(saved_parts: SavedParts) -> PyTree[Any]:
+        used = saved_parts.index != NEVER
+        at = jnp.where(used, saved_parts.index, 0)
         return jax.tree.map(
             lambda x: jnp.where(used.reshape(-1, *[1] * (x.ndim - 1)), x[at], jnp.zeros((), x.dtype)),
-            parts[emission.kind],
+            parts[saved_parts.kind],
         )
 
-    return start, [gather(emission) for emission in replay.emissions]
+    return start, [gather(saved_parts) for saved_parts in replay.saved_parts]
 
 
 _BLOCK = 64

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from ..events import Event
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
-from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_lane, match_varying, select
+from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
 from ..results import Result, first_failure
 from ..saving import SaveAt
 from ..step import Outcome, Plan, Solver, State
@@ -107,7 +107,7 @@ class ReversibleAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The reversible solve, with derivatives by going back."""
-        if jax.tree.leaves(plan.solver.memory(state.solver_state)):
+        if jax.tree.leaves(plan.solver.checkpoint_state(state.solver_state)):
             raise ValueError(
                 "`ReversibleAdjoint` needs a solver whose step depends on nothing but the state.\n"
                 f"Expected: a one-step method\nFound:    {type(plan.solver).__name__}, which remembers more\n"
@@ -166,14 +166,14 @@ class _ReversibleSolver(eqx.Module):
         del after
         return before
 
-    def memory(self, solver_state: Y) -> Y:
+    def checkpoint_state(self, solver_state: Y) -> Y:
         """The companion."""
         return solver_state
 
-    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: Y) -> Y:
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> Y:
         """The companion."""
         del terms, t0, y0, args
-        return memory
+        return checkpoint
 
     def densify(
         self,
@@ -194,7 +194,7 @@ class _ReversibleSolver(eqx.Module):
     def _increment(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args
     ) -> tuple[Y, Y | None, Result]:
-        memory = self.solver.recall(terms, t0, y, args, None)
+        memory = self.solver.restore(terms, t0, y, args, None)
         y1, error, _, _, result = self.solver.step(terms, t0, t1, y, args, memory, False)
         return jax.tree.map(jnp.subtract, y1, y), error, result
 
@@ -225,4 +225,4 @@ def _go_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) 
         return count - 1, start, pullback.step(index, start, carry, active)
 
     init = match_varying((tape.num_steps, end, carry), (pullback, end, carry))
-    return lax.while_loop(lambda state: any_lane(state[0] > 0), retreat, init)[2]
+    return lax.while_loop(lambda state: any_element(state[0] > 0), retreat, init)[2]

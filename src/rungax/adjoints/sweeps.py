@@ -16,10 +16,10 @@ from jaxtyping import PyTree
 
 from ..jaxkit import IntScalar, LinearPrograms, known_zero, scaled, sweep, zero_tangent
 from ..results import is_okay
-from ..saving import NEVER, Emission, Tape
+from ..saving import NEVER, SavedParts, Tape
 from ..step import Plan, State
 from .pullback import Cotangents, Pullback
-from .replay import Replay, Start, play, play_closed
+from .replay import Replay, Start, play, play_bounded
 from .taped import Kept, Restore, TapeSize, record
 
 
@@ -62,15 +62,15 @@ def _sweep(
     layout: _Layout, leaves: Sequence[jax.Array], tangents: list[jax.Array], kept: Kept
 ) -> tuple[Start, list[PyTree[Any]]]:
     """How the end and the emitted values move when the `moving` leaves do."""
-    emissions = kept.emissions
-    kept_arrays, kept_tree = jax.tree.flatten((kept.tape, emissions, kept.end))
+    saved_parts = kept.saved_parts
+    kept_arrays, kept_tree = jax.tree.flatten((kept.tape, saved_parts, kept.end))
     outputs, still = eqx.partition((kept.end, kept.values), eqx.is_inexact_array)
     output_leaves, output_tree = jax.tree.flatten(outputs)
     split = len(leaves), len(leaves) + len(kept_arrays)
 
     def unpack(args: Sequence[jax.Array]) -> tuple[_Chain, Sequence[jax.Array]]:
-        tape, emissions, end = jax.tree.unflatten(kept_tree, args[split[0] : split[1]])
-        return _Chain(layout, args[: split[0]], tape, emissions, end), args[split[1] :]
+        tape, saved_parts, end = jax.tree.unflatten(kept_tree, args[split[0] : split[1]])
+        return _Chain(layout, args[: split[0]], tape, saved_parts, end), args[split[1] :]
 
     def played(player: Callable[..., Any], args: Sequence[jax.Array]) -> list[jax.Array]:
         chain, tangents = unpack(args)
@@ -84,21 +84,21 @@ def _sweep(
     def forward(*args: jax.Array) -> list[jax.Array]:
         return played(play, args)
 
-    def closed(*args: jax.Array) -> list[jax.Array]:
+    def bounded(*args: jax.Array) -> list[jax.Array]:
         if not layout.size.bounded:
             raise ValueError(
                 "A second derivative of a solve needs a bound on its number of steps.\n"
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`; first derivatives do without."
             )
-        return played(partial(play_closed, max_steps=layout.size.max_steps), args)
+        return played(partial(play_bounded, max_steps=layout.size.max_steps), args)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
         chain, cotangents = unpack(args)
         end, emitted = jax.tree.unflatten(output_tree, cotangents)
         return chain.pull_back(end, emitted)
 
-    programs = LinearPrograms(forward, backward, closed)
+    programs = LinearPrograms(forward, backward, bounded)
     moved = sweep(programs, [*leaves, *kept_arrays], tangents, output_leaves)
     # The derivative of a solve that failed is no number, rather than the number of a part of it.
     complete = is_okay(kept.outcome.result) & (kept.tape.num_steps <= layout.size.max_steps)
@@ -113,7 +113,7 @@ class _Chain(NamedTuple):
     layout: _Layout
     leaves: Sequence[jax.Array]
     tape: Tape
-    emissions: tuple[Emission, ...]
+    saved_parts: tuple[SavedParts, ...]
     end: Start
 
     @property
@@ -123,7 +123,7 @@ class _Chain(NamedTuple):
 
     def replay_with(self, parameters: Sequence[jax.Array]) -> Replay:
         """The chain for other values of them."""
-        return Replay(self._restore(parameters)[0], self.tape, self.emissions)
+        return Replay(self._restore(parameters)[0], self.tape, self.saved_parts)
 
     def first(self, parameters: Sequence[jax.Array]) -> Start:
         """Where the first step starts."""
@@ -132,7 +132,7 @@ class _Chain(NamedTuple):
 
     def pull_back(self, end: PyTree[Any], emitted: list[PyTree[Any]]) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the emitted values."""
-        cursors: list[IntScalar] = [jnp.sum(e.index != NEVER).astype(jnp.int32) - 1 for e in self.emissions]
+        cursors: list[IntScalar] = [jnp.sum(e.index != NEVER).astype(jnp.int32) - 1 for e in self.saved_parts]
         parameters = self.parameters
         pullback = Pullback(self.replay_with, parameters, emitted)
         carry = Cotangents(end, [jnp.zeros_like(x) for x in parameters], cursors)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import jvp_of_moving, scaled_derivative
+from ..jaxkit import jvp_of_differentiable, scaled_derivative
 from ..loop import run
 from ..results import Result, is_event, is_okay
-from ..saving import Emission, Tape, TapeRecorder
+from ..saving import SavedParts, Tape, TapeRecorder
 from ..step import Outcome, Plan, State
 from .replay import Start
 
@@ -53,7 +53,7 @@ def differentiated_as(
         return run(plan, state)
 
     def solve_jvp(primals: Any, tangents: Any) -> Any:
-        return jvp_of_moving(lambda *leaves: replayed(restore, leaves), primals, tangents)
+        return jvp_of_differentiable(lambda *leaves: replayed(restore, leaves), primals, tangents)
 
     solve.defjvp(solve_jvp, symbolic_zeros=True)
     return solve(*leaves)
@@ -88,9 +88,9 @@ class Kept(eqx.Module):
     end
         What a further step would start from.
     values
-        The values of the emissions, in their order.
+        The values of the saved_parts, in their order.
     tape, parts, outcome
-        The tape, what the emitters hand out, and how the solve ended; none of it moves.
+        The tape, what the savers hand out, and how the solve ended; none of it moves.
     """
 
     end: Start
@@ -100,19 +100,19 @@ class Kept(eqx.Module):
     outcome: Outcome
 
     @property
-    def emissions(self) -> tuple[Emission, ...]:
-        """Those of the parts that are emissions, without their values."""
-        return tuple(part for part in self.parts if isinstance(part, Emission))
+    def saved_parts(self) -> tuple[SavedParts, ...]:
+        """Those of the parts that are saved_parts, without their values."""
+        return tuple(part for part in self.parts if isinstance(part, SavedParts))
 
 
 def record(plan: Plan, state: State, size: TapeSize) -> Kept:
     """The solve, leaving its tape."""
-    emitters = [emitter for recorder in plan.recorders for emitter in recorder.emitters()]
-    recorders = (TapeRecorder(size.slots, size.max_steps), *emitters)
+    savers = [saver for recorder in plan.recorders for saver in recorder.savers()]
+    recorders = (TapeRecorder(size.slots, size.max_steps), *savers)
     outcome = run(eqx.tree_at(lambda p: p.recorders, plan, recorders), state)
     tape, *parts = outcome.outputs
     end = plan.start(outcome.state.y, outcome.state.solver_state)
-    values = [part.value for part in parts if isinstance(part, Emission)]
+    values = [part.value for part in parts if isinstance(part, SavedParts)]
     return Kept(end, values, tape, tuple(parts), Outcome(outcome.state, outcome.result, ()))
 
 
@@ -121,11 +121,11 @@ def rebuild(plan: Plan, kept: Kept) -> Outcome:
     state = _moving_state(plan, kept)
     values = iter(kept.values)
     parts = iter(
-        eqx.tree_at(lambda p: p.value, part, next(values)) if isinstance(part, Emission) else part
+        eqx.tree_at(lambda p: p.value, part, next(values)) if isinstance(part, SavedParts) else part
         for part in kept.parts
     )
     outputs = tuple(
-        recorder.rebuild(plan, tuple(next(parts) for _ in recorder.emitters()), state) for recorder in plan.recorders
+        recorder.rebuild(plan, tuple(next(parts) for _ in recorder.savers()), state) for recorder in plan.recorders
     )
     return Outcome(state, kept.outcome.result, outputs)
 
@@ -134,13 +134,13 @@ def _moving_state(plan: Plan, kept: Kept) -> State:
     """The final state, with the derivatives that it has."""
     state, tape = kept.outcome.state, kept.tape
     last = jnp.maximum(state.num_accepted - 1, 0)
-    reached = plan.retime(*tape.ends(last), last)[1]
+    reached = plan.differentiable_step_times(*tape.ends(last), last)[1]
     reached = jnp.where(state.num_accepted > 0, reached, plan.problem.t0)
     t = lax.stop_gradient(state.t) + (reached - lax.stop_gradient(reached))
     y, memory = kept.end
-    if plan.watch is not None:
-        due = plan.watch.ended_by(state.events) & is_event(state.result)
-        t, y = plan.watch.leap.settle(plan, due, t, y)
+    if plan.detector is not None:
+        due = plan.detector.ended_by(state.events) & is_event(state.result)
+        t, y = plan.detector.event_map.at_event_time(plan, due, t, y)
     # A memory that is all there is to remember moves; one that the next solve makes again from `y` need not.
     remembered = jax.tree.structure(memory) == jax.tree.structure(state.solver_state)
     solver_state = memory if remembered else state.solver_state

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..jaxkit import IntScalar, any_lane, fence, match_varying, select
+from ..jaxkit import IntScalar, any_element, match_varying, optimization_barrier, select
 from .bridges import Values
 from .descent import Cut, Gap, Nodes, Pair, Piece, child
 from .normals import NormalSource
@@ -57,7 +57,7 @@ def travelled(nodes: Nodes, branch: Branch, start: Ticks, end: Ticks) -> tuple[V
         return i + 1, values, (moved.ticks, moved.pairs)
 
     # A loop of one or two rounds: one program for both, and the first costs nothing where it is not needed.
-    skip = jnp.where(any_lane(branch.ticks != start), 0, 1)
+    skip = jnp.where(any_element(branch.ticks != start), 0, 1)
     # The source stays outside, so that the loop around this one sees that it never changes.
     first = match_varying((skip, nodes.empty.values, (branch.ticks, branch.pairs)), (nodes, branch, start, end))
     _, values, (ticks, pairs) = lax.while_loop(lambda s: s[0] < 2, leg, first)
@@ -75,7 +75,7 @@ def _moved(nodes: Nodes, branch: Branch, ticks: Ticks) -> tuple[Values, Branch]:
     def down(carry: Any) -> Any:
         level, node, gap, pairs = carry
         # Read before it is overwritten, in the program's order too, or all rows would be copied.
-        pair, old_pair = fence((nodes.children(node, new.position, level), _row(pairs, level + 1)))
+        pair, old_pair = optimization_barrier((nodes.children(node, new.position, level), _row(pairs, level + 1)))
         below, above = select(forwards, old_pair[1], pair[1]), select(forwards, pair[0], old_pair[0])
         live, length = nodes.is_inner(level), nodes.child_length(level)
         counts = live & (level > parting)
@@ -86,10 +86,10 @@ def _moved(nodes: Nodes, branch: Branch, ticks: Ticks) -> tuple[Values, Branch]:
 
     last = grid.capacity + 1
     level = _first_level(nodes, jnp.minimum(parting + 1, grid.depth))
-    pairs, pair, old_leaf = fence((branch.pairs, _row(branch.pairs, level), _row(branch.pairs, last)))
+    pairs, pair, old_leaf = optimization_barrier((branch.pairs, _row(branch.pairs, level), _row(branch.pairs, last)))
     node = child(pair, new.position, level - 1)
     first = match_varying((level, node, Gap(nodes.empty, nodes.empty), pairs), (nodes, branch, ticks))
-    _, leaf, gap, pairs = lax.while_loop(lambda s: any_lane(s[0] < grid.depth), down, first)
+    _, leaf, gap, pairs = lax.while_loop(lambda s: any_element(s[0] < grid.depth), down, first)
 
     new_cut = nodes.cut(leaf, ticks)
     old_cut = Cut(old, new_cut.noise, old_leaf)
@@ -102,7 +102,7 @@ def _moved(nodes: Nodes, branch: Branch, ticks: Ticks) -> tuple[Values, Branch]:
 def _first_level(nodes: Nodes, level: IntScalar) -> IntScalar:
     """The least level of all lanes, so that rows are written as slices; nodes that a lane had come out the same."""
     levels = jnp.arange(nodes.grid.capacity, dtype=jnp.int32)
-    return jnp.sum(~any_lane(level <= levels), dtype=jnp.int32)
+    return jnp.sum(~any_element(level <= levels), dtype=jnp.int32)
 
 
 def _row[T](arrays: T, i: IntScalar) -> T:

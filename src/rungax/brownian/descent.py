@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..jaxkit import BoolScalar, IntScalar, any_lane, match_varying, select
+from ..jaxkit import BoolScalar, IntScalar, any_element, match_varying, select
 from .base import Layout
 from .bridges import AbstractBridge, Values
 from .normals import NormalSource
@@ -194,5 +194,5 @@ def _ways_down(nodes: Nodes, ticks: Sequence[Ticks], parting: Int[Array, ""]) ->
 
     first = (jnp.zeros((), jnp.int32), [nodes.root()] * len(ticks), Gap(nodes.empty, nodes.empty))
     first = match_varying(first, (nodes, ticks))
-    _, ways, gap = lax.while_loop(lambda s: any_lane(s[0] < nodes.grid.depth), down, first)
+    _, ways, gap = lax.while_loop(lambda s: any_element(s[0] < nodes.grid.depth), down, first)
     return gap, [nodes.cut(leaf, q) for leaf, q in zip(ways, ticks, strict=True)]

@@ -33,7 +33,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, UInt32
 
-from ..jaxkit import fence
+from ..jaxkit import optimization_barrier
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
@@ -100,7 +100,7 @@ def vector_of_times(
         # Zero has two signs and must have one key.
         words = lax.bitcast_convert_type(jnp.where(t == 0, 0.0, t), jnp.uint32).reshape(-1)
         state = threefry(state, Words(words[-1], words[0]))
-    keys = Words(*(jnp.broadcast_to(word, size) for word in fence(state)))
+    keys = Words(*(jnp.broadcast_to(word, size) for word in optimization_barrier(state)))
     entries = jnp.arange(size, dtype=jnp.uint32)
     return _drawing(dtype)(keys, Words(jnp.zeros_like(entries), entries))
 
@@ -174,17 +174,17 @@ def _drawing(dtype: np.dtype[Any]) -> Callable[[Words, Words], jax.Array]:
 
     @jax.custom_batching.custom_vmap
     def draw(keys: Words, counters: Words) -> jax.Array:
-        # Without the outer fence they would be drawn again in every fused loop that they go into; without the inner one
-        # the loop is too long for LLVM to use vectors, and takes twice the time.
-        return fence(normals(fence(threefry(keys, counters)), dtype))
+        # Without the outer barrier they would be drawn again in every fused loop that they go into; without the inner
+        # one the loop is too long for LLVM to use vectors, and takes twice the time.
+        return optimization_barrier(normals(optimization_barrier(threefry(keys, counters)), dtype))
 
     @draw.def_vmap
     def _(axis_size: int, in_batched: list[Any], keys: Words, counters: Words) -> tuple[jax.Array, bool]:
-        def over_lanes(x: jax.Array, batched: bool) -> jax.Array:
+        def over_batch(x: jax.Array, batched: bool) -> jax.Array:
             return (x if batched else jnp.broadcast_to(x, (axis_size, *x.shape))).reshape(-1)
 
         size = keys.low.shape[-1]
-        drawn = draw(*jax.tree.map(over_lanes, (keys, counters), tuple(in_batched)))
+        drawn = draw(*jax.tree.map(over_batch, (keys, counters), tuple(in_batched)))
         return drawn.reshape(axis_size, size), True
 
     return draw

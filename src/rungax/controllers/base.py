@@ -55,7 +55,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         return True
 
     @property
-    def revisits(self) -> bool:
+    def retries_rejected_times(self) -> bool:
         """Whether later steps end where rejected ones did, as noise needs it; so if steps are never rejected."""
         return not self.may_reject
 
@@ -114,7 +114,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             dtypes.
         """
 
-    def retime(
+    def differentiable_step_times(
         self,
         t0: Time,
         t1: Time,
@@ -126,7 +126,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         """The ends `t0`, `t1` of a kept step, unchanged in value, as functions of what decides them.
 
         Reverse mode differentiates times through this. By default steps keep their places relative to the two
-        `anchors` around them: error control chose them, and the choice has no derivative.
+        `fixed_points` around them: error control chose them, and the choice has no derivative.
 
         Parameters
         ----------
@@ -140,10 +140,10 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
             What `init` returned.
         """
         del index, controller_state
-        low, high = self.anchors(t0, t1, start, end)
-        return keep_place(t0, low, high), keep_place(t1, low, high)
+        low, high = self.fixed_points(t0, t1, start, end)
+        return rescale(t0, low, high), rescale(t1, low, high)
 
-    def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
+    def fixed_points(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
         """The nearest times before and after a step that error control did not choose: by default the interval's."""
         del t0, t1
         return start, end
@@ -203,16 +203,16 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         del controller_state
 
 
-def keep_place(t: Time, start: Time, end: Time) -> Time:
+def rescale(t: Time, start: Time, end: Time) -> Time:
     """`t`, moving with `start` and `end` so that it keeps its place between them."""
     length = lax.stop_gradient(end - start)
     place = (t - lax.stop_gradient(start)) / jnp.where(length == 0, 1.0, length)
     # An interval without end moves with its start.
     place = jnp.where(jnp.isfinite(length), place, 0.0)
-    return moving_with(t, start + lax.stop_gradient(place) * jnp.where(jnp.isfinite(length), end - start, 0.0))
+    return with_derivative_of(t, start + lax.stop_gradient(place) * jnp.where(jnp.isfinite(length), end - start, 0.0))
 
 
-def moving_with(t: Time, formula: Time) -> Time:
+def with_derivative_of(t: Time, formula: Time) -> Time:
     """`t`, with the derivative of `formula`."""
     return lax.stop_gradient(t) + (formula - lax.stop_gradient(formula))
 

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, PyTree, Real
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_traced, land_on
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_to_end, is_traced
 from ..results import RESULTS, Result, choose, first_failure
 from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
 
@@ -135,9 +135,9 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         return self.jump_ts is not None or self.controller.can_jump
 
     @property
-    def revisits(self) -> bool:
+    def retries_rejected_times(self) -> bool:
         """Whether it stores rejected steps, here or inside."""
-        return self.store_rejected_steps is not None or self.controller.revisits
+        return self.store_rejected_steps is not None or self.controller.retries_rejected_times
 
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """Whether the times are numbers; they may be anywhere."""
@@ -178,9 +178,9 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         t1 = self.controller.first_end(t0, t1, controller_state.inner_state)
         return self._clip(False, t0, t1, controller_state.reject_info)
 
-    def anchors(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
+    def fixed_points(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
         """Those of the controller inside, or nearer ones among the times."""
-        low, high = self.controller.anchors(t0, t1, start, end)
+        low, high = self.controller.fixed_points(t0, t1, start, end)
         for ts in (self.step_ts, self.jump_ts):
             if ts is not None:
                 before = jnp.searchsorted(ts, t0, side="right") - 1
@@ -233,16 +233,16 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
             return t_next
         stop = jnp.min(jnp.stack(stops))
         # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
-        return jnp.where(kept, land_on(stop, t_next), jnp.minimum(stop, t_next))
+        return jnp.where(kept, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
 
 
-def revisiting(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:
+def retrying_rejected_times(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:
     """`controller`, with rejected steps revisited if it has error control and does not do so itself.
 
     For equations with noise: what the path did up to a rejected end is known when the step is judged. To step
     past that end as if it were not would prefer paths on which the error happened to be small.
     """
-    if controller.revisits or not isinstance(controller, AbstractAdaptiveStepSizeController):
+    if controller.retries_rejected_times or not isinstance(controller, AbstractAdaptiveStepSizeController):
         return controller
     return ClipStepSizeController(controller, store_rejected_steps=STORED_REJECTIONS)
 

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite, grid_time
 from ..results import RESULTS, Result
-from .base import AbstractStepSizeController, moving_with
+from .base import AbstractStepSizeController, with_derivative_of
 
 
 class _GridState(eqx.Module):
@@ -87,13 +87,13 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
         del earlier
         return fresh
 
-    def retime(
+    def differentiable_step_times(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _GridState
     ) -> tuple[Time, Time]:
         """Times of the grid: they move with `t0`, `dt0`, and the last one with `t1`."""
         del start, end
         grid, i = controller_state, controller_state.index + index
-        return moving_with(t0, grid_time(grid.t0, grid.t1, grid.dt, i - 1)), moving_with(
+        return with_derivative_of(t0, grid_time(grid.t0, grid.t1, grid.dt, i - 1)), with_derivative_of(
             t1, grid_time(grid.t0, grid.t1, grid.dt, i)
         )
 

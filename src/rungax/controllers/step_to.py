@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
 from ..results import RESULTS, Result
-from .base import AbstractStepSizeController, moving_with
+from .base import AbstractStepSizeController, with_derivative_of
 from .constant import earlier_failure, never
 
 
@@ -111,13 +111,13 @@ class StepTo(AbstractStepSizeController[_Place]):
         del earlier
         return fresh
 
-    def retime(
+    def differentiable_step_times(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _Place
     ) -> tuple[Time, Time]:
         """The given times themselves."""
         del start, end
         times, i = jnp.asarray(self.ts), controller_state.index + index
-        return moving_with(t0, times[i - 1]), moving_with(t1, times[i])
+        return with_derivative_of(t0, times[i - 1]), with_derivative_of(t1, times[i])
 
     def adapt_step_size(
         self,

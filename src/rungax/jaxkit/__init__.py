@@ -1,30 +1,30 @@
 """What Rungax needs of JAX beyond its everyday interface; the only home of version-dependent or unusual JAX."""
 
+from .batching import (
+    any_element as any_element,
+    any_other_element as any_other_element,
+    match_varying as match_varying,
+    optimization_barrier as optimization_barrier,
+)
 from .clock import (
+    clip_to_end as clip_to_end,
     grid_time as grid_time,
     is_stuck as is_stuck,
-    land_on as land_on,
     number_of_steps as number_of_steps,
     resolution as resolution,
 )
-from .closed import ClosedFunction as ClosedFunction, close as close
 from .compiled import compiled as compiled
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
-from .lanes import (
-    any_lane as any_lane,
-    any_other_lane as any_other_lane,
-    fence as fence,
-    match_varying as match_varying,
-)
 from .sweep import (
     LinearPrograms as LinearPrograms,
-    jvp_of_moving as jvp_of_moving,
+    jvp_of_differentiable as jvp_of_differentiable,
     known_zero as known_zero,
     scaled_derivative as scaled_derivative,
     sweep as sweep,
     zero_tangent as zero_tangent,
 )
+from .traced_function import TracedFunction as TracedFunction, trace_once as trace_once
 from .trees import (
     accumulation as accumulation,
     all_finite as all_finite,

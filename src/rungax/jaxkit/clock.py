@@ -15,7 +15,7 @@ def resolution(t: jax.Array) -> jax.Array:
     return jnp.maximum(jnp.abs(t) * float(info.eps), float(info.tiny))
 
 
-def land_on(end: jax.Array, t: jax.Array) -> jax.Array:
+def clip_to_end(end: jax.Array, t: jax.Array) -> jax.Array:
     """`t`, but exactly `end` when past it or so near that a step from `t` to `end` would be rounding only."""
     return jnp.where(t > end - 4 * resolution(end), end, t)
 

@@ -3,7 +3,7 @@
 JAX transposes a linear program by itself, but not a `while_loop`. `sweep` is a primitive for a linear map whose forward
 evaluation and whose transpose are both known as programs that may contain such loops. Evaluated, it runs the one;
 transposed, the other; batched, both are. Differentiated once more with respect to what the map depends on, it falls
-back on a third program, `closed`, equal to the forward one but built of scans, which JAX differentiates in any mode.
+back on a third program, `bounded`, equal to the forward one but built of scans, which JAX differentiates in any mode.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
-from .lanes import match_varying
+from .batching import match_varying
 from .trees import scaled
 
 type Program = Callable[..., Sequence[jax.Array]]
@@ -31,13 +31,13 @@ class LinearPrograms(NamedTuple):
         `forward(*residuals, *inputs) -> outputs`.
     backward
         `backward(*residuals, *cotangents of outputs) -> cotangents of inputs`.
-    closed
+    bounded
         As `forward`, but differentiable in every mode with respect to all its arguments.
     """
 
     forward: Program
     backward: Program
-    closed: Program
+    bounded: Program
 
 
 def sweep(
@@ -89,14 +89,14 @@ def _transpose(
     residuals = args[:count]
     cotangents = [_instantiate(ct, out) for ct, out in zip(cotangents, outs, strict=True)]
 
-    def closed(*args: Any) -> list[jax.Array]:
+    def bounded(*args: Any) -> list[jax.Array]:
         def linear(*inputs: Any) -> list[jax.Array]:
-            return list(programs.closed(*args[:count], *inputs))
+            return list(programs.bounded(*args[:count], *inputs))
 
         zeros = match_varying([jnp.zeros(a.shape, a.dtype) for a in ins], args)
         return list(jax.linear_transpose(linear, *zeros)(list(args[count:])))
 
-    transposed = LinearPrograms(forward=programs.backward, backward=programs.forward, closed=closed)
+    transposed = LinearPrograms(forward=programs.backward, backward=programs.forward, bounded=bounded)
     operands = match_varying([*residuals, *cotangents], [*residuals, *cotangents])
     return [None] * count + _sweep.bind(*operands, programs=transposed, ins=outs, outs=ins)
 
@@ -122,7 +122,7 @@ def _jvp(
             full = list(primals)
             for i, residual in zip(moving, residuals, strict=True):
                 full[i] = residual
-            return list(programs.closed(*full))
+            return list(programs.bounded(*full))
 
         extra = jax.jvp(of_residuals, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
         tangents_out = [a + b for a, b in zip(tangents_out, extra, strict=True)]
@@ -147,13 +147,13 @@ def _batch(
     ]
     axes = tuple(None if d is None else 0 for d in dims[:count])
 
-    def over_lanes(program: Program, num_inputs: int) -> Program:
+    def over_batch(program: Program, num_inputs: int) -> Program:
         return jax.vmap(program, (*axes, *[0] * num_inputs))
 
     batched = LinearPrograms(
-        forward=over_lanes(programs.forward, len(ins)),
-        backward=over_lanes(programs.backward, len(outs)),
-        closed=over_lanes(programs.closed, len(ins)),
+        forward=over_batch(programs.forward, len(ins)),
+        backward=over_batch(programs.backward, len(outs)),
+        bounded=over_batch(programs.bounded, len(ins)),
     )
     ins, outs = (tuple(ShapedArray((size, *a.shape), a.dtype) for a in avals) for avals in (ins, outs))
     args = match_varying([*residuals, *inputs], [*residuals, *inputs])
@@ -203,7 +203,9 @@ def zero_tangent(x: jax.Array) -> Any:
     return jax.custom_derivatives.SymbolicZero(jax.typeof(x).to_tangent_aval())
 
 
-def jvp_of_moving(function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+def jvp_of_differentiable(
+    function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[Any, Any]:
     """`jax.jvp` with respect to the arguments whose tangents are not known to be zero, inside a `custom_jvp` rule."""
     moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
 

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, any_lane, fence, match_varying, scaled, select
+from ..jaxkit import BoolScalar, RealScalar, any_element, match_varying, optimization_barrier, scaled, select
 from ..results import RESULTS, choose, is_successful
 from .jacobian import Vector
 from .linear import LinearSystem, solve
@@ -41,17 +41,17 @@ GROWN = 2.0
 LEAST_RATE = 0.01
 """An iteration is not trusted to converge faster than this before its own displacements show it."""
 
-RUNNING, CONVERGED, DIVERGED, OUT_OF_PATIENCE = 0, 1, 2, 3
+RUNNING, CONVERGED, DIVERGED, TOO_SLOW = 0, 1, 2, 3
 
 
-class Lesson(NamedTuple):
+class Convergence(NamedTuple):
     """What one stage tells the next: the rate at which iterations converge, and whether the Jacobian still serves."""
 
     rate: Array
-    worn: Array
+    needs_jacobian: Array
 
 
-class Advice(eqx.Module):
+class NewtonCache(eqx.Module):
     """What is kept from step to step.
 
     Parameters
@@ -61,9 +61,9 @@ class Advice(eqx.Module):
     factors, scale
         A factorisation, and the product of diagonal coefficient and step size that it was made for; `None` if every
         stage makes its own.
-    lesson
+    convergence
         Of the last stage.
-    place
+    jacobian_time
         At which time the Jacobian was evaluated.
     age
         For how many attempts it has served.
@@ -72,8 +72,8 @@ class Advice(eqx.Module):
     jacobian: Array
     factors: PyTree[Array] | None
     scale: Array | None
-    lesson: Lesson
-    place: Array
+    convergence: Convergence
+    jacobian_time: Array
     age: Array
 
 
@@ -91,8 +91,8 @@ class NewtonStages(AbstractStageSolver):
     weights: Weights
     kappa: RealScalar
 
-    def advice(self, start: StepStart) -> Advice:
-        """Nothing yet: the Jacobian counts as worn."""
+    def empty_cache(self, start: StepStart) -> NewtonCache:
+        """Nothing yet: the Jacobian counts as needs_jacobian."""
         real = jnp.finfo(start.y0.dtype).dtype
         one = jnp.ones((), real)
         shape = jax.eval_shape(lambda: start.field.jacobian(start.algebra, start.t0, start.y0))
@@ -101,43 +101,47 @@ class NewtonStages(AbstractStageSolver):
         factors = (
             start.algebra.empty_factors(LinearSystem(start.field, start.t0, kept, start.step_size)) if stores else None
         )
-        lesson = Lesson(one, jnp.asarray(True))
+        convergence = Convergence(one, jnp.asarray(True))
         nowhere = jnp.full_like(start.t0, jnp.nan)
         scale = jnp.ones_like(start.step_size) if stores else None
-        return Advice(kept, factors, scale, lesson, nowhere, jnp.asarray(0, jnp.int32))
+        return NewtonCache(kept, factors, scale, convergence, nowhere, jnp.asarray(0, jnp.int32))
 
-    def prepare(self, start: StepStart, advice: Advice, made_jump: BoolScalar) -> tuple[Advice, Lesson]:
-        """The advice with a new Jacobian and a new factorisation, where the old ones no longer serve."""
-        advice = match_varying(advice, (start, advice))
+    def prepare(self, start: StepStart, cache: NewtonCache, made_jump: BoolScalar) -> tuple[NewtonCache, Convergence]:
+        """The cache with a new Jacobian and a new factorisation, where the old ones no longer serve."""
+        cache = match_varying(cache, (start, cache))
         # A rejected step is made again from where its Jacobian may just have been evaluated.
-        worn = advice.lesson.worn | (advice.age >= OLD_AGE)
-        if advice.scale is not None and start.diagonal is not None:
-            worn = worn | ~(start.diagonal * start.step_size < GROWN * advice.scale)
-        stale = (worn & (advice.place != start.t0)) | made_jump
+        needs_jacobian = cache.convergence.needs_jacobian | (cache.age >= OLD_AGE)
+        if cache.scale is not None and start.diagonal is not None:
+            needs_jacobian = needs_jacobian | ~(start.diagonal * start.step_size < GROWN * cache.scale)
+        stale = (needs_jacobian & (cache.jacobian_time != start.t0)) | made_jump
         jacobian = lax.cond(
-            any_lane(stale),
-            lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), advice.jacobian),
-            lambda: advice.jacobian,
+            any_element(stale),
+            lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), cache.jacobian),
+            lambda: cache.jacobian,
         )
-        lesson = Lesson(advice.lesson.rate, jnp.zeros_like(stale))
-        place, age = jnp.where(stale, start.t0, advice.place), jnp.where(stale, 0, advice.age)
-        if advice.factors is None or advice.scale is None or start.diagonal is None:
-            return Advice(jacobian, None, None, lesson, place, age), lesson
+        convergence = Convergence(cache.convergence.rate, jnp.zeros_like(stale))
+        jacobian_time, age = jnp.where(stale, start.t0, cache.jacobian_time), jnp.where(stale, 0, cache.age)
+        if cache.factors is None or cache.scale is None or start.diagonal is None:
+            return NewtonCache(jacobian, None, None, convergence, jacobian_time, age), convergence
         scale = start.diagonal * start.step_size
-        other = stale | ~(jnp.abs(scale - advice.scale) <= SIMILAR * advice.scale)
+        other = stale | ~(jnp.abs(scale - cache.scale) <= SIMILAR * cache.scale)
         system = LinearSystem(start.field, start.t0, jacobian, scale)
         factors = lax.cond(
-            any_lane(other),
-            lambda: select(other, start.algebra.factorise(system), advice.factors),
-            lambda: advice.factors,
+            any_element(other),
+            lambda: select(other, start.algebra.factorise(system), cache.factors),
+            lambda: cache.factors,
         )
-        return Advice(jacobian, factors, jnp.where(other, scale, advice.scale), lesson, place, age), lesson
+        return NewtonCache(
+            jacobian, factors, jnp.where(other, scale, cache.scale), convergence, jacobian_time, age
+        ), convergence
 
-    def solve(self, stage: Stage, guess: Vector, start: StepStart, prepared: Advice, lesson: Lesson) -> StageSolution:
+    def solve(
+        self, stage: Stage, guess: Vector, start: StepStart, prepared: NewtonCache, convergence: Convergence
+    ) -> StageSolution:
         """Iterate until converged, diverging, or out of patience."""
         displacement = _displacements(stage, start, prepared)
-        k, last = self._iterate(stage, guess, start, lesson.rate, lambda k, residual: displacement(residual))
-        return _solution(k, last, lesson)
+        k, last = self._iterate(stage, guess, start, convergence.rate, lambda k, residual: displacement(residual))
+        return _solution(k, last, convergence)
 
     def _iterate(
         self,
@@ -153,26 +157,30 @@ class NewtonStages(AbstractStageSolver):
 
         def improve(now: tuple[Vector, Iterate]) -> tuple[Vector, Iterate]:
             k, iterate = now
-            delta = fence(displacement(k, fence(stage.increment(k) - k)))
+            delta = optimization_barrier(displacement(k, optimization_barrier(stage.increment(k) - k)))
             judged = iterate.judge(size_of(scaled(stage.diagonal, delta)), noise, self.kappa, start.max_steps)
             return select(_is_running(iterate), (k + delta, judged), now)
 
         first = (guess, Iterate.start(jnp.maximum(_power(rate, 0.8), LEAST_RATE)))
         first = match_varying(first, (stage, guess, start, rate, displacement(guess, guess)))
-        return lax.while_loop(lambda now: any_lane(_is_running(now[1])), improve, first)
+        return lax.while_loop(lambda now: any_element(_is_running(now[1])), improve, first)
 
-    def conclude(self, prepared: Advice, lesson: Lesson) -> Advice:
-        """What the step used, and the last stage's lesson."""
+    def update_cache(self, prepared: NewtonCache, convergence: Convergence) -> NewtonCache:
+        """What the step used, and the last stage's convergence."""
         age = prepared.age + 1
-        return Advice(prepared.jacobian, prepared.factors, prepared.scale, lesson, prepared.place, age)
+        return NewtonCache(
+            prepared.jacobian, prepared.factors, prepared.scale, convergence, prepared.jacobian_time, age
+        )
 
 
-class PatientStages(NewtonStages):
+class FullNewtonStages(NewtonStages):
     """The same for steps that nobody can make again shorter: where it fails, a new Jacobian for every displacement."""
 
-    def solve(self, stage: Stage, guess: Vector, start: StepStart, prepared: Advice, lesson: Lesson) -> StageSolution:
+    def solve(
+        self, stage: Stage, guess: Vector, start: StepStart, prepared: NewtonCache, convergence: Convergence
+    ) -> StageSolution:
         """Simplified iteration, and full Newton iteration for lanes where it fails."""
-        quick = super().solve(stage, guess, start, prepared, lesson)
+        quick = super().solve(stage, guess, start, prepared, convergence)
         failed = jnp.logical_not(is_successful(quick.result))
 
         def displacement(k: Vector, residual: Vector) -> Vector:
@@ -181,10 +189,10 @@ class PatientStages(NewtonStages):
             return solve(start.algebra, system, residual)
 
         def slow() -> StageSolution:
-            k, last = self._iterate(stage, guess, start, jnp.ones_like(lesson.rate), displacement)
-            return select(failed, _solution(k, last, lesson), quick)
+            k, last = self._iterate(stage, guess, start, jnp.ones_like(convergence.rate), displacement)
+            return select(failed, _solution(k, last, convergence), quick)
 
-        return lax.cond(any_lane(failed), slow, lambda: quick)
+        return lax.cond(any_element(failed), slow, lambda: quick)
 
 
 class Iterate(NamedTuple):
@@ -213,7 +221,7 @@ class Iterate(NamedTuple):
         if max_steps is not None:
             left = max_steps - 1 - self.steps
             too_slow = (~first & ~(remaining * _power(rate, left) <= kappa)) | (left <= 0)
-        status = jnp.where(diverged, DIVERGED, jnp.where(too_slow, OUT_OF_PATIENCE, RUNNING))
+        status = jnp.where(diverged, DIVERGED, jnp.where(too_slow, TOO_SLOW, RUNNING))
         status = jnp.where(converged, CONVERGED, status)
         return Iterate(size, rate, self.steps + 1, status.astype(jnp.int32))
 
@@ -222,16 +230,16 @@ def _is_running(iterate: Iterate) -> Array:
     return jnp.asarray(iterate.status == RUNNING)
 
 
-def _solution(k: Vector, last: Iterate, lesson: Lesson) -> StageSolution:
+def _solution(k: Vector, last: Iterate, convergence: Convergence) -> StageSolution:
     """What an iteration has come to."""
     converged = last.status == CONVERGED
     failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
-    worn = lesson.worn | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
+    needs_jacobian = convergence.needs_jacobian | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
     rate = jnp.where(converged, last.rate, 1.0)
-    return StageSolution(k, choose(converged, RESULTS.successful, failure), Lesson(rate, worn))
+    return StageSolution(k, choose(converged, RESULTS.successful, failure), Convergence(rate, needs_jacobian))
 
 
-def _displacements(stage: Stage, start: StepStart, prepared: Advice) -> Callable[[Vector], Vector]:
+def _displacements(stage: Stage, start: StepStart, prepared: NewtonCache) -> Callable[[Vector], Vector]:
     """What turns a residual into a displacement."""
     scale = stage.diagonal * stage.step_size
     system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)

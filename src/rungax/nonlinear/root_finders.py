@@ -15,7 +15,7 @@ from ..jaxkit import BoolScalar, FlatSpace, RealScalar, Y
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
-from .newton import DIVERGED, RUNNING, Iterate, NewtonStages, PatientStages
+from .newton import DIVERGED, RUNNING, FullNewtonStages, Iterate, NewtonStages
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
 from .tolerances import Norm, Tolerances, Weights, default_tolerances
 
@@ -108,7 +108,7 @@ def resolved(finder: Any, tolerances: Tolerances | None, y0: Y) -> Any:
     """The root finder for a solve with these tolerances, or for one that controls no error."""
     if isinstance(finder, AbstractUnresolvedFinder):
         finder = finder.with_tolerances(default_tolerances(y0) if tolerances is None else tolerances)
-    return finder.patient() if tolerances is None and isinstance(finder, AbstractStageFinder) else finder
+    return finder.with_full_newton() if tolerances is None and isinstance(finder, AbstractStageFinder) else finder
 
 
 class AbstractStageFinder(eqx.Module):
@@ -121,7 +121,7 @@ class AbstractStageFinder(eqx.Module):
         """That way, for states of this kind."""
 
     @abc.abstractmethod
-    def patient(self) -> "AbstractStageFinder":
+    def with_full_newton(self) -> "AbstractStageFinder":
         """The same for solves where a failed stage cannot be mended by a shorter step."""
 
 
@@ -177,10 +177,10 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         """The same iteration, with the Jacobian and its factorisation kept while they serve."""
         return NewtonStages(Weights(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
 
-    def patient(self) -> "PatientChord":
+    def with_full_newton(self) -> "FullNewtonChord":
         """With full Newton iteration where this one fails."""
         tolerances = Tolerances(self.rtol, self.atol, self.norm)
-        return PatientChord(tolerances=tolerances, kappa=self.kappa, linear_solver=self.linear_solver)
+        return FullNewtonChord(tolerances=tolerances, kappa=self.kappa, linear_solver=self.linear_solver)
 
     def init(
         self,
@@ -283,18 +283,18 @@ class _ChordState(eqx.Module):
     iterate: Iterate
 
 
-class PatientChord(AbstractStageFinder):
+class FullNewtonChord(AbstractStageFinder):
     """`VeryChord`, and where it fails full Newton iteration: for constant steps."""
 
     tolerances: Tolerances
     kappa: RealScalar
     linear_solver: lx.AbstractLinearSolver[Any] | None
 
-    def stages(self, space: FlatSpace) -> PatientStages:
+    def stages(self, space: FlatSpace) -> FullNewtonStages:
         """Both, for states of this kind."""
-        return PatientStages(Weights(self.tolerances, space), self.kappa)
+        return FullNewtonStages(Weights(self.tolerances, space), self.kappa)
 
-    def patient(self) -> Self:
+    def with_full_newton(self) -> Self:
         """It is."""
         return self
 
@@ -318,12 +318,12 @@ class RootFinderStages(AbstractStageSolver):
 
     finder: optx.AbstractRootFinder[Any, Any, Any, Any]
 
-    def advice(self, start: StepStart) -> None:
+    def empty_cache(self, start: StepStart) -> None:
         """Nothing is kept from step to step."""
 
-    def prepare(self, start: StepStart, advice: None, made_jump: BoolScalar) -> tuple[PyTree[Any], None]:
+    def prepare(self, start: StepStart, cache: None, made_jump: BoolScalar) -> tuple[PyTree[Any], None]:
         """What the root finder's `init` makes of the first stage."""
-        del advice, made_jump
+        del cache, made_jump
         diagonal = 1.0 if start.diagonal is None else start.diagonal
         stage = Stage(start.field, start.t0, start.y0, diagonal, start.step_size)
         struct = jax.eval_shape(lambda: start.y0)
@@ -331,7 +331,7 @@ class RootFinderStages(AbstractStageSolver):
         return self.finder.init(_residual, zero, stage, {}, struct, None, frozenset()), None
 
     def solve(
-        self, stage: Stage, guess: Vector, start: StepStart, prepared: PyTree[Any], lesson: None
+        self, stage: Stage, guess: Vector, start: StepStart, prepared: PyTree[Any], convergence: None
     ) -> StageSolution:
         """Find the root of the stage's residual."""
         root = optx.root_find(
@@ -343,9 +343,9 @@ class RootFinderStages(AbstractStageSolver):
             max_steps=start.max_steps,
             throw=False,
         )
-        return StageSolution(root.value, RESULTS.promote(root.result), lesson)
+        return StageSolution(root.value, RESULTS.promote(root.result), convergence)
 
-    def conclude(self, prepared: PyTree[Any], lesson: None) -> None:
+    def update_cache(self, prepared: PyTree[Any], convergence: None) -> None:
         """Nothing."""
 
 

@@ -58,34 +58,32 @@ class StageSolution(eqx.Module):
 
     k: Vector
     result: Result
-    lesson: PyTree[Any]
+    convergence: PyTree[Any]
 
 
 class AbstractStageSolver(eqx.Module):
     """How the equations of a step's stages are solved.
 
-    What serves later steps as well, its *advice*, never changes what the solution is.
+    What serves later steps as well, its *cache*, never changes what the solution is.
     """
 
     @abc.abstractmethod
-    def advice(self, start: "StepStart") -> PyTree[Any]:
+    def empty_cache(self, start: "StepStart") -> PyTree[Any]:
         """What is known before the first step: nothing."""
 
     @abc.abstractmethod
-    def prepare(
-        self, start: "StepStart", advice: PyTree[Any], made_jump: BoolScalar
-    ) -> tuple[PyTree[Any], PyTree[Any]]:
-        """What the stages of a step have in common, and the lesson that the first of them starts with."""
+    def prepare(self, start: "StepStart", cache: PyTree[Any], made_jump: BoolScalar) -> tuple[PyTree[Any], PyTree[Any]]:
+        """What the stages of a step have in common, and the convergence that the first of them starts with."""
 
     @abc.abstractmethod
     def solve(
-        self, stage: Stage, guess: Vector, start: "StepStart", prepared: PyTree[Any], lesson: PyTree[Any]
+        self, stage: Stage, guess: Vector, start: "StepStart", prepared: PyTree[Any], convergence: PyTree[Any]
     ) -> StageSolution:
         """Solve one stage's equation, starting from `guess`."""
 
     @abc.abstractmethod
-    def conclude(self, prepared: PyTree[Any], lesson: PyTree[Any]) -> PyTree[Any]:
-        """The advice for the next attempt."""
+    def update_cache(self, prepared: PyTree[Any], convergence: PyTree[Any]) -> PyTree[Any]:
+        """The cache for the next attempt."""
 
 
 class StepStart(eqx.Module):
@@ -122,16 +120,16 @@ def solve_stage(
     guess: Vector,
     start: StepStart,
     prepared: PyTree[Any],
-    lesson: PyTree[Any],
+    convergence: PyTree[Any],
 ) -> StageSolution:
     """Solve a stage's equation; the solution moves with the field, the time and the earlier stages."""
-    return _solve(stage, without_derivatives((solver, guess, start, prepared, lesson)))
+    return _solve(stage, without_derivatives((solver, guess, start, prepared, convergence)))
 
 
 @eqx.filter_custom_jvp
 def _solve(stage: Stage, others: Any) -> StageSolution:
-    solver, guess, start, prepared, lesson = others
-    return solver.solve(stage, guess, start, prepared, lesson)
+    solver, guess, start, prepared, convergence = others
+    return solver.solve(stage, guess, start, prepared, convergence)
 
 
 @_solve.def_jvp

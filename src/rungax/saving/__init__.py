@@ -6,8 +6,8 @@ from .output import OutputRecorder as OutputRecorder
 from .saveat import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
 from .tape import (
     NEVER as NEVER,
-    Emission as Emission,
     Kind as Kind,
+    SavedParts as SavedParts,
     Tape as Tape,
     TapeRecorder as TapeRecorder,
     part_of as part_of,

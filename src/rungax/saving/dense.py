@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from ..interpolation import DenseInterpolation
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar
 from ..step import AbstractRecorder, Plan, State, Step
-from .tape import NEVER, StepsEmitter
+from .tape import NEVER, StepsSaver
 
 
 class _Steps(eqx.Module):
@@ -45,17 +45,17 @@ class DenseRecorder(AbstractRecorder):
         """The interpolation over all steps."""
         return _interpolation(plan, record.starts, record.ends, record.infos, state)
 
-    def emitters(self) -> tuple[AbstractRecorder, ...]:
+    def savers(self) -> tuple[AbstractRecorder, ...]:
         """One for every step."""
-        return (StepsEmitter(1, "dense_info"),)
+        return (StepsSaver(1, "dense_info"),)
 
     def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> DenseInterpolation:
         """The same interpolation."""
-        (emission,) = parts
-        used = emission.index != NEVER
-        starts, ends = jax.vmap(plan.retime)(emission.t0, emission.t1, emission.index)
+        (saved_parts,) = parts
+        used = saved_parts.index != NEVER
+        starts, ends = jax.vmap(plan.differentiable_step_times)(saved_parts.t0, saved_parts.t1, saved_parts.index)
         starts, ends = (jnp.where(used, times, jnp.inf) for times in (starts, ends))
-        return _interpolation(plan, starts, ends, emission.value, state)
+        return _interpolation(plan, starts, ends, saved_parts.value, state)
 
 
 def _interpolation(plan: Plan, starts: Array, ends: Array, infos: DenseInfo, state: State) -> DenseInterpolation:

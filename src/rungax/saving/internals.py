@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ..jaxkit import BoolScalar, IntScalar, RealScalar
 from ..step import AbstractRecorder, Plan, State, Step
-from .tape import NEVER, StepsEmitter, internals_of
+from .tape import NEVER, StepsSaver, internals_of
 
 
 class SolverInternals(eqx.Module):
@@ -78,12 +78,12 @@ class InternalsRecorder(AbstractRecorder):
         """The sums."""
         return record
 
-    def emitters(self) -> tuple[AbstractRecorder, ...]:
+    def savers(self) -> tuple[AbstractRecorder, ...]:
         """One for every step."""
-        return (StepsEmitter(1, "internals"),)
+        return (StepsSaver(1, "internals"),)
 
     def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> SolverInternals:
         """The sums again."""
-        (emission,) = parts
-        used = emission.index != NEVER
-        return SolverInternals(*(jnp.sum(jnp.where(used, x, 0.0)) for x in emission.value))
+        (saved_parts,) = parts
+        used = saved_parts.index != NEVER
+        return SolverInternals(*(jnp.sum(jnp.where(used, x, 0.0)) for x in saved_parts.value))

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y, any_lane
+from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y, any_element
 from ..results import RESULTS, is_event
 from ..step import AbstractRecorder, Plan, State, Step
-from .tape import NEVER, Emission, StepsEmitter, TimesEmitter
+from .tape import NEVER, SavedParts, StepsSaver, TimesSaver
 
 
 class Output(eqx.Module):
@@ -88,10 +88,10 @@ class OutputRecorder(AbstractRecorder):
         ts = jnp.where(jnp.isfinite(record.ts), record.ts * plan.problem.direction, jnp.inf)
         return ts, record.ys
 
-    def emitters(self) -> tuple[AbstractRecorder, ...]:
+    def savers(self) -> tuple[AbstractRecorder, ...]:
         """One for the requested times and one for the steps, whichever there are."""
-        times = (TimesEmitter(self.ts),) if self.ts.size > 0 else ()
-        steps = (StepsEmitter(self.stride, "end"),) if self.stride > 0 else ()
+        times = (TimesSaver(self.ts),) if self.ts.size > 0 else ()
+        steps = (StepsSaver(self.stride, "end"),) if self.stride > 0 else ()
         return (*times, *steps)
 
     def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> tuple[Array, PyTree[Any]]:
@@ -140,9 +140,9 @@ class OutputRecorder(AbstractRecorder):
                 next_time = record.next_time + due.astype(record.next_time.dtype)
                 return Output(record.ts, record.ys, record.count, next_time)
 
-            return lax.while_loop(lambda record: any_lane(is_due(record)), save, record)
+            return lax.while_loop(lambda record: any_element(is_due(record)), save, record)
 
-        return lax.cond(any_lane(is_due(record)), save_all, lambda: record)
+        return lax.cond(any_element(is_due(record)), save_all, lambda: record)
 
     def _save_empty_interval(self, plan: Plan, record: Output, value: PyTree[Any]) -> Output:
         """Where the interval has no length no step passes the requested times, and all are its one time."""
@@ -194,31 +194,35 @@ def _first_entry(plan: Plan) -> _Entries:
     return _Entries(jnp.zeros(1, jnp.int32), one, plan.problem.t0[None], _stacked(plan.problem.y0))
 
 
-def _timed_entries(plan: Plan, ts: Array, emission: Emission, offset: int, stride: int) -> _Entries:
+def _timed_entries(plan: Plan, ts: Array, saved_parts: SavedParts, offset: int, stride: int) -> _Entries:
     problem = plan.problem
     empty = problem.t0 == problem.t1
-    used = (emission.index != NEVER) | empty
+    used = (saved_parts.index != NEVER) | empty
 
     def at(t: Time, t0: Time, t1: Time, index: IntScalar, info: DenseInfo) -> Y:
-        t0, t1 = plan.retime(t0, t1, index)
+        t0, t1 = plan.differentiable_step_times(t0, t1, index)
         return plan.solver.interpolation_cls(t0=t0, t1=t1, **info).evaluate(t)
 
-    y = jax.vmap(at)(jnp.where(used, ts, problem.t0), emission.t0, emission.t1, emission.index, emission.value)
+    y = jax.vmap(at)(
+        jnp.where(used, ts, problem.t0), saved_parts.t0, saved_parts.t1, saved_parts.index, saved_parts.value
+    )
     y = jax.tree.map(lambda x, y0: _where(jnp.broadcast_to(~empty, used.shape), x, y0), y, problem.y0)
-    steps_before = jnp.where(emission.index == NEVER, 0, emission.index // stride) if stride > 0 else 0
+    steps_before = jnp.where(saved_parts.index == NEVER, 0, saved_parts.index // stride) if stride > 0 else 0
     return _Entries(offset + jnp.arange(ts.size, dtype=jnp.int32) + steps_before, used, ts, y)
 
 
-def _stepped_entries(plan: Plan, emission: Emission, timed: Emission | None, offset: int, state: State) -> _Entries:
-    used = emission.index != NEVER
-    times_before = 0 if timed is None else jnp.searchsorted(timed.index, emission.index, side="right")
+def _stepped_entries(
+    plan: Plan, saved_parts: SavedParts, timed: SavedParts | None, offset: int, state: State
+) -> _Entries:
+    used = saved_parts.index != NEVER
+    times_before = 0 if timed is None else jnp.searchsorted(timed.index, saved_parts.index, side="right")
     slot = offset + jnp.arange(used.size, dtype=jnp.int32) + times_before
-    t1, y1 = emission.value
-    if plan.watch is None:
+    t1, y1 = saved_parts.value
+    if plan.detector is None:
         return _Entries(slot, used, t1, y1)
     # An event that ends the solve, where it is found, moves the end of its step.
-    is_moved = is_event(state.result) & plan.watch.has_moved(state.events)
-    is_last = (emission.index == state.num_accepted - 1) & is_moved
+    is_moved = is_event(state.result) & plan.detector.has_moved(state.events)
+    is_last = (saved_parts.index == state.num_accepted - 1) & is_moved
     y1 = jax.tree.map(lambda end, x: _where(~is_last, x, end), state.y, y1)
     return _Entries(slot, used, jnp.where(is_last, state.t, t1), y1)
 

@@ -1,6 +1,6 @@
 """The tape: what a solve leaves behind so that its kept steps can be made again, and differentiated.
 
-Where a recorder writes finished values into the loop's carry, its *emitter* writes what they are made of: the dense
+Where a recorder writes finished values into the loop's carry, its *saver* writes what they are made of: the dense
 information, or the end, of the steps concerned. A recorder's `rebuild` makes the finished values of that outside the
 loop, in operations that JAX differentiates by itself. So the sweeps over the tape know nothing of interpolation, of
 saved functions, or of slots.
@@ -15,7 +15,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, FlatSpace, IntScalar, Time, any_lane
+from ..jaxkit import BoolScalar, FlatSpace, IntScalar, Time, any_element
 from ..step import AbstractRecorder, Plan, State, Step
 
 type Kind = Literal["end", "dense_info", "internals"]
@@ -25,7 +25,7 @@ NEVER = jnp.iinfo(jnp.int32).max
 """The index of the step that fills a slot no step fills."""
 
 
-class Emission(eqx.Module):
+class SavedParts(eqx.Module):
     """Parts of some of the kept steps, in their order.
 
     Parameters
@@ -116,7 +116,7 @@ class TapeRecorder(AbstractRecorder):
             lambda x: jnp.zeros((self.slots, *x.shape), x.dtype), plan.start(state.y, state.solver_state)
         )
         zero = jnp.asarray(0, jnp.int32)
-        has_effects = plan.watch is not None and plan.watch.has_effects
+        has_effects = plan.detector is not None and plan.detector.has_effects
         events = jnp.zeros((self.max_steps, state.events.due.size), bool) if has_effects else None
         return Tape(state.t, times, jumps, start, zero, zero, events)
 
@@ -124,7 +124,7 @@ class TapeRecorder(AbstractRecorder):
         """One more step, where kept."""
         if self.slots < self.max_steps:
             full = kept & (index >> record.log_stride >= self.slots)
-            record = lax.cond(any_lane(full), lambda: self._thinned(record, full), lambda: record)
+            record = lax.cond(any_element(full), lambda: self._thinned(record, full), lambda: record)
         at = jnp.where(kept, index, self.max_steps)
         is_mark = kept & (index & ((1 << record.log_stride) - 1) == 0)
         slot = jnp.where(is_mark, index >> record.log_stride, self.slots)
@@ -160,7 +160,7 @@ class TapeRecorder(AbstractRecorder):
         return Tape(tape.begin, tape.t1, tape.jumps, start, log_stride, tape.num_steps, tape.events)
 
 
-class StepsEmitter(AbstractRecorder):
+class StepsSaver(AbstractRecorder):
     """Emits a part of every `stride`-th kept step.
 
     Parameters
@@ -174,27 +174,27 @@ class StepsEmitter(AbstractRecorder):
     stride: int = eqx.field(static=True)
     kind: Kind = eqx.field(static=True)
 
-    def init(self, plan: Plan, state: State) -> Emission:
+    def init(self, plan: Plan, state: State) -> SavedParts:
         """Nothing emitted yet."""
         assert plan.max_steps is not None, "checked before the loop"
-        return _empty_emission(plan, state, plan.max_steps // self.stride, self.kind)
+        return _empty_parts(plan, state, plan.max_steps // self.stride, self.kind)
 
-    def record(self, plan: Plan, record: Emission, step: Step, kept: BoolScalar, index: IntScalar) -> Emission:
+    def record(self, plan: Plan, record: SavedParts, step: Step, kept: BoolScalar, index: IntScalar) -> SavedParts:
         """The part, if this step is one of them."""
         due = kept & ((index + 1) % self.stride == 0)
         return _emit(record, due, (index + 1) // self.stride - 1, index, step, part_of(plan, step, self.kind))
 
-    def finish(self, plan: Plan, record: Emission, state: State) -> Emission:
+    def finish(self, plan: Plan, record: SavedParts, state: State) -> SavedParts:
         """What was emitted."""
         return record
 
 
 class _TimesRecord(eqx.Module):
-    emission: Emission
+    saved_parts: SavedParts
     next_time: Int[Array, ""]
 
 
-class TimesEmitter(AbstractRecorder):
+class TimesSaver(AbstractRecorder):
     """Emits, for each requested time, the dense information of the kept step that it lies in.
 
     Parameters
@@ -207,8 +207,8 @@ class TimesEmitter(AbstractRecorder):
 
     def init(self, plan: Plan, state: State) -> _TimesRecord:
         """Nothing emitted yet."""
-        emission = _empty_emission(plan, state, self.ts.size, "dense_info")
-        return _TimesRecord(emission, jnp.asarray(0, jnp.int32))
+        saved_parts = _empty_parts(plan, state, self.ts.size, "dense_info")
+        return _TimesRecord(saved_parts, jnp.asarray(0, jnp.int32))
 
     def record(self, plan: Plan, record: _TimesRecord, step: Step, kept: BoolScalar, index: IntScalar) -> _TimesRecord:
         """The step, once for each requested time inside it."""
@@ -222,20 +222,20 @@ class TimesEmitter(AbstractRecorder):
 
             def emit(record: _TimesRecord) -> _TimesRecord:
                 due, slot = is_due(record), record.next_time
-                emission = _emit(record.emission, due, slot, index, step, dense_info)
-                return _TimesRecord(emission, slot + due.astype(slot.dtype))
+                saved_parts = _emit(record.saved_parts, due, slot, index, step, dense_info)
+                return _TimesRecord(saved_parts, slot + due.astype(slot.dtype))
 
-            return lax.while_loop(lambda record: any_lane(is_due(record)), emit, record)
+            return lax.while_loop(lambda record: any_element(is_due(record)), emit, record)
 
-        return lax.cond(any_lane(is_due(record)), emit_all, lambda: record)
+        return lax.cond(any_element(is_due(record)), emit_all, lambda: record)
 
-    def finish(self, plan: Plan, record: _TimesRecord, state: State) -> Emission:
+    def finish(self, plan: Plan, record: _TimesRecord, state: State) -> SavedParts:
         """What was emitted."""
-        return record.emission
+        return record.saved_parts
 
 
 def part_of(plan: Plan, step: Step, kind: Kind) -> PyTree[Any]:
-    """The part of a step that an emission of this kind holds."""
+    """The part of a step that an saved_parts of this kind holds."""
     match kind:
         case "end":
             return step.t1, step.y1
@@ -259,18 +259,18 @@ def internals_of(plan: Plan, step: Step) -> tuple[Time, Time]:
     return size * error, jnp.asarray(stiffness).astype(size.dtype)
 
 
-def _empty_emission(plan: Plan, state: State, size: int, kind: Kind) -> Emission:
+def _empty_parts(plan: Plan, state: State, size: int, kind: Kind) -> SavedParts:
     part = jax.eval_shape(lambda: part_of(plan, plan.attempt(state), kind))
     value = jax.tree.map(lambda x: jnp.zeros((size, *x.shape), x.dtype), part)
     times = jnp.broadcast_to(state.t, (size,))
-    return Emission(jnp.full(size, NEVER, jnp.int32), times, times, value, kind)
+    return SavedParts(jnp.full(size, NEVER, jnp.int32), times, times, value, kind)
 
 
 def _emit(
-    record: Emission, due: BoolScalar, slot: IntScalar, index: IntScalar, step: Step, part: PyTree[Any]
-) -> Emission:
+    record: SavedParts, due: BoolScalar, slot: IntScalar, index: IntScalar, step: Step, part: PyTree[Any]
+) -> SavedParts:
     at = jnp.where(due, slot, record.index.size)
-    return Emission(
+    return SavedParts(
         index=_write(record.index, at, index),
         t0=_write(record.t0, at, step.t0),
         t1=_write(record.t1, at, step.t1),

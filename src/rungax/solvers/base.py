@@ -15,7 +15,7 @@ from ..nonlinear import Tolerances
 from ..results import Result
 from ..terms import is_stochastic, is_term
 
-type Sense = Literal["Itô", "Stratonovich"]
+type Interpretation = Literal["Itô", "Stratonovich"]
 
 type SolverNoise = Literal["additive", "diagonal", "commutative", "general"]
 """Kinds of noise, each with those before it: additive noise commutes, as does diagonal noise."""
@@ -83,17 +83,17 @@ class AbstractSolver[SolverState](eqx.Module):
     asks_for_whole_steps: ClassVar[bool] = True
 
     @property
-    def senses(self) -> frozenset[Sense]:
-        """In which senses its limit is the solution of a stochastic equation; both for additive noise, else one."""
+    def interpretations(self) -> frozenset[Interpretation]:
+        """The interpretations, Itô or Stratonovich, in which it converges; both for additive noise, else one."""
         return frozenset()
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
         """Raise a `ValueError` if values in `terms`, known when a solve is called, do not go together."""
         del terms, y0
 
-    def close_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
+    def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
         """`terms`, each traced once for the states that this solver shows it; by default for all of `y0`."""
-        return jax.tree.map(lambda term: term.close(t0, y0, args), terms, is_leaf=is_term)
+        return jax.tree.map(lambda term: term.trace_once(t0, y0, args), terms, is_leaf=is_term)
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
@@ -206,17 +206,17 @@ class AbstractSolver[SolverState](eqx.Module):
         del after
         return before
 
-    def memory(self, solver_state: SolverState) -> PyTree[Any]:
-        """The part of the solver's memory that the solution depends on and that `recall` cannot make again.
+    def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
+        """The part of the solver's memory that the solution depends on and that `restore` cannot make again.
 
         It is what reverse-mode differentiation keeps of every step; the rest only helps to be fast. By default all.
         """
         return solver_state
 
-    def recall(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, memory: PyTree[Any]) -> SolverState:
-        """The solver's memory at `t0`, `y0`, made again from `memory`."""
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Any]) -> SolverState:
+        """The solver's checkpoint at `t0`, `y0`, made again from `checkpoint`."""
         del terms, t0, y0, args
-        return memory
+        return checkpoint
 
     def order(self, terms: PyTree[Any]) -> int | None:
         """Order of convergence for ordinary differential equations, `None` if not known.
@@ -278,10 +278,10 @@ class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
     """
 
     @property
-    def senses(self) -> frozenset[Sense]:
+    def interpretations(self) -> frozenset[Interpretation]:
         """Itô's, besides what else it is."""
-        own: frozenset[Sense] = frozenset({"Itô"})
-        return own | super().senses
+        own: frozenset[Interpretation] = frozenset({"Itô"})
+        return own | super().interpretations
 
 
 class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
@@ -295,10 +295,10 @@ class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
     """
 
     @property
-    def senses(self) -> frozenset[Sense]:
+    def interpretations(self) -> frozenset[Interpretation]:
         """Stratonovich's, besides what else it is."""
-        own: frozenset[Sense] = frozenset({"Stratonovich"})
-        return own | super().senses
+        own: frozenset[Interpretation] = frozenset({"Stratonovich"})
+        return own | super().interpretations
 
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):

@@ -11,8 +11,8 @@ from .base import (
 from .control import ControlTerm as ControlTerm
 from .directed import (
     DirectedTerm as DirectedTerm,
+    bind_increments as bind_increments,
     direct as direct,
-    over_step as over_step,
     start_drivers as start_drivers,
 )
 from .langevin import (
@@ -24,6 +24,6 @@ from .ode import ODETerm as ODETerm
 from .structure import (
     describe as describe,
     fits as fits,
-    misfits as misfits,
+    mismatches as mismatches,
     parts_asked_for as parts_asked_for,
 )

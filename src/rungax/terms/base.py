@@ -166,7 +166,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         del t, y, args
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """How a Brownian path enters, `None` for terms without one; asked only after `close`."""
+        """How a Brownian path enters, `None` for terms without one; asked only after `trace_once`."""
         del t, y, args
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
@@ -180,7 +180,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         """The increment over a step in all detail, and the carry at its end; asked only where there is one."""
         raise NotImplementedError(f"A `{type(self).__name__}` carries nothing, so nothing moves it.")
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once for states like `y`, and checked; by default itself.
 
         Raises

@@ -11,7 +11,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, close
+from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, trace_once
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise, NoiseShape
 from .ode import ODETerm
@@ -107,14 +107,14 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         r"""The equation $\mathrm{d}y/\mathrm{d}t = g(t, y)\,\dot x(t)$, for a path with a derivative."""
         return ODETerm(_Driven(self))
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
         like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
-        field = close(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
+        field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
         return type(self)(field, self.control)
 
     def num_equations(self) -> int:
-        """Size of the traced vector field in JAX operations, 0 before `close`."""
+        """Size of the traced vector field in JAX operations, 0 before `trace_once`."""
         return getattr(self.vector_field, "num_equations", 0)
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:

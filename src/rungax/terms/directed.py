@@ -68,7 +68,7 @@ class DirectedTerm(AbstractTerm[Any, Any]):
             increment = replace(increment, dt=jax.tree.map(lambda dt: scaled(self.direction, dt), increment.dt))
         return increment, carry
 
-    def over(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> "tuple[DirectedTerm, PyTree[Any]]":
+    def bind_increment(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> "tuple[DirectedTerm, PyTree[Any]]":
         """This term with its increment from `t0` to `t1` at hand, and the carry there."""
         if carry is None:
             return self, None
@@ -136,14 +136,14 @@ def start_drivers(terms: PyTree[Any]) -> tuple[PyTree[Any], ...]:
     return carries if any(carry is not None for carry in carries) else ()
 
 
-def over_step(
+def bind_increments(
     terms: PyTree[Any], drivers: tuple[PyTree[Any], ...], t0: RealScalar, t1: RealScalar
 ) -> tuple[PyTree[Any], tuple[PyTree[Any], ...]]:
     """Directed terms that have their increments from `t0` to `t1` at hand, and what the drivers carry from there."""
     if not drivers:
         return terms, drivers
     leaves, structure = jax.tree.flatten(terms, is_leaf=is_no_sum)
-    moved = [term.over(carry, t0, t1) for term, carry in zip(leaves, drivers, strict=True)]
+    moved = [term.bind_increment(carry, t0, t1) for term, carry in zip(leaves, drivers, strict=True)]
     return jax.tree.unflatten(structure, [term for term, _ in moved]), tuple(carry for _, carry in moved)
 
 

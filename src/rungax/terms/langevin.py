@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, close, is_traced, scaled
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_traced, scaled, trace_once
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise
 
@@ -127,16 +127,16 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         """The vector field itself."""
         return self.vf(t, y, args)
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with `grad_f` traced once, and checked."""
         del t
         x, _ = position_and_velocity(y)
         self.friction(x)
         self.inverse_mass(x)
-        return type(self)(self.gamma, self.u, close(self.gradient, x, args))
+        return type(self)(self.gamma, self.u, trace_once(self.gradient, x, args))
 
     def num_equations(self) -> int:
-        """Size of the traced gradient in JAX operations, 0 before `close`."""
+        """Size of the traced gradient in JAX operations, 0 before `trace_once`."""
         return getattr(self.grad_f, "num_equations", 0)
 
 
@@ -245,7 +245,7 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         """As the path moves."""
         return self.control.move(carry, t0, t1)
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term, checked."""
         del args
         x, _ = position_and_velocity(y)

@@ -97,9 +97,9 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
         found = [d for d in (term.deviation(t, y, args) for term in self.terms) if d is not None]
         return jax.tree.map(lambda *x: jnp.sqrt(sum(d**2 for d in x)), *found) if found else None
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """The sum of the closed terms."""
-        return type(self)(*(term.close(t, y, args) for term in self.terms))
+        return type(self)(*(term.trace_once(t, y, args) for term in self.terms))
 
     def num_equations(self) -> int:
         """The sum of the terms' sizes."""

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, cast_like, close, scaled
+from ..jaxkit import Args, RealScalar, Time, Y, cast_like, scaled, trace_once
 from .base import AbstractTerm
 
 
@@ -97,14 +97,14 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """The vector field itself."""
         return self.vf(t, y, args)
 
-    def close(self, t: Time, y: Y, args: Args) -> Self:
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
-        field = close(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
-        jacobian = None if self.jacobian is None else close(self.jacobian, t, y, args)
+        field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
+        jacobian = None if self.jacobian is None else trace_once(self.jacobian, t, y, args)
         return type(self)(field, jacobian, self.tags)
 
     def num_equations(self) -> int:
-        """Size of the traced vector field in JAX operations, 0 before `close`."""
+        """Size of the traced vector field in JAX operations, 0 before `trace_once`."""
         return getattr(self.vector_field, "num_equations", 0)
 
 

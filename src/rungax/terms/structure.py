@@ -40,7 +40,7 @@ def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
     return all(fits(c, s) for c, s in zip(classes, subtrees, strict=True))
 
 
-def misfits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
+def mismatches(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
     """What differs from the annotations of an `AbstractTerm[VF, Control]` in `structure`, which `terms` fit.
 
     Of a pytree of terms only the solver knows which part of the state each one sees: its annotations are not checked.
@@ -48,7 +48,7 @@ def misfits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Ti
     parts = parts_asked_for(structure)
     if parts:
         pairs = zip(parts, terms.terms, strict=True)
-        return [text for part, term in pairs for text in misfits(part, term, t, y, args)]
+        return [text for part, term in pairs for text in mismatches(part, term, t, y, args)]
     annotations = get_args(structure)
     found: list[str] = []
 

@@ -4,7 +4,7 @@ P. Bogacki and L. F. Shampine, *A 3(2) pair of Runge--Kutta formulas*, Applied M
 Its dense output is the cubic Hermite interpolant of the step's end points.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 BOSH3 = PublishedMethod.parse(
     reference="P. Bogacki and L. F. Shampine, Appl. Math. Lett. 2 (1989), 321-325",

@@ -8,7 +8,7 @@ the same polynomials stand in E. Hairer, S. P. Nørsett and G. Wanner, *Solving 
 2nd edition (1993), section II.6, equation (6.12), in factored form.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 DOPRI5 = PublishedMethod.parse(
     reference="J. R. Dormand and P. J. Prince, J. Comput. Appl. Math. 6 (1980), 19-26, table 2",

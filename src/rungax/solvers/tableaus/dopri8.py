@@ -12,7 +12,7 @@ differentiable across steps and, as far as they are free, the conditions of orde
 entries of the four stages. The norm of the error coefficients of order 8 is at most 3.9e-6 for $\theta \in [0, 1]$.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 DOPRI8 = PublishedMethod.parse(
     reference="P. J. Prince and J. R. Dormand, J. Comput. Appl. Math. 7 (1981), 67-75, table 2",

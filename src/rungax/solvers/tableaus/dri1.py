@@ -6,7 +6,7 @@ stochastic differential equations*, Applied Numerical Mathematics 59 (2009), 582
 
 from math import sqrt
 
-from rungax.solvers.ito_tableau import ItoTableau
+from rungax.solvers.tableaus.types.ito import ItoTableau
 
 DRI1 = ItoTableau(
     reference="K. Debrabant and A. Rößler, Appl. Numer. Math. 59 (2009), 582-594",

@@ -3,7 +3,7 @@
 L. Euler, *Institutionum calculi integralis*, volume 1 (1768), section 650.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 EULER = PublishedMethod.parse(
     reference="L. Euler, Institutionum calculi integralis 1 (1768), section 650",

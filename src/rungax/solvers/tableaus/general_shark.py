@@ -10,7 +10,7 @@ $$y_1 = y_0 + \big(\tfrac25 f(\tilde y) + \tfrac35 f(\tilde y_{5/6})\big)\,h
 The weights $\pm\tfrac65$ are the only ones for which $g'g\,W H$ and $g'g\,H^2$ drop out of $y_1$, as they must.
 """
 
-from rungax.solvers.stochastic_tableau import GeneralCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import GeneralCoeffs, StochasticButcherTableau
 
 GENERAL_SHARK = StochasticButcherTableau(
     c=[0, 5 / 6],

@@ -4,7 +4,7 @@ K. Heun, *Neue Methoden zur approximativen Integration der Differentialgleichung
 Veränderlichen*, Zeitschrift für Mathematik und Physik 45 (1900), 23--38. The embedded solution is the first stage's.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 HEUN = PublishedMethod.parse(
     reference="K. Heun, Z. Math. Phys. 45 (1900), 23-38",

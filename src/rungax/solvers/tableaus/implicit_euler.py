@@ -5,7 +5,7 @@ $h (f_1 - f_0) / 2$. In a stiff transient that estimate grows with the stiffness
 weights have no bounded stability function.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 IMPLICIT_EULER = PublishedMethod.parse(
     reference="E. Hairer and G. Wanner, Solving Ordinary Differential Equations II (1996), section IV.3",

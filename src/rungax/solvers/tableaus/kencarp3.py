@@ -7,7 +7,7 @@ approximations to irrational numbers: they satisfy the order conditions to 2e-26
 The implicit part is an L-stable, stiffly accurate ESDIRK; the two parts share nodes and weights.
 """
 
-from rungax.solvers.published import PublishedSplitMethod
+from rungax.solvers.tableaus.types.published import PublishedSplitMethod
 
 KENCARP3 = PublishedSplitMethod.parse(
     reference="C. A. Kennedy and M. H. Carpenter, Appl. Numer. Math. 44 (2003), 139-181, ARK3(2)4L[2]SA",

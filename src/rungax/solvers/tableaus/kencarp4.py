@@ -8,7 +8,7 @@ approximations: they satisfy the order conditions to 4e-26 and 6e-25.
 The implicit part is an L-stable, stiffly accurate ESDIRK; the two parts share nodes and weights.
 """
 
-from rungax.solvers.published import PublishedSplitMethod
+from rungax.solvers.tableaus.types.published import PublishedSplitMethod
 
 KENCARP4 = PublishedSplitMethod.parse(
     reference="C. A. Kennedy and M. H. Carpenter, Appl. Numer. Math. 44 (2003), 139-181, ARK4(3)6L[2]SA",

@@ -13,7 +13,7 @@ $$a_{32} = \frac{1 - 2\gamma}{4 \gamma}, \quad b_2 = \frac{1}{12 \gamma (1 - 2 \
 They differ from those for the rounded $\gamma$ by up to 2e-10.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 KVAERNO3 = PublishedMethod.parse(
     reference="A. Kværnø, BIT Numer. Math. 44 (2004), 489-502, method 3/2a",

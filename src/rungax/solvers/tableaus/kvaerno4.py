@@ -10,7 +10,7 @@ which with the order conditions of both solutions leaves nothing free. They diff
 by up to 2e-10.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 KVAERNO4 = PublishedMethod.parse(
     reference="A. Kværnø, BIT Numer. Math. 44 (2004), 489-502, method 4/3a",

@@ -10,7 +10,7 @@ $c_3 = (3 + \sqrt 3) \gamma$ and $a_{31} = \gamma / 2$), stage 6 also for $q = 4
 without the second stage, $\sum_i b_i a_{i2} = 0$, $\sum_{ij} b_i a_{ij} c_j^3 = 1 / 20$ and $R(\infty) = 0$.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 KVAERNO5 = PublishedMethod.parse(
     reference="A. Kværnø, BIT Numer. Math. 44 (2004), 489-502, 5/4 pair with gamma = 0.26",

@@ -4,7 +4,7 @@ C. Runge, *Über die numerische Auflösung von Differentialgleichungen*, Mathema
 The embedded solution is the first stage's.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 MIDPOINT = PublishedMethod.parse(
     reference="C. Runge, Math. Ann. 46 (1895), 167-178",

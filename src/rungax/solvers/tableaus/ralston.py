@@ -4,7 +4,7 @@ A. Ralston, *Runge--Kutta methods with minimum error bounds*, Mathematics of Com
 section 2. The embedded solution is the first stage's.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 RALSTON = PublishedMethod.parse(
     reference="A. Ralston, Math. Comp. 16 (1962), 431-437, section 2",

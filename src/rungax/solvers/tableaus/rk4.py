@@ -4,7 +4,7 @@ W. Kutta, *Beitrag zur näherungsweisen Integration totaler Differentialgleichun
 Physik 46 (1901), 435--453.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 RK4 = PublishedMethod.parse(
     reference="W. Kutta, Z. Math. Phys. 46 (1901), 435-453",

@@ -6,7 +6,7 @@ that come with the code as method 1. They have 16 digits.
 The embedded solution is the argument of the last stage, so that the error estimate is that stage.
 """
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockTableau
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockTableau
 
 RODAS4 = RosenbrockTableau.parse(
     reference="E. Hairer and G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), VI.4",

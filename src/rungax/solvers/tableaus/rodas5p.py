@@ -9,7 +9,7 @@ Lubich and Ostermann for linear parabolic problems; at any stiffness their local
 Robinson, $y' = \lambda (y - \varphi) + \varphi'$, starts with $h^4 \varphi^{(4)}$.
 """
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockTableau
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockTableau
 
 RODAS5P = RosenbrockTableau.parse(
     reference="G. Steinebach, BIT Numer. Math. 63 (2023), article 27",

@@ -14,7 +14,7 @@ Stages 2 and 3 share their argument, so a step evaluates $f$ twice. No dense out
 interpolant of the step's end points has the order of the method.
 """
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockTableau
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockTableau
 
 ROS3P = RosenbrockTableau.parse(
     reference="J. Lang and J. Verwer, BIT 41 (2001), 731-738",

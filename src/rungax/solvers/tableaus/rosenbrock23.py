@@ -18,7 +18,7 @@ The paper advances the solution of order two, which keeps that order with any ap
 solution has order three and is not A-stable.
 """
 
-from rungax.solvers.rosenbrock_tableau import RosenbrockTableau
+from rungax.solvers.tableaus.types.rosenbrock import RosenbrockTableau
 
 ROSENBROCK23 = RosenbrockTableau.parse(
     reference="L. F. Shampine and M. W. Reichelt, SIAM J. Sci. Comput. 18 (1997), 1-22, section 4",

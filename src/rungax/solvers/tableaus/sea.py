@@ -6,7 +6,7 @@ arXiv:2210.17543. The drift is taken where the state is on average over the step
 $$y_1 = y_0 + f\Big(y_0 + g \big(\tfrac12 W + H\big)\Big)\,h + g W$$
 """
 
-from rungax.solvers.stochastic_tableau import AdditiveCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, StochasticButcherTableau
 
 SEA = StochasticButcherTableau(
     c=[],

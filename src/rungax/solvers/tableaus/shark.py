@@ -8,7 +8,7 @@ $$y_1 = y_0 + \Big(\tfrac25 f(\tilde y) + \tfrac35 f\big(\tilde y + \tfrac56 (f(
 The embedded solution is Euler's with the same shift; the noise is the same in both.
 """
 
-from rungax.solvers.stochastic_tableau import AdditiveCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, StochasticButcherTableau
 
 _B = (2 / 5, 3 / 5)
 _B_HAT = (1.0, 0.0)

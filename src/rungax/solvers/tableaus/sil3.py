@@ -9,7 +9,7 @@ order 2 like the method. Those of the explicit part weigh its last stage, the fi
 implicit part have no bounded stability function, so that the estimate of a stiff transient grows with the stiffness.
 """
 
-from rungax.solvers.published import PublishedSplitMethod
+from rungax.solvers.tableaus.types.published import PublishedSplitMethod
 
 SIL3 = PublishedSplitMethod.parse(
     reference="J. S. Whitaker and S. K. Kar, Mon. Weather Rev. 141 (2013), 3426-3434",

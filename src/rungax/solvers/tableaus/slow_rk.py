@@ -12,7 +12,7 @@ the conditions of strong order 1.5 (they are in the tests). Those chosen here ar
 when run with given $W$ and $H$; its steps and these agree to rounding.
 """
 
-from rungax.solvers.stochastic_tableau import GeneralCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import GeneralCoeffs, StochasticButcherTableau
 
 SLOW_RK = StochasticButcherTableau(
     c=[1 / 2, 1 / 2, 1 / 2, 1 / 2, 3 / 4, 1],

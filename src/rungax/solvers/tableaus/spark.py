@@ -14,7 +14,7 @@ The embedded solution is Heun's, with the stages 1 and 3 and without $H$.
 
 from math import sqrt
 
-from rungax.solvers.stochastic_tableau import GeneralCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import GeneralCoeffs, StochasticButcherTableau
 
 _B = ((3 - sqrt(3)) / 6, sqrt(3) / 3, (3 - sqrt(3)) / 6)
 _B_HAT = (1 / 2, 0.0, 1 / 2)

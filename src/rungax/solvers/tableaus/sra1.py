@@ -11,7 +11,7 @@ noise here treats a $g$ that changes with time. The stage takes $g(t_0)$, there 
 The embedded solution is Euler's; the noise is the same in both.
 """
 
-from rungax.solvers.stochastic_tableau import AdditiveCoeffs, StochasticButcherTableau
+from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, StochasticButcherTableau
 
 _B = (1 / 3, 2 / 3)
 _B_HAT = (1.0, 0.0)

@@ -4,7 +4,7 @@ A. Rößler, *Runge--Kutta methods for the strong approximation of solutions of 
 SIAM Journal on Numerical Analysis 48 (2010), 922--952, Table 6.1.
 """
 
-from rungax.solvers.ito_tableau import ItoTableau
+from rungax.solvers.tableaus.types.ito import ItoTableau
 
 SRIW1 = ItoTableau(
     reference="A. Rößler, SIAM J. Numer. Anal. 48 (2010), 922-952, Table 6.1",

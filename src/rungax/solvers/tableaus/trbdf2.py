@@ -10,7 +10,7 @@ below to 60 digits. The embedded weights have order 3, one more than the method.
 function; the paper multiplies the estimate by the inverse of the Newton matrix, $(I - h d J)^{-1}$.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 TRBDF2 = PublishedMethod.parse(
     reference="M. E. Hosea and L. F. Shampine, Appl. Numer. Math. 20 (1996), 21-37",

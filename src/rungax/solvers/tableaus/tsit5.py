@@ -9,7 +9,7 @@ them by the conditions of order four and agree with the printed ones to 16 digit
 at $\theta = 1$.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 TSIT5 = PublishedMethod.parse(
     reference="Ch. Tsitouras, Comput. Math. Appl. 62 (2011), 770-775, table 1",

@@ -6,7 +6,7 @@ The coefficients are those of the author's web page, RKV65.IIIXb.Efficient.
 Nine stages, first same as last; three more make the dense output. All coefficients are rationals.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 VERN6 = PublishedMethod.parse(
     reference="J. H. Verner, Numer. Algorithms 53 (2010), 383-396",

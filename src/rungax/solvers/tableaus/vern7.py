@@ -10,7 +10,7 @@ Erratum: the dense output first distributed (file of 6 December 2008, nodes 1, 2
 conditions of order seven. The one below is the author's correction (files of 11 and 12 July 2024).
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 VERN7 = PublishedMethod.parse(
     reference="J. H. Verner, Numer. Algorithms 53 (2010), 383-396",

@@ -7,7 +7,7 @@ Thirteen stages; eight more, of which the first is the field at the new solution
 rational coefficients, the dense output 40 digits.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 VERN8 = PublishedMethod.parse(
     reference="J. H. Verner, Numer. Algorithms 53 (2010), 383-396",

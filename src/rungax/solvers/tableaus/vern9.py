@@ -7,7 +7,7 @@ Sixteen stages; ten more, of which the first is the field at the new solution, m
 are given to 40 digits.
 """
 
-from rungax.solvers.published import PublishedMethod
+from rungax.solvers.tableaus.types.published import PublishedMethod
 
 VERN9 = PublishedMethod.parse(
     reference="J. H. Verner, Numer. Algorithms 53 (2010), 383-396",

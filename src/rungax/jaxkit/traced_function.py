@@ -1,0 +1,108 @@
+"""Functions traced once, with everything they captured made explicit."""
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.core
+from jax.interpreters import partial_eval
+
+from .batching import match_varying
+
+
+class TracedFunction(eqx.Module):
+    """A function as one jaxpr that every call reuses, and the arrays it captured as leaves of this module.
+
+    A call with arguments of other shapes or dtypes than those it was traced with runs the function itself. Its value
+    may hold things other than arrays, such as a linear operator's tags.
+
+    Attributes
+    ----------
+    num_equations
+        Size of the program in JAX operations.
+    uses
+        For each argument, whether the value depends on any part of it.
+    """
+
+    captured: list[Any]
+    function: Callable[..., Any]
+    _call: Callable[..., Any] = eqx.field(static=True)
+    _signature: tuple[Any, ...] = eqx.field(static=True)
+    num_equations: int = eqx.field(static=True)
+    uses: tuple[bool, ...] = eqx.field(static=True)
+
+    def __call__(self, *args: Any) -> Any:
+        dynamic = match_varying(eqx.filter(args, _is_dynamic), self.captured)
+        if _signature(dynamic) != self._signature:
+            return self.function(*args)
+        return self._call(self.captured, dynamic)
+
+
+def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
+    """Trace `function` for arguments like `args` (arrays, floats, `ShapeDtypeStruct`s; anything else is static)."""
+    dynamic, static = eqx.partition(args, _is_dynamic)
+
+    other: list[Any] = []
+
+    def of_arrays(dynamic: Any) -> Any:
+        arrays, rest = eqx.partition(function(*eqx.combine(dynamic, static)), eqx.is_array_like)
+        other.append(rest)
+        return arrays
+
+    trace = jax.make_jaxpr(of_arrays, return_shape=True)
+    closed, out = trace(dynamic)
+    varying = match_varying(dynamic, closed.consts)
+    if _types(varying) != _types(dynamic):
+        # Inside `shard_map`, what is captured varies over more axes than the arguments, and so will they in the loop.
+        closed, out = trace(varying)
+    out_tree = jax.tree.structure(out)
+
+    def evaluate(captured: list[Any], dynamic: Any) -> Any:
+        leaves = jax.core.eval_jaxpr(closed.jaxpr, captured, *jax.tree.leaves(dynamic))
+        # What does not depend on any argument comes out as a plain number.
+        return eqx.combine(jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves]), other[-1])
+
+    return TracedFunction(
+        captured=list(closed.consts),
+        function=function,
+        _call=evaluate,
+        _signature=_signature(dynamic),
+        num_equations=_count_equations(closed.jaxpr),
+        uses=_uses(closed.jaxpr, dynamic),
+    )
+
+
+def _uses(jaxpr: Any, args: tuple[Any, ...]) -> tuple[bool, ...]:
+    """For each argument, whether any leaf of it has a part in the outputs."""
+    used = iter(partial_eval.dce_jaxpr(jaxpr, True)[1])
+    flags = [[next(used) for _ in jax.tree.leaves(arg)] for arg in args]
+    return tuple(any(of_leaves) for of_leaves in flags)
+
+
+def _is_dynamic(x: Any) -> bool:
+    """Whether `x` is traced; Python integers and booleans stay what they are."""
+    return isinstance(x, jax.ShapeDtypeStruct) or (eqx.is_array_like(x) and not isinstance(x, int))
+
+
+def _types(dynamic: Any) -> list[Any]:
+    return [jax.typeof(x) for x in jax.tree.leaves(dynamic) if eqx.is_array(x)]
+
+
+def _signature(dynamic: Any) -> tuple[Any, ...]:
+    leaves, tree = jax.tree.flatten(dynamic)
+    return tree, *((jax.numpy.shape(x), jax.numpy.result_type(x)) for x in leaves)
+
+
+def _count_equations(jaxpr: Any) -> int:
+    count = 0
+    for equation in jaxpr.eqns:
+        inner = [_count_equations(j) for p in equation.params.values() for j in _subjaxprs(p)]
+        count += sum(inner) if inner else 1
+    return count
+
+
+def _subjaxprs(param: Any) -> list[Any]:
+    candidates = param if isinstance(param, tuple | list) else (param,)
+    jaxprs = (getattr(c, "jaxpr", c) for c in candidates)
+    return [j for j in jaxprs if hasattr(j, "eqns")]

@@ -1,0 +1,136 @@
+"""A term over one step, as a function of vectors."""
+
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array, PyTree
+
+from ...jaxkit import Args, FlatSpace, RealScalar, Y
+from ...nonlinear import (
+    AbstractField,
+    LinearAlgebra,
+    LinearSolver,
+    Vector,
+    holomorphic_tag,
+    linear_algebra,
+    structure_of,
+)
+from ...terms import AbstractTerm
+
+
+class FlatField(AbstractField):
+    """The vector field of a term over the step from `t0` to `t1`.
+
+    Parameters
+    ----------
+    term, args
+        The term and its arguments.
+    control
+        The increment of the term's driver over the step.
+    rate
+        The same for each unit of time.
+    space
+        What the vectors stand for.
+    """
+
+    term: AbstractTerm[Any, Any]
+    args: Args
+    control: PyTree[Any]
+    rate: PyTree[Any]
+    space: FlatSpace
+
+    @classmethod
+    def for_step(
+        cls,
+        term: AbstractTerm[Any, Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y: Y,
+        args: Args,
+        space: FlatSpace | None = None,
+    ) -> Self:
+        """The field over a step, for states like `y`; by default on the vectors that the term's own tags ask for."""
+        control = term.contr(t0, t1)
+        length = jnp.asarray(t1 - t0)
+        # Where a lane makes no step, nothing moves, and nothing must be divided by zero.
+        length = jnp.where(length == 0, 1.0, length)
+        rate = jax.tree.map(lambda x: x / length.astype(jnp.result_type(x)), control)
+        space = FlatSpace(y, holomorphic_tag in term.jacobian_tags) if space is None else space
+        return cls(term, args, control, rate, space)
+
+    def increment(self, t: RealScalar, y: Vector) -> Vector:
+        """The vector field times the increment of its driver over the step."""
+        return self._product(t, y, self.control)
+
+    def slope(self, t: RealScalar, y: Vector) -> Vector:
+        """The same for each unit of time."""
+        return self._product(t, y, self.rate)
+
+    def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
+        """What `algebra` keeps of the Jacobian of `slope`: the user's, if given, else derived."""
+        given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
+        if given is None:
+            return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
+        kept = algebra.jacobian.of_operator(as_operator(given, self.space))
+        return kept * jnp.asarray(self.rate).astype(kept.dtype)
+
+    def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
+        """How linear systems with the Jacobian are solved, for states like `y`."""
+        tags = self.term.jacobian_tags
+        given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
+        if isinstance(given, lx.AbstractLinearOperator):
+            tags = tags | structure_of(given)
+        return linear_algebra(tags, solver, self.space)
+
+    def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:
+        return self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))
+
+
+def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
+    """What a user's `jacobian` returned, as an operator on vectors.
+
+    Raises
+    ------
+    ValueError
+        If it has not as many rows and columns as the state has entries, or is complex where the state is real.
+    """
+    size = space.size
+    if isinstance(given, lx.AbstractLinearOperator):
+        if (given.out_size(), given.in_size()) != (size, size):
+            raise ValueError(_wrong_shape(size, f"an operator of shape ({given.out_size()}, {given.in_size()})"))
+        return given
+    is_matrix = eqx.is_array_like(given) and jnp.shape(given) == (size, size)
+    matrix = jnp.asarray(given) if is_matrix else _matrix_of_blocks(given, space)
+    if jnp.iscomplexobj(matrix) and not jnp.issubdtype(space.dtype, jnp.complexfloating):
+        raise ValueError(
+            "`ODETerm(..., jacobian=...)` must be real where the state is solved as a real one.\n"
+            f"Expected: {space.dtype}\nFound:    {matrix.dtype}\n"
+            "Return the real part; a complex state whose field is differentiable needs `rungax.holomorphic_tag`."
+        )
+    return lx.MatrixLinearOperator(matrix.astype(space.dtype))
+
+
+def _matrix_of_blocks(given: Any, space: FlatSpace) -> Array:
+    """The matrix of a derivative as `jax.jacfwd` returns it: for each leaf of the state a pytree like the state."""
+    blocks = [(jnp.shape(x), jnp.size(x)) for x in jax.tree.leaves(given) if eqx.is_array_like(x)]
+    found = f"shape {blocks[0][0]}" if len(blocks) == 1 else f"{len(blocks)} arrays"
+    state = space.unravel(jnp.zeros(space.size, space.dtype))
+    try:
+        operator = lx.PyTreeLinearOperator(given, jax.eval_shape(lambda: state))
+        matrix = operator.as_matrix()
+    except (ValueError, TypeError) as error:
+        raise ValueError(_wrong_shape(space.size, found)) from error
+    if matrix.shape != (space.size, space.size):
+        raise ValueError(_wrong_shape(space.size, found))
+    return matrix
+
+
+def _wrong_shape(size: int, found: str) -> str:
+    return (
+        "`ODETerm(..., jacobian=...)` must return the derivative of every entry of the vector field with respect to\n"
+        f"every entry of the state.\nExpected: shape ({size}, {size}), or a Lineax operator of that size\n"
+        f"Found:    {found}\nLet `jax.jacfwd(vector_field, argnums=1)` show what is meant, or leave it out."
+    )

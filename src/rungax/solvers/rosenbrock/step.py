@@ -1,0 +1,209 @@
+r"""Rosenbrock methods: implicit stages that are linear, so that nothing is iterated.
+
+With $F = f \cdot h$ and the Jacobian $J$ of $f$ at the start of the step, each stage solves
+
+$$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big)
++ \sum_{j<i} c_{ij} u_j + \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
+
+Their order conditions need the exact Jacobian, which is therefore evaluated at every step.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, match_varying, optimization_barrier
+from ...nonlinear import LinearSolver, LinearSystem, Vector, check_linear_solver, solve
+from ...results import RESULTS, Result
+from ...terms import AbstractTerm
+from ..base import AbstractAdaptiveSolver
+from ..common.flat_field import FlatField
+from ..common.stage_vectors import Increments, combine, put, square
+from ..tableaus.types.rosenbrock import RosenbrockTableau
+
+
+class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
+    """A Rosenbrock method, given by its coefficients: stages that are linear equations, so that nothing is iterated.
+
+    Subclass it for a method of your own: give `tableau` and `interpolation_cls`, which receives `y0`, `y1` and as `k`
+    the tuple of the stages $u_i$ (see `RosenbrockTableau`). The Jacobian must be exact.
+
+    Parameters
+    ----------
+    linear_solver
+        A Lineax solver for the linear systems; by default what suits their size and the structure that the term
+        declares. An iterative one never forms the Jacobian.
+
+    Raises
+    ------
+    ValueError
+        If `linear_solver` is neither a Lineax solver nor `None`.
+
+    Differentiability
+    -----------------
+    In every mode; through the Jacobian too, so that the vector field must be twice differentiable. It must itself be
+    differentiable in forward mode, which functions with a `jax.custom_vjp` are not.
+
+    Cost
+    ----
+    An attempt, also a repeated one, takes one evaluation of the vector field for each stage, one derivative by time,
+    one Jacobian (a directional derivative for each column, or for each diagonal of a band that `ODETerm(tags=...)`
+    declares), one factorisation, and a solve with it for each stage. Memory: the Jacobian and its factors.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.7.
+
+    J. G. Verwer, E. J. Spee, J. G. Blom, W. Hundsdorfer, A second-order Rosenbrock method applied to photochemical
+    dispersion problems, SIAM J. Sci. Comput. 20 (1999), 1456–1480, for the example.
+
+    Examples
+    --------
+    The method ROS2 of order 2, L-stable with this `gamma`:
+
+    >>> import rungax
+    >>> gamma = 1 - 0.5**0.5
+    >>> class ROS2(rungax.AbstractRosenbrock):
+    ...     tableau = rungax.RosenbrockTableau(
+    ...         gamma=gamma,
+    ...         alpha=[0.0, 1.0],
+    ...         gamma_sums=[gamma, -gamma],
+    ...         a=[[1 / gamma]],
+    ...         c=[[-2 / gamma]],
+    ...         m=[1.5 / gamma, 0.5 / gamma],
+    ...         m_hat=[1 / gamma, 0.0],
+    ...         order=2,
+    ...         error_order=1,
+    ...     )
+    ...     interpolation_cls = staticmethod(
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...     )
+    """
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    tableau: ClassVar[RosenbrockTableau]
+
+    linear_solver: LinearSolver | None = None
+
+    def __check_init__(self) -> None:
+        check_linear_solver(self.linear_solver)
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
+        """Nothing to remember."""
+        del terms, t0, t1, y0, args
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: None,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
+        """One step; costs its stages, one Jacobian, and one derivative with respect to time."""
+        del solver_state, made_jump
+        field = FlatField.for_step(terms, t0, t1, y0, args)
+        unravel = field.space.unravel
+        made = self._make(field, jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0))
+        error, y1, k = self.error(made), unravel(made.y1), tuple(unravel(u) for u in made.us)
+        y_error = None if error is None else unravel(error)
+        return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
+
+    def error(self, made: "Made") -> Vector | None:
+        """The error estimate: by default the difference to the embedded solution, if the tableau has one."""
+        return None if self.tableau.e is None else combine(self.tableau.e, made.us)
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """The order of the published method."""
+        del terms
+        return self.tableau.order
+
+    def error_order(self, terms: PyTree[Any]) -> int | None:
+        """One more than the lower of the two solutions' orders, whose difference is the estimate, if there is one."""
+        del terms
+        order = self.tableau.error_order
+        return None if order is None else min(self.tableau.order, order) + 1
+
+    def _make(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> "Made":
+        """The step, on vectors."""
+        tableau, step_size = self.tableau, t1 - t0
+        algebra = field.linear_algebra(self.linear_solver, t0, field.space.unravel(y0))
+        system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
+        factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
+
+        def solution(right: Vector) -> Vector:
+            return optimization_barrier(solve(algebra, system, right, factors))
+
+        first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
+        by_time = step_size.astype(y0.dtype) * by_time
+        u = solution(tableau.gamma * (first + float(tableau.gamma_sums[0]) * by_time))
+        us = (u, *[jnp.zeros_like(u)] * (tableau.num_stages - 1))
+
+        def stage(carry: tuple[Increments, Vector], row: _Row) -> tuple[tuple[Increments, Vector], None]:
+            us, _ = carry
+            t = jnp.where(row.node == 1, t1, t0 + row.node * step_size)
+            argument = y0 + combine(row.a, us)
+            right = field.increment(t, argument) + combine(row.c, us) + row.gamma_sum * by_time
+            return (put(us, row.number, solution(tableau.gamma * right)), argument), None
+
+        carry = match_varying((us, y0), (field, t0, t1, y0))
+        (us, argument), _ = lax.scan(stage, carry, _rows(tableau, y0.dtype, t0.dtype))
+        y1 = argument + us[-1] if tableau.stiffly_accurate else y0 + combine(tableau.m, us)
+        return Made(field, t1, y0, y1, first, us, solution)
+
+
+class _Row(NamedTuple):
+    """What one stage needs to know of the method."""
+
+    number: Array
+    node: Array
+    a: Array
+    c: Array
+    gamma_sum: Array
+
+
+def _rows(tableau: RosenbrockTableau, dtype: Any, time_dtype: Any) -> _Row:
+    """The rows of all stages but the first, stacked."""
+    return _Row(
+        number=jnp.arange(1, tableau.num_stages),
+        node=jnp.asarray(tableau.alpha[1:], time_dtype),
+        a=square(tableau.a[1:], dtype)[1:],
+        c=square(tableau.c[1:], dtype)[1:],
+        gamma_sum=jnp.asarray(tableau.gamma_sums[1:], dtype),
+    )
+
+
+class Made(NamedTuple):
+    """A step, and what an error estimate may be made of.
+
+    Parameters
+    ----------
+    field
+        The vector field.
+    t1, y0, y1
+        The step's end, and the states at both ends.
+    first
+        The increment with the slope at the start.
+    us
+        The stages.
+    solution
+        Solves with the matrix of the stages.
+    """
+
+    field: FlatField
+    t1: Time
+    y0: Vector
+    y1: Vector
+    first: Vector
+    us: Increments
+    solution: Callable[[Vector], Vector]

@@ -1,0 +1,258 @@
+r"""Explicit Runge–Kutta methods.
+
+$$k_i = f\Big(t_0 + c_i h,\; y_0 + \sum_{j<i} a_{ij} k_j\Big) \cdot h, \qquad y_1 = y_0 + \sum_i b_i k_i$$
+
+Here and in the code a stage `k` is already multiplied by the increment of the driver (`h` for an ODE), which lets one
+method serve ordinary, controlled and Stratonovich equations.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optimistix as optx
+from jax import lax
+from jaxtyping import PyTree
+
+from ....jaxkit import (
+    Args,
+    BoolScalar,
+    DenseInfo,
+    FlatSpace,
+    RealScalar,
+    Time,
+    Y,
+    accumulation,
+    any_element,
+    combination,
+    match_varying,
+    optimization_barrier,
+    scaled,
+    select,
+)
+from ....results import RESULTS, Result
+from ....terms import AbstractTerm
+from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
+from ..base import AbstractRungeKutta, CalculateJacobian
+
+# Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
+# unrolling makes small fields faster and only makes large ones slow to compile. The number is no measured crossover:
+# it lies between two benchmark fields, Pleiades (25, better unrolled) and an MLP of ten layers (29, better scanned).
+MAX_UNROLLED_EQUATIONS = 28
+
+type State = Any | None
+
+
+class AbstractERK(AbstractRungeKutta[State]):
+    """An explicit Runge–Kutta method, given by its coefficients.
+
+    Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. Without `extension`,
+    `interpolation_cls` receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each
+    leaf): `ThirdOrderHermitePolynomialInterpolation.from_k` where the last stage is the slope at the end of the step,
+    as in methods whose last stage is the next step's first; a straight line, `LocalLinearInterpolation.from_k`, fits
+    any method. With it, the extension's further stages are appended to `k`, evaluated only for steps whose interior is
+    asked for.
+
+    Cost
+    ----
+    One evaluation of the vector field for each stage, one less for methods whose last stage is the next step's first
+    (`tableau.fsal`); those of `extension` where the interior of a step is asked for.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> class Heun3(rungax.AbstractERK):
+    ...     tableau = rungax.ButcherTableau(
+    ...         c=[1 / 3, 2 / 3],
+    ...         a_lower=[[1 / 3], [0, 2 / 3]],
+    ...         b_sol=[1 / 4, 0, 3 / 4],
+    ...         b_error=[-1 / 4, 1 / 2, -1 / 4],
+    ...     )
+    ...     interpolation_cls = rungax.LocalLinearInterpolation.from_k
+    ...
+    ...     def order(self, terms):
+    ...         return 3
+    """
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    tableau: ClassVar[ButcherTableau]
+    extension: ClassVar[ContinuousExtension | None] = None
+    calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+        """The vector field at the start for methods whose last stage is the next step's first, else nothing."""
+        del t1
+        return terms.vf(t0, y0, args) if self.tableau.fsal else None
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: State,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
+        """One step; costs `num_stages` evaluations, one less where the last stage serves the next step again."""
+        tableau = self.tableau
+        first = self._first_stage(terms, t0, y0, args, solver_state, made_jump)
+        grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
+        stages = _evaluate(grid, [terms.prod(first, grid.control)], tableau.c, tableau.a_lower)
+        y1 = stages.last_y if tableau.ssal else combination(tableau.b_sol, stages.ks, y0)
+        y_error = None if tableau.b_error is None else combination(tableau.b_error, stages.ks)
+        # An extension takes the stages one by one, which is faster; users' own classes are promised them stacked.
+        k = _stack(stages.ks) if self.extension is None else tuple(stages.ks)
+        dense_info = {"y0": y0, "y1": y1, "k": k}
+        return y1, y_error, dense_info, stages.last_vf if tableau.fsal else None, RESULTS.successful
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """`dense_info` with the extension's further stages, if it has any; costs one evaluation each."""
+        if self.extension is None or not self.extension.a_lower:
+            return dense_info
+        grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
+        stages = _evaluate(grid, list(dense_info["k"]), self.extension.c, self.extension.a_lower)
+        return {"y0": y0, "y1": y1, "k": tuple(stages.ks)}
+
+    def stiffness(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        dense_info: DenseInfo,
+        norm: Callable[[Y], RealScalar] | None = None,
+    ) -> RealScalar | None:
+        """How much the slopes of the last two stages differ, compared with their arguments; by default in the two-norm.
+
+        References
+        ----------
+        E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2, equation 2.18.
+        """
+        if self.tableau.num_stages < 2:
+            return None
+        ks = _listed(dense_info["k"], self.tableau.num_stages) if self.extension is None else list(dense_info["k"])
+        rows = [np.zeros(0), *self.tableau.a_lower][-2:]
+        arguments = [combination(row, ks[: len(row)], y0) for row in rows]
+        norm = _two_norm if norm is None else norm
+        slopes = norm(jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2]))
+        scale = scaled(t1 - t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
+        return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
+
+    def checkpoint_state(self, solver_state: State) -> None:
+        """Nothing: the first stage is made again."""
+        del solver_state
+
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> State:
+        """The first stage, where the method keeps it from step to step."""
+        del checkpoint
+        return terms.vf(t0, y0, args) if self.tableau.fsal else None
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def _first_stage(
+        self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, solver_state: State, made_jump: BoolScalar
+    ) -> Any:
+        if not self.tableau.fsal:
+            return terms.vf(t0, y0, args)
+        if made_jump is False:
+            return solver_state
+        return lax.cond(
+            any_element(made_jump),
+            lambda: select(made_jump, terms.vf(t0, y0, args), solver_state),
+            lambda: solver_state,
+        )
+
+
+def _two_norm(tree: Y) -> jax.Array:
+    """The two-norm over all leaves, whatever their dtypes."""
+    return jnp.asarray(optx.two_norm(FlatSpace(tree).ravel(tree)))
+
+
+class _Grid(NamedTuple):
+    """What all stages of a step have in common."""
+
+    terms: Any
+    t0: RealScalar
+    t1: RealScalar
+    y0: Y
+    args: Args
+    control: Any
+
+    def time(self, c: Any) -> RealScalar:
+        return self.t0 + c * (self.t1 - self.t0)
+
+
+class _Stages(NamedTuple):
+    """All stages so far, and the argument and the vector field of the last one."""
+
+    ks: list[Y]
+    last_y: Y
+    last_vf: Any
+
+
+def _evaluate(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+    """`ks` and the further stages with nodes `c` and coefficients `a_lower`."""
+    if not a_lower:
+        return _Stages(ks, grid.y0, None)
+    large = grid.terms.num_equations() > MAX_UNROLLED_EQUATIONS
+    return (_scan if large else _unroll)(grid, ks, c, a_lower)
+
+
+def _unroll(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+    """The stages one after another in the program, with their coefficients as constants."""
+    ks = list(ks)
+    y, vf = grid.y0, None
+    for node, row in zip(c, a_lower, strict=True):
+        # The newest stage is added last, so that the processor can add the others while it waits for it. Where the
+        # argument is the solution itself, small terms are added to each other before the large one instead.
+        is_solution = row is a_lower[-1]
+        y = optimization_barrier(combination(row, ks, grid.y0) if is_solution else accumulation(row, ks, grid.y0))
+        t = grid.t1 if node == 1 else grid.time(float(node))
+        vf = grid.terms.vf(t, y, grid.args)
+        ks.append(optimization_barrier(grid.terms.prod(vf, grid.control)))
+    return _Stages(ks, y, vf)
+
+
+def _scan(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+    """The stages as one loop, so that the program holds the vector field once."""
+    num_known, num_all = len(ks), len(ks) + len(a_lower)
+    matrix = np.stack([np.pad(row, (0, num_all - len(row))) for row in a_lower])
+
+    def allocate(*leaves: jax.Array) -> jax.Array:
+        return jnp.concatenate([jnp.stack(leaves), jnp.zeros((len(a_lower), *leaves[0].shape), leaves[0].dtype)])
+
+    def stage(carry: tuple[Any, Y, Any], coefficients: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
+        k, _, _ = carry
+        i, node, row = coefficients
+        y = jax.tree.map(lambda y0, k: y0 + jnp.tensordot(row.astype(y0.dtype), k, axes=1), grid.y0, k)
+        vf = grid.terms.vf(grid.time(node), y, grid.args)
+        new = grid.terms.prod(vf, grid.control)
+        k = jax.tree.map(lambda k, new: lax.dynamic_update_index_in_dim(k, new, i, 0), k, new)
+        return (k, y, vf), None
+
+    first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: grid.terms.vf(grid.t0, grid.y0, grid.args)))
+    carry = match_varying((jax.tree.map(allocate, *ks), grid.y0, first_vf), grid)
+    nodes = jnp.asarray(c, jnp.result_type(grid.t0))
+    (k, y, vf), _ = lax.scan(stage, carry, (jnp.arange(num_known, num_all), nodes, jnp.asarray(matrix)))
+    return _Stages(_listed(k, num_all), y, vf)
+
+
+def _listed(k: Y, num_stages: int) -> list[Y]:
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(num_stages)]
+
+
+def _stack(ks: list[Y]) -> Y:
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ks)

@@ -1,0 +1,31 @@
+"""What solvers of equations with a drift and a diffusion have in common."""
+
+from typing import Any, ClassVar
+
+import jax
+from jaxtyping import PyTree
+
+from ...interpolation import LocalLinearInterpolation
+from ...jaxkit import Args, RealScalar, Time, Y
+from ...terms import AbstractTerm, MultiTerm
+from ..base import AbstractSolver
+
+
+class AbstractTwoTermSolver(AbstractSolver[None]):
+    """A method for `MultiTerm(drift, diffusion)` that remembers nothing; linear dense output."""
+
+    term_structure: ClassVar[PyTree[Any]] = MultiTerm[tuple[AbstractTerm, AbstractTerm]]
+    interpolation_cls = LocalLinearInterpolation
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
+        """Nothing to remember."""
+        del terms, t0, t1, y0, args
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """Both vector fields at `t0`, `y0`, as a tuple."""
+        return terms.vf(t0, y0, args)
+
+
+def add[T](*trees: T) -> T:
+    """The sum, leaf by leaf."""
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *trees)

@@ -1,0 +1,278 @@
+"""Methods for underdamped Langevin dynamics: ALIGN, ShOULD, QUICSORT."""
+
+from math import sqrt
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ....brownian import AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea
+from ....jaxkit import RealScalar
+from ...base import AbstractAdaptiveSolver
+from .step import AbstractFosterLangevinSRK, LangevinState, LangevinStep, Outcome, X, plus
+
+# The nodes of the two-point Gauss–Legendre rule.
+LOW, HIGH = (3 - sqrt(3)) / 6, (3 + sqrt(3)) / 6
+
+
+class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
+    r"""Adaptive Langevin via interpolated gradients and noise, of strong order 2 for underdamped Langevin dynamics.
+
+    With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, and $N_x$, $N_v$ what
+    noise adds to position and velocity in the mean, given $W$ and $H$:
+
+    $$x_1 = x_0 + h\varphi_1 v_0 - h^2 \varphi_2 u \nabla f(x_0) + N_x, \qquad
+    v_1 = e^{-z} v_0 - h u \big((\varphi_1 - \varphi_2)\nabla f(x_0) + \varphi_2 \nabla f(x_1)\big) + N_v$$
+
+    The error estimate is the difference to the method that keeps the first gradient, which is of order 2, and in the
+    velocity only. For `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is
+    additive, so Itô and Stratonovich agree. Linear dense output.
+
+    Parameters
+    ----------
+    taylor_threshold
+        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
+        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+
+    Raises
+    ------
+    ValueError
+        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        if `gamma` or `u` are known to differ between them, or if the path has no space-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which `grad_f` is differentiable itself.
+
+    Cost
+    ----
+    One gradient a step, one more at the start. It needs `SpaceTimeLevyArea`.
+
+    References
+    ----------
+    A. Jelinčič, J. Foster, P. Kidger, Single-seed generation of Brownian paths and integrals for adaptive and high
+    order SDE solvers, arXiv:2405.06464.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.ALIGN()
+    >>> solver.strong_order(None), solver.minimal_levy_area.__name__
+    (2.0, 'AbstractSpaceTimeLevyArea')
+    """
+
+    taylor_threshold: float = eqx.field(default=0.1, static=True)
+    minimal_levy_area = AbstractSpaceTimeLevyArea
+    reuses_gradient: ClassVar[bool] = True
+
+    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
+        """The formulas above."""
+        response, first = step.response, step.impulse(gradient)
+        noise_x, noise_v = step._replace(K=None).noise()
+        x1 = plus(step.x, (response.glide(), step.v), (response.push(), first), (1.0, noise_x))
+        gradient = step.gradient(x1)
+        change = plus(None, (response.mean_kick(), jax.tree.map(jnp.subtract, step.impulse(gradient), first)))
+        v1 = plus(noise_v, (response.decay(), step.v), (response.kick(), first), (1.0, change))
+        return Outcome(x1, v1, (jax.tree.map(jnp.zeros_like, x1), change), gradient)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """Two."""
+        del terms
+        return 2
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar:
+        """Two."""
+        del terms
+        return 2.0
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar:
+        """Two: the gradient changes by an amount of order one, and is multiplied by the step."""
+        del terms
+        return 2.0
+
+
+class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
+    r"""Shifted-ODE method with Simpson's rule, of strong order 3 for underdamped Langevin dynamics.
+
+    With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$,
+    $V = v_0 + \sigma (H + 6K)$ and $C = \sigma (W - 12 K)$, the start of the shifted path and its slope times $h$, and
+    $N_x$, $N_v$ what noise adds to position and velocity in the mean, given $W$, $H$ and $K$:
+
+    $$x_m = x_0 + \tfrac h2 \varphi_1(\tfrac z2) V + \tfrac h4 \varphi_2(\tfrac z2) (C - h u \nabla f(x_0))$$
+
+    $$x_1 = x_0 + h\varphi_1 v_0 - h^2 \varphi_2 u \tfrac13 \big(\nabla f(x_0) + 2 \nabla f(x_m)\big) + N_x$$
+
+    $$v_1 = e^{-z} v_0 - \tfrac h6 u \big(e^{-z} \nabla f(x_0) + 4 e^{-z/2} \nabla f(x_m) + \nabla f(x_1)\big) + N_v$$
+
+    The error estimate is the difference to the trapezoidal rule with the same evaluations, of order 2.5. For
+    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so Itô and
+    Stratonovich agree. Linear dense output.
+
+    Parameters
+    ----------
+    taylor_threshold
+        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
+        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+
+    Raises
+    ------
+    ValueError
+        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which `grad_f` is differentiable itself.
+
+    Cost
+    ----
+    Two gradients a step, one more at the start. It needs `SpaceTimeTimeLevyArea`.
+
+    References
+    ----------
+    J. Foster, T. Lyons, H. Oberhauser, The shifted ODE method for underdamped Langevin MCMC, arXiv:2101.03446, the
+    method SORT; here the noise of the whole step is integrated exactly up to $K$, not along the shifted path, a
+    difference of higher order.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.ShOULD()
+    >>> solver.strong_order(None), solver.minimal_levy_area.__name__
+    (3.0, 'AbstractSpaceTimeTimeLevyArea')
+    """
+
+    taylor_threshold: float = eqx.field(default=0.1, static=True)
+    minimal_levy_area = AbstractSpaceTimeTimeLevyArea
+    reuses_gradient: ClassVar[bool] = True
+
+    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
+        """The formulas above."""
+        response, first = step.response, step.impulse(gradient)
+        shifted, slope = _shifted_path(step)
+        driven = jax.tree.map(jnp.add, slope, first)
+        x_mid = plus(step.x, (response.glide(0.5), shifted), (response.push(0.5), driven))
+        middle = step.impulse(step.gradient(x_mid))
+        noise_x, noise_v = step.noise()
+        more = jax.tree.map(jnp.subtract, middle, first)
+        way = plus(None, (response.push(), plus(None, (2 / 3, more))))
+        x1 = plus(step.x, (response.glide(), step.v), (response.push(), first), (1.0, way), (1.0, noise_x))
+        gradient = step.gradient(x1)
+        decay, halfway, last = response.decay(), response.decay(0.5), step.impulse(gradient)
+        inner, outer = plus(None, (halfway, middle)), plus(last, (decay, first))
+        v1 = plus(noise_v, (decay, step.v), (2 / 3, inner), (1 / 6, outer))
+        return Outcome(x1, v1, (way, plus(None, (2 / 3, inner), (-1 / 3, outer))), gradient)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """Three."""
+        del terms
+        return 3
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar:
+        """Three."""
+        del terms
+        return 3.0
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar:
+        """Two and a half: the trapezoidal rule's error for a position that is not twice differentiable."""
+        del terms
+        return 2.5
+
+
+class QUICSORT(AbstractFosterLangevinSRK):
+    r"""Quadrature-inspired and contractive shifted ODE with Runge–Kutta three: strong order 3 for underdamped Langevin.
+
+    With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, the nodes
+    $\lambda_\pm = (3 \pm \sqrt 3)/6$ of Gauss' rule, $V = v_0 + \sigma (H + 6K)$ and $C = \sigma (W - 12 K)$:
+
+    $$x_- = x_0 + \lambda_- h \varphi_1(\lambda_- z) V + \lambda_-^2 h \varphi_2(\lambda_- z) C$$
+
+    $$x_+ = x_0 + \lambda_+ h \varphi_1(\lambda_+ z) V + \lambda_+^2 h \varphi_2(\lambda_+ z) C
+    - \tfrac13 h^2 \varphi_1(\tfrac z3) u \nabla f(x_-)$$
+
+    $$x_1 = x_0 + h\varphi_1 V + h \varphi_2 C - \tfrac12 h^2 u \big(\lambda_+ \varphi_1(\lambda_+ z) \nabla f(x_-)
+    + \lambda_- \varphi_1(\lambda_- z) \nabla f(x_+)\big)$$
+
+    $$v_1 = e^{-z} V + \varphi_1 C - \tfrac12 h u
+    \big(e^{-\lambda_+ z} \nabla f(x_-) + e^{-\lambda_- z} \nabla f(x_+)\big) - \sigma (H - 6K)$$
+
+    No error estimate: for adaptive steps use `HalfSolver(QUICSORT())`. For
+    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so Itô and
+    Stratonovich agree. Linear dense output.
+
+    Parameters
+    ----------
+    taylor_threshold
+        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
+        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+
+    Raises
+    ------
+    ValueError
+        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
+
+    Differentiability
+    -----------------
+    In every mode in which `grad_f` is differentiable itself.
+
+    Cost
+    ----
+    Two gradients a step. It needs `SpaceTimeTimeLevyArea`.
+
+    References
+    ----------
+    M. Scott, D. O'Kane, A. Jelinčič, J. Foster, Underdamped Langevin MCMC with third order convergence,
+    arXiv:2508.16485.
+
+    A. Jelinčič, J. Foster, P. Kidger, Single-seed generation of Brownian paths and integrals for adaptive and high
+    order SDE solvers, arXiv:2405.06464.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.QUICSORT()
+    >>> solver.strong_order(None), solver.minimal_levy_area.__name__
+    (3.0, 'AbstractSpaceTimeTimeLevyArea')
+    """
+
+    taylor_threshold: float = eqx.field(default=0.1, static=True)
+    minimal_levy_area = AbstractSpaceTimeTimeLevyArea
+
+    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
+        """The formulas above."""
+        del gradient
+        response = step.response
+        shifted, slope = _shifted_path(step)
+        glide_low, glide_high = response.glide(LOW), response.glide(HIGH)
+        x_low = plus(step.x, (glide_low, shifted), (response.push(LOW), slope))
+        first = step.impulse(step.gradient(x_low))
+        x_high = plus(step.x, (glide_high, shifted), (response.push(HIGH), slope), (response.glide(1 / 3), first))
+        second = step.impulse(step.gradient(x_high))
+        way = plus(None, (glide_high, first), (glide_low, second))
+        gained = plus(None, (response.decay(HIGH), first), (response.decay(LOW), second))
+        x1 = plus(step.x, (response.glide(), shifted), (response.push(), slope), (0.5, way))
+        unshifted = plus(None, (-1.0, step.H), (6.0, step.K))
+        v1 = plus(unshifted, (response.decay(), shifted), (response.kick(), slope), (0.5, gained))
+        return Outcome(x1, v1, None, None)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """Three."""
+        del terms
+        return 3
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar:
+        """Three."""
+        del terms
+        return 3.0
+
+
+def _shifted_path(step: LangevinStep) -> tuple[X, X]:
+    """Velocity after the first jump of the path that replaces the noise, and what that path adds evenly from there.
+
+    The path jumps by `H + 6K`, rises evenly by `W - 12K` and jumps back by `H - 6K`, so that its increment and the
+    first two moments of it are those of the noise.
+    """
+    return plus(step.v, (1.0, step.H), (6.0, step.K)), plus(step.W, (-12.0, step.K))

@@ -1,0 +1,349 @@
+r"""Runge–Kutta methods for underdamped Langevin dynamics.
+
+$$\mathrm{d}x = v\,\mathrm{d}t, \qquad
+\mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t + \sigma\,\mathrm{d}W, \qquad
+\sigma = \sqrt{2\gamma u}$$
+
+Friction and noise are linear and integrated exactly, as far as `W`, `H` and `K` tell of the noise; only the force is
+sampled at stages. All formulas are made of the response of a particle without force, after the fraction $\theta$ of a
+step of length $h$, with $z = \gamma h$, $\varphi_1(z) = (1-e^{-z})/z$ and $\varphi_2(z) = (1-\varphi_1(z))/z$:
+
+| name | formula | what it is |
+|---|---|---|
+| `decay` | $e^{-\theta z}$ | velocity that is left of a unit of it |
+| `glide` | $\theta h\,\varphi_1(\theta z)$ | way made by it |
+| `kick` | $\theta\,\varphi_1(\theta z)$ | velocity gained when a unit of it is given evenly over the whole step |
+| `push` | $\theta^2 h\,\varphi_2(\theta z)$ | way made by that |
+
+Backwards in time $h$ is negative and nothing else changes: with `W`, `K` negated and `H` kept, as a path reversed in
+time has them, noise enters the velocity as it does forwards, and the way made carries the sign of $h$.
+"""
+
+import abc
+from collections.abc import Callable
+from math import factorial
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ....interpolation import LocalLinearInterpolation
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, optimization_barrier, select
+from ....results import RESULTS, Result, choose
+from ....terms import MultiTerm
+from ....terms.langevin import (
+    UnderdampedLangevinDiffusionTerm,
+    UnderdampedLangevinDriftTerm,
+    X,
+    agreement,
+    position_and_velocity,
+)
+from ...base import AbstractItoSolver, AbstractStratonovichSolver
+
+
+class LangevinState(eqx.Module):
+    """What a method remembers from step to step.
+
+    Parameters
+    ----------
+    agrees
+        Whether drift and diffusion have the same friction and inverse mass; `None` if that is known to be so.
+    gradient
+        The gradient of the potential where the next step starts, for methods that end a step by evaluating it.
+    """
+
+    agrees: BoolScalar | None
+    gradient: X | None
+
+
+class Response(NamedTuple):
+    """What velocity and impulses lead to, by friction alone: one coefficient for each leaf of the position."""
+
+    z: X
+    h: X
+    threshold: float
+
+    def decay(self, theta: float = 1.0) -> X:
+        """Velocity left of a unit after the fraction `theta` of the step."""
+        return jax.tree.map(lambda z: jnp.exp(-theta * z), self.z)
+
+    def kick(self, theta: float = 1.0) -> X:
+        """Velocity gained by then from a unit given evenly over the whole step."""
+        return jax.tree.map(lambda z: theta * phi1(theta * z, self.threshold), self.z)
+
+    def glide(self, theta: float = 1.0) -> X:
+        """Way made by then by a unit of velocity."""
+        return jax.tree.map(jnp.multiply, self.h, self.kick(theta))
+
+    def mean_kick(self) -> X:
+        """The average of `kick(theta)` over the step."""
+        return jax.tree.map(lambda z: phi2(z, self.threshold), self.z)
+
+    def push(self, theta: float = 1.0) -> X:
+        """Way made by then by a unit of velocity given evenly over the whole step."""
+        return jax.tree.map(lambda z, h: theta**2 * h * phi2(theta * z, self.threshold), self.z, self.h)
+
+
+class LangevinStep(NamedTuple):
+    """One step, as the formulas of a method see it.
+
+    Parameters
+    ----------
+    x, v
+        Position and velocity at its start.
+    W, H, K
+        Increment and Lévy areas of the noise, times its strength; `K` is `None` if the path does not tell it.
+    response
+        How friction answers over the step.
+    impulse
+        A gradient as impulse of its force over the whole step, `-u h gradient`.
+    gradient
+        The gradient of the potential at a position; every call is an evaluation.
+    """
+
+    x: X
+    v: X
+    W: X
+    H: X
+    K: X | None
+    response: Response
+    impulse: Callable[[X], X]
+    gradient: Callable[[X], X]
+
+    def noise(self) -> tuple[X, X]:
+        """What noise adds to position and velocity over the step: its mean, given `W`, `H` and, where known, `K`."""
+        threshold = self.response.threshold
+        eta, kappa = (jax.tree.map(lambda z, f=f: f(z, threshold), self.response.z) for f in (eta_of, kappa_of))
+        arched = plus(None, (eta, self.H)) if self.K is None else plus(None, (eta, self.H), (kappa, self.K))
+        way = plus(None, (self.response.push(), self.W), (self.response.h, arched))
+        gained = plus(None, (self.response.kick(), self.W), (self.response.z, jax.tree.map(jnp.negative, arched)))
+        return way, gained
+
+
+class Outcome(NamedTuple):
+    """What a method makes of a step: the state at its end, the error and the gradient there, each if it has them."""
+
+    x: X
+    v: X
+    error: tuple[X, X] | None
+    gradient: X | None
+
+
+class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStratonovichSolver[LangevinState]):
+    """A Runge–Kutta method for underdamped Langevin dynamics.
+
+    Subclass it for a method of your own: give `minimal_levy_area`, `order`, `strong_order`, the field
+    `taylor_threshold` and `advance`; set `reuses_gradient` if the gradient at the end of a step is evaluated in it.
+
+    Attributes
+    ----------
+    taylor_threshold
+        Where $|γh|$ is below it, Taylor series replace the closed formulas of the coefficients, which lose a factor of
+        $2/|γh|$ of their precision to cancellation, some more: those use their series where they would lose as much as
+        the others at the threshold. At most 1.
+    reuses_gradient
+        Whether the gradient at the end of a step is what the next one starts with.
+
+    Raises
+    ------
+    ValueError
+        If `taylor_threshold` is no Python number above 0 and at most 1.
+
+    See Also
+    --------
+    ALIGN, ShOULD, QUICSORT : the methods there are.
+    """
+
+    taylor_threshold: eqx.AbstractVar[float]
+    reuses_gradient: ClassVar[bool] = False
+    term_structure: ClassVar[PyTree[Any]] = MultiTerm[
+        tuple[UnderdampedLangevinDriftTerm, UnderdampedLangevinDiffusionTerm]
+    ]
+    interpolation_cls = LocalLinearInterpolation
+    noise = "additive"
+
+    def __check_init__(self) -> None:
+        threshold = self.taylor_threshold
+        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+            raise ValueError(
+                f"`{type(self).__name__}(taylor_threshold=...)` says where series replace closed formulas.\n"
+                f"Expected: a Python number above 0 and at most 1\nFound:    {threshold!r}"
+            )
+
+    @abc.abstractmethod
+    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
+        """The formulas of the method; `gradient` is that at the start of the step if `reuses_gradient`."""
+
+    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
+        """That drift and diffusion have the same `gamma` and `u`."""
+        agreement(*_unwrapped(terms), position_and_velocity(y0)[0])
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LangevinState:
+        """The gradient at the start, for methods that need it; costs at most one evaluation.
+
+        Raises
+        ------
+        ValueError
+            If drift and diffusion differ in `gamma` or `u`, as far as values are known. Where only the running program
+            knows them, the first step fails, with `RESULTS.invalid_input`.
+        """
+        del t0, t1
+        x, _ = position_and_velocity(y0)
+        agrees = agreement(*_unwrapped(terms), x)
+        return LangevinState(agrees, self._first_gradient(terms, y0, args))
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: LangevinState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, LangevinState, Result]:
+        """One step; fails if drift and diffusion do not agree."""
+        gradient = self._gradient(terms, y0, args, solver_state.gradient, made_jump)
+        outcome = self.advance(self._prepare(terms, t0, t1, y0, args), gradient)
+        y1 = outcome.x, outcome.v
+        agrees = solver_state.agrees
+        # No callback says so, for there is none in the loop, and none at all in a solve that does not throw.
+        result = RESULTS.successful if agrees is None else choose(agrees, RESULTS.successful, RESULTS.invalid_input)
+        state = LangevinState(agrees, outcome.gradient if self.reuses_gradient else None)
+        return y1, outcome.error, {"y0": y0, "y1": y1}, state, result
+
+    def checkpoint_state(self, solver_state: LangevinState) -> None:
+        """Nothing: the gradient is made again."""
+        del solver_state
+
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> LangevinState:
+        """The gradient, made again."""
+        del t0, checkpoint
+        return LangevinState(None, self._first_gradient(terms, y0, args))
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector fields of drift and diffusion at `t0`, `y0`, as a tuple."""
+        return terms.vf(t0, y0, args)
+
+    def _first_gradient(self, terms: PyTree[Any], y0: Y, args: Args) -> X | None:
+        return _unwrapped(terms)[0].gradient(y0[0], args) if self.reuses_gradient else None
+
+    def _gradient(self, terms: PyTree[Any], y0: Y, args: Args, remembered: X | None, made_jump: BoolScalar) -> X | None:
+        """The gradient where a step starts."""
+        if not self.reuses_gradient or made_jump is False:
+            return remembered
+        return lax.cond(
+            any_element(made_jump),
+            lambda: select(made_jump, self._first_gradient(terms, y0, args), remembered),
+            lambda: remembered,
+        )
+
+    def _prepare(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> LangevinStep:
+        """What the formulas need of the terms."""
+        drift, diffusion = _unwrapped(terms)
+        signed = jnp.asarray(terms.terms[0].contr(t0, t1))
+        increment = terms.terms[1].contr(t0, t1, use_levy=True)
+        x, v = position_and_velocity(y0)
+        gamma, u, strength = drift.friction(x), drift.inverse_mass(x), diffusion.strength(x)
+        h = jax.tree.map(lambda gamma: signed.astype(gamma.dtype), gamma)
+        scale = jax.tree.map(lambda u, h: -u * h, u, h)
+
+        def of_strength(area: X) -> X:
+            return jax.tree.map(lambda s, a, x: s * jnp.asarray(a).astype(x.dtype), strength, area, x)
+
+        K = getattr(increment, "K", None)
+        return LangevinStep(
+            x=x,
+            v=v,
+            W=of_strength(increment.W),
+            H=of_strength(increment.H),
+            K=None if K is None else of_strength(K),
+            response=Response(jax.tree.map(jnp.multiply, gamma, h), h, float(self.taylor_threshold)),
+            impulse=lambda gradient: jax.tree.map(jnp.multiply, scale, gradient),
+            # Without the fences, fusion would compute a stage again in everything that uses it.
+            gradient=lambda x: optimization_barrier(drift.gradient(optimization_barrier(x), args)),
+        )
+
+
+def plus(start: X | None, *products: tuple[X | float, X]) -> X:
+    """`start` plus the sum of products of coefficients, numbers or pytrees, with pytrees; leaf by leaf."""
+    total = start
+    for coefficient, tree in products:
+        if isinstance(coefficient, float):
+            product = jax.tree.map(lambda x, c=coefficient: c * x, tree)
+        else:
+            product = jax.tree.map(jnp.multiply, coefficient, tree)
+        total = product if total is None else jax.tree.map(jnp.add, total, product)
+    return total
+
+
+# -------------------------------------------------------------------------------------------------- drift and diffusion
+
+
+def _unwrapped(terms: Any) -> tuple[UnderdampedLangevinDriftTerm, UnderdampedLangevinDiffusionTerm]:
+    drift, diffusion = terms.terms
+    return drift.unwrapped, diffusion.unwrapped
+
+
+# --------------------------------------------------------------------------------------------- coefficients of friction
+
+
+def phi1(z: Array, threshold: float) -> Array:
+    r"""$(1 - e^{-z})/z$, the average of $e^{-z(1-\theta)}$ over $\theta$ from 0 to 1."""
+    return _guarded(z, threshold, lambda j: 1 / factorial(j + 1), lambda z: -jnp.expm1(-z) / z)
+
+
+def phi2(z: Array, threshold: float) -> Array:
+    r"""$(1 - \varphi_1(z))/z$, the average of $(1 - e^{-z(1-\theta)})/z$."""
+    return _guarded(z, threshold, lambda j: 1 / factorial(j + 2), lambda z: (z + jnp.expm1(-z)) / z**2)
+
+
+def eta_of(z: Array, threshold: float) -> Array:
+    r"""Six times the average of $(1 - 2\theta)(1 - e^{-z(1-\theta)})/z$: the way made by `H`, in units of $hH$.
+
+    Given `W` and `H` alone, dW has the mean $(W + 6 (1 - 2\theta) H)\,\mathrm{d}\theta$.
+    """
+    return _guarded(
+        z,
+        # Terms of size 2z cancel to z³/6.
+        (6 * threshold) ** (1 / 2),
+        lambda j: 6 * (j + 1) / factorial(j + 3),
+        lambda z: 6.0 * ((z + 2.0) * jnp.expm1(-z) + 2.0 * z) / z**3,
+    )
+
+
+def kappa_of(z: Array, threshold: float) -> Array:
+    r"""Sixty times the average of $(1 - 6\theta + 6\theta^2)(1 - e^{-z(1-\theta)})/z$: that of `K`.
+
+    `K` adds $60 (1 - 6\theta + 6\theta^2) K\,\mathrm{d}\theta$ to the mean of dW, the next Legendre polynomial.
+    """
+    return _guarded(
+        z,
+        # Terms of size 12z cancel to z⁵/60.
+        (360 * threshold) ** (1 / 4),
+        lambda j: 60 * j * (j + 1) / factorial(j + 4),
+        lambda z: 60.0 * ((z * (z + 6.0) + 12.0) * jnp.expm1(-z) + 12.0 * z) / z**4,
+    )
+
+
+def _guarded(z: Array, limit: float, coefficient: Callable[[int], float], formula: Callable[[Array], Array]) -> Array:
+    """`formula(z)`, by the series of `coefficient(j) (-z)^j` where `|z|` is below `limit`."""
+    small = jnp.abs(z) < limit
+    # Neither branch may overflow or divide by zero where it is not taken, or derivatives become NaN.
+    series = _series(jnp.where(small, z, 0.0), limit, coefficient)
+    return jnp.where(small, series, formula(jnp.where(small, 1.0, z)))
+
+
+def _series(z: Array, limit: float, coefficient: Callable[[int], float]) -> Array:
+    """As many terms as matter up to `limit`, in the precision of `z`."""
+    scale = abs(coefficient(0)) + abs(coefficient(1)) * limit
+    negligible = 0.1 * float(jnp.finfo(z.dtype).eps) * scale
+    count = next(j for j in range(2, 100) if abs(coefficient(j)) * limit**j < negligible)
+    total = jnp.full_like(z, coefficient(count))
+    for j in reversed(range(count)):
+        total = np.float64(coefficient(j)).item() - z * total
+    return total

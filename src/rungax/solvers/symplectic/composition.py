@@ -1,0 +1,216 @@
+"""Symmetric compositions: symplectic methods of higher order, made of Verlet steps of well-chosen lengths.
+
+A step of each weight is half a kick, a drift and half a kick. Where two steps meet their halves are one kick, so that
+each weight costs one evaluation of each vector field; the last kick of a step and the first of the next share theirs.
+"""
+
+import abc
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ...interpolation import ThirdOrderHermitePolynomialInterpolation
+from ...jaxkit import (
+    Args,
+    BoolScalar,
+    DenseInfo,
+    RealScalar,
+    Time,
+    Y,
+    any_element,
+    cast_like,
+    match_varying,
+    optimization_barrier,
+    select,
+)
+from ...results import RESULTS, Result
+from ..runge_kutta.explicit.step import MAX_UNROLLED_EQUATIONS
+from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
+
+
+class AbstractSymmetricComposition(AbstractSymplectic[Y]):
+    r"""A symplectic and symmetric method: Verlet steps of lengths $\gamma_1 h, \dots, \gamma_s h$, one after another.
+
+    The last kick of one Verlet step and the first of the next are made as one. The last kick of a whole step and the
+    first of the next need the same value of the vector field, which is remembered.
+
+    Subclass it for a method of your own: give `weights` and `order`. Symmetric weights, $\gamma_i = \gamma_{s+1-i}$,
+    make a symmetric method, whose order is even; the sum must be 1.
+
+    Attributes
+    ----------
+    weights
+        The $\gamma$.
+
+    Differentiability
+    -----------------
+    In every mode in which both vector fields are differentiable themselves.
+
+    Cost
+    ----
+    One evaluation of each vector field for each weight, and two more of `g` where the interior of a step is asked for.
+
+    References
+    ----------
+    E. Hairer, C. Lubich, G. Wanner, Geometric Numerical Integration, 2nd ed. (2006), II.4 and V.3.
+
+    Examples
+    --------
+    The Störmer–Verlet method in two halves:
+
+    >>> import rungax
+    >>> class TwoHalves(rungax.AbstractSymmetricComposition):
+    ...     weights = (0.5, 0.5)
+    ...
+    ...     def order(self, terms):
+    ...         return 2
+    """
+
+    weights: ClassVar[Sequence[float]]
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation
+
+    @abc.abstractmethod
+    def order(self, terms: PairTerms) -> int:
+        """Order of convergence."""
+
+    def init(self, terms: PairTerms, t0: Time, t1: Time, y0: Pair, args: Args) -> Y:
+        """The vector field that kicks, at the start."""
+        del t1
+        check_pair(y0)
+        return terms[0].vf(t0, y0[1], args)
+
+    def step(
+        self,
+        terms: PairTerms,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Pair,
+        args: Args,
+        solver_state: Y,
+        made_jump: BoolScalar,
+    ) -> tuple[Pair, None, DenseInfo, Y, Result]:
+        """One step; costs one evaluation of each vector field for each weight."""
+        first = self._first_field(terms, t0, y0, args, solver_state, made_jump)
+        grid = _Grid(terms, t0, t1, args, (terms[0].contr(t0, t1), terms[1].contr(t0, t1)))
+        plan = _plan(self.weights)
+        v, w = y0
+        kick0 = terms[0].prod(first, grid.controls[0])
+        start = _Point(moved(v, plan.first_kick, kick0), w, first)
+        large = sum(term.num_equations() for term in terms) > MAX_UNROLLED_EQUATIONS
+        end = (_scan if large else _unroll)(grid, start, plan.moves)
+        y1 = (end.v, end.w)
+        dense_info = {"y0": y0, "y1": y1, "kick0": kick0, "kick1": terms[0].prod(end.field, grid.controls[0])}
+        return y1, None, dense_info, end.field, RESULTS.successful
+
+    def densify(
+        self,
+        terms: PairTerms,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Pair,
+        y1: Pair,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """The slopes at both ends; costs two evaluations of the vector field that makes drifts."""
+        g, control = terms[1], terms[1].contr(t0, t1)
+        slopes = [
+            cast_like((kick, g.vf_prod(t, y[0], args, control)), y)
+            for t, y, kick in ((t0, y0, dense_info["kick0"]), (t1, y1, dense_info["kick1"]))
+        ]
+        return {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
+
+    def checkpoint_state(self, solver_state: Y) -> None:
+        """Nothing: the vector field can be evaluated again."""
+        del solver_state
+
+    def restore(self, terms: PairTerms, t0: RealScalar, y0: Pair, args: Args, checkpoint: None) -> Y:
+        """The vector field that kicks, at `t0`, `y0`; costs one evaluation of it."""
+        del checkpoint
+        return terms[0].vf(t0, y0[1], args)
+
+    def _first_field(
+        self, terms: PairTerms, t0: RealScalar, y0: Pair, args: Args, solver_state: Y, made_jump: BoolScalar
+    ) -> Y:
+        if made_jump is False:
+            return solver_state
+        return lax.cond(
+            any_element(made_jump),
+            lambda: select(made_jump, terms[0].vf(t0, y0[1], args), solver_state),
+            lambda: solver_state,
+        )
+
+
+class _Grid(NamedTuple):
+    """What all kicks and drifts of a step have in common."""
+
+    terms: PairTerms
+    t0: RealScalar
+    t1: RealScalar
+    args: Args
+    controls: tuple[Any, Any]
+
+    def time(self, c: Any) -> RealScalar:
+        return self.t0 + c * (self.t1 - self.t0)
+
+
+class _Point(NamedTuple):
+    """Where a step has come to: both parts of the state, and the kicking vector field at `w`."""
+
+    v: Y
+    w: Y
+    field: Y
+
+
+class _Moves(NamedTuple):
+    """A drift and then a kick, or arrays of them: weights, and the time of what stands still, as part of the step."""
+
+    v_time: Any
+    drift: Any
+    w_time: Any
+    kick: Any
+
+
+class _StepPlan(NamedTuple):
+    """A whole step: a kick, and then drifts and kicks in turn."""
+
+    first_kick: float
+    moves: _Moves
+
+
+def _plan(weights: Sequence[float]) -> _StepPlan:
+    """Verlet steps of lengths `weights`, with the kicks between two of them made as one."""
+    drifts = np.asarray(weights, np.float64)
+    kicks = 0.5 * (np.append(0.0, drifts) + np.append(drifts, 0.0))
+    w_times = np.cumsum(drifts)
+    # Both ends of the step in both times: rounding must not make them differ from those that are remembered.
+    w_times[-1] = 1.0
+    return _StepPlan(float(kicks[0]), _Moves(np.cumsum(kicks)[:-1], drifts, w_times, kicks[1:]))
+
+
+def _advance(grid: _Grid, point: _Point, move: _Moves) -> _Point:
+    """A drift and a kick."""
+    (f, g), (of_f, of_g) = grid.terms, grid.controls
+    w = moved(point.w, move.drift, g.vf_prod(grid.time(move.v_time), point.v, grid.args, of_g))
+    t = grid.t1 if isinstance(move.w_time, float) and move.w_time == 1 else grid.time(move.w_time)
+    field = f.vf(t, w, grid.args)
+    return _Point(moved(point.v, move.kick, f.prod(field, of_f)), w, field)
+
+
+def _unroll(grid: _Grid, point: _Point, moves: _Moves) -> _Point:
+    """The moves one after another in the program, with their weights as constants."""
+    for row in zip(*moves, strict=True):
+        point = optimization_barrier(_advance(grid, point, _Moves(*map(float, row))))
+    return point
+
+
+def _scan(grid: _Grid, point: _Point, moves: _Moves) -> _Point:
+    """The moves as one loop, so that the program holds each vector field once."""
+    dtype = jnp.result_type(grid.t0)
+    rows = jax.tree.map(lambda x: jnp.asarray(x, dtype), moves)
+    point = match_varying(point, grid)
+    return lax.scan(lambda point, move: (_advance(grid, point, move), None), point, rows)[0]

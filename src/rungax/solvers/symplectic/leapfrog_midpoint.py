@@ -1,0 +1,110 @@
+"""The two-step midpoint rule."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import PyTree
+
+from ...interpolation import LocalLinearInterpolation
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, select
+from ...results import RESULTS, Result
+from ...terms import AbstractTerm
+from ..base import AbstractSolver
+
+
+class State(eqx.Module):
+    """The step's other past.
+
+    Parameters
+    ----------
+    t
+        When the last step began.
+    y
+        The solution then.
+    """
+
+    t: Time
+    y: Y
+
+
+class LeapfrogMidpoint(AbstractSolver[State]):
+    r"""The midpoint rule over two steps, also called leapfrog, of order 2.
+
+    $$y_{n+1} = y_{n-1} + f(t_n, y_n)\,(t_{n+1} - t_{n-1})$$
+
+    Reversible: from $y_{n+1}$ and $y_n$ the same formula leads back to $y_{n-1}$. The first step has no past and is
+    Euler's, whose error of order 2 is made once and leaves the order of the whole. No error estimate, linear dense
+    output.
+
+    The price is stability: for $y' = \lambda y$ it is stable for $\lambda h$ on the imaginary axis between $-i$ and $i$
+    only. Where solutions decay, an oscillation from step to step appears and grows; it is a method for waves. Steps
+    should be of one size, or change slowly.
+
+    Differentiability
+    -----------------
+    In every mode in which the vector field is differentiable itself. The state and the time one step back are part of
+    what reverse-mode differentiation keeps of each step.
+
+    Cost
+    ----
+    One evaluation a step.
+
+    References
+    ----------
+    E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), III.1, the midpoint
+    rule among Nyström's methods.
+
+    L. F. Shampine, Stability of the leapfrog/midpoint method, Appl. Math. Comput. 208 (2009), 293–298.
+
+    Examples
+    --------
+    >>> import jax.numpy as jnp
+    >>> import rungax
+    >>> wave = rungax.ODETerm(lambda t, y, args: 1j * y)
+    >>> y1 = rungax.diffeqsolve(wave, rungax.LeapfrogMidpoint(), 0.0, 1000.0, 0.25, jnp.array(1.0 + 0j)).ys[-1]
+    >>> print(f"{abs(y1):.1f}")
+    1.0
+    """
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    interpolation_cls = LocalLinearInterpolation
+    asks_for_whole_steps: ClassVar[bool] = False
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+        """No past: the start itself."""
+        del terms, t1, args
+        return State(jnp.asarray(t0), y0)
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: State,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, None, DenseInfo, State, Result]:
+        """One step; costs one evaluation. After a jump there is no past, and the step is Euler's."""
+        before = self._after_jump(t0, y0, solver_state, made_jump)
+        increment = terms.vf_prod(t0, y0, args, terms.contr(before.t, t1))
+        y1 = jax.tree.map(lambda y, d: y + d, before.y, increment)
+        return y1, None, {"y0": y0, "y1": y1}, State(jnp.asarray(t0), y0), RESULTS.successful
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int:
+        """Two."""
+        del terms
+        return 2
+
+    def _after_jump(self, t0: RealScalar, y0: Y, solver_state: State, made_jump: BoolScalar) -> State:
+        if made_jump is False:
+            return solver_state
+        start = State(jnp.asarray(t0), y0)
+        return lax.cond(any_element(made_jump), lambda: select(made_jump, start, solver_state), lambda: solver_state)

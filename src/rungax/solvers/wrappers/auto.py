@@ -1,0 +1,354 @@
+"""Switching between a method for stiff and one for nonstiff stretches, within one solve."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, PyTree
+
+from ...interpolation import AbstractLocalInterpolation
+from ...jaxkit import (
+    Args,
+    BoolScalar,
+    DenseInfo,
+    RealScalar,
+    Time,
+    Y,
+    any_element,
+    match_varying,
+    scaled,
+    select,
+    without_derivatives,
+)
+from ...nonlinear import Tolerances, Vector, Weights, default_tolerances
+from ...results import Result, choose
+from ...terms import AbstractTerm
+from ..base import AbstractAdaptiveSolver
+from ..common.flat_field import FlatField
+from ..rosenbrock.methods import Rodas5P
+from ..runge_kutta.explicit.methods import Tsit5
+from ..runge_kutta.explicit.step import AbstractERK
+
+PATIENCE = 10
+"""So many more steps must speak for the other method than against it before it takes over."""
+
+MARGIN = 0.9
+"""A step this close to the limit of the explicit method's stability was limited by stability."""
+
+
+class State(eqx.Module):
+    """What is kept from step to step.
+
+    Parameters
+    ----------
+    is_stiff
+        Which method makes the next step.
+    votes
+        How many more of the last steps spoke for the other method than against it.
+    direction
+        A vector that turns towards the Jacobian's dominant eigenvector while the stiff method is at work.
+    nonstiff, stiff
+        The memory of both methods.
+    """
+
+    is_stiff: Array
+    votes: Array
+    direction: Vector
+    nonstiff: PyTree[Any]
+    stiff: PyTree[Any]
+
+
+class Auto(AbstractAdaptiveSolver[State]):
+    r"""An explicit method where the equation is not stiff, and an implicit one where it is.
+
+    The solve starts with the explicit method. Its last two stages estimate the Jacobian's largest eigenvalue
+    $\lambda$; when $h |\lambda|$ keeps reaching the limit of its stability, the implicit method takes over, until one
+    step of the power iteration for each of its own steps has found $h |\lambda|$ to stay within that limit. Both
+    switches happen inside one compiled loop, for each `vmap` lane on its own. What `solver=None` chooses.
+
+    Parameters
+    ----------
+    nonstiff
+        An explicit Runge–Kutta method of two or more stages, with an error estimate. By default `Tsit5`, the first
+        choice for problems that are not stiff.
+    stiff
+        A method for stiff equations, with an error estimate. By default `Rodas5P`, the first choice for those that are.
+    tolerances
+        What the sizes of vectors are measured by; leave it out, for a solve tells its own.
+
+    Raises
+    ------
+    ValueError
+        If `nonstiff` is not such a method, or `stiff` solves other terms.
+
+    Differentiability
+    -----------------
+    As the two methods. Which of them makes a step has no derivative, as its size has none.
+
+    Cost
+    ----
+    That of the method at work; in stiff stretches one product of the Jacobian with a vector besides.
+
+    References
+    ----------
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.2.
+
+    L. Petzold, Automatic selection of methods for solving stiff and nonstiff systems of ordinary differential
+    equations, SIAM J. Sci. Stat. Comput. 4 (1983), 136–148.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.Auto(rungax.Vern7(), rungax.Kvaerno5())
+    >>> solver.order(rungax.ODETerm(lambda t, y, args: -y))
+    5
+    """
+
+    nonstiff: AbstractERK = Tsit5()
+    stiff: AbstractAdaptiveSolver[Any] = Rodas5P()
+    tolerances: Tolerances | None = None
+
+    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+
+    def __check_init__(self) -> None:
+        explicit = isinstance(self.nonstiff, AbstractERK) and self.nonstiff.tableau.num_stages > 1
+        if not explicit or self.nonstiff.tableau.b_error is None:
+            raise ValueError(
+                "`Auto(nonstiff=...)` needs a method that sees stiffness and estimates its error.\n"
+                "Expected: an explicit Runge–Kutta method of two or more stages with an embedded estimate\n"
+                f"Found:    {self.nonstiff!r}\nUse `Tsit5()`, for example."
+            )
+        stiff = isinstance(self.stiff, AbstractAdaptiveSolver)
+        if not stiff or self.stiff.term_structure is not AbstractTerm:
+            raise ValueError(
+                "`Auto(stiff=...)` needs a method that solves a single term and estimates its error.\n"
+                f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {self.stiff!r}\n"
+                "A split equation needs a method for split equations alone, such as `KenCarp4()`."
+            )
+
+    # Not known before the two methods are.
+    @property
+    def interpolation_cls(self) -> "Interpolations":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The dense output of whichever method made the step."""
+        return Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
+        """Both methods, told the tolerances."""
+        nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
+        return type(self)(nonstiff, stiff, default_tolerances(y0) if tolerances is None else tolerances)
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+        """The memory of both methods; the first is the one for equations that are not stiff."""
+        start = FlatField.for_step(terms, t0, t1, y0, args).space.ravel(y0)
+        return State(
+            is_stiff=jnp.asarray(False),
+            votes=jnp.asarray(0, jnp.int32),
+            direction=jnp.ones_like(start) / max(start.size, 1) ** 0.5,
+            nonstiff=self.nonstiff.init(terms, t0, t1, y0, args),
+            stiff=self.stiff.init(terms, t0, t1, y0, args),
+        )
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: State,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
+        """One step of the method at work; under `vmap`, of both where lanes differ."""
+        state = solver_state
+
+        def by(method: AbstractAdaptiveSolver[Any], memory: PyTree[Any], is_at_work: Array) -> Any:
+            # A lane where the method is not at work makes a step of no length, whose derivative is finite.
+            end = jnp.where(is_at_work, t1, t0)
+            operands = (terms, t0, end, y0, args, memory, made_jump)
+            return _where_any(is_at_work, lambda: method.step(*operands), operands)
+
+        plain = by(self.nonstiff, state.nonstiff, ~state.is_stiff)
+        stiff = by(self.stiff, state.stiff, state.is_stiff)
+        y1, error = (select(state.is_stiff, b, a) for a, b in zip(plain[:2], stiff[:2], strict=True))
+        dense_info = {"is_stiff": state.is_stiff, "nonstiff": plain[2], "stiff": stiff[2]}
+        after = State(state.is_stiff, state.votes, state.direction, plain[3], stiff[3])
+        after = self._with_vote(terms, _Step(t0, t1, y0, y1), args, after, plain[2])
+        after = self._switched(terms, t1, y1, args, after)
+        return y1, error, dense_info, after, choose(state.is_stiff, stiff[4], plain[4])
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """With what the method that made the step needs."""
+        is_stiff = dense_info["is_stiff"]
+
+        def of(method: AbstractAdaptiveSolver[Any], info: DenseInfo, is_at_work: Array) -> DenseInfo:
+            operands = (terms, t0, jnp.where(is_at_work, t1, t0), y0, y1, args, info)
+            return _where_any(is_at_work, lambda: method.densify(*operands), operands)
+
+        plain = of(self.nonstiff, dense_info["nonstiff"], ~is_stiff)
+        return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, dense_info["stiff"], is_stiff)}
+
+    def after_rejection(self, before: State, after: State) -> State:
+        """As before, but for what each method has learnt."""
+        nonstiff = self.nonstiff.after_rejection(before.nonstiff, after.nonstiff)
+        stiff = self.stiff.after_rejection(before.stiff, after.stiff)
+        return State(
+            before.is_stiff,
+            before.votes,
+            before.direction,
+            select(before.is_stiff, before.nonstiff, nonstiff),
+            select(before.is_stiff, stiff, before.stiff),
+        )
+
+    def checkpoint_state(self, solver_state: State) -> State:
+        """All that decides which method makes the next steps, and what each of them must remember."""
+        return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.stiff.checkpoint_state)
+
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: State) -> State:
+        """The same, with both methods' checkpoint made again."""
+
+        def restored_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
+            return lambda checkpoint: method.restore(terms, t0, y0, args, checkpoint)
+
+        return self._mapped(checkpoint, restored_by(self.nonstiff), restored_by(self.stiff))
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return terms.vf(t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int | None:
+        """The lower of the two."""
+        orders = self.nonstiff.order(terms), self.stiff.order(terms)
+        return None if None in orders else min(filter(None, orders))
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """The lower of the two."""
+        orders = [self.nonstiff.error_order(terms), self.stiff.error_order(terms)]
+        known = [order for order in orders if order is not None]
+        return min(known) if len(known) == len(orders) else None
+
+    def _mapped(self, state: State, nonstiff: Callable[[Any], Any], stiff: Callable[[Any], Any]) -> State:
+        """The state with the memory of each method replaced by a function of it."""
+        direction = lax.stop_gradient(state.direction)
+        return State(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
+
+    def _with_vote(self, terms: PyTree[Any], step: "_Step", args: Args, state: State, info: DenseInfo) -> State:
+        """The state with what this step says of stiffness."""
+        terms, step, args, info = without_derivatives((terms, step, args, info))
+        field = FlatField.for_step(terms, step.t0, step.t1, step.y1, args)
+        # Small components may be the stiff ones, so that sizes are relative to the tolerances.
+        tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
+        size_of = Weights(tolerances, field.space).at(field.space.ravel(step.y0))
+        seen = self.nonstiff.stiffness(step.t0, step.t1, step.y0, info, lambda y: size_of(field.space.ravel(y)))
+        assert seen is not None, "a method of two or more stages sees stiffness"
+        turned = _where_any(
+            state.is_stiff,
+            lambda: jax.jvp(lambda y: field.slope(step.t1, y), (field.space.ravel(step.y1),), (state.direction,))[1],
+            (terms, step, args, state),
+        )
+        length, before = size_of(turned), size_of(state.direction)
+        grown = length / jnp.where(before > 0, before, 1.0)
+        eigenvalue = jnp.where(state.is_stiff, grown, jnp.asarray(seen).astype(length.dtype))
+        size = jnp.asarray(step.t1 - step.t0).astype(length.dtype)
+        limited = eigenvalue * size > MARGIN * self.nonstiff.tableau.real_stability
+        vote = jnp.where(limited != state.is_stiff, 1, -1)
+        usable = state.is_stiff & (length > 0) & jnp.isfinite(length)
+        direction = jnp.where(usable, scaled(1 / jnp.where(usable, length, 1.0), turned), state.direction)
+        return State(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
+
+    def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: State) -> State:
+        """The state with the other method at work, if the votes say so; what it remembers is made anew."""
+        switches = state.votes >= PATIENCE
+        is_stiff = switches != state.is_stiff
+
+        def fresh(method: AbstractAdaptiveSolver[Any], memory: PyTree[Any], starts: Array) -> PyTree[Any]:
+            return lax.cond(
+                any_element(starts),
+                lambda: select(starts, method.restore(terms, t1, y1, args, method.checkpoint_state(memory)), memory),
+                lambda: memory,
+            )
+
+        return State(
+            is_stiff,
+            jnp.where(switches, 0, state.votes),
+            state.direction,
+            fresh(self.nonstiff, state.nonstiff, switches & ~is_stiff),
+            fresh(self.stiff, state.stiff, switches & is_stiff),
+        )
+
+
+class _Step(NamedTuple):
+    """The ends of a step."""
+
+    t0: RealScalar
+    t1: RealScalar
+    y0: Y
+    y1: Y
+
+
+@dataclass(frozen=True)
+class Interpolations:
+    """Makes the interpolation over a step of either method.
+
+    Parameters
+    ----------
+    nonstiff, stiff
+        What makes those of the two methods.
+    """
+
+    nonstiff: Callable[..., AbstractLocalInterpolation]
+    stiff: Callable[..., AbstractLocalInterpolation]
+
+    def __call__(
+        self, *, t0: RealScalar, t1: RealScalar, is_stiff: Array, nonstiff: DenseInfo, stiff: DenseInfo
+    ) -> "EitherInterpolation":
+        """The interpolation over a step."""
+        # The method that did not make it says nothing of it: a step of no length keeps even its derivatives finite.
+        plain = self.nonstiff(t0=t0, t1=jnp.where(is_stiff, t0, t1), **nonstiff)
+        other = self.stiff(t0=t0, t1=jnp.where(is_stiff, t1, t0), **stiff)
+        return EitherInterpolation(t0, t1, is_stiff, plain, other)
+
+
+class EitherInterpolation(AbstractLocalInterpolation):
+    """One of two interpolations over a step.
+
+    Parameters
+    ----------
+    t0, t1
+        Ends of the step.
+    is_stiff
+        Which one.
+    nonstiff, stiff
+        The two.
+    """
+
+    t0: RealScalar
+    t1: RealScalar
+    is_stiff: Array
+    nonstiff: AbstractLocalInterpolation
+    stiff: AbstractLocalInterpolation
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """The value of the one that counts."""
+        return select(self.is_stiff, self.stiff.evaluate(t), self.nonstiff.evaluate(t))
+
+
+def _where_any[T](pred: Array, make: Callable[[], T], like: Any) -> T:
+    """`make()` if `pred` holds in any lane, else zeros."""
+
+    def skip() -> T:
+        return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)
+
+    return lax.cond(any_element(pred), lambda: match_varying(make(), like), skip)

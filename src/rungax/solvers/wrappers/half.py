@@ -1,0 +1,223 @@
+"""Solvers made of other solvers."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ...brownian import AbstractBrownianIncrement
+from ...interpolation import AbstractLocalInterpolation
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select
+from ...nonlinear import Tolerances
+from ...results import RESULTS, Result, first_failure, is_successful
+from ...terms import is_stochastic
+from ..base import AbstractAdaptiveSolver, AbstractSolver, Interpretation, SolverNoise
+from .base import AbstractWrappedSolver
+
+
+class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrappedSolver[SolverState]):
+    r"""Any solver with an error estimate, by making each step also as two halves.
+
+    The result is that of the two halves, $y_1 = \Psi_{h/2}(\Psi_{h/2}(y_0))$; the error estimate is by how much it
+    differs from that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the two halves.
+
+    All facts are those of the wrapped solver: the terms and the noise it is for, what it must be told of a Brownian
+    path, and its orders. The estimate is of the order that the local error has: `order + 1` for ordinary equations,
+    `strong_order + 0.5` for stochastic ones.
+
+    Parameters
+    ----------
+    solver
+        The solver to make steps with. An estimate of its own is not used. If one of the three steps fails, so does the
+        whole, and the estimate is infinite.
+
+    Raises
+    ------
+    ValueError
+        If `solver` is not a solver.
+
+    Differentiability
+    -----------------
+    As the wrapped solver.
+
+    Cost
+    ----
+    Three steps of the wrapped solver. A Brownian path is asked for three intervals, two of which the solve does not
+    have at hand; `UnsafeBrownianPath` is refused, for its increments over parts of a step do not add up.
+
+    References
+    ----------
+    E. Hairer, S. P. Nørsett, G. Wanner, Solving Ordinary Differential Equations I, 2nd ed. (1993), II.4, step doubling.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> solver = rungax.HalfSolver(rungax.Euler())
+    >>> solver.error_order(rungax.ODETerm(lambda t, y, args: -y))
+    2
+    """
+
+    solver: AbstractSolver[SolverState]
+    asks_for_whole_steps: ClassVar[bool] = False
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.solver, AbstractSolver):
+            raise ValueError(
+                "`HalfSolver(solver=...)` wraps another solver.\n"
+                f"Expected: a solver such as `Euler()`\nFound:    {self.solver!r}"
+            )
+
+    # Facts that other solvers state as a class are here not known before the wrapped solver is.
+    @property
+    def term_structure(self) -> PyTree[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.term_structure
+
+    @property
+    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The wrapped solver's, over each half."""
+        return _OverHalves(self.solver.interpolation_cls)
+
+    @property
+    def noise(self) -> SolverNoise:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.noise
+
+    @property
+    def minimal_levy_area(self) -> type[AbstractBrownianIncrement]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver's."""
+        return self.solver.minimal_levy_area
+
+    @property
+    def safe_with_adaptive_steps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """As the wrapped solver."""
+        return self.solver.safe_with_adaptive_steps
+
+    @property
+    def interpretations(self) -> frozenset[Interpretation]:
+        """As the wrapped solver's."""
+        return self.solver.interpretations
+
+    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
+        """As the wrapped solver."""
+        self.solver.check_values(terms, y0)
+
+    def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
+        """As the wrapped solver."""
+        return self.solver.trace_terms(terms, t0, y0, args)
+
+    def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
+        """Round the wrapped solver, told the tolerances."""
+        return type(self)(self.solver.with_tolerances(tolerances, y0))
+
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
+        """The wrapped solver's memory."""
+        return self.solver.init(terms, t0, t1, y0, args)
+
+    def step(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
+        """One full step and two halves; costs three steps of the wrapped solver."""
+        middle = t0 + 0.5 * (t1 - t0)
+        make = self.solver.step
+        y_full, _, _, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
+        y_middle, _, first, state, result1 = make(terms, t0, middle, y0, args, solver_state, made_jump)
+        y1, _, second, state, result2 = make(terms, middle, t1, y_middle, args, state, False)
+        result = first_failure(first_failure(result, result1), result2)
+        y_error = jax.tree.map(jnp.subtract, y1, y_full)
+        if result is not RESULTS.successful:
+            # A shorter step may succeed, but not with input that is invalid.
+            size = jnp.where(result == RESULTS.invalid_input, 0.0, jnp.inf)
+            size = jax.tree.map(lambda x: size.astype(x.dtype), y_error)
+            y_error = jax.tree.map(lambda x, s: jnp.where(is_successful(result), x, s), y_error, size)
+        return y1, y_error, {"y_middle": y_middle, "first": first, "second": second}, state, result
+
+    def densify(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1: Y,
+        args: Args,
+        dense_info: DenseInfo,
+    ) -> DenseInfo:
+        """What dense output of both halves needs."""
+        middle, y_middle = t0 + 0.5 * (t1 - t0), dense_info["y_middle"]
+        first = self.solver.densify(terms, t0, middle, y0, y_middle, args, dense_info["first"])
+        second = self.solver.densify(terms, middle, t1, y_middle, y1, args, dense_info["second"])
+        return {"y_middle": y_middle, "first": first, "second": second}
+
+    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
+        """The wrapped solver's estimate over the second half."""
+        del y0
+        middle = t0 + 0.5 * (t1 - t0)
+        return self.solver.stiffness(middle, t1, dense_info["y_middle"], dense_info["second"])
+
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
+        """As the wrapped solver would after the second half."""
+        return self.solver.after_rejection(before, after)
+
+    def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
+        """As the wrapped solver's."""
+        return self.solver.checkpoint_state(solver_state)
+
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Any]) -> SolverState:
+        """The wrapped solver's checkpoint, made again."""
+        return self.solver.restore(terms, t0, y0, args, checkpoint)
+
+    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
+        """The vector field at `t0`, `y0`."""
+        return self.solver.func(terms, t0, y0, args)
+
+    def order(self, terms: PyTree[Any]) -> int | None:
+        """As the wrapped solver's."""
+        return self.solver.order(terms)
+
+    def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """As the wrapped solver's."""
+        return self.solver.strong_order(terms)
+
+    def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """Order of the local error: one more than `order`, or half of one more than `strong_order`."""
+        order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)
+        return None if order is None else order + gain
+
+
+class _OverHalves(eqx.Module):
+    """Makes the interpolation over a step from those over its halves."""
+
+    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
+
+    def __call__(
+        self, t0: RealScalar, t1: RealScalar, y_middle: Y, first: DenseInfo, second: DenseInfo
+    ) -> AbstractLocalInterpolation:
+        del y_middle
+        middle = t0 + 0.5 * (t1 - t0)
+        return _Halves(
+            t0,
+            t1,
+            self.interpolation_cls(t0=t0, t1=middle, **first),
+            self.interpolation_cls(t0=middle, t1=t1, **second),
+        )
+
+
+class _Halves(AbstractLocalInterpolation):
+    t0: RealScalar
+    t1: RealScalar
+    first: AbstractLocalInterpolation
+    second: AbstractLocalInterpolation
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """That of the half in which `t` is."""
+        return select(t <= self.second.t0, self.first.evaluate(t), self.second.evaluate(t))
