@@ -9,7 +9,7 @@ from ....jaxkit import Args, RealScalar, Y
 from ....terms import AbstractTerm
 from ...base import AbstractItoSolver, AbstractStratonovichSolver
 from ..noise_basis import acts_elementwise
-from .step import AbstractMilstein, _all_pairs, _each_source
+from .step import AbstractMilstein, all_pairs, each_source
 
 
 class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
@@ -60,7 +60,7 @@ class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
         """With the expectation of the double integrals taken off; costs one directional derivative for each source."""
         increment = diffusion.contr(t0, t1)
         field = diffusion.vf(t0, y0, args)
-        each = _each_source if acts_elementwise(field, increment) else _all_pairs
+        each = each_source if acts_elementwise(field, increment) else all_pairs
 
         def product(y: Y, control: PyTree[Any]) -> Y:
             return diffusion.vf_prod(t0, y, args, control)

@@ -77,7 +77,7 @@ class AbstractMilstein(AbstractTwoTermSolver):
         return 1
 
 
-def _each_source(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: RealScalar) -> Y:
+def each_source(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: RealScalar) -> Y:
     """The Itô term where sources move entries of their own, all of which one derivative sees at once.
 
     Were the noise not commutative after all, the term would still be zero in the mean.
@@ -87,7 +87,7 @@ def _each_source(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: 
     return jax.jvp(lambda y: product(y, pairs), (y0,), (at_start(ones),))[1]
 
 
-def _all_pairs(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: RealScalar) -> Y:
+def all_pairs(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: RealScalar) -> Y:
     """The Itô term for any diffusion."""
     basis = NoiseBasis(increment)
     w = basis.coordinates(increment)
