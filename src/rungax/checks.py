@@ -1,6 +1,8 @@
-"""Validation of a call: what can only be judged with the whole call in view.
+"""Validation of a call, in two places: before tracing and inside the trace.
 
-Constructors check their own arguments. Here nothing is computed for the solve; each check raises or lets pass.
+Constructors check their own arguments; here are the checks that need the whole call. `before_tracing` checks what is
+known when `diffeqsolve` is called, and `known_values` the values of times, if they are known then. `inside_trace`
+checks shapes, dtypes and structures, and `values_are_valid` the values that only the running program knows.
 """
 
 import warnings
@@ -14,17 +16,101 @@ from jaxtyping import PyTree
 
 from .adjoints import AbstractAdjoint
 from .brownian import AbstractBrownianIncrement, AbstractBrownianPath
+from .call import Call
 from .controllers import AbstractStepSizeController
 from .events import Event
 from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver, AbstractWrappedSolver
-from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, mismatches, parts_asked_for
+from .terms import (
+    AbstractTerm,
+    Noise,
+    ODETerm,
+    Terms,
+    brownian_paths,
+    describe,
+    fits,
+    is_term,
+    leaf_terms,
+    mismatches,
+    parts_asked_for,
+)
+
+# ------------------------------------------------------------------------------------------------------ before tracing
 
 
-def check_times(t0: Any, t1: Any, dt0: Any) -> None:
-    """What can be said of the times before their values are known: that they are real scalars."""
+def before_tracing(call: Call, *, chose_solver: bool) -> None:
+    """Raise a `ValueError` unless the arguments are of their kinds, and what is saved has a known size.
+
+    `chose_solver` says whether the solver was left to Rungax to choose.
+    """
+    if chose_solver:
+        _check_no_noise(call.terms)
+    _check_kinds(solver=call.solver, saveat=call.saveat, stepsize_controller=call.controller, adjoint=call.adjoint)
+    if call.event is not None:
+        _check_kinds(event=call.event)
+    _check_saving(call.saveat, call.max_steps)
+    _warn_of_coarse_paths(call.terms, call.dt0, call.controller)
+
+
+def known_values(call: Call) -> None:
+    """Raise a `ValueError` for wrong values, if all are known now; if not, the program checks (`values_are_valid`)."""
+    if not is_traced(call.terms, call.solver, call.y0):
+        call.solver.check_values(call.terms, call.y0)
+    ends, times = _ends_of_paths(call.terms), _saved_times(call)
+    t0, t1, dt0 = call.t0, call.t1, call.dt0
+    if is_traced(t0, t1, dt0, times, call.controller, ends):
+        return
+    _check_times(t0, t1, dt0)
+    # In whatever dtype they are given, float64 holds them exactly.
+    t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
+    times = [np.asarray(ts).astype(np.float64) for ts in times]
+    ends = [(np.float64(a), np.float64(b)) for a, b in ends]
+    for ok, message in _conditions(np, t0, t1, dt0, times, call.controller, ends):
+        if not ok:
+            raise ValueError(message())
+
+
+# ---------------------------------------------------------------------------------------------------- inside the trace
+
+
+def argument_types(call: Call) -> None:
+    """Raise an error unless times and state have usable shapes and dtypes, and the adjoint can do what is asked."""
+    _check_times(call.t0, call.t1, call.dt0)
+    _check_state(call.y0)
+    call.adjoint.check(call.saveat)
+    if call.event is not None:
+        call.adjoint.check_event(call.event)
+
+
+def inside_trace(call: Call, t0: Time, y0: Y) -> Terms:
+    """The call's terms, traced once; raises a `ValueError` unless solver, controller and noise suit them."""
+    terms = as_terms(call.terms)
+    _check_terms(terms, call.solver, t0, y0, call.args)
+    terms = call.solver.trace_terms(terms, t0, y0, call.args)
+    _check_noise(terms, call.solver, call.controller, t0, y0, call.args)
+    return terms
+
+
+def values_are_valid(call: Call, t0: Time, t1: Time, dt0: RealScalar | None) -> jax.Array:
+    """True if the values that only the running program knows are right."""
+    times = [jnp.asarray(ts).astype(t0.dtype) for ts in _saved_times(call)]
+    ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in _ends_of_paths(call.terms)]
+    conditions = _conditions(jnp, t0, t1, dt0, times, call.controller, ends)
+    return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
+
+
+def as_terms(terms: PyTree[Any]) -> Terms:
+    """`terms` with plain functions made `ODETerm`s."""
+    return jax.tree.map(lambda x: x if is_term(x) or not callable(x) else ODETerm(x), terms, is_leaf=is_term)
+
+
+# ----------------------------------------------------------------------------------------------------------- arguments
+
+
+def _check_times(t0: Any, t1: Any, dt0: Any) -> None:
+    """Raise a `ValueError` unless the times are real scalars, whatever their values."""
     for name, value in (("t0", t0), ("t1", t1), ("dt0", dt0)):
         if type(value) is float or (value is None and name == "dt0"):
             continue
@@ -43,8 +129,8 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
             raise ValueError(f"`{name}` must be real.\nExpected: a float\nFound:    {dtype}")
 
 
-def check_state(y0: Y) -> None:
-    """That every leaf of the state can move continuously; a Python integer is taken as a float."""
+def _check_state(y0: Y) -> None:
+    """Raise a `ValueError` unless every leaf of the state is real or complex; a Python integer counts as a float."""
     for path, leaf in jax.tree.leaves_with_path(y0):
         where = f"y0{jax.tree_util.keystr(path)}"
         try:
@@ -56,17 +142,18 @@ def check_state(y0: Y) -> None:
             ) from error
         if not jnp.issubdtype(dtype, jnp.inexact) and type(leaf) is not int:
             raise ValueError(
-                f"`{where}` must be real or complex, for it changes continuously.\nExpected: a float or complex dtype\n"
+                f"`{where}` must be real or complex, because it changes continuously.\n"
+                f"Expected: a float or complex dtype\n"
                 f"Found:    {dtype}\nConvert it with `.astype(float)`; what is not part of the state belongs in `args`."
             )
 
 
-def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
-    """That buffers have a size known in advance."""
+def _check_saving(saveat: SaveAt, max_steps: int | None) -> None:
+    """Raise a `ValueError` unless the sizes of buffers are known."""
     if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(
             f"`max_steps` bounds the number of attempted steps.\nExpected: a positive integer or None\n"
-            f"Found:    {max_steps!r}\nIt must be a Python integer, for it decides the size of buffers."
+            f"Found:    {max_steps!r}\nIt must be a Python integer, because it decides the size of buffers."
         )
     if max_steps is not None:
         return
@@ -75,7 +162,7 @@ def check_saving(saveat: SaveAt, max_steps: int | None) -> None:
     for name, asked in (("steps", steps), ("dense", saveat.dense), ("internals", saveat.internals)):
         if asked:
             raise ValueError(
-                f"`SaveAt({name}=...)` keeps something of every step and needs to know how many there may be.\n"
+                f"`SaveAt({name}=...)` saves something of every step and needs a bound on their number.\n"
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or save at chosen times with `ts`."
             )
@@ -90,8 +177,8 @@ _KINDS: dict[str, tuple[type, str]] = {
 }
 
 
-def check_kinds(**given: Any) -> None:
-    """That each argument is of its kind."""
+def _check_kinds(**given: Any) -> None:
+    """Raise a `ValueError` unless each argument is of its kind."""
     for name, value in given.items():
         cls, expected = _KINDS[name]
         if not isinstance(value, cls):
@@ -101,8 +188,8 @@ def check_kinds(**given: Any) -> None:
             raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{advice}")
 
 
-def check_no_noise(terms: Any) -> None:
-    """That the methods which are chosen where none is given are made for the equation."""
+def _check_no_noise(terms: Any) -> None:
+    """Raise a `ValueError` if the equation has noise: the methods chosen by default are for equations without."""
     if brownian_paths(terms):
         raise ValueError(
             "`solver=None` chooses among methods for equations without noise.\nExpected: a solver for noise\n"
@@ -111,8 +198,8 @@ def check_no_noise(terms: Any) -> None:
         )
 
 
-def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
-    """That the terms are what the solver is for."""
+def _check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
+    """Raise a `ValueError` unless the terms are those that the solver solves."""
     structure = solver.term_structure
     if not fits(structure, terms):
         raise ValueError(
@@ -124,7 +211,7 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
         raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {mismatch}")
 
 
-def check_noise(
+def _check_noise(
     terms: PyTree[AbstractTerm[Any, Any]],
     solver: AbstractSolver[Any],
     controller: AbstractStepSizeController[Any],
@@ -132,7 +219,7 @@ def check_noise(
     y0: Y,
     args: Args,
 ) -> None:
-    """That solver, steps and Brownian path are right for each other; closed terms."""
+    """Raise an error unless solver, steps and Brownian path suit each other; the terms are traced."""
     noises = [noise for noise in (term.noise(t0, y0, args) for term in leaf_terms(terms)) if noise is not None]
     paths = brownian_paths(terms)
     _check_slots(terms, solver, t0, y0, args)
@@ -151,14 +238,14 @@ def check_noise(
         )
     if not solver.interpretations:
         warnings.warn(
-            f"`{_name(solver)}` is meant for equations without noise; what it converges to is not known.\n"
+            f"`{_name(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
             stacklevel=2,
         )
 
 
 def _name(solver: AbstractSolver[Any]) -> str:
-    """The class of a solver, and of one that it wraps."""
+    """The class of a solver, and of the solver that it wraps."""
     name = type(solver).__name__
     return f"{name}({_name(solver.solver)})" if isinstance(solver, AbstractWrappedSolver) else name
 
@@ -166,7 +253,7 @@ def _name(solver: AbstractSolver[Any]) -> str:
 def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
-    """That a solver which treats drift and diffusion differently is given one of each, in this order."""
+    """Raise a `ValueError` unless a solver that distinguishes drift and diffusion gets one of each, in this order."""
     if not parts_asked_for(solver.term_structure) or not solver.interpretations:
         return
     drift, diffusion = terms.parts
@@ -191,7 +278,7 @@ def _check_slots(
 def _check_memory(
     path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
 ) -> None:
-    """That a path is asked for no interval twice if it draws anew each time."""
+    """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""
     if path.remembers:
         return
     if not solver.asks_for_whole_steps:
@@ -212,14 +299,17 @@ def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
     needed, given = solver.minimal_levy_area, noise.path.levy_area
     if not issubclass(given, needed):
         raise ValueError(
-            f"`{_name(solver)}` needs to know more of the Brownian path than its increments.\n"
+            f"`{_name(solver)}` needs more of the Brownian path than its increments.\n"
             f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
             f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
         )
 
 
 def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
-    """What the structure of the vector field tells; that noise commutes it does not."""
+    """Raise a `ValueError` if the vector field's structure shows another kind of noise than the solver is for.
+
+    Commutative noise does not show in the structure.
+    """
     name = _name(solver)
     if solver.noise == "additive" and not noise.is_additive:
         raise ValueError(
@@ -237,50 +327,6 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
         )
 
 
-def check_known_values(
-    problem: tuple[Any, AbstractSolver[Any], Y],
-    t0: Any,
-    t1: Any,
-    dt0: Any,
-    saveat: SaveAt,
-    controller: AbstractStepSizeController[Any],
-) -> None:
-    """Raise for wrong values, if all are known now; if not, the program will see (`values_are_valid`).
-
-    The `problem` is terms, solver and initial state.
-    """
-    terms, solver, y0 = problem
-    if not is_traced(problem):
-        solver.check_values(terms, y0)
-    ends = _ends_of_paths(terms)
-    times = [sub.ts for sub in jax.tree.leaves(saveat.subs, is_leaf=is_sub) if sub.ts is not None]
-    if is_traced(t0, t1, dt0, times, controller, ends):
-        return
-    check_times(t0, t1, dt0)
-    # Whatever they came in, float64 holds them exactly.
-    t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
-    times = [np.asarray(ts).astype(np.float64) for ts in times]
-    ends = [(np.float64(a), np.float64(b)) for a, b in ends]
-    for ok, message in _conditions(np, t0, t1, dt0, times, controller, ends):
-        if not ok:
-            raise ValueError(message())
-
-
-def values_are_valid(
-    terms: Any,
-    t0: Time,
-    t1: Time,
-    dt0: RealScalar | None,
-    times: list[Any],
-    controller: AbstractStepSizeController[Any],
-) -> jax.Array:
-    """The same for values that only the running program knows."""
-    times = [jnp.asarray(ts).astype(t0.dtype) for ts in times]
-    ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in _ends_of_paths(terms)]
-    conditions = _conditions(jnp, t0, t1, dt0, times, controller, ends)
-    return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
-
-
 def _conditions(
     xp: Any,
     t0: Any,
@@ -290,7 +336,7 @@ def _conditions(
     controller: AbstractStepSizeController[Any],
     ends: list[tuple[Any, Any]],
 ) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """What must hold of the values, and what to say if it does not."""
+    """Conditions on the values, each with the message for the case that it does not hold."""
     for name, t in (("t0", t0), ("t1", t1)):
         number = t == t if name == "t1" else xp.isfinite(t)
         yield number, lambda name=name, t=t: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}"
@@ -318,12 +364,12 @@ def _conditions(
 
 
 def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> tuple[Any, Callable[[], str]]:
-    """That a Brownian path reaches from one end of the solve to the other, up to rounding."""
+    """The condition that a Brownian path reaches from one end of the solve to the other, up to rounding."""
     lower, upper = xp.minimum(t0, t1), xp.maximum(t0, t1)
     slack = 8 * float(xp.finfo(t0.dtype).eps) * xp.maximum(xp.abs(begin), xp.abs(end))
-    # A solve without end is stopped by something else, perhaps in time.
+    # A solve without end is stopped by something else, perhaps within the path.
     reaches = (begin - slack <= lower) & ((upper <= end + slack) | xp.isinf(upper))
-    # Of an unbounded path the slack is no number.
+    # The slack of an unbounded path is NaN.
     fits = reaches | (xp.isinf(begin) & xp.isinf(end))
     return (
         fits,
@@ -340,8 +386,14 @@ def _ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
     return [(path.t0, path.t1) for path in brownian_paths(terms)]
 
 
-def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
-    """Warn if constant steps are shorter than a Brownian tree is exact, as far as known when the call is made."""
+def _saved_times(call: Call) -> list[Any]:
+    """The requested times of each `SubSaveAt` that has some."""
+    subs: list[SubSaveAt] = jax.tree.leaves(call.saveat.subs, is_leaf=is_sub)
+    return [sub.ts for sub in subs if sub.ts is not None]
+
+
+def _warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
+    """Warn if constant steps are shorter than the resolution of a Brownian tree, as far as both are known now."""
     if type(dt0) is not float or controller.may_reject:
         return
     for path in brownian_paths(terms):

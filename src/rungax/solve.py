@@ -9,14 +9,16 @@ from jaxtyping import PyTree
 
 from . import checks
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
+from .call import Call
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .progress import AbstractProgressMeter, NoProgressMeter
-from .resolve import Call, resolve
+from .resolve import resolve, sub_name
 from .results import RESULTS, is_event, is_okay, known_failure, name_of
 from .saving import SaveAt
 from .saving.saveat import is_sub
+from .setup import Resumed
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
 from .step import Outcome, Plan
@@ -50,42 +52,42 @@ def diffeqsolve(
     Parameters
     ----------
     terms
-        What is solved: a term, a pytree of terms as the solver asks, or a function `f(t, y, args)`, short for
-        `ODETerm(f)`.
+        The equation: a term, a pytree of terms in the structure that the solver asks for, or a function `f(t, y,
+        args)`, short for `ODETerm(f)`.
     solver
-        How one step is made. `Tsit5()` is a good first choice for problems that are not stiff, `Rodas5P()` for those
-        that are; `None` is short for `Auto()`, which switches between the two as the problem asks.
+        The method that makes one step. `Tsit5()` is a good first choice for problems that are not stiff, `Rodas5P()`
+        for stiff ones; `None` is short for `Auto()`, which switches between the two as the problem requires.
     t0, t1
         Ends of the interval, in the same units as everything else; `t1 < t0` solves backwards.
     dt0
-        The first step, or the size of all with `ConstantStepSize`; of the sign of `t1 - t0`. `None` lets an adaptive
-        controller choose it, for two evaluations.
+        The first step, or the size of all steps with `ConstantStepSize`; of the sign of `t1 - t0`. `None` lets an
+        adaptive controller choose it, which costs two evaluations.
     y0
         The initial state: any pytree of real or complex floating-point arrays and of numbers. Each array keeps its
         dtype; numbers take the width of the times.
     args
-        Handed on to the vector field; anything, by default nothing. Arrays and floats in it may change without
+        The third argument of the vector field: anything, by default nothing. Arrays and floats in it may change without
         recompilation.
     saveat
-        What is kept of the solution; by default the state at `t1`, which takes least memory.
+        The outputs to save; by default the state at `t1`, which takes least memory.
     stepsize_controller
-        How long a step is and whether it is kept; by default all of size `dt0`, for error control needs tolerances,
-        and none suit every problem.
+        The choice of the length of each step, and of whether it is accepted. By default all steps have the size `dt0`:
+        error control needs tolerances, and none suit every problem.
     adjoint
-        How derivatives are computed; the default serves every mode.
+        The way in which derivatives are computed; the default serves every mode.
     event
-        What ends the solve early, or changes its state on the way.
+        Conditions that end the solve early, or change its state on the way.
     max_steps
-        The solve fails when so many steps have been attempted. It sizes the buffers of `SaveAt(steps=..., dense=True)`
-        and the tape of reverse mode. The default, 4096, is enough for most solves and ends one that has gone astray.
+        The bound on the number of attempted steps, at which the solve fails. It sizes the buffers of
+        `SaveAt(steps=..., dense=True)` and the tape of reverse mode. The default, 4096, is enough for most solves.
         `None` for no bound.
     throw
-        Whether a failed solve raises; otherwise `Solution.result` says how it ended, and the compiled program holds no
-        host callback, so that it can be exported and cached on disk.
+        Whether a failed solve raises an error; otherwise `Solution.result` says how it ended, and the compiled program
+        holds no host callback, so that it can be exported and cached on disk.
     progress_meter
-        Shows how far the solve has come.
+        A display of the progress of the solve.
     solver_state, controller_state, made_jump
-        What an earlier solve handed out (see `SaveAt`), to go on from where it ended.
+        The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on.
 
     Returns
     -------
@@ -103,8 +105,8 @@ def diffeqsolve(
     Warns
     -----
     UserWarning
-        For equations with noise: if the solver may converge to something else when steps are chosen by their error, or
-        is meant for equations without noise, or if constant steps are shorter than the Brownian path is exact.
+        For equations with noise: if the solver may converge to another limit when steps are chosen by their error, or
+        is meant for equations without noise, or if constant steps are shorter than the resolution of the Brownian path.
 
     Differentiability
     -----------------
@@ -114,13 +116,13 @@ def diffeqsolve(
     Cost
     ----
     The solver's evaluations for each attempted step. The first call compiles; later ones with the same functions,
-    shapes and dtypes do not. Memory: a few states, and what is kept; for derivatives see the adjoint.
+    shapes and dtypes do not. Memory: a few states, and the saved outputs; for derivatives see the adjoint.
 
     See Also
     --------
-    Solution : what is returned, and how to read it.
+    Solution : the result, and how to read it.
 
-    SaveAt, PIDController, Event, RecursiveCheckpointAdjoint : what the options may be.
+    SaveAt, PIDController, Event, RecursiveCheckpointAdjoint : the options.
 
     Examples
     --------
@@ -140,29 +142,32 @@ def diffeqsolve(
     0.1353
     """
     t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
-    dt0 = float(dt0) if type(dt0) is int else dt0
-    if solver is None:
-        checks.check_no_noise(terms)
-        solver = Auto()
-    checks.check_kinds(solver=solver, saveat=saveat, stepsize_controller=stepsize_controller, adjoint=adjoint)
-    if event is not None:
-        checks.check_kinds(event=event)
-    checks.check_saving(saveat, max_steps)
-    checks.warn_of_coarse_paths(terms, dt0, stepsize_controller)
-    resumed = (solver_state, controller_state, made_jump)
     call = Call(
-        terms, solver, t0, t1, dt0, y0, args, saveat, stepsize_controller, adjoint, resumed, max_steps, progress_meter,
-        event,
-    )  # fmt: skip
+        terms=terms,
+        solver=Auto() if solver is None else solver,
+        t0=t0,
+        t1=t1,
+        dt0=float(dt0) if type(dt0) is int else dt0,
+        y0=y0,
+        args=args,
+        saveat=saveat,
+        controller=stepsize_controller,
+        adjoint=adjoint,
+        event=event,
+        max_steps=max_steps,
+        progress_meter=progress_meter,
+        resumed=Resumed(solver_state, controller_state, made_jump),
+    )
+    checks.before_tracing(call, chose_solver=solver is None)
     if not throw:
-        checks.check_known_values((terms, solver, y0), t0, t1, dt0, saveat, stepsize_controller)
+        checks.known_values(call)
         return _say_if_no_jump(saveat, _run(call)[0])
     solution, ending = _run(call)
     solution = _say_if_no_jump(saveat, solution)
     failed = known_failure(solution.result)
     if failed is not False:
-        # Only now, for checking values on the host takes longer than a short solve, and the program checks them too.
-        checks.check_known_values((terms, solver, y0), t0, t1, dt0, saveat, stepsize_controller)
+        # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
+        checks.known_values(call)
     if failed is None:
         return solution.result.error_if(solution, jnp.logical_not(is_okay(solution.result)))
     if failed:
@@ -171,7 +176,7 @@ def diffeqsolve(
 
 
 class _Ending(NamedTuple):
-    """Where a solve ended, for the report if it failed."""
+    """The end of a solve, for the report if it failed."""
 
     t: Time
     t_next: Time
@@ -183,28 +188,23 @@ class _Ending(NamedTuple):
 @compiled
 def _run(call: Call) -> tuple[Solution, _Ending]:
     """The whole solve, as one program."""
-    # Before anything is traced: what is traced with a value that does not vary cannot be called with one that does.
+    # Before anything is traced: a function traced with a value that does not vary cannot be called with one that does.
     call = match_varying(call, call)
-    checks.check_times(call.t0, call.t1, call.dt0)
-    checks.check_state(call.y0)
-    call.adjoint.check(call.saveat)
-    if call.event is not None:
-        call.adjoint.check_event(call.event)
-    subs, subs_tree = jax.tree.flatten(call.saveat.subs, is_leaf=is_sub)
-    plan, state = resolve(call, subs)
+    checks.argument_types(call)
+    plan, state = resolve(call)
     outcome = call.adjoint.integrate(plan, state)
-    state, saveat = outcome.state, call.saveat
-    remaining = iter(outcome.outputs)
-    outputs = [next(remaining) for _ in subs]
+    state, saveat, outputs = outcome.state, call.saveat, outcome.outputs
+    subs_tree = jax.tree.structure(saveat.subs, is_leaf=is_sub)
+    saved = [outputs[sub_name(i)] for i in range(subs_tree.num_leaves)]
     solution = Solution(
         t0=call.t0,
         t1=call.t1,
-        ts=jax.tree.unflatten(subs_tree, [ts for ts, _ in outputs]),
-        ys=jax.tree.unflatten(subs_tree, [ys for _, ys in outputs]),
-        interpolation=next(remaining) if saveat.dense else None,
-        internals=next(remaining) if saveat.internals else None,
+        ts=jax.tree.unflatten(subs_tree, [ts for ts, _ in saved]),
+        ys=jax.tree.unflatten(subs_tree, [ys for _, ys in saved]),
+        interpolation=outputs.get("dense"),
+        internals=outputs.get("internals"),
         result=outcome.result,
-        solver_state=state.solver_state if saveat.solver_state else None,
+        solver_state=outputs.get("solver_state"),
         controller_state=state.controller_state if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
         event_mask=_event_mask(call, plan, outcome),
@@ -217,21 +217,21 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
 
 
 def _event_mask(call: Call, plan: Plan, outcome: Outcome) -> PyTree[BoolScalar] | None:
-    """Which condition ended the solve, in the structure of the event's conditions."""
-    if call.event is None or plan.detector is None:
+    """The condition that ended the solve, as flags in the structure of the event's conditions."""
+    if call.event is None or plan.detector is None or outcome.state.events is None:
         return None
     return call.event.mask(plan.detector.ended_by(outcome.state.events) & is_event(outcome.result))
 
 
 def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:
-    """`made_jump=False`, if asked for, where nothing can jump; a program can hand out no Python value itself."""
+    """The solution with `made_jump=False`, if asked for, where nothing can jump: a program returns no Python values."""
     if not saveat.made_jump or solution.made_jump is not None:
         return solution
     return eqx.tree_at(lambda s: s.made_jump, solution, False, is_leaf=lambda x: x is None)
 
 
 def _report(solution: Solution, ending: _Ending) -> str:
-    """Why and where a solve failed, from values that are known."""
+    """The report of a failed solve: its reason and where it happened, from values that are known."""
     t, dt = ending.t * ending.direction, (ending.t_next - ending.t) * ending.direction
     bad = [
         f"y{jax.tree_util.keystr(path)}"
@@ -241,7 +241,7 @@ def _report(solution: Solution, ending: _Ending) -> str:
     lines = [
         f"The solve failed, `RESULTS.{name_of(solution.result)}`: {RESULTS[solution.result]}",
         f"It had come to t = {t}, the next step being {dt}, after {solution.num_steps} attempted steps"
-        f" of which {solution.num_accepted_steps} were kept.",
+        f" of which {solution.num_accepted_steps} were accepted.",
         f"Not finite there: {', '.join(bad)}." if bad else f"The state there: {ending.y}.",
         "With `throw=False` the solution so far is returned and `Solution.result` says how it ended.",
     ]

@@ -1,73 +1,186 @@
-"""The records that flow through a solve, and the protocols of those who make and use them."""
+"""The records that flow through a solve, and the protocols of the parts that make and use them."""
 
 import abc
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, PyTree
+from jaxtyping import Array, Bool, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
-from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
+from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_to_end
 from .results import Result
-from .terms import bind_increments, is_stochastic
+from .stops import StopQueue
+from .terms import Terms, bind_increments, is_stochastic
+
+type SolverState = PyTree[Array]
+"""The state of a solver between two steps: its own pytree."""
+
+type ControllerState = PyTree[Array]
+"""The state of a step size controller between two attempts: its own pytree."""
+
+type DriverState = PyTree[Array]
+"""The part of a random driver's path that is carried from step to step, `None` for drivers that carry nothing."""
+
+type Record = PyTree[Array]
+"""The state of a recorder: its own pytree."""
+
+type Flags = Bool[Array, " conditions"]
+"""One boolean for each condition of the solve's events."""
 
 
 class Step(eqx.Module):
-    """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
+    """One attempt: where it starts (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
 
-    `due` says which events change the state at its end, if any do in this solve.
-    `terms` have the increments of their drivers over the step at hand, if they carry anything; `drivers` is what they
-    carry from its end.
+    Parameters
+    ----------
+    terms, args
+        The equation; the terms have the increments of their drivers from `t0` to `t1` at hand, if they carry any.
+    drivers
+        The state of the random drivers at `t1`.
+    t0, t1
+        Ends of the step.
+    y0, solver_state0, made_jump
+        The state, the solver state, and whether the equation jumped, at `t0`; `made_jump` is `None` in solves that
+        never jump.
+    y1, y_error, dense_info, solver_state, result
+        The solver's answer, see `rungax.AbstractSolver.step`.
+    active_events
+        The events that change the state at the end of the step; `None` in solves in which none does.
     """
 
-    terms: PyTree[Any]
-    drivers: tuple[PyTree[Any], ...]
+    terms: Terms
+    args: Args
+    drivers: tuple[DriverState, ...]
     t0: Time
     t1: Time
     y0: Y
-    solver_state0: PyTree[Any]
+    solver_state0: SolverState
     made_jump: BoolScalar | None
     y1: Y
     y_error: Y | None
     dense_info: DenseInfo
-    solver_state: PyTree[Any]
+    solver_state: SolverState
     result: Result
-    due: Bool[Array, " conditions"] | None = None
+    active_events: Flags | None = None
+
+
+class EventState(eqx.Module):
+    """The memory of the event detector from one attempt to the next.
+
+    Parameters
+    ----------
+    signs
+        For each condition, the sign of its last value, `UNKNOWN` if that was not a number yet; of a boolean condition,
+        whether it was true.
+    ends_at_event
+        Whether the next attempt ends at the time of an event.
+    target
+        The end of the attempt in which that event was found.
+    active
+        The conditions at whose event the next attempt ends, or whose events happened last.
+    num_effects
+        The number of times that each event has changed the state.
+    """
+
+    signs: Int[Array, " conditions"]
+    ends_at_event: Bool[Array, ""]
+    target: Time
+    active: Flags
+    num_effects: Int[Array, " conditions"]
+
+
+class EventVerdict(eqx.Module):
+    """The event detector's part of a verdict.
+
+    Parameters
+    ----------
+    postponed
+        Whether the attempt does not count, because other batch elements go first; it is made once more as it is.
+    active
+        The events that change the state at the end of the step; `None` in solves in which none does.
+    y
+        The state to go on with from an accepted step: its end, changed by the effects of these events.
+    ends
+        Whether an event ends the solve.
+    state
+        The detector's state after the attempt.
+    """
+
+    postponed: BoolScalar
+    active: Flags | None
+    y: Y
+    ends: BoolScalar
+    state: EventState
 
 
 class Verdict(eqx.Module):
-    """What the controller makes of an attempt: whether to keep it, and the next one."""
+    """The judgement of an attempt: whether it is accepted, and where the next one starts and ends.
+
+    The controller makes it; in a solve with events the detector makes another one of it.
+    """
 
     accepted: BoolScalar
     next_t0: Time
     next_t1: Time
     made_jump: BoolScalar
-    controller_state: PyTree[Any]
+    controller_state: ControllerState
     result: Result
+    events: EventVerdict | None = None
 
 
 class State(eqx.Module):
-    """Everything that changes from one attempt to the next."""
+    """The loop's carry: all that changes from one attempt to the next.
+
+    Parameters
+    ----------
+    t, t_next, y
+        Time and state, and the end of the next attempt.
+    drivers
+        The state of the random drivers, which only makes their increments cheaper.
+    solver_state, controller_state
+        The states of solver and controller.
+    made_jump
+        Whether the equation jumped at `t`; `None` in solves that never jump, which spares the solver a branch.
+    num_steps, num_accepted
+        The numbers of attempted and of accepted steps.
+    result
+        The first failure, or the end by an event.
+    records
+        The recorders' states, by name.
+    events
+        The event detector's state, `None` in a solve without events.
+    """
 
     t: Time
     t_next: Time
     y: Y
-    drivers: tuple[PyTree[Any], ...]  # what random drivers carry, which only makes them cheaper
-    solver_state: PyTree[Any]
-    controller_state: PyTree[Any]
-    made_jump: BoolScalar | None  # `None` where the state never jumps, which spares the solver a branch
+    drivers: tuple[DriverState, ...]
+    solver_state: SolverState
+    controller_state: ControllerState
+    made_jump: BoolScalar | None
     num_steps: IntScalar
     num_accepted: IntScalar
     result: Result
-    records: tuple[PyTree[Any], ...]
-    events: PyTree[Any] = None  # what is remembered of events; `None` in a solve without
+    records: Mapping[str, Record]
+    events: EventState | None = None
+
+
+class Start(eqx.Module):
+    """The start of a step: its state, and the checkpoint of the solver state.
+
+    This is all that is differentiable and cannot be made again from less, so the tape stores it.
+    """
+
+    y: Y
+    checkpoint: PyTree[Array]
 
 
 class Problem(eqx.Module):
-    """What is solved: terms seen in the direction of travel, their arguments, the interval and the initial state."""
+    """The equation in the direction of travel: terms, their arguments, the interval and the initial state."""
 
-    terms: PyTree[Any]
+    terms: Terms
     args: Args
     t0: Time
     t1: Time
@@ -75,37 +188,44 @@ class Problem(eqx.Module):
     y0: Y
 
 
-class Solver(Protocol):
-    """What the loop needs of a solver; `rungax.AbstractSolver` documents it."""
+class Outcome(eqx.Module):
+    """The end of a solve: its last state, its result, and the outputs of its recorders by their names."""
 
-    interpolation_cls: ClassVar[Any]
+    state: State
+    result: Result
+    outputs: Mapping[str, PyTree[Array]]
+
+
+class Solver(Protocol):
+    """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
+
+    @property
+    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]: ...
 
     def step(
         self,
-        terms: Any,
+        terms: Terms,
         t0: RealScalar,
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: Any,
+        solver_state: SolverState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, Any, Result]: ...
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]: ...
 
-    def after_rejection(self, before: Any, after: Any) -> Any: ...
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState: ...
 
-    def checkpoint_state(self, solver_state: Any) -> Any: ...
+    def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]: ...
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None: ...
+    def restore(self, terms: Terms, t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Array]) -> SolverState: ...
 
-    def restore(self, terms: Any, t0: RealScalar, y0: Y, args: Args, checkpoint: Any) -> Any: ...
+    def densify(self, step: Step) -> DenseInfo: ...
 
-    def densify(
-        self, terms: Any, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, args: Args, dense_info: DenseInfo
-    ) -> DenseInfo: ...
+    def stiffness(self, step: Step) -> RealScalar | None: ...
 
 
 class Controller(Protocol):
-    """What the loop needs of a controller; `rungax.AbstractStepSizeController` documents it."""
+    """A step size controller, as the loop sees it; `rungax.AbstractStepSizeController` documents it."""
 
     @property
     def may_reject(self) -> bool: ...
@@ -119,26 +239,31 @@ class Controller(Protocol):
         args: Args,
         y_error: Y | None,
         error_order: RealScalar | None,
-        controller_state: Any,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Any, Result]: ...
+        controller_state: ControllerState,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]: ...
 
     def differentiable_step_times(
-        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Any
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: ControllerState
     ) -> tuple[Time, Time]: ...
 
-    def failed_at(self, controller_state: Any) -> Time | None: ...
+    def failed_at(self, controller_state: ControllerState) -> Time | None: ...
 
 
 class EventMap(Protocol):
-    """What happens to the state at an event; `rungax.events.event_map` has it."""
+    """The map from the state before an event to the state after it; `rungax.events.event_map` documents it."""
 
-    def at_event_time(self, plan: Any, due: Any, t: Time, y: Y) -> tuple[Time, Y]: ...
+    @property
+    def uses_index(self) -> bool: ...
 
-    def apply_effects(self, plan: Any, due: Any, t: Time, y: Y) -> Y: ...
+    def at_event_time(self, plan: "Plan", active: Flags, t: Time, y: Y) -> tuple[Time, Y]: ...
+
+    def apply_effects(
+        self, plan: "Plan", active: Flags, num_effects: Int[Array, " conditions"], t: Time, y: Y
+    ) -> tuple[Time, Y, Y]: ...
 
 
 class EventDetector(Protocol):
-    """What the loop needs of events; `rungax.events.detector` documents it."""
+    """An event detector, as the loop sees it; `rungax.events.detector` documents it."""
 
     @property
     def has_effects(self) -> bool: ...
@@ -146,72 +271,66 @@ class EventDetector(Protocol):
     @property
     def event_map(self) -> EventMap: ...
 
-    def begin(self, t0: Time, t_next: Time, y0: Y, direction: Time, args: Args) -> Any: ...
+    def init(self, problem: Problem, t_next: Time) -> EventState: ...
 
-    def detect(self, plan: Any, events: Any, step: Step, running: BoolScalar, accepted: BoolScalar) -> Any: ...
+    def detect(self, plan: "Plan", state: State, step: Step, verdict: Verdict, running: BoolScalar) -> Verdict: ...
 
-    def with_effects(self, plan: Any, sighting: Any, step: Step, y: Y, t_next: Time) -> tuple[Y, BoolScalar, Any]: ...
+    def ended_by(self, events: EventState) -> Flags: ...
 
-    def ended_by(self, events: Any) -> Any: ...
-
-    def has_moved(self, events: Any) -> BoolScalar: ...
+    def has_moved(self, events: EventState) -> BoolScalar: ...
 
 
 class AbstractRecorder(eqx.Module):
-    """Something that keeps an account of a solve: outputs at times, at steps, a dense solution, a progress meter.
+    """An observer of the solve: outputs at times, at steps, a dense solution, the tape, a progress meter.
 
-    Its state is part of the loop's carry; it never changes what the solve does.
+    Its state is part of the loop's carry; it never changes the solve.
     """
 
     @abc.abstractmethod
-    def init(self, plan: "Plan", state: State) -> PyTree[Any]:
+    def init(self, plan: "Plan", state: State) -> Record:
         """The recorder's state before the first step; `state` is the solve's, without records."""
 
     @abc.abstractmethod
-    def record(self, plan: "Plan", record: PyTree[Any], step: Step, kept: BoolScalar, index: IntScalar) -> PyTree[Any]:
-        """The state after an attempt; `kept` says whether it counts, `index` how many were kept before it."""
+    def record(self, plan: "Plan", record: Record, step: Step, accepted: BoolScalar, index: IntScalar) -> Record:
+        """The recorder's state after an attempt; `index` counts the steps accepted before it."""
 
     @abc.abstractmethod
-    def finish(self, plan: "Plan", record: PyTree[Any], state: State) -> PyTree[Any]:
-        """What is handed out when the loop has ended in `state`."""
+    def finish(self, plan: "Plan", record: Record, state: State) -> PyTree[Array]:
+        """The recorder's output when the loop has ended in `state`."""
 
-    def savers(self) -> tuple["AbstractRecorder", ...]:
-        """The recorders that keep what `rebuild` needs; by default this one, whose outcome then has no derivative."""
-        return (self,)
+    def savers(self) -> "Mapping[str, AbstractRecorder]":
+        """The recorders that replace this one in a taped solve; by default itself, so its output is static."""
+        return {"output": self}
 
-    def rebuild(self, plan: "Plan", parts: tuple[Any, ...], state: State) -> PyTree[Any]:
-        """The same as `finish`, in differentiable operations, from what the savers kept."""
-        del plan, state
-        return parts[0]
+    def rebuild(self, plan: "Plan", saved: Mapping[str, PyTree[Array]], state: State, end: Start) -> PyTree[Array]:
+        """The output of `finish`, made in differentiable operations from the outputs of the savers.
 
-
-class Outcome(eqx.Module):
-    """How a solve ended, and what its recorders hand out."""
-
-    state: State
-    result: Result
-    outputs: tuple[PyTree[Any], ...]
+        `state` is the final state, and `end` the start of the step that would follow, both differentiable.
+        """
+        del plan, state, end
+        return saved["output"]
 
 
 class Plan(eqx.Module):
-    """What stays the same during a solve."""
+    """All that stays the same during a solve."""
 
     problem: Problem
     solver: Solver
     controller: Controller
-    controller_state: PyTree[Any]  # what the controller's `init` returned
+    initial_controller_state: ControllerState
     error_order: RealScalar | None
     max_steps: int | None = eqx.field(static=True)
-    recorders: tuple[AbstractRecorder, ...]
+    recorders: Mapping[str, AbstractRecorder]
     detector: EventDetector | None = None
+    stops: StopQueue | None = None
 
     @property
     def is_noisy(self) -> bool:
-        """Whether a Brownian path drives the equation."""
+        """True if a Brownian path drives the equation."""
         return is_stochastic(self.problem.terms)
 
     def attempt(self, state: State) -> Step:
-        """What the solver makes of the step that is due."""
+        """The next step of the solve in `state`."""
         return self.attempt_from(state.t, state.t_next, state.y, state.drivers, state.solver_state, state.made_jump)
 
     def attempt_from(
@@ -219,43 +338,55 @@ class Plan(eqx.Module):
         t0: Time,
         t1: Time,
         y0: Y,
-        drivers: tuple[PyTree[Any], ...],
-        solver_state: PyTree[Any],
+        drivers: tuple[DriverState, ...],
+        solver_state: SolverState,
         made_jump: BoolScalar | None,
     ) -> Step:
-        """What the solver makes of a step from `t0`, `y0` to `t1`."""
+        """The solver's step from `t0`, `y0` to `t1`."""
+        args = self.problem.args
         terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
-        made = self.solver.step(terms, t0, t1, y0, self.problem.args, solver_state, jumped)
-        return Step(terms, drivers, t0, t1, y0, solver_state, made_jump, *made)
-
-    def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
-        """The ends of a kept step as differentiable functions of the times that decide them."""
-        problem = self.problem
-        return self.controller.differentiable_step_times(t0, t1, index, problem.t0, problem.t1, self.controller_state)
-
-    def start(self, y: Y, solver_state: PyTree[Any]) -> tuple[Y, PyTree[Any]]:
-        """What a step starts from that is differentiable and cannot be made again from less."""
-        return y, self.solver.checkpoint_state(solver_state)
+        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
+        return Step(terms, args, drivers, t0, t1, y0, solver_state, made_jump, *made)
 
     def judge(self, state: State, step: Step) -> Verdict:
-        """What the controller makes of the attempt."""
-        keep, next_t0, next_t1, *others = self.controller.adapt_step_size(
+        """The controller's verdict on an attempt, with the next one clipped to the stop queue."""
+        accepted, next_t0, next_t1, made_jump, controller_state, result = self.controller.adapt_step_size(
             step.t0,
             step.t1,
             step.y0,
             step.y1,
-            self.problem.args,
+            step.args,
             step.y_error,
             self.error_order,
             state.controller_state,
         )
-        return Verdict(keep, jnp.asarray(next_t0), jnp.asarray(next_t1), *others)
+        next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
+        if self.stops is not None:
+            next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
+            next_t1 = self.stops.clip(accepted, next_t0, next_t1)
+            made_jump = made_jump | jumped
+        return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
+
+    def next_end(self, verdict: Verdict) -> Time:
+        """The end of the next attempt, clipped to the end of the interval.
+
+        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        """
+        end = self.problem.t1
+        return jnp.where(verdict.accepted, clip_to_end(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
+
+    def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
+        """The ends of an accepted step as differentiable functions of the times that decide them."""
+        start, end = self.problem.t0, self.problem.t1
+        if self.stops is not None:
+            start, end = self.stops.around(t0, t1, start, end)
+        return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
+
+    def start(self, y: Y, solver_state: SolverState) -> Start:
+        """The start of a step from `y`, as the tape stores it."""
+        return Start(y, self.solver.checkpoint_state(solver_state))
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
-        """The solution over `step`, with whatever stages only dense output needs evaluated now."""
-        return self.solver.interpolation_cls(t0=step.t0, t1=step.t1, **self.densify(step))
-
-    def densify(self, step: Step) -> DenseInfo:
-        """What the interpolation over `step` needs to know."""
-        return self.solver.densify(step.terms, step.t0, step.t1, step.y0, step.y1, self.problem.args, step.dense_info)
+        """The solution over `step`; evaluates the stages that only dense output needs."""
+        return self.solver.interpolation_cls(t0=step.t0, t1=step.t1, **self.solver.densify(step))

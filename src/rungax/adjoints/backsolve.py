@@ -16,7 +16,6 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..controllers import retrying_rejected_times
 from ..events import Event
 from ..jaxkit import (
     Args,
@@ -24,7 +23,6 @@ from ..jaxkit import (
     RealScalar,
     Time,
     Y,
-    clip_to_end,
     known_zero,
     sweep,
     zero_tangent,
@@ -32,10 +30,15 @@ from ..jaxkit import (
 from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
+from ..setup import Stepping, set_up
 from ..step import Outcome, Plan, Problem, State
-from ..terms import AbstractTerm, MultiTerm, describe, direct, fits, is_stochastic, is_term, leaf_terms, start_drivers
+from ..stops import Stops
+from ..terms import AbstractTerm, MultiTerm, describe, direct, fits, is_stochastic, is_term, leaf_terms
 from .base import AbstractAdjoint
-from .taped import Restore, flatten
+from .operands import Restore, Solve, flatten
+
+SAVED = "subs[0]"
+"""The name of the recorder whose output has derivatives: there is one at most."""
 
 _OPTIONS = ("dt0", "solver", "stepsize_controller", "adjoint", "max_steps", "throw")
 
@@ -44,10 +47,10 @@ type Augmented = tuple[Y, Y, PyTree[Any], PyTree[Any]]
 
 
 def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
-    """The root mean square over the state and its adjoint alone, leaving out those of the parameters.
+    """The root mean square over the state and its adjoint alone, without the adjoints of the parameters.
 
-    For `BacksolveAdjoint(stepsize_controller=PIDController(rtol, atol, norm=adjoint_rms_seminorm))`: the parameters'
-    adjoints are integrals that nothing depends on, so that their errors need not shorten the steps.
+    Use it as `BacksolveAdjoint(stepsize_controller=PIDController(rtol, atol, norm=adjoint_rms_seminorm))`. The adjoints
+    of the parameters are integrals that nothing else depends on, so their errors need not shorten the steps.
 
     Parameters
     ----------
@@ -75,18 +78,18 @@ def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
 
 
 class BacksolveAdjoint(AbstractAdjoint):
-    """First derivatives in reverse mode by solving the adjoint equation backwards, with no tape at all.
+    """First derivatives in reverse mode by solving the adjoint equation backwards, without a tape.
 
     Use it where even a few states do not fit into memory and an approximate gradient will do: the gradient is that of
-    the equation, not of the solve, and its error is that of two more solves. Where the state contracts strongly, it is
-    unstable to solve it backwards. `RecursiveCheckpointAdjoint` is exact, and usually faster.
+    the equation, not of the solve, and its error is that of two more solves. Where the state contracts strongly,
+    solving it backwards is unstable. `RecursiveCheckpointAdjoint` is exact, and usually faster.
 
     Parameters
     ----------
     **kwargs
-        How to solve backwards, where it shall differ from the solve itself: `dt0`, `solver`, `stepsize_controller`,
-        `max_steps`, `throw` (raise if the backward solve fails, rather than return NaN), all as in `diffeqsolve`.
-        `adjoint` is accepted and has no effect: there is no derivative of the derivative.
+        The options of the backward solve that differ from those of the solve itself: `dt0`, `solver`,
+        `stepsize_controller`, `max_steps`, `throw` (raise if the backward solve fails, rather than return NaN), all as
+        in `diffeqsolve`. `adjoint` is accepted and has no effect: there is no derivative of the derivative.
 
     Raises
     ------
@@ -138,7 +141,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         self.kwargs = kwargs
 
     def check(self, saveat: SaveAt) -> None:
-        """That nothing but states at given times is saved."""
+        """Raise a `NotImplementedError` if anything but states at given times is saved."""
         sub = saveat.subs
         simple = sub is None or (hasattr(sub, "steps") and not sub.steps and sub.fn is save_y)
         if not simple or saveat.dense or saveat.internals:
@@ -148,36 +151,37 @@ class BacksolveAdjoint(AbstractAdjoint):
             )
 
     def check_event(self, event: Event) -> None:
-        """That there is none."""
+        """Raise a `NotImplementedError`."""
         raise NotImplementedError(
-            "`BacksolveAdjoint` does not know where an event was on its way back.\nExpected: event=None\n"
+            "`BacksolveAdjoint` does not find events on its way back.\nExpected: event=None\n"
             f"Found:    {type(event).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
         )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
-        """The solve, whose derivative is another one backwards."""
+        """The solve, whose derivative is another solve, backwards."""
         self._check_equation(plan, state)
-        leaves, restore = flatten(plan, state, self)
+        leaves, restore = flatten(Solve(plan, state, self))
 
         @jax.custom_jvp
         def solve(*leaves: jax.Array) -> Outcome:
-            plan, state, _ = restore(leaves)
-            return run(plan, state)
+            solve = restore(leaves)
+            return run(solve.plan, solve.state)
 
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
-            moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
-            _refuse_times(restore, moving, len(primals))
+            differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+            _refuse_times(restore, differentiable, len(primals))
+            static = jax.tree.map(zero_tangent, outcome)
             if _saved(outcome) is None:
-                return outcome, jax.tree.map(zero_tangent, outcome)
-            moved = _sweep(restore, primals, moving, [tangents[i] for i in moving], outcome)
-            return outcome, eqx.tree_at(_saved, jax.tree.map(zero_tangent, outcome), moved, is_leaf=lambda x: x is None)
+                return outcome, static
+            moved = _swept(restore, primals, differentiable, [tangents[i] for i in differentiable], outcome)
+            return outcome, eqx.tree_at(_saved, static, moved, is_leaf=lambda x: x is None)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*leaves)
 
     def _check_equation(self, plan: Plan, state: State) -> None:
-        """That the equation can be solved backwards, a stochastic one along the same path."""
+        """Raise an error unless the equation can be solved backwards, a stochastic one along the same path."""
         problem = plan.problem
         solver = self.kwargs.get("solver", plan.solver)
         if not (is_term(problem.terms) and fits(solver.term_structure, _adjoint_terms(problem.terms, problem.args))):
@@ -197,8 +201,8 @@ class BacksolveAdjoint(AbstractAdjoint):
                 )
         if is_stochastic(problem.terms) and "Stratonovich" not in solver.interpretations:
             raise NotImplementedError(
-                "`BacksolveAdjoint` solves stochastic equations in the Stratonovich sense, for only those can be solved"
-                " backwards by the same rule.\nExpected: a Stratonovich solver, such as Heun or SPaRK\n"
+                "`BacksolveAdjoint` solves stochastic equations in the Stratonovich sense, because only those can be"
+                " solved backwards by the same rule.\nExpected: a Stratonovich solver, such as Heun or SPaRK\n"
                 f"Found:    {type(solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default, with Itô solvers."
             )
 
@@ -225,57 +229,56 @@ class BacksolveAdjoint(AbstractAdjoint):
         return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
 
     def _solve(self, plan: Plan, state: State, stop: "_Stop", augmented: Augmented) -> tuple[Augmented, Result]:
-        """From a stop back to the one before it."""
-        solver = self.kwargs.get("solver", plan.solver)
+        """The augmented state at the stop before a given one."""
+        direction = plan.problem.direction
         back = -jnp.ones_like(stop.t)
-        controller = self.kwargs.get("stepsize_controller", plan.controller)
-        controller = (retrying_rejected_times(controller) if is_stochastic(plan.problem.terms) else controller).wrap(
-            back
-        )
-        dt0 = self.kwargs.get("dt0", state.t_next - state.t)
-        dt0 = dt0 if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype))
         terms = direct(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
-        t0, t1 = -stop.t, -stop.previous
-        order = solver.error_order(terms)
-        t_next, controller_state = controller.init(terms, t0, t1, augmented, dt0, None, solver.func, order)
-        t_next = clip_to_end(t1, t_next)
-        zero, made_jump = jnp.asarray(0, jnp.int32), jnp.asarray(False) if controller.can_jump else None
-        solver_state = solver.init(terms, t0, t_next, augmented, None)
-        problem = Problem(terms, None, t0, t1, back * plan.problem.direction, augmented)
-        max_steps = self.kwargs.get("max_steps", plan.max_steps)
-        drivers, okay = start_drivers(terms), RESULTS.successful
-        start = State(t0, t_next, augmented, drivers, solver_state, controller_state, made_jump, zero, zero, okay, ())
-        outcome = run(Plan(problem, solver, controller, controller_state, order, max_steps, ()), start)
+        problem = Problem(terms, None, -stop.t, -stop.previous, back * direction, augmented)
+        # The controller of the plan holds times in the direction of travel, a given one true times, as `set_up`
+        # expects.
+        controller = self.kwargs.get("stepsize_controller")
+        stops = None if controller is not None or plan.stops is None else plan.stops.backwards()
+        controller = plan.controller.wrap(direction) if controller is None else controller
+        dt0 = self.kwargs.get("dt0", state.t_next - state.t)
+        stepping = Stepping(
+            solver=self.kwargs.get("solver", plan.solver),
+            controller=controller,
+            dt0=None if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype)),
+            max_steps=self.kwargs.get("max_steps", plan.max_steps),
+        )
+        outcome = run(*set_up(problem, stepping, {}, stops=stops))
         return outcome.state.y, outcome.result
 
 
-def _sweep(
+def _swept(
     restore: Restore,
     leaves: Sequence[jax.Array],
-    moving: list[int],
+    differentiable: list[int],
     tangents: list[jax.Array],
     outcome: Outcome,
 ) -> PyTree[Any]:
-    """How what is saved moves when the `moving` leaves do; a linear map known only by its transpose."""
+    """The tangents of the saved states, linear in those of the `differentiable` leaves; only the transpose is known."""
     arrays, static = eqx.partition(outcome, eqx.is_array)
-    kept, kept_tree = jax.tree.flatten(arrays)
+    outcome_leaves, outcome_tree = jax.tree.flatten(arrays)
     saved, saved_tree = jax.tree.flatten(_saved(outcome))
+    split = len(leaves), len(leaves) + len(outcome_leaves)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
-        leaves, rest = args[: len(primals)], args[len(primals) :]
-        outcome = eqx.combine(jax.tree.unflatten(kept_tree, rest[: len(kept)]), static)
-        cotangents = jax.tree.unflatten(saved_tree, rest[len(kept) :])
-        plan, state, adjoint = restore(leaves)
-        placed = _placed(restore, leaves, adjoint.backwards(plan, state, outcome, cotangents))
-        return [placed[i] for i in moving]
+        leaves = args[: split[0]]
+        outcome = eqx.combine(jax.tree.unflatten(outcome_tree, args[split[0] : split[1]]), static)
+        cotangents = jax.tree.unflatten(saved_tree, args[split[1] :])
+        solve = restore(leaves)
+        assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
+        augmented = solve.adjoint.backwards(solve.plan, solve.state, outcome, cotangents)
+        cotangents = _cotangents_of_leaves(restore, leaves, augmented)
+        return [cotangents[i] for i in differentiable]
 
-    primals = list(leaves)
     programs = LinearPrograms(forward=_refuse, backward=backward, bounded=_refuse)
-    return jax.tree.unflatten(saved_tree, sweep(programs, [*primals, *kept], tangents, saved))
+    return jax.tree.unflatten(saved_tree, sweep(programs, [*leaves, *outcome_leaves], tangents, saved))
 
 
 class _Stop(NamedTuple):
-    """A time at which the way back stops: the state there and its cotangent, and the time of the stop before it."""
+    """A time at which the backward solve stops: the state there, its cotangent, and the time of the stop before."""
 
     t: Time
     previous: Time
@@ -284,16 +287,17 @@ class _Stop(NamedTuple):
 
 
 def _saved(outcome: Outcome) -> Y | None:
-    """The states that were saved, if any were."""
-    first = outcome.outputs[:1]
-    return first[0][1] if first and isinstance(first[0], tuple) else None
+    """The saved states, if any were saved."""
+    output = outcome.outputs.get(SAVED)
+    return None if output is None else output[1]
 
 
-def _refuse_times(restore: Restore, moving: list[int], num_leaves: int) -> None:
-    """Raise if a time is among the leaves that move, rather than say that nothing depends on it."""
-    plan, state, _ = restore(list(range(num_leaves)))
-    times = [plan.problem.t0, plan.problem.t1, state.t, *(getattr(r, "ts", None) for r in plan.recorders)]
-    if set(times) & set(moving):
+def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) -> None:
+    """Raise a `ValueError` if a time is among the differentiable leaves: its derivative would silently be zero."""
+    solve = restore(list(range(num_leaves)))
+    problem, recorders = solve.plan.problem, solve.plan.recorders.values()
+    times = [problem.t0, problem.t1, solve.state.t, *(getattr(recorder, "ts", None) for recorder in recorders)]
+    if set(times) & set(differentiable):
         raise ValueError(
             "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
             "Expected: derivatives of y0, args or terms\n"
@@ -311,53 +315,53 @@ def _refuse(*args: jax.Array) -> list[jax.Array]:
 
 
 def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> _Stop:
-    """The start, the saved times, and the end, stacked; what was not saved has a cotangent of zero."""
-    end = _row(outcome.state.y)
-    nothing = jax.tree.map(jnp.zeros_like, end)
-    times, ys, given = [state.t[None]], [_row(plan.problem.y0)], [nothing]
-    at_end = nothing
+    """The start, the saved times, and the end, stacked; states that were not saved have a cotangent of zero."""
+    end = jax.tree.map(lambda x: x[None], outcome.state.y)
+    start = jax.tree.map(lambda x: x[None], plan.problem.y0)
+    zero = jax.tree.map(jnp.zeros_like, end)
+    times, ys, given = [state.t[None]], [start], [zero]
+    at_end = zero
     if cotangents is not None:
-        recorder = plan.recorders[0]
-        assert isinstance(recorder, OutputRecorder), "what is saved comes first"
+        recorder = plan.recorders[SAVED]
+        assert isinstance(recorder, OutputRecorder), "its name says so"
         first = int(recorder.t0)
         last = first + recorder.ts.size
         times.append(recorder.ts)
         ys.append(_rows(_saved(outcome), first, last))
-        given = [_rows(cotangents, 0, 1) if recorder.t0 else nothing, _rows(cotangents, first, last)]
-        at_end = _rows(cotangents, last, last + 1) if recorder.t1 else nothing
+        given = [_rows(cotangents, 0, 1) if recorder.t0 else zero, _rows(cotangents, first, last)]
+        at_end = _rows(cotangents, last, last + 1) if recorder.t1 else zero
     t = jnp.concatenate([*times, outcome.state.t[None]])
     y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in ([*ys, end], [*given, at_end]))
     return _Stop(t, jnp.concatenate([t[:1], t[:-1]]), y, cotangent)
-
-
-def _row(y: Y) -> Y:
-    return jax.tree.map(lambda x: x[None], y)
 
 
 def _rows(y: Y, first: int, last: int) -> Y:
     return jax.tree.map(lambda x: x[first:last], y)
 
 
-def _placed(restore: Restore, leaves: Sequence[jax.Array], back: Augmented) -> list[Any]:
-    """The adjoints as cotangents of the solve's leaves; of those that are not in the adjoint equation, zero."""
-    _, adjoint, args, terms = back
+def _cotangents_of_leaves(restore: Restore, leaves: Sequence[jax.Array], augmented: Augmented) -> list[Any]:
+    """The cotangents of the solve's leaves, from the adjoints at its start; zero for leaves that have none."""
+    _, adjoint, args, terms = augmented
 
-    def touched(*leaves: jax.Array) -> PyTree[Any]:
-        plan, state, _ = restore(leaves)
-        return eqx.filter((state.y, plan.problem.args, plan.problem.terms), eqx.is_inexact_array)
+    def with_adjoints(*leaves: jax.Array) -> PyTree[Any]:
+        solve = restore(leaves)
+        problem = solve.plan.problem
+        return eqx.filter((solve.state.y, problem.args, problem.terms), eqx.is_inexact_array)
 
-    return list(jax.vjp(touched, *leaves)[1]((adjoint, args, terms)))
+    return list(jax.vjp(with_adjoints, *leaves)[1]((adjoint, args, terms)))
 
 
 class _AdjointTerm(AbstractTerm[Any, Any]):
-    """The adjoint equation of a part of `terms`. Its vector field is what it is made of until the increment is known.
+    """The adjoint equation of a part of `terms`.
+
+    Its vector field is the pair of time and state: more is not known before the increment is.
 
     Parameters
     ----------
     terms, args
-        What the adjoints are taken with respect to.
+        The parameters that the adjoints are taken with respect to.
     part
-        Which of the parts of `terms`; `None` for all.
+        The index of the part among the parts of `terms`; `None` for all.
     """
 
     terms: Any
@@ -375,19 +379,18 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
     def prod(self, vf: tuple[RealScalar, Augmented], control: Any) -> Augmented:
         """The increments of state and adjoints."""
         t, (y, adjoint, _, _) = vf
-        moving, still = eqx.partition((self.args, self.terms), eqx.is_inexact_array)
+        differentiable, static = eqx.partition((self.args, self.terms), eqx.is_inexact_array)
 
-        def increment(y: Y, moving: Any) -> Y:
-            args, terms = eqx.combine(moving, still)
+        def increment(y: Y, differentiable: Any) -> Y:
+            args, terms = eqx.combine(differentiable, static)
             return self._part_of(terms).vf_prod(t, y, args, control)
 
-        dy, pull = jax.vjp(increment, y, moving)
-        pulled = pull(adjoint)
-        minus = jax.tree.map(jnp.negative, (pulled[0], *pulled[1]))
-        return dy, *minus
+        dy, vjp = jax.vjp(increment, y, differentiable)
+        of_y, of_parameters = vjp(adjoint)
+        return dy, *jax.tree.map(jnp.negative, (of_y, *of_parameters))
 
     def time_derivative(self, t: Time, y: Augmented, args: Args) -> Augmented | None:
-        """The adjoint equation's, where the part has one."""
+        """The time derivative of the adjoint equation, if the part has one."""
         part = self._part_of(self.terms)
         if part.noise(t, y[0], self.args) is not None:
             return jax.tree.map(jnp.zeros_like, y)
@@ -395,16 +398,20 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
             return None
         return self.prod((t, y), self.contr(t, t + 1))
 
+    def stops(self) -> tuple[Stops, ...]:
+        """The part's stops."""
+        return self._part_of(self.terms).stops()
+
     def initial_carry(self) -> Any:
-        """As the part says."""
+        """The part's carry."""
         return self._part_of(self.terms).initial_carry()
 
     def move(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
-        """As the part moves."""
+        """The part's increment and carry."""
         return self._part_of(self.terms).move(carry, t0, t1)
 
     def num_equations(self) -> int:
-        """Field and transposed field."""
+        """The size of the field and of its vector–Jacobian product."""
         return 3 * self._part_of(self.terms).num_equations()
 
     def _part_of(self, terms: Any) -> Any:

@@ -1,21 +1,24 @@
-"""Derivatives by letting JAX differentiate the kept steps, one after another."""
+"""Derivatives by letting JAX differentiate the accepted steps, one after another."""
 
 from collections.abc import Sequence
 
 import jax
 
 from ..jaxkit import without_derivatives
+from ..saving import TapeSize
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
+from .operands import Restore, Solve, differentiated_as, nan_if_failed
 from .replay import Replay, play_bounded
-from .taped import Kept, Restore, differentiated_as, nan_if_failed, rebuild, record, tape_size
+from .taped_solve import Kept, rebuilt, record
 
 
 class DirectAdjoint(AbstractAdjoint):
-    """Derivatives by differentiating the operations of the kept steps directly, in every mode and to any order.
+    """Derivatives by differentiating the operations of the accepted steps directly, in every mode and to any order.
 
     Use it for derivatives of third and higher order, or to check another adjoint. First derivatives are faster with
-    `RecursiveCheckpointAdjoint`, which also takes less memory: here reverse mode stores all that every step computes.
+    `RecursiveCheckpointAdjoint`, which also takes less memory: here reverse mode stores everything that every step
+    computes.
 
     Raises
     ------
@@ -24,11 +27,11 @@ class DirectAdjoint(AbstractAdjoint):
 
     Differentiability
     -----------------
-    As `RecursiveCheckpointAdjoint`, without a limit on the order; needs `max_steps`.
+    That of `RecursiveCheckpointAdjoint`, without a limit on the order; needs `max_steps`.
 
     Cost
     ----
-    Two solves and their derivative. Reverse mode's memory grows with `max_steps` times all that a step computes.
+    Two solves and their derivative. Reverse mode's memory grows with `max_steps` times everything that a step computes.
 
     Examples
     --------
@@ -45,11 +48,11 @@ class DirectAdjoint(AbstractAdjoint):
     """
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
-        """The solve, with the derivatives of its kept steps in loops of known length."""
+        """The solve, with the derivatives of its accepted steps in scans of bounded length."""
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            plan, state = restore(leaves)
-            return rebuild(plan, _played(plan, state))
+            solve = restore(leaves)
+            return rebuilt(solve.plan, _played(solve))
 
         if plan.max_steps is None:
             raise ValueError(
@@ -57,14 +60,15 @@ class DirectAdjoint(AbstractAdjoint):
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or use `RecursiveCheckpointAdjoint`, whose first derivatives do without."
             )
-        return differentiated_as(replayed, plan, state)
+        return differentiated_as(replayed, Solve(plan, state))
 
 
-def _played(plan: Plan, state: State) -> Kept:
-    """What the kept steps leave, made again in operations that JAX differentiates."""
-    size = tape_size(plan, 2)  # only the times are of use
-    kept = record(*without_derivatives((plan, state)), size)
+def _played(solve: Solve) -> Kept:
+    """The result of the taped solve, made again in operations that JAX differentiates."""
+    plan, state = solve.plan, solve.state
+    size = TapeSize.of(plan, 2)  # only the times are of use
+    kept = record(without_derivatives(solve), size)
     replay = Replay(plan, kept.tape, kept.saved_parts)
     end, values = play_bounded(replay, plan.start(state.y, state.solver_state), size.max_steps)
     end, values = nan_if_failed((end, values), kept.outcome.result)
-    return Kept(end, values, kept.tape, kept.parts, kept.outcome)
+    return Kept(end, values, kept.tape, kept.saved, kept.outcome)

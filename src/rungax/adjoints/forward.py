@@ -7,14 +7,15 @@ from ..jaxkit import forward_only
 from ..loop import run
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
-from .taped import nan_if_failed
+from .operands import nan_if_failed
 
 
 class ForwardMode(AbstractAdjoint):
     """Derivatives by forward mode only, carried along with the solve itself.
 
     Use it where `jax.jvp` or `jax.jacfwd` is all that is needed and memory matters: no tape is left, so nothing grows
-    with the number of steps, which needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as well.
+    with the number of steps, and that number needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as
+    well.
 
     Raises
     ------
@@ -23,8 +24,8 @@ class ForwardMode(AbstractAdjoint):
 
     Differentiability
     -----------------
-    Forward mode of any order, with respect to the same inputs as `RecursiveCheckpointAdjoint`. Steps do not move when
-    times do, but for the last, which ends on `t1`.
+    Forward mode of any order, with respect to the same inputs as `RecursiveCheckpointAdjoint`. The ends of steps have
+    no derivatives with respect to times, except the last, which ends on `t1`.
 
     Cost
     ----

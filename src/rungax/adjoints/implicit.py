@@ -14,7 +14,7 @@ from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
 from ..terms import is_stochastic, is_term
 from .base import AbstractAdjoint
-from .taped import Restore, differentiated_as
+from .operands import Restore, Solve, differentiated_as
 
 
 class ImplicitAdjoint(AbstractAdjoint):
@@ -72,7 +72,7 @@ class ImplicitAdjoint(AbstractAdjoint):
     tags: Any = ()
 
     def check(self, saveat: SaveAt) -> None:
-        """That nothing but the end is saved."""
+        """Raise a `ValueError` if anything but the end is saved."""
         sub = saveat.subs
         only_end = getattr(sub, "t1", False) and not (sub.t0 or sub.ts is not None or sub.steps)
         others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump or saveat.internals
@@ -98,25 +98,26 @@ class ImplicitAdjoint(AbstractAdjoint):
             )
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            plan, state, _ = without_derivatives(restore(leaves))
-            outcome = run(plan, state)
-            y = _moving(restore, leaves, outcome.state.y)
-            plan = restore(leaves)[0]
-            state = eqx.tree_at(lambda s: s.y, outcome.state, y)
-            outputs = tuple(
-                recorder.rebuild(plan, (output,) * len(recorder.savers()), state)
-                for recorder, output in zip(plan.recorders, outcome.outputs, strict=True)
-            )
+            solve = without_derivatives(restore(leaves))
+            outcome = run(solve.plan, solve.state)
+            y = _steady_state(restore, leaves, outcome.state.y)
+            plan, state = restore(leaves).plan, eqx.tree_at(lambda s: s.y, outcome.state, y)
+            end = plan.start(y, state.solver_state)
+            # Only the end is saved, which a recorder makes of the final state alone.
+            outputs = {
+                name: recorder.rebuild(plan, {"output": outcome.outputs[name]}, state, end)
+                for name, recorder in plan.recorders.items()
+            }
             return Outcome(state, outcome.result, outputs)
 
-        return differentiated_as(replayed, plan, state, self)
+        return differentiated_as(replayed, Solve(plan, state, self))
 
 
-def _moving(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
+def _steady_state(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
     """The steady state `y` as a differentiable function of the leaves."""
 
     def field(leaves: Sequence[jax.Array], y: Y) -> Y:
-        problem = restore(leaves)[0].problem
+        problem = restore(leaves).plan.problem
         return problem.terms.time_derivative(problem.t1, y, problem.args)
 
     @jax.custom_jvp
@@ -128,7 +129,8 @@ def _moving(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
         (y, *leaves), (_, *moved) = primals, tangents
         y = steady(y, *leaves)
         rate = jvp_of_differentiable(lambda *leaves: field(leaves, y), leaves, moved)[1]
-        adjoint: ImplicitAdjoint = restore(leaves)[2]
+        adjoint = restore(leaves).adjoint
+        assert isinstance(adjoint, ImplicitAdjoint), "put there by `integrate`"
         jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)
         return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), adjoint.linear_solver).value
 

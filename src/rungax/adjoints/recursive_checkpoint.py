@@ -4,26 +4,27 @@ from collections.abc import Sequence
 
 import jax
 
+from ..saving import TapeSize
 from ..step import Outcome, Plan, State
 from .base import AbstractAdjoint
-from .pullback import pull_back
-from .sweeps import taped
-from .taped import Restore, differentiated_as, rebuild, tape_size
+from .operands import Restore, Solve, differentiated_as
+from .reverse import reverse_from_checkpoints
+from .taped_solve import rebuilt, taped
 
 DEFAULT_BUDGET = 16 * 2**20
-"""Bytes that the states on the tape of one solve may take, if not told otherwise."""
+"""The default limit of the bytes that the checkpoints on the tape of one solve take."""
 
 DEFAULT_CHECKPOINTS = 1024
-"""How many states the tape of one solve holds at most, if not told otherwise.
+"""The default limit of the number of checkpoints on the tape of one solve.
 
-To allocate the tape takes time, which `vmap` multiplies; most solves take fewer steps.
+Allocating the tape takes time, which `vmap` multiplies; most solves take fewer steps.
 """
 
 
 class RecursiveCheckpointAdjoint(AbstractAdjoint):
     """Derivatives of the solve as it was made, in every mode and to any order: the default.
 
-    The solve leaves a tape of the steps it kept. Forward mode replays it forwards, reverse mode backwards, one
+    The solve leaves a tape of its accepted steps. Forward mode replays it forwards, reverse mode backwards, one
     Jacobian product a step on the grid of times that the solve chose; rejected attempts cost nothing, and neither the
     step size control nor the saving is differentiated. `jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian` and their
     combinations work, inside `jit`, `vmap` and `shard_map`, with respect to the initial state, `args`, parameters
@@ -32,11 +33,11 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     Parameters
     ----------
     checkpoints
-        How many states the tape may hold. Where a solve takes more steps, the tape keeps every k-th state, k doubling
-        as needed, and reverse mode makes the steps in between again: it takes up to half as long again, memory stays.
-        By default 1024, or fewer if 16 MiB hold no more; never more than `max_steps`.
+        The largest number of checkpoints (states) on the tape. Where a solve takes more steps, the tape holds every
+        k-th state, k doubling as needed, and reverse mode makes the steps in between again: it takes up to half as long
+        again, in the same memory. By default 1024, or fewer if 16 MiB hold no more; never more than `max_steps`.
     budget
-        Bytes that the states on the tape may take, for each solve of a `vmap`, instead of their number. Without effect
+        The bytes that the checkpoints may take, for each solve of a `vmap`, instead of their number. It has no effect
         where `checkpoints` is given.
 
     Raises
@@ -47,12 +48,12 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     Differentiability
     -----------------
     First derivatives need no bound on the number of steps; second ones need `max_steps`. The derivatives of a solve
-    that failed are NaN. Times between `t0` and `t1` move in proportion when those do.
+    that failed are NaN. The ends of steps between `t0` and `t1` are rescaled when those change.
 
     Cost
     ----
-    Reverse mode: the solve, and for each kept step one evaluation of the step and one of its vector–Jacobian product,
-    together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
+    Reverse mode: the solve, and for each accepted step one evaluation of the step and one of its vector–Jacobian
+    product, together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
 
     References
     ----------
@@ -79,21 +80,21 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     def __check_init__(self) -> None:
         if self.checkpoints is not None and self.checkpoints < 2:
             raise ValueError(
-                "`RecursiveCheckpointAdjoint(checkpoints=...)` is how many states the tape may hold.\n"
+                "`RecursiveCheckpointAdjoint(checkpoints=...)` is the largest number of states on the tape.\n"
                 f"Expected: at least 2\nFound:    {self.checkpoints}\nLeave it out to let the tape fill its budget."
             )
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with derivatives from its tape."""
-        size = tape_size(plan, self._slots(plan, state))
+        size = TapeSize.of(plan, self._slots(plan, state))
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuild(restore(leaves)[0], taped(restore, leaves, size, pull_back))
+            return rebuilt(restore(leaves).plan, taped(restore, leaves, size, reverse_from_checkpoints))
 
-        return differentiated_as(replayed, plan, state)
+        return differentiated_as(replayed, Solve(plan, state))
 
     def _slots(self, plan: Plan, state: State) -> int:
-        """How many starts the tape may hold."""
+        """The largest number of checkpoints."""
         size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(plan.start(state.y, state.solver_state)))
         if self.checkpoints is not None:
             return self.checkpoints

@@ -1,136 +1,144 @@
-"""Making the kept steps of a solve again, from its tape: forwards, backwards, and in a form that JAX differentiates.
+"""The replay: the accepted steps of a solve made again from its tape, forwards, in a loop or in scans.
 
-The chain of kept steps is a function of the plan's arrays and of the start; `Replay` holds what that function needs
-besides. Nothing here decides whether a step is kept, and rejected attempts never appear.
+The chain of accepted steps is a function of the plan's arrays and of the first start; `Replay` holds what else that
+function needs. Acceptance is not decided again, and rejected attempts never appear.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, Y, any_element, match_varying, select
-from ..saving import NEVER, Kind, SavedParts, Tape, part_of
-from ..step import Plan, Step
+from ..jaxkit import BoolScalar, IntScalar, Time, Y, any_element, match_varying, select
+from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
+from ..saving.slots import where_used
+from ..step import AbstractRecorder, Plan, Start, Step
 
-type Start = tuple[Y, PyTree[Any]]
-"""What a step starts from: the state, and what the solver must remember."""
+type Parts = Mapping[str, PyTree[Array]]
+"""By the names of the savers: the part of one step, or the parts of all steps stacked along a first axis."""
+
+
+def savers_of(plan: Plan) -> Mapping[str, AbstractRecorder]:
+    """The savers of all recorders, by names that are unique in the plan."""
+    return {
+        f"{name}/{saver}": value
+        for name, recorder in plan.recorders.items()
+        for saver, value in recorder.savers().items()
+    }
 
 
 class Replay(eqx.Module):
-    """The kept steps of one solve.
+    """The accepted steps of one solve.
 
     Parameters
     ----------
     plan
         The solve.
     tape
-        Its kept steps.
-    saved_parts
-        What of them is asked for besides the end; their values are not read.
+        Its accepted steps.
+    saved
+        The saved parts of them, by saver; their values are not read.
     """
 
     plan: Plan
     tape: Tape
-    saved_parts: tuple[SavedParts, ...]
+    saved: Mapping[str, SavedParts]
 
     def step(self, index: IntScalar, start: Start) -> Step:
-        """The kept step `index`, made again from `start`."""
-        t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
-        y0, memory = start
+        """The accepted step `index`, made again from `start`."""
         problem = self.plan.problem
-        solver_state = self.plan.solver.restore(problem.terms, t0, y0, problem.args, memory)
-        return self.plan.attempt_from(t0, t1, y0, (), solver_state, self.tape.made_jump(index))
+        t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
+        solver_state = self.plan.solver.restore(problem.terms, t0, start.y, problem.args, start.checkpoint)
+        return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index))
 
-    def advance(self, index: IntScalar, start: Start) -> tuple[Start, dict[Kind, PyTree[Any]]]:
-        """What the next step starts from, and the parts that are emitted."""
+    def step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:
+        """The start of the step after step `index`, and the parts of step `index` that are saved."""
         step = self.step(index, start)
-        ended, after = self._end(index, step)
-        parts: dict[Kind, PyTree[Any]] = {
-            kind: part_of(self.plan, ended if kind == "end" else step, kind) for kind in self.kinds
-        }
-        return self.plan.start(after, step.solver_state), parts
+        end, following = self._end(index, step)
+        savers = savers_of(self.plan)
+        parts: dict[str, PyTree[Array]] = {}
+        for name in self.saved:
+            saver = savers[name]
+            assert isinstance(saver, AbstractSaver), "others have no saved parts"
+            parts[name] = saver.part(self.plan, step, end)
+        return self.plan.start(following, step.solver_state), parts
 
-    def _end(self, index: IntScalar, step: Step) -> tuple[Step, Y]:
-        """`step` with an end that moves where an event has set it, and the state that the next step starts from."""
-        due, detector = self.tape.due(index), self.plan.detector
-        if due is None or detector is None:
-            return step, step.y1
-        apply_effects = lambda: detector.event_map.apply_effects(self.plan, due, step.t1, step.y1)
-        t1, y1, after = lax.cond(any_element(jnp.any(due)), apply_effects, lambda: (step.t1, step.y1, step.y1))
-        return replace(step, t1=t1, y1=y1), after
+    def _end(self, index: IntScalar, step: Step) -> tuple[tuple[Time, Y], Y]:
+        """The end of `step`, with the derivatives of an event there, and the state that the next step starts from."""
+        active, detector = self.tape.active_events(index), self.plan.detector
+        end = (step.t1, step.y1)
+        if active is None or detector is None:
+            return end, step.y1
+        num_effects = self.tape.num_effects(index)
 
-    @property
-    def kinds(self) -> list[Kind]:
-        """The parts of a step that some saved_parts holds."""
-        return sorted({saved_parts.kind for saved_parts in self.saved_parts})
+        def applied() -> tuple[Time, Y, Y]:
+            return detector.event_map.apply_effects(self.plan, active, num_effects, *end)
+
+        t1, y1, after = lax.cond(any_element(jnp.any(active)), applied, lambda: (*end, step.y1))
+        return (t1, y1), after
 
 
-def play(replay: Replay, start: Start) -> tuple[Start, list[PyTree[Any]]]:
-    """The start that follows the last kept step, and the emitted values: as fast as the solve itself was."""
+def play(replay: Replay, start: Start) -> tuple[Start, Parts]:
+    """The start that follows the last accepted step, and the saved values: as fast as the solve itself was."""
     num_steps = replay.tape.num_steps
 
-    def advance(carry: Any) -> Any:
+    def body(carry: Any) -> Any:
         index, start, filled = carry
         active = index < num_steps
-        following, parts = replay.advance(index, start)
-        filled = [
-            _fill(saved_parts, parts[saved_parts.kind], active, index, *entry)
-            for saved_parts, entry in zip(replay.saved_parts, filled, strict=True)
-        ]
+        following, parts = replay.step_with_parts(index, start)
+        filled = {name: _fill(saved, parts[name], active, index, *filled[name]) for name, saved in replay.saved.items()}
         return index + 1, select(active, following, start), filled
 
     zero = jnp.asarray(0, jnp.int32)
-    empty = [(zero, jax.tree.map(jnp.zeros_like, saved_parts.value)) for saved_parts in replay.saved_parts]
+    empty = {name: (zero, jax.tree.map(jnp.zeros_like, saved.value)) for name, saved in replay.saved.items()}
     carry = match_varying((zero, start, empty), (replay, start))
-    _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_steps), advance, carry)
-    return start, [values for _, values in filled]
+    _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_steps), body, carry)
+    return start, {name: values for name, (_, values) in filled.items()}
 
 
 def _fill(
-    saved_parts: SavedParts,
-    part: PyTree[Any],
+    saved: SavedParts,
+    part: PyTree[Array],
     active: BoolScalar,
     index: IntScalar,
     cursor: IntScalar,
-    values: PyTree[Any],
-) -> tuple[IntScalar, PyTree[Any]]:
-    """`values` with `part` in every entry, from `cursor` on, that belongs to step `index`."""
-    if saved_parts.index.size == 0:
+    values: PyTree[Array],
+) -> tuple[IntScalar, PyTree[Array]]:
+    """`values` with `part` in the entries of step `index`, which start at `cursor`; and the cursor after them."""
+    if saved.index.size == 0:
         return cursor, values
-    owners = jnp.append(saved_parts.index, NEVER)
-
-    def is_due(carry: Any) -> jax.Array:
-        return active & (owners[carry[0]] == index)
-
-    def write(carry: Any) -> Any:
-        cursor, values = carry
-        at = jnp.where(is_due(carry), cursor, saved_parts.index.size)
-        values = jax.tree.map(lambda buffer, x: buffer.at[at].set(x, mode="drop"), values, part)
-        return cursor + is_due(carry).astype(cursor.dtype), values
-
-    return lax.while_loop(lambda carry: any_element(is_due(carry)), write, (cursor, values))
+    owners = jnp.append(saved.index, jnp.iinfo(jnp.int32).max)
+    return visit_due(
+        lambda cursor: active & (owners[cursor] == index),
+        lambda cursor, due, values: Slots(values).write(cursor, part, due).entries,
+        cursor,
+        values,
+    )
 
 
-def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, list[PyTree[Any]]]:
-    """The same as `play` in loops of known length, which JAX differentiates in every mode."""
+_BLOCK = 64
+"""The number of steps that a bounded replay skips at once after the last accepted step."""
+
+
+def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, Parts]:
+    """The same as `play` in scans of bounded length, which JAX differentiates in every mode."""
     num_steps, block = replay.tape.num_steps, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 
-    def one(start: Start, index: IntScalar) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+    def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:
         active = index < num_steps
-        following, parts = replay.advance(jnp.minimum(index, max_steps - 1), start)
+        following, parts = replay.step_with_parts(jnp.minimum(index, max_steps - 1), start)
         return select(active, following, start), parts
 
-    def skip(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
-        shapes = jax.eval_shape(lambda: replay.advance(indices[0], start)[1])
-        return start, jax.tree.map(lambda x: jnp.zeros((block, *x.shape), x.dtype), shapes)
+    def skip(start: Start, indices: jax.Array) -> tuple[Start, Parts]:
+        shapes = jax.eval_shape(lambda: replay.step_with_parts(indices[0], start)[1])
+        return start, Slots.zeros(block, shapes).entries
 
-    def steps(start: Start, indices: jax.Array) -> tuple[Start, dict[Kind, PyTree[Any]]]:
+    def steps(start: Start, indices: jax.Array) -> tuple[Start, Parts]:
         anyone = any_element(indices[0] < num_steps)
         return lax.cond(
             anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start))
@@ -140,15 +148,9 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, l
     start, parts = lax.scan(steps, match_varying(start, (replay, start)), indices)
     parts = jax.tree.map(lambda x: x.reshape(num_blocks * block, *x.shape[2:]), parts)
 
-    def gather(saved_parts: SavedParts) -> PyTree[Any]:
-        used = saved_parts.index != NEVER
-        at = jnp.where(used, saved_parts.index, 0)
-        return jax.tree.map(
-            lambda x: jnp.where(used.reshape(-1, *[1] * (x.ndim - 1)), x[at], jnp.zeros((), x.dtype)),
-            parts[saved_parts.kind],
-        )
+    def gather(saved: SavedParts, part: PyTree[Array]) -> PyTree[Array]:
+        at = jnp.where(saved.used, saved.index, 0)
+        zero = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), part)
+        return where_used(saved.used, jax.tree.map(lambda x: x[at], part), zero)
 
-    return start, [gather(saved_parts) for saved_parts in replay.saved_parts]
-
-
-_BLOCK = 64
+    return start, {name: gather(saved, parts[name]) for name, saved in replay.saved.items()}

@@ -1,7 +1,7 @@
-r"""Derivatives by going back over the very steps of the solve, without a tape of states.
+r"""Derivatives by undoing the steps of the solve, without a tape of states.
 
-Any one-step method, $y_{n+1} = y_n + \Psi_h(t_n, y_n)$, becomes one that can be undone exactly if a companion $z$ goes
-along:
+Any one-step method, $y_{n+1} = y_n + \Psi_h(t_n, y_n)$, becomes one that can be undone exactly with a companion $z$ of
+the solution:
 
 $$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}).$$
 """
@@ -19,41 +19,41 @@ from ..events import Event
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
 from ..results import Result, first_failure
-from ..saving import SaveAt
-from ..step import Outcome, Plan, Solver, State
+from ..saving import SaveAt, TapeSize
+from ..step import Outcome, Plan, Solver, SolverState, Start, State, Step
+from ..terms import Terms
 from .base import AbstractAdjoint
-from .pullback import Cotangents, Pullback
-from .replay import Start
-from .sweeps import taped
-from .taped import Restore, TapeSize, differentiated_as, rebuild, tape_size
+from .operands import Restore, Solve, differentiated_as
+from .reverse import Cotangents, ReverseReplay
+from .taped_solve import rebuilt, taped
 
 
 class ReversibleAdjoint(AbstractAdjoint):
     r"""Derivatives of a solve that is made reversible, with memory for one state and the times of the steps.
 
     The solve itself changes: each step of the given solver becomes a step of the reversible method made of it
-    (McCallum and Foster), of the same order, for twice the evaluations. Reverse mode then makes the steps backwards,
-    so that the derivative is that of the solve as it was made, up to rounding.
+    (McCallum and Foster), of the same order, for twice the evaluations. Reverse mode then undoes the steps, so that the
+    derivative is that of the solve as it was made, up to rounding.
 
-    Use it where states are so large that no tape of them fits, and recomputing from few marks is too slow.
+    Use it where states are so large that no tape of them fits, and recomputing from few checkpoints is too slow.
 
     Parameters
     ----------
     coupling
-        $\lambda$ in (0, 1]. Going back multiplies rounding by $1/\lambda$ a step, so that it grows like
-        $\lambda^{-n}$ over n steps; going forwards, a smaller $\lambda$ is more stable. The default 0.99 is good for a
-        thousand steps or so; take 0.999 for more.
+        $\lambda$ in (0, 1]. Undoing a step multiplies rounding by $1/\lambda$, so that it grows like $\lambda^{-n}$
+        over n steps; forwards, a smaller $\lambda$ is more stable. The default 0.99 is good for a thousand steps or so;
+        take 0.999 for more.
 
     Raises
     ------
     ValueError
-        If `coupling` is not in (0, 1], or the solver keeps a memory that the solution depends on, as multistep methods
-        do.
+        If `coupling` is not in (0, 1], or the solution depends on more of the solver state than the solver can restore,
+        as with multistep methods.
 
     Differentiability
     -----------------
-    As `RecursiveCheckpointAdjoint`, with its bound on second derivatives. Rounding grows in long solves as said above,
-    and in those that contract strongly, whose backward direction is unstable: use another adjoint there.
+    That of `RecursiveCheckpointAdjoint`, with its bound on second derivatives. Rounding grows in long solves as said
+    above, and in solves that contract strongly, whose backward direction is unstable: use another adjoint there.
 
     Cost
     ----
@@ -89,7 +89,7 @@ class ReversibleAdjoint(AbstractAdjoint):
             )
 
     def check(self, saveat: SaveAt) -> None:
-        """That the solver's own estimates are not asked for: its steps are not those of the solve."""
+        """Raise a `ValueError` if the solver's own estimates are asked for: its steps are not those of the solve."""
         if saveat.internals:
             raise ValueError(
                 "`ReversibleAdjoint` makes a method of its own, which has no stiffness estimate.\n"
@@ -98,7 +98,7 @@ class ReversibleAdjoint(AbstractAdjoint):
             )
 
     def check_event(self, event: Event) -> None:
-        """That none changes the state."""
+        """Raise a `NotImplementedError` if an event changes the state."""
         if any(effect is not None for effect in event.leaves_of("effect")):
             raise NotImplementedError(
                 "`ReversibleAdjoint` cannot undo what the effect of an event did.\nExpected: effect=None\n"
@@ -110,21 +110,21 @@ class ReversibleAdjoint(AbstractAdjoint):
         if jax.tree.leaves(plan.solver.checkpoint_state(state.solver_state)):
             raise ValueError(
                 "`ReversibleAdjoint` needs a solver whose step depends on nothing but the state.\n"
-                f"Expected: a one-step method\nFound:    {type(plan.solver).__name__}, which remembers more\n"
+                f"Expected: a one-step method\nFound:    {type(plan.solver).__name__}, whose state holds more\n"
                 "Use `RecursiveCheckpointAdjoint`."
             )
         plan = eqx.tree_at(lambda p: p.solver, plan, _ReversibleSolver(plan.solver, self.coupling))
         state = eqx.tree_at(lambda s: s.solver_state, state, state.y, is_leaf=lambda x: x is None)
-        size = tape_size(plan, 2)
+        size = TapeSize.of(plan, 2)
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuild(restore(leaves)[0], taped(restore, leaves, size, _go_back))
+            return rebuilt(restore(leaves).plan, taped(restore, leaves, size, _undo_steps))
 
-        return differentiated_as(replayed, plan, state)
+        return differentiated_as(replayed, Solve(plan, state))
 
 
 class _ReversibleSolver(eqx.Module):
-    """A one-step method made reversible; its memory is the companion."""
+    """A one-step method made reversible; its solver state is the companion."""
 
     solver: Solver
     coupling: RealScalar
@@ -133,7 +133,7 @@ class _ReversibleSolver(eqx.Module):
 
     def step(
         self,
-        terms: PyTree[Any],
+        terms: Terms,
         t0: RealScalar,
         t1: RealScalar,
         y0: Y,
@@ -150,19 +150,19 @@ class _ReversibleSolver(eqx.Module):
         companion = jax.tree.map(jnp.subtract, companion, decrement)
         return y1, error, {}, companion, first_failure(result, back)
 
-    def undo(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args, companion: Y) -> tuple[Y, Y]:
-        """What the step from `t0` to `t1` started from, given what it led to."""
-        decrement = self._increment(terms, t1, t0, y1, args)[0]
-        companion = jax.tree.map(jnp.add, companion, decrement)
+    def undo(self, terms: Terms, t0: RealScalar, t1: RealScalar, end: Start, args: Args) -> Start:
+        """The start of the step from `t0` to `t1`, given the start of the step that follows it."""
+        decrement = self._increment(terms, t1, t0, end.y, args)[0]
+        companion = jax.tree.map(jnp.add, end.checkpoint, decrement)
         increment = self._increment(terms, t0, t1, companion, args)[0]
-        return jax.tree.map(self._unmix, y1, companion, increment), companion
+        return Start(jax.tree.map(self._unmix, end.y, companion, increment), companion)
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> None:
-        """None: the given solver's stages are not kept."""
-        del t0, t1, y0, dense_info
+    def stiffness(self, step: Step) -> None:
+        """`None`: the given solver's stages are not stored."""
+        del step
 
-    def after_rejection(self, before: Any, after: Any) -> Any:
-        """As before: nothing is learnt from an attempt."""
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
+        """The state before the attempt."""
         del after
         return before
 
@@ -170,32 +170,23 @@ class _ReversibleSolver(eqx.Module):
         """The companion."""
         return solver_state
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> Y:
+    def restore(self, terms: Terms, t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> Y:
         """The companion."""
         del terms, t0, y0, args
         return checkpoint
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends; costs two evaluations."""
-        del dense_info
-        control = terms.contr(t0, t1)
-        k0, k1 = (terms.vf_prod(t, y, args, control) for t, y in ((t0, y0), (t1, y1)))
-        return {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+        control = step.terms.contr(step.t0, step.t1)
+        ends = ((step.t0, step.y0), (step.t1, step.y1))
+        k0, k1 = (step.terms.vf_prod(t, y, step.args, control) for t, y in ends)
+        return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
 
     def _increment(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args
     ) -> tuple[Y, Y | None, Result]:
-        memory = self.solver.restore(terms, t0, y, args, None)
-        y1, error, _, _, result = self.solver.step(terms, t0, t1, y, args, memory, False)
+        solver_state = self.solver.restore(terms, t0, y, args, None)
+        y1, error, _, _, result = self.solver.step(terms, t0, t1, y, args, solver_state, False)
         return jax.tree.map(jnp.subtract, y1, y), error, result
 
     def _mix(self, y: jax.Array, z: jax.Array, increment: jax.Array) -> jax.Array:
@@ -207,22 +198,21 @@ class _ReversibleSolver(eqx.Module):
         return (y - (1 - weight) * z - increment) / weight
 
 
-def _go_back(pullback: Pullback, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
-    """Pull back through all kept steps, undoing one after another."""
+def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
+    """The cotangents before all accepted steps, undone one after another."""
     del size
-    replay = pullback.replay
+    replay = reverse.replay
     plan, tape = replay.plan, replay.tape
     solver = plan.solver
     assert isinstance(solver, _ReversibleSolver), "put in place by `integrate`"
 
-    def retreat(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
-        count, (y1, companion), carry = state
+    def body(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
+        count, following, carry = state
         active = count > 0
         index = jnp.maximum(count - 1, 0)
         t0, t1 = tape.ends(index)
-        before = solver.undo(plan.problem.terms, t0, t1, y1, plan.problem.args, companion)
-        start = select(active, before, (y1, companion))
-        return count - 1, start, pullback.step(index, start, carry, active)
+        start = select(active, solver.undo(plan.problem.terms, t0, t1, following, plan.problem.args), following)
+        return count - 1, start, reverse.step(index, start, carry, active)
 
-    init = match_varying((tape.num_steps, end, carry), (pullback, end, carry))
-    return lax.while_loop(lambda state: any_element(state[0] > 0), retreat, init)[2]
+    init = match_varying((tape.num_steps, end, carry), (reverse, end, carry))
+    return lax.while_loop(lambda state: any_element(state[0] > 0), body, init)[2]

@@ -1,4 +1,4 @@
-"""How long a step is."""
+"""Step size controllers: the length of each step, and whether it is accepted."""
 
 from .base import (
     AbstractAdaptiveStepSizeController as AbstractAdaptiveStepSizeController,

@@ -12,17 +12,18 @@ from jaxtyping import PyTree
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
+from ..stops import Stops
 
 
 class AbstractStepSizeController[ControllerState](eqx.Module):
-    """How long a step is, and whether it is kept.
+    """A step size controller: it chooses the length of each step, and accepts or rejects it.
 
-    Subclass it for a rule of your own. Inside a solve time always increases: a solve backwards runs in `-t`, of which
-    `wrap` tells once before `init`, for controllers that hold times.
+    Subclass it for a rule of your own. Inside a solve time always increases: a solve backwards runs in `-t`. `wrap` is
+    called once before `init` with the direction, for controllers that hold times.
 
     See Also
     --------
-    PIDController, ConstantStepSize, StepTo, ClipStepSizeController : those there are.
+    PIDController, ConstantStepSize, StepTo, ClipStepSizeController : the controllers of this library.
 
     Examples
     --------
@@ -46,17 +47,17 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
 
     @property
     def can_jump(self) -> bool:
-        """Whether `adapt_step_size` may ever return a true `made_jump`."""
+        """True if `adapt_step_size` may return a true `made_jump`."""
         return True
 
     @property
     def may_reject(self) -> bool:
-        """Whether a step may be made again, shorter."""
+        """True if a step may be rejected and made again, shorter."""
         return True
 
     @property
     def retries_rejected_times(self) -> bool:
-        """Whether later steps end where rejected ones did, as noise needs it; so if steps are never rejected."""
+        """True if later steps end at the times of rejected ones, as noise needs it, or if no step is ever rejected."""
         return not self.may_reject
 
     def wrap(self, direction: Time) -> Self:
@@ -71,10 +72,10 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         return self
 
     def tolerances(self) -> Tolerances | None:
-        """What errors are held against, `None` if none are estimated."""
+        """The tolerances of the error control, `None` if there is none."""
 
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
-        """Whether times that this controller holds, if any, suit a solve from `t0` to `t1`."""
+        """True if the times that this controller holds, if any, suit a solve from `t0` to `t1`."""
         del t0, t1
         return True
 
@@ -90,7 +91,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         func: Callable[..., Any],
         error_order: RealScalar | None,
     ) -> tuple[Time, ControllerState]:
-        """Where the first step ends, and the controller's memory.
+        """The end of the first step, and the controller's first state.
 
         Parameters
         ----------
@@ -110,9 +111,20 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         Returns
         -------
         t1, controller_state
-            Where the first step ends, later than `t0`; and the memory, a pytree that keeps its structure, shapes and
-            dtypes.
+            The end of the first step, later than `t0`; and the controller's state, a pytree that keeps its structure,
+            shapes and dtypes.
         """
+
+    def stops(self) -> tuple[Stops, ...]:
+        """The times at which steps must end, whatever error control would like; after `wrap`.
+
+        A solve puts them into its stop queue, and goes on with `without_stops()`.
+        """
+        return ()
+
+    def without_stops(self) -> Self:
+        """This controller without the times of `stops`."""
+        return self
 
     def differentiable_step_times(
         self,
@@ -123,38 +135,38 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         end: Time,
         controller_state: ControllerState,
     ) -> tuple[Time, Time]:
-        """The ends `t0`, `t1` of a kept step, unchanged in value, as functions of what decides them.
+        """The ends `t0`, `t1` of an accepted step, unchanged in value, as functions of the times that decide them.
 
-        Reverse mode differentiates times through this. By default steps keep their places relative to the two
-        `fixed_points` around them: error control chose them, and the choice has no derivative.
+        Reverse mode differentiates times through this. By default the ends are rescaled with the two `fixed_points`
+        around them: error control chose them, and the choice has no derivative.
 
         Parameters
         ----------
         t0, t1
             Ends of the step.
         index
-            How many steps were kept before it.
+            The number of steps accepted before it.
         start, end
-            The interval of the solve.
+            The interval of the solve, or the stops around the step if they are nearer.
         controller_state
-            What `init` returned.
+            The state that `init` returned.
         """
         del index, controller_state
         low, high = self.fixed_points(t0, t1, start, end)
         return rescale(t0, low, high), rescale(t1, low, high)
 
     def fixed_points(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
-        """The nearest times before and after a step that error control did not choose: by default the interval's."""
+        """The nearest times around a step that error control did not choose: by default the ends of the interval."""
         del t0, t1
         return start, end
 
     def resume(self, fresh: ControllerState, earlier: ControllerState) -> ControllerState:
-        """The memory to start with: `fresh` from `init`, or by default what an `earlier` solve handed out."""
+        """The state to start with: by default that of an `earlier` solve, instead of the `fresh` one from `init`."""
         del fresh
         return earlier
 
     def first_end(self, t0: Time, t1: Time, controller_state: ControllerState) -> Time:
-        """Where a first step from `t0`, chosen to end at `t1`, ends with the memory of an earlier solve."""
+        """The end of a first step from `t0`, chosen to end at `t1`, with the state of an earlier solve."""
         del t0, controller_state
         return t1
 
@@ -177,7 +189,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         t0, t1
             Ends of the attempted step, `t0 < t1`.
         y0, y1_candidate
-            The state at `t0`, and the one that the step has led to.
+            The states at `t0` and at the end of the step.
         args
             The arguments of the terms.
         y_error
@@ -185,31 +197,31 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         error_order
             Order of the estimate in the step size, `None` if not known.
         controller_state
-            What `init` or the last attempt, kept or not, returned.
+            The state that `init` or the last attempt, accepted or not, returned.
 
         Returns
         -------
         keep_step, next_t0, next_t1, made_jump, controller_state, result
-            Whether to keep it; where the next attempt starts (`t1` if kept, up to a jump, else `t0`) and ends, clipped
-            to the end of the interval by the loop, NaN for no way on; whether the equation jumps between `t1` and
-            `next_t0`; the memory; and `RESULTS.successful` or why the solve must end.
+            Whether to accept it; start (`t1` if accepted, up to a jump, else `t0`) and end of the next attempt, which
+            the loop clips to the end of the interval, NaN for no way on; whether the equation jumps between `t1` and
+            `next_t0`; the controller's state; and `RESULTS.successful` or the reason why the solve must end.
         """
 
     def failed_at(self, controller_state: ControllerState) -> Time | None:
-        """When the state of the solve stopped being finite, for a controller that goes on nevertheless.
+        """The time at which the state stopped being finite, for a controller that goes on nevertheless.
 
-        Infinity if it has not; `None`, the default, for controllers whose verdicts say how a solve fails.
+        Infinity if it has not; `None`, the default, for controllers whose verdicts end a solve that fails.
         """
         del controller_state
 
 
 def rescale(t: Time, start: Time, end: Time) -> Time:
-    """`t`, moving with `start` and `end` so that it keeps its place between them."""
+    """`t`, with the derivative that it has at a fixed fraction of the way from `start` to `end`."""
     length = lax.stop_gradient(end - start)
-    place = (t - lax.stop_gradient(start)) / jnp.where(length == 0, 1.0, length)
-    # An interval without end moves with its start.
-    place = jnp.where(jnp.isfinite(length), place, 0.0)
-    return with_derivative_of(t, start + lax.stop_gradient(place) * jnp.where(jnp.isfinite(length), end - start, 0.0))
+    fraction = (t - lax.stop_gradient(start)) / jnp.where(length == 0, 1.0, length)
+    # The times of an interval without end have the derivative of its start.
+    fraction = lax.stop_gradient(jnp.where(jnp.isfinite(length), fraction, 0.0))
+    return with_derivative_of(t, start + fraction * jnp.where(jnp.isfinite(length), end - start, 0.0))
 
 
 def with_derivative_of(t: Time, formula: Time) -> Time:
@@ -218,7 +230,7 @@ def with_derivative_of(t: Time, formula: Time) -> Time:
 
 
 class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeController[ControllerState]):
-    """A controller that holds an error estimate against tolerances.
+    """A controller that compares an error estimate with tolerances.
 
     Attributes
     ----------
@@ -229,9 +241,9 @@ class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeContro
 
     See Also
     --------
-    PIDController, ClipStepSizeController : those there are.
+    PIDController, ClipStepSizeController : the adaptive controllers of this library.
 
-    AbstractStepSizeController : what a subclass gives besides the attributes.
+    AbstractStepSizeController : the methods of a subclass.
     """
 
     rtol: eqx.AbstractVar[PyTree[Any]]
@@ -239,5 +251,5 @@ class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeContro
     norm: eqx.AbstractVar[Callable[[PyTree[Any]], RealScalar]]
 
     def tolerances(self) -> Tolerances:
-        """The three attributes."""
+        """The three attributes as one record."""
         return Tolerances(self.rtol, self.atol, self.norm)

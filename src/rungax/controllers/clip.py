@@ -7,28 +7,28 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, PyTree, Real
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_to_end, is_traced
 from ..results import RESULTS, Result, choose, first_failure
+from ..stops import StopQueue, Stops
 from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
 
 STORED_REJECTIONS = 100
-"""How many rejected steps in a row the solve of an equation with noise may have, if not told otherwise."""
+"""The default of `store_rejected_steps` in the solve of an equation with noise."""
 
 
 class ClipState(eqx.Module):
-    """The memory of a `ClipStepSizeController`.
+    """The state of a `ClipStepSizeController`.
 
     Attributes
     ----------
     step_info, jump_info
-        Nothing: the next of the times is found from time itself.
+        `None`: the next of the times follows from the time alone.
     reject_info
-        The ends of rejected steps that are still to be revisited, the last one rejected first, padded with infinity.
+        The ends of rejected steps that are still to be retried, the last one rejected first, padded with infinity.
     inner_state
-        The memory of the controller inside.
+        The state of the controller inside.
     """
 
     step_info: None
@@ -45,16 +45,16 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
     controller
         Chooses the steps that are shortened; it must control an error, as `PIDController` and this one do.
     step_ts
-        Times at which a step shall end exactly, shape `(n,)`, in any order. Use them where the vector field has a kink:
+        Times at which a step must end exactly, shape `(n,)`, in any order. Use them where the vector field has a kink:
         where a derivative of it jumps.
     jump_ts
         Times at which the vector field itself jumps, shape `(n,)`, floating, in any order. A step ends on the
         floating-point number before such a time and the next one starts on the number after it (around zero, on the
-        smallest normal numbers), so that each side is evaluated with its own values; what the solver remembers of the
-        vector field is discarded. Such a time less than a few roundings from `t1` is merely the end of the solve.
+        smallest normal numbers), so that each side is evaluated with its own values; the solver discards what it
+        remembers of the vector field. Such a time less than a few roundings from `t1` is merely the end of the solve.
     store_rejected_steps
-        How many ends of rejected steps to store. Each is then revisited: a later step ends on it exactly. Adaptive
-        steps of a stochastic equation need this, because the path is known there already and must not be forgotten.
+        The number of rejected ends to store. Each is then retried: a later step ends on it exactly. Adaptive steps of a
+        stochastic equation need this, because the path is known there already and must not be forgotten.
         With more rejections in a row the solve ends with `RESULTS.max_steps_rejected`. `None` stores nothing; the solve
         of an equation with noise then stores 100 by itself.
 
@@ -71,8 +71,8 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
 
     Differentiability
     -----------------
-    A step that ends on one of `step_ts` or `jump_ts` moves with it; the steps between keep their places. No gradient
-    flows through the choice of step sizes.
+    The end of a step on one of `step_ts` or `jump_ts` has the derivative of that time; the steps in between are
+    rescaled with the times around them. No gradient flows through the choice of step sizes.
 
     Cost
     ----
@@ -131,16 +131,16 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
 
     @property
     def can_jump(self) -> bool:
-        """Whether there are `jump_ts`, here or inside."""
+        """True if there are `jump_ts`, here or inside."""
         return self.jump_ts is not None or self.controller.can_jump
 
     @property
     def retries_rejected_times(self) -> bool:
-        """Whether it stores rejected steps, here or inside."""
+        """True if rejected steps are stored, here or inside."""
         return self.store_rejected_steps is not None or self.controller.retries_rejected_times
 
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
-        """Whether the times are numbers; they may be anywhere."""
+        """True if the times are numbers; they may lie anywhere."""
         fit = self.controller.times_fit(t0, t1)
         for ts in (self.step_ts, self.jump_ts):
             if ts is not None:
@@ -148,13 +148,21 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         return fit
 
     def wrap(self, direction: Time) -> Self:
-        """The same in the direction of travel, with the times in order."""
-        return type(self)(
-            self.controller.wrap(direction),
-            _in_order(self.step_ts, direction),
-            _in_order(self.jump_ts, direction),
-            self.store_rejected_steps,
-        )
+        """This controller with times in the direction of travel."""
+
+        def directed(ts: Any) -> Array | None:
+            return None if ts is None else jnp.asarray(ts).astype(direction.dtype) * direction
+
+        controller = self.controller.wrap(direction)
+        return type(self)(controller, directed(self.step_ts), directed(self.jump_ts), self.store_rejected_steps)
+
+    def stops(self) -> tuple[Stops, ...]:
+        """`step_ts` and `jump_ts`, and those of the controller inside."""
+        return (*self._own_stops(), *self.controller.stops())
+
+    def without_stops(self) -> Self:
+        """This controller without `step_ts` and `jump_ts`, here and inside."""
+        return type(self)(self.controller.without_stops(), store_rejected_steps=self.store_rejected_steps)
 
     def init(
         self,
@@ -174,20 +182,15 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
 
     def first_end(self, t0: Time, t1: Time, controller_state: ClipState) -> Time:
-        """The first of the times, among them those that an earlier solve has still to revisit."""
+        """The first of the times, among them the rejected ones that an earlier solve has left to retry."""
         t1 = self.controller.first_end(t0, t1, controller_state.inner_state)
         return self._clip(False, t0, t1, controller_state.reject_info)
 
     def fixed_points(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
-        """Those of the controller inside, or nearer ones among the times."""
+        """The fixed points of the controller inside, or nearer ones among the times."""
         low, high = self.controller.fixed_points(t0, t1, start, end)
-        for ts in (self.step_ts, self.jump_ts):
-            if ts is not None:
-                before = jnp.searchsorted(ts, t0, side="right") - 1
-                low = jnp.where(before >= 0, jnp.maximum(low, jnp.asarray(ts)[jnp.maximum(before, 0)]), low)
-                after = jnp.searchsorted(ts, t1, side="left")
-                high = jnp.minimum(high, jnp.asarray(ts)[jnp.minimum(after, ts.size - 1)])
-        return low, high
+        queue = self._queue(t0)
+        return (low, high) if queue is None else queue.around(t0, t1, low, high)
 
     def adapt_step_size(
         self,
@@ -200,92 +203,61 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         error_order: RealScalar | None,
         controller_state: ClipState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ClipState, Result]:
-        """What the controller inside says, with the next step moved past a jump and shortened to the next time."""
+        """The inner controller's answer, with the next step moved past a jump and shortened to the next time."""
         t0, t1, rejected = jnp.asarray(t0), jnp.asarray(t1), controller_state.reject_info
         keep, next_t0, next_t1, made_jump, inner_state, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner_state
         )
-        if self.jump_ts is not None:
-            jump = _next_jump(self.jump_ts, t0)
-            jumped = keep & (t1 >= just_before(jump))
+        next_t0, next_t1, queue = jnp.asarray(next_t0), jnp.asarray(next_t1), self._queue(t0)
+        if queue is not None and queue.can_jump:
+            next_t0, next_t1, jumped = queue.pass_jump(keep, t0, t1, next_t0, next_t1)
             made_jump = made_jump | jumped
-            # The end of the solve may be nearer to the jump than this leaves room for; then there is nothing to pass.
-            passed = jumped & (t1 < jump)
-            restart = jnp.maximum(next_t0, just_after(jump))
-            next_t1 = jnp.where(passed, restart + (next_t1 - next_t0), next_t1)
-            next_t0 = jnp.where(passed, restart, next_t0)
         if rejected is not None:
-            rejected, overflow = _remember(rejected, jnp.asarray(keep), t0, t1)
+            rejected, overflow = _push(rejected, jnp.asarray(keep), t0, t1)
             result = first_failure(result, choose(overflow, RESULTS.max_steps_rejected, result))
-        next_t1 = self._clip(keep, jnp.asarray(next_t0), jnp.asarray(next_t1), rejected)
+        next_t1 = self._clip(keep, next_t0, next_t1, rejected)
         return keep, next_t0, next_t1, made_jump, ClipState(None, None, rejected, inner_state), result
 
-    def _clip(self, kept: BoolScalar, t: Time, t_next: Time, rejected: Array | None) -> Time:
-        """The end of a step from `t`: the first of the times if that is before `t_next`."""
-        stops: list[Time] = []
-        if self.step_ts is not None:
-            stops.append(_first_after(self.step_ts, t))
-        if self.jump_ts is not None:
-            stops.append(just_before(_next_jump(self.jump_ts, t)))
-        if rejected is not None:
-            stops.append(_next_rejected(rejected, t))
-        if not stops:
+    def _own_stops(self) -> tuple[Stops, ...]:
+        """`step_ts`, where the vector field has a kink, and `jump_ts`, where it jumps."""
+        ordered = ((self.step_ts, 2), (self.jump_ts, 1))
+        return tuple(Stops(ts, order) for ts, order in ordered if ts is not None)
+
+    def _queue(self, t: Time) -> StopQueue | None:
+        return StopQueue.of(self._own_stops(), jnp.ones_like(t))
+
+    def _clip(self, accepted: BoolScalar, t: Time, t_next: Time, rejected: Array | None) -> Time:
+        """The end of a step from `t`: `t_next`, or the first of the times if that is earlier."""
+        queue = self._queue(t)
+        if queue is not None:
+            t_next = queue.clip(accepted, t, t_next)
+        if rejected is None:
             return t_next
-        stop = jnp.min(jnp.stack(stops))
-        # Landing may lengthen a step by some roundings; a rejected one must become shorter, or it is made for ever.
-        return jnp.where(kept, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
+        stop = _next_rejected(rejected, t)
+        # Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        return jnp.where(accepted, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
 
 
 def retrying_rejected_times(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:
-    """`controller`, with rejected steps revisited if it has error control and does not do so itself.
+    """`controller`, wrapped so that it retries rejected times, if it has error control and does not do so itself.
 
-    For equations with noise: what the path did up to a rejected end is known when the step is judged. To step
-    past that end as if it were not would prefer paths on which the error happened to be small.
+    Equations with noise need this: when a step is rejected, the path up to its end is known. Stepping past that end as
+    if it were not known would prefer paths on which the error happened to be small.
     """
     if controller.retries_rejected_times or not isinstance(controller, AbstractAdaptiveStepSizeController):
         return controller
     return ClipStepSizeController(controller, store_rejected_steps=STORED_REJECTIONS)
 
 
-def just_before(t: Time) -> Time:
-    """The floating-point number before `t`; around zero, where processors drop smaller ones, a normal number."""
-    return _neighbour(t, -1.0)
-
-
-def just_after(t: Time) -> Time:
-    """The floating-point number after `t`; around zero, where processors drop smaller ones, a normal number."""
-    return _neighbour(t, 1.0)
-
-
-def _neighbour(t: Time, side: float) -> Time:
-    tiny = float(jnp.finfo(t.dtype).tiny)
-    neighbour = jnp.nextafter(t, jnp.full_like(t, side * jnp.inf))
-    neighbour = jnp.where(jnp.abs(neighbour) < tiny, side * tiny, neighbour)
-    # Written so that its derivative is one. The difference is exact, as is the sum; infinity has no neighbour.
-    offset = lax.stop_gradient(jnp.where(jnp.isfinite(t), neighbour - t, 0.0))
-    return t + offset
-
-
-def _first_after(ts: Any, t: Time) -> Time:
-    """The first of `ts`, which are in order and end with infinity, that is later than `t`."""
-    index = jnp.searchsorted(ts, t, side="right", method="scan_unrolled")
-    return jnp.asarray(ts).at[index].get(mode="clip")
-
-
-def _next_jump(jump_ts: Any, t: Time) -> Time:
-    """The first jump for which a step can be made from `t` to the number before it."""
-    return _first_after(jump_ts, just_after(t))
-
-
 def _next_rejected(rejected: Array, t: Time) -> Time:
     return jnp.min(jnp.where(rejected > t, rejected, jnp.inf))
 
 
-def _remember(rejected: Array, keep: Array, t0: Time, t1: Time) -> tuple[Array, Array]:
+def _push(rejected: Array, keep: Array, t0: Time, t1: Time) -> tuple[Array, Array]:
     """The stack of rejected ends after an attempt, and whether there was no room for one more.
 
-    Each rejected end is earlier than those before it that have not been revisited, so the top of the stack is the next
-    to visit. The top is the first entry: to shift the others costs less than to index, in the lanes of a `vmap`.
+    Each rejected end is earlier than those still on the stack, so the top of the stack is the next to retry. The top is
+    the first entry: under `vmap`, shifting the others costs less than indexing.
     """
     is_new = ~keep & (t1 < _next_rejected(rejected, t0))
     is_revisited = keep & (rejected[0] <= t1)
@@ -293,12 +265,6 @@ def _remember(rejected: Array, keep: Array, t0: Time, t1: Time) -> tuple[Array, 
     popped = jnp.concatenate([rejected[1:], jnp.full_like(t1[None], jnp.inf)])
     stack = jnp.where(is_new, pushed, jnp.where(is_revisited, popped, rejected))
     return stack, is_new & jnp.isfinite(rejected[-1])
-
-
-def _in_order(ts: Any, direction: Time) -> Array | None:
-    if ts is None:
-        return None
-    return jnp.append(jnp.sort(jnp.asarray(ts).astype(direction.dtype) * direction), jnp.inf)
 
 
 def _times(name: str, ts: Any, *kinds: Any) -> Any:

@@ -3,29 +3,28 @@
 from collections.abc import Callable
 from typing import Any
 
-import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite, grid_time
-from ..results import RESULTS, Result
-from .base import AbstractStepSizeController, with_derivative_of
+from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, grid_time
+from .fixed import AbstractFixedTimes, AbstractPlace, first_index, never
 
 
-class _GridState(eqx.Module):
+class GridState(AbstractPlace):
+    """The grid of a solve, and its place on it."""
+
+    index: IntScalar
+    failed_at: Time
     t0: Time
     t1: Time
     dt: RealScalar
-    index: IntScalar
-    failed_at: Time
 
 
-class ConstantStepSize(AbstractStepSizeController[_GridState]):
+class ConstantStepSize(AbstractFixedTimes[GridState]):
     """Steps of the size `dt0`; the last one is shortened to end on `t1`.
 
-    Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits
-    0.3, 0.6, 0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`; the steps go on, with whatever
-    the vector field makes of such a state, so that under `vmap` all lanes share their times.
+    Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits 0.3, 0.6,
+    0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`. The steps go on, with the values that the
+    vector field gives for such a state, so that under `vmap` all batch elements share their times.
 
     Raises
     ------
@@ -34,7 +33,7 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
 
     Differentiability
     -----------------
-    Steps move with `t0` and `dt0`, the last one with `t1`.
+    The ends of steps depend differentiably on `t0` and `dt0`, that of the last one on `t1`.
 
     Cost
     ----
@@ -51,16 +50,6 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
     [0.3 0.6 0.9 1. ]
     """
 
-    @property
-    def can_jump(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def may_reject(self) -> bool:
-        """Never."""
-        return False
-
     def init(
         self,
         terms: PyTree[Any],
@@ -71,7 +60,7 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
-    ) -> tuple[Time, _GridState]:
+    ) -> tuple[Time, GridState]:
         """The end of the first step, and the grid."""
         del terms, y0, args, func, error_order
         if dt0 is None:
@@ -80,51 +69,8 @@ class ConstantStepSize(AbstractStepSizeController[_GridState]):
                 "Expected: a step size `dt0`\nFound:    None\n"
                 "Give `dt0`, or use `stepsize_controller=PIDController(rtol=..., atol=...)`."
             )
-        return grid_time(t0, t1, dt0, 1), _GridState(t0, t1, dt0, jnp.asarray(1, jnp.int32), never(t0))
+        return grid_time(t0, t1, dt0, 1), GridState(first_index(), never(t0), t0, t1, dt0)
 
-    def resume(self, fresh: _GridState, earlier: _GridState) -> _GridState:
-        """The grid of this solve: an earlier one's says nothing of it."""
-        del earlier
-        return fresh
-
-    def differentiable_step_times(
-        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _GridState
-    ) -> tuple[Time, Time]:
-        """Times of the grid: they move with `t0`, `dt0`, and the last one with `t1`."""
-        del start, end
-        grid, i = controller_state, controller_state.index + index
-        return with_derivative_of(t0, grid_time(grid.t0, grid.t1, grid.dt, i - 1)), with_derivative_of(
-            t1, grid_time(grid.t0, grid.t1, grid.dt, i)
-        )
-
-    def adapt_step_size(
-        self,
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1_candidate: Y,
-        args: Args,
-        y_error: Y | None,
-        error_order: RealScalar | None,
-        controller_state: _GridState,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _GridState, Result]:
-        """Keep the step; go on to the next time of the grid."""
-        del y0, args, y_error, error_order
-        grid, index = controller_state, controller_state.index + 1
-        failed_at = earlier_failure(grid.failed_at, t0, y1_candidate)
-        state = _GridState(grid.t0, grid.t1, grid.dt, index, failed_at)
-        return jnp.asarray(True), t1, grid_time(grid.t0, grid.t1, grid.dt, index), False, state, RESULTS.successful
-
-    def failed_at(self, controller_state: _GridState) -> Time:
-        """When the first step started whose state was not finite."""
-        return controller_state.failed_at
-
-
-def never(t: Time) -> Time:
-    """The time of a failure that has not happened."""
-    return jnp.full_like(t, jnp.inf)
-
-
-def earlier_failure(failed_at: Time, t0: RealScalar, y: Y) -> Time:
-    """When the state stopped being finite, after a step from `t0` to `y`."""
-    return jnp.where(all_finite(y), failed_at, jnp.minimum(failed_at, t0))
+    def time(self, index: IntScalar, place: GridState) -> Time:
+        """The time of the grid."""
+        return grid_time(place.t0, place.t1, place.dt, index)

@@ -1,6 +1,6 @@
 r"""Error control by a proportional–integral–derivative rule.
 
-With $e_0, e_1, e_2$ the inverse scaled errors of this and the two last kept steps and $k$ the order of the error
+With $e_0, e_1, e_2$ the inverse scaled errors of this and the two last accepted steps and $k$ the order of the error
 estimate, the step size is multiplied by
 
 $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
@@ -22,14 +22,14 @@ from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
 from .initial_step import initial_step
 
-type State = tuple[Time, Time] | None
-"""The errors of the two last kept steps; `None` for a purely integral rule, which needs no memory."""
+type PIDState = tuple[Time, Time] | None
+"""The errors of the two last accepted steps; `None` for a purely integral rule, which does not use them."""
 
 
 class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
-    """Of a class whose constructor also knows an older spelling: `step_ts` and `jump_ts` beside its own arguments.
+    """The class of `PIDController`, whose constructor also takes an older spelling, `step_ts` and `jump_ts`.
 
-    With them it returns another class, which Equinox does not let `__new__` do.
+    With them it returns a `ClipStepSizeController`; Equinox does not let `__new__` return another class.
     """
 
     def __call__[Controller](
@@ -41,11 +41,11 @@ class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
         return cast(Controller, ClipStepSizeController(controller, step_ts, jump_ts))
 
 
-class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesTimes):
+class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_TakesTimes):
     r"""Chooses step sizes so that each step's estimated error meets the tolerances.
 
-    A step is kept when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next step
-    is longer or shorter by the factor of Söderlind's PID rule, within bounds.
+    A step is accepted when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next
+    step is longer or shorter by the factor of Söderlind's PID rule, within bounds.
 
     Parameters
     ----------
@@ -63,11 +63,11 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
     dtmin, dtmax
         Bounds on the step size, positive, in units of time; by default none.
     force_dtmin
-        At `dtmin`, keep the step whatever its error, which is the default; otherwise the solve ends with
+        At `dtmin`, accept the step whatever its error, which is the default; otherwise the solve ends with
         `RESULTS.dt_min_reached`.
     factormin, factormax
-        Bounds on the factor from one step to the next, by default a fifth and ten: one estimate says no more. A kept
-        step never shortens the next one.
+        Bounds on the factor from one step to the next, by default a fifth and ten: one estimate says no more. An
+        accepted step never shortens the next one.
     safety
         Multiplies the factor: aiming a little below the tolerance, by default with 0.9, avoids rejections.
     error_order
@@ -93,7 +93,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
     Cost
     ----
     For `dt0=None` two evaluations of the vector field, with noise a few more. Each attempt takes a norm of the state's
-    size; a rejected one costs as much as a kept one.
+    size; a rejected one costs as much as an accepted one.
 
     References
     ----------
@@ -135,7 +135,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
 
     @property
     def can_jump(self) -> bool:
-        """Never; see `ClipStepSizeController`."""
+        """False; see `ClipStepSizeController`."""
         return False
 
     def init(
@@ -148,7 +148,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
-    ) -> tuple[Time, State]:
+    ) -> tuple[Time, PIDState]:
         """The first step: `dt0`, or chosen by the algorithm of Hairer, Nørsett and Wanner."""
         del func
         if dt0 is None:
@@ -168,9 +168,9 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
         args: Args,
         y_error: Y | None,
         error_order: RealScalar | None,
-        controller_state: State,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, State, Result]:
-        """Keep the step if its error meets the tolerances, and size the next one by the rule above."""
+        controller_state: PIDState,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, PIDState, Result]:
+        """Accept the step if its error meets the tolerances, and size the next one by the rule above."""
         del args
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
         dt = t1 - t0
@@ -188,14 +188,14 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
         # Rounding may give back a rejected step of one ulp as it was; shortened further it is none.
         next_t1 = jnp.where(~keep & (next_t1 >= t1), t0, next_t1)
-        # Where even the shortest step gives no number, shortening is hopeless: a time of NaN ends the solve.
+        # Where even the shortest step gives no number, no shorter one will: a time of NaN ends the solve.
         hopeless = (error == jnp.inf) & ((next_t1 <= t0) | forced)
         next_t1 = jnp.where(hopeless, jnp.nan, next_t1)
         return keep, next_t0, next_t1, False, state, result
 
     def _scaled_error(self, y0: Y, y1: Y, y_error: Y | None, dtype: np.dtype[Any]) -> jax.Array:
         if not jax.tree.leaves(y0):
-            return jnp.zeros((), dtype)  # nothing can be wrong with a state of nothing
+            return jnp.zeros((), dtype)  # an empty state has no error
         if y_error is None:
             raise RuntimeError(
                 "`PIDController` needs an error estimate, but the solver gives none.\n"
@@ -216,7 +216,7 @@ class PIDController(AbstractAdaptiveStepSizeController[State], metaclass=_TakesT
 
         return jax.tree.map(leaf, y0, y1, rtol, atol)
 
-    def _factor(self, error: Time, keep: jax.Array, order: RealScalar, state: State) -> tuple[Time, State]:
+    def _factor(self, error: Time, keep: jax.Array, order: RealScalar, state: PIDState) -> tuple[Time, PIDState]:
         p, i, d = self.pcoeff, self.icoeff, self.dcoeff
         factor = self.safety * _power(error, -(i + p + d) / order)
         if state is not None:

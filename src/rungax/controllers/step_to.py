@@ -9,18 +9,18 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
-from ..results import RESULTS, Result
-from .base import AbstractStepSizeController, with_derivative_of
-from .constant import earlier_failure, never
+from .fixed import AbstractFixedTimes, AbstractPlace, first_index, never
 
 
-class _Place(eqx.Module):
+class Place(AbstractPlace):
+    """The place of a solve among the given times."""
+
     index: IntScalar
     failed_at: Time
 
 
-class StepTo(AbstractStepSizeController[_Place]):
-    """Steps that end at given times; a state that is not finite is dealt with as in `ConstantStepSize`.
+class StepTo(AbstractFixedTimes[Place]):
+    """Steps that end at given times; a state that is not finite is treated as by `ConstantStepSize`.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class StepTo(AbstractStepSizeController[_Place]):
 
     Differentiability
     -----------------
-    Steps move with `ts`.
+    The ends of steps are `ts`, with their derivatives.
 
     Cost
     ----
@@ -66,25 +66,15 @@ class StepTo(AbstractStepSizeController[_Place]):
                 f"Found:    shape {shape}\nGive the times from `t0` to `t1`, for example jnp.linspace(t0, t1, 100)."
             )
 
-    @property
-    def can_jump(self) -> bool:
-        """Never."""
-        return False
-
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
-        """Whether they go from `t0` to `t1`, strictly monotone."""
+        """True if the times go from `t0` to `t1`, strictly monotone."""
         ts = self.ts
         steps = (ts[1:] - ts[:-1]) * (t1 - t0)
         return (ts[0] == t0) & (ts[-1] == t1) & (steps > 0).all()
 
     def wrap(self, direction: Time) -> Self:
-        """The same steps in the direction of travel."""
+        """This controller with its times in the direction of travel."""
         return type(self)(jnp.asarray(self.ts).astype(direction.dtype) * direction)
-
-    @property
-    def may_reject(self) -> bool:
-        """Never."""
-        return False
 
     def init(
         self,
@@ -96,7 +86,7 @@ class StepTo(AbstractStepSizeController[_Place]):
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
-    ) -> tuple[Time, _Place]:
+    ) -> tuple[Time, Place]:
         """The second of the times."""
         del terms, t1, y0, args, func, error_order
         if dt0 is not None:
@@ -104,39 +94,10 @@ class StepTo(AbstractStepSizeController[_Place]):
                 "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
                 f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
             )
-        return jnp.asarray(self.ts)[1], _Place(jnp.asarray(1, jnp.int32), never(t0))
+        return jnp.asarray(self.ts)[1], Place(first_index(), never(t0))
 
-    def resume(self, fresh: _Place, earlier: _Place) -> _Place:
-        """The first of the times of this solve."""
-        del earlier
-        return fresh
-
-    def differentiable_step_times(
-        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: _Place
-    ) -> tuple[Time, Time]:
-        """The given times themselves."""
-        del start, end
-        times, i = jnp.asarray(self.ts), controller_state.index + index
-        return with_derivative_of(t0, times[i - 1]), with_derivative_of(t1, times[i])
-
-    def adapt_step_size(
-        self,
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1_candidate: Y,
-        args: Args,
-        y_error: Y | None,
-        error_order: RealScalar | None,
-        controller_state: _Place,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, _Place, Result]:
-        """Keep the step; go on to the next of the times."""
-        del y0, args, y_error, error_order
-        times, index = jnp.asarray(self.ts), controller_state.index + 1
-        place = _Place(index, earlier_failure(controller_state.failed_at, t0, y1_candidate))
-        next_t1 = times[jnp.minimum(index, times.size - 1)]
-        return jnp.asarray(True), t1, next_t1, False, place, RESULTS.successful
-
-    def failed_at(self, controller_state: _Place) -> Time:
-        """When the first step started whose state was not finite."""
-        return controller_state.failed_at
+    def time(self, index: IntScalar, place: Place) -> Time:
+        """The given time; the last one for indices past the end."""
+        del place
+        times = jnp.asarray(self.ts)
+        return times[jnp.minimum(index, times.size - 1)]

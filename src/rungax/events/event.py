@@ -1,4 +1,4 @@
-"""What users say of events."""
+"""`Event`: the conditions, effects and options that users give; and the condition of a steady state."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -13,16 +13,16 @@ from jaxtyping import Array, Bool, PyTree
 from ..jaxkit import Args, BoolScalar, RealScalar, Y
 
 MAX_EFFECTS = 4096
-"""How many effects a solve may have, if not told otherwise."""
+"""The default of `Event(max_effects=...)`."""
 
 
 class Event(eqx.Module):
-    """Something that happens when a condition is met: the solve ends there, or its state changes and it goes on.
+    """An event: when its condition is met, the solve ends, or its state changes and the solve goes on.
 
     A real condition is met where its value passes zero, a boolean one where it is true. Conditions are tested at the
-    start and at the end of every step that is kept, boolean ones that end the solve after each effect too. With a
-    `root_finder` the step in which a real condition passes zero is made again so that it ends at that time; otherwise
-    it ends where it ends. Of two events in a step the earlier one counts.
+    start and at the end of every accepted step; boolean ones that end the solve are tested after each effect too. With
+    a `root_finder`, the step in which a real condition passes zero is made again and ends at the time of the event;
+    without one, the event is at the end of the step. Of two events in a step the earlier one counts.
 
     Parameters
     ----------
@@ -31,22 +31,23 @@ class Event(eqx.Module):
         **kwargs)` that returns one boolean or one real number, or a pytree of such functions. `t`, `y` and `args` are
         passed by name, `t` is the true time. Write `**kwargs` for what is not needed.
     root_finder
-        What finds the time, on the interpolation of the step: an Optimistix root finder such as
-        `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; the options `lower` and `upper` are
-        where the sign differs. Its tolerances decide how exactly the time is met. (Optimistix's `Bisection` checks its
-        interval by a host callback, which `throw=False` programs are otherwise without.)
+        The Optimistix root finder that finds the time of a real condition on the interpolation of the step, such as
+        `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; its options `lower` and `upper` are
+        the times between which the sign changes. Its tolerances are those of the time. (Optimistix's `Bisection` checks
+        its interval by a host callback; programs with `throw=False` hold no other.)
     direction
-        Which way a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both. One for all
-        conditions, or a pytree like `cond_fn`.
+        The direction in which a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both.
+        One for all conditions, or a pytree like `cond_fn`.
     effect
         `None`: the solve ends with `RESULTS.event_occurred`. Otherwise a function `effect(t, y, args)` that returns the
-        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. A boolean
-        condition with an effect counts when it becomes true.
+        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. With a
+        parameter named `index` it receives the number of times that this event has happened before. A boolean condition
+        with an effect counts when it becomes true.
     interior
-        At how many times inside each step real conditions are tested besides, on its interpolation, so that an even
-        number of passages within a step is seen. 0 tests ends only.
+        The number of times inside each step at which real conditions are tested too, on its interpolation, so that an
+        even number of passages within a step is seen. With 0 only the ends are tested.
     max_effects
-        The solve ends with `RESULTS.max_effects_reached` when there would be more effects than this.
+        The largest number of effects in a solve; one more ends it with `RESULTS.max_effects_reached`.
 
     Raises
     ------
@@ -57,14 +58,14 @@ class Event(eqx.Module):
 
     Differentiability
     -----------------
-    The time of an event found by a root finder and the state there move with all parameters, by the implicit function
-    theorem, and so does what an effect makes of them. Other events stay at the time at which they are, also one that an
-    effect has made true: derivatives are those of the state at that fixed time. With noise the time of an event has no
-    derivative: NaN stands for it and for the derivatives of all that depends on it.
+    The time of an event found by a root finder, the state there and the state after its effect have derivatives with
+    respect to all parameters, by the implicit function theorem. Other events have fixed times, also one whose condition
+    an effect has made true: derivatives are those of the state at the fixed time. With noise the time of an event has
+    no derivative: it is NaN, and so are the derivatives of everything that depends on it.
 
     Cost
     ----
-    One evaluation of each condition a step; for an event one more step, and what the root finder evaluates of the
+    One evaluation of each condition a step; for an event one more step, and the root finder's evaluations of the
     interpolation.
 
     Examples
@@ -134,7 +135,7 @@ class Event(eqx.Module):
         return jax.tree.unflatten(structure, [flags[i] for i in range(structure.num_leaves)])
 
     def leaves_of(self, name: str) -> list[Any]:
-        """For each condition, what the attribute `name` says of it."""
+        """The attribute `name`, one value for each condition."""
         value = getattr(self, name)
         structure = jax.tree.structure(self.cond_fn, is_leaf=callable)
         if value is None or isinstance(value, bool) or callable(value):
@@ -161,18 +162,18 @@ class Event(eqx.Module):
 
 
 def check_parameters(condition: Callable[..., Any], names: Iterable[str]) -> None:
-    """That a condition can be called with arguments of these names."""
+    """Raise a `ValueError` unless a condition can be called with arguments of these names."""
     try:
         signature = inspect.signature(condition)
     except ValueError:
-        return  # not everything that can be called says how
+        return  # not everything that can be called has a signature
     try:
         signature.bind(**dict.fromkeys(names))
     except TypeError as error:
         name = getattr(condition, "__name__", type(condition).__name__)
         raise ValueError(
             "`Event(cond_fn=...)` is called with arguments by name.\nExpected: cond_fn(t, y, args, **kwargs)\n"
-            f"Found:    {name}{signature}\n`**kwargs` takes what conditions are told of the call besides."
+            f"Found:    {name}{signature}\n`**kwargs` takes the other arguments of the call."
         ) from error
 
 

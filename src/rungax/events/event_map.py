@@ -1,16 +1,17 @@
-r"""What happens to the state at an event, as a differentiable function of what led there.
+r"""The event map: the state after an event as a differentiable function of the state before it.
 
-The time of an event moves with the parameters: it is where the condition $c(t, y) = 0$. From a state at the fixed time
+The time of an event depends on the parameters: it is where the condition $c(t, y) = 0$. From a state at the fixed time
 $t$ that time is reached after the delay $\delta$ with
 
 $$c(t + \delta, \Phi_\delta(t, y)) = 0, \qquad \Phi_\delta(t, y) = y + \delta\, f(t, y) + \dots,$$
 
-which is zero in value and moves when the state does. The state after the event is the effect's value at the moved time,
-taken back to the fixed one by the vector field that holds then, so that no other time has to move. (The first
-derivative of all that is called the saltation matrix.)
+which is zero in value, and whose derivatives follow those of the state. The state after the event is the effect's value
+at the time $t + \delta$, taken back to $t$ along the vector field that holds then, so that no other time depends on the
+event's. (The first derivative of this map is the saltation matrix.)
 """
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,69 +20,77 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import Time, Y, scaled, scaled_derivative, select
-from ..step import Plan
+from ..jaxkit import Args, IntScalar, RealScalar, Time, TracedFunction, Y, scaled, scaled_derivative, select, trace_once
+from ..step import Flags, Plan
 from ..terms import is_term
 
 
 class EventMap(eqx.Module):
-    """The conditions of events and their effects.
+    """The effects of events, and the derivatives of the times at which the events happen.
 
     Parameters
     ----------
     conditions
         Functions of true time, state and arguments.
     effects
-        The same for the new state; `None` where the solve ends.
-    moves
-        Which events happen where their condition is zero, so that their time moves.
+        Functions of true time, state, arguments and the index of the event, that return the new state; `None` for
+        events that end the solve.
+    differentiable_time
+        For each event, whether it happens where its condition is zero, so that its time has a derivative.
     """
 
     conditions: tuple[Callable[..., Any], ...]
-    effects: tuple[Callable[..., Y] | None, ...]
-    moves: tuple[bool, ...] = eqx.field(static=True)
+    effects: tuple[TracedFunction | None, ...]
+    differentiable_time: tuple[bool, ...] = eqx.field(static=True)
 
-    def at_event_time(self, plan: Plan, active: Array, t: Time, y: Y) -> tuple[Time, Y]:
-        """Time and state where events are `active`, with the derivatives of where they happen; the same in value."""
-        return self._at_event_time(plan, t, y, self._delay(plan, active, t, y))
+    @property
+    def uses_index(self) -> bool:
+        """True if the value of any effect depends on the index of the event."""
+        return any(effect is not None and effect.uses[3] for effect in self.effects)
 
-    def apply_effects(self, plan: Plan, active: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
-        """Time and state where events are `active`, as `at_event_time` has them, and the state to go on with from `t`.
+    def at_event_time(self, plan: Plan, active: Flags, t: Time, y: Y) -> tuple[Time, Y]:
+        """Time and state at the `active` events: `t` and `y` in value, with the derivatives of the event's time."""
+        return self._at(plan, t, y, self._delay(plan, active, t, y))
 
-        That is the state after their effects, one after another; `y` where no event is active.
+    def apply_effects(self, plan: Plan, active: Flags, num_effects: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
+        """Time and state at the `active` events, as `at_event_time` gives them, and the state to go on with from `t`.
+
+        That is the state after their effects, one after another; `y` where no event is active. `num_effects` counts,
+        for each event, its earlier effects: it is the index of this one.
         """
         problem, delay = plan.problem, self._delay(plan, active, t, y)
-        event_time, before = self._at_event_time(plan, t, y, delay)
+        event_time, before = self._at(plan, t, y, delay)
         after = before
         for i, effect in enumerate(self.effects):
             if effect is not None:
-                after = select(active[i], effect(event_time * problem.direction, after, problem.args), after)
+                changed = effect(event_time * problem.direction, after, problem.args, num_effects[i])
+                after = select(active[i], changed, after)
         if delay is not None:
-            after = _ahead(plan, event_time, after, -delay)
+            after = _solution_after(plan, event_time, after, -delay)
         return event_time, before, select(jnp.any(active), after, y)
 
-    def _at_event_time(self, plan: Plan, t: Time, y: Y, delay: Time | None) -> tuple[Time, Y]:
-        return (t, y) if delay is None else (t + delay, _ahead(plan, t, y, delay))
+    def _at(self, plan: Plan, t: Time, y: Y, delay: Time | None) -> tuple[Time, Y]:
+        return (t, y) if delay is None else (t + delay, _solution_after(plan, t, y, delay))
 
-    def _delay(self, plan: Plan, active: Array, t: Time, y: Y) -> Time | None:
+    def _delay(self, plan: Plan, active: Flags, t: Time, y: Y) -> Time | None:
         """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method.
 
-        Of events at the same time the first that is found by its condition decides. Without a slope of the state the
-        derivatives are not numbers. `None` where no event has a time that moves.
+        Of events at the same time, the first one found by its condition decides. Where the state has no slope the
+        derivatives are NaN. `None` where no event has a time with a derivative.
         """
-        if not any(self.moves):
+        if not any(self.differentiable_time):
             return None
         problem = plan.problem
-        moving = active & jnp.asarray(self.moves)
-        which, moves = jnp.argmax(moving), jnp.any(moving)
+        differentiable = active & jnp.asarray(self.differentiable_time)
+        which, anyone = jnp.argmax(differentiable), jnp.any(differentiable)
 
         def condition(delay: Time) -> Array:
-            there, total = _ahead(plan, t, y, delay), jnp.zeros_like(t)
+            there, total = _solution_after(plan, t, y, delay), jnp.zeros_like(t)
             for i, c in enumerate(self.conditions):
-                if self.moves[i]:
+                if self.differentiable_time[i]:
                     value = c((t + delay) * problem.direction, there, problem.args).astype(t.dtype)
                     total = jnp.where(which == i, value, total)
-            return jnp.where(moves, total, 0.0)
+            return jnp.where(anyone, total, 0.0)
 
         delay = rate = jnp.zeros_like(t)
         value = condition(delay)
@@ -90,16 +99,49 @@ class EventMap(eqx.Module):
             return scaled_derivative(value - offset, _nan_like(t))
         for _ in range(2):
             value, rate = jax.jvp(condition, (delay,), (jnp.ones_like(t),))
-            delay = delay - (value - offset) / jnp.where(moves & (rate != 0), rate, 1.0)
-        touches = moves & (rate == 0)
+            delay = delay - (value - offset) / jnp.where(anyone & (rate != 0), rate, 1.0)
+        touches = anyone & (rate == 0)
         delay = jnp.where(touches, 0.0, delay - lax.stop_gradient(delay))
         return scaled_derivative(delay, jnp.where(touches, jnp.nan, 1.0))
+
+
+def traced_effects(
+    effects: Sequence[Callable[..., Y] | None], t0: Time, y0: Y, args: Args
+) -> tuple[TracedFunction | None, ...]:
+    """The effects of an `Event`, each traced once as a function of time, state, arguments and index."""
+    index = jnp.asarray(0, jnp.int32)
+    return tuple(None if e is None else trace_once(_checked(e), t0, y0, args, index) for e in effects)
+
+
+def _checked(effect: Callable[..., Y]) -> Callable[..., Y]:
+    """`effect` as a function of the index too, which returns a state like `y` or raises a `ValueError`."""
+    wants_index = _has_parameter(effect, "index")
+
+    def changed(t: RealScalar, y: Y, args: Args, index: IntScalar) -> Y:
+        value = effect(t, y, args, index=index) if wants_index else effect(t, y, args)
+        expected = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(y)]
+        found = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(value)]
+        if jax.tree.structure(value) != jax.tree.structure(y) or expected != found:
+            raise ValueError(
+                "The effect of an `Event` must return a state like `y`, of the same structure, shapes and dtypes.\n"
+                f"Expected: {jax.tree.structure(y)} of {expected}\nFound:    {jax.tree.structure(value)} of {found}"
+            )
+        return jax.tree.map(jnp.asarray, value)
+
+    return changed
+
+
+def _has_parameter(function: Callable[..., Any], name: str) -> bool:
+    try:
+        return name in inspect.signature(function).parameters
+    except ValueError:  # not everything that can be called has a signature
+        return False
 
 
 def signs_after(
     plan: Plan, conditions: tuple[Callable[..., Any], ...], is_real: tuple[bool, ...], t: Time, y: Y, margin: Time
 ) -> Array:
-    """The signs that conditions have shortly after `t`; of boolean ones, whether they are true."""
+    """The signs of the conditions shortly after `t`; of boolean ones, whether they are true."""
     problem, signs = plan.problem, list[Array]()
     slope = _slope(plan, t, y)
     for condition, real in zip(conditions, is_real, strict=True):
@@ -119,8 +161,8 @@ def _slope(plan: Plan, t: Time, y: Y) -> Y | None:
     return None if plan.is_noisy or not is_term(terms) else terms.time_derivative(t, y, plan.problem.args)
 
 
-def _ahead(plan: Plan, t: Time, y: Y, dt: Time) -> Y:
-    """The solution `dt` later, to second order: the midpoint rule. Without a slope nobody knows how `dt` moves it."""
+def _solution_after(plan: Plan, t: Time, y: Y, dt: Time) -> Y:
+    """The solution `dt` later, to second order, by the midpoint rule; where it has no slope its derivative is NaN."""
     slope = _slope(plan, t, y)
     if slope is None:
         shift = scaled_derivative(dt, _nan_like(dt))

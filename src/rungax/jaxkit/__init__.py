@@ -10,10 +10,13 @@ from .clock import (
     clip_to_end as clip_to_end,
     grid_time as grid_time,
     is_stuck as is_stuck,
+    just_after as just_after,
+    just_before as just_before,
     number_of_steps as number_of_steps,
     resolution as resolution,
 )
 from .compiled import compiled as compiled
+from .derivatives import with_derivatives_of as with_derivatives_of
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .sweep import (

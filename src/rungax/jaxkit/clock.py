@@ -1,10 +1,11 @@
-"""Comparisons and sums of times: the only place that knows about rounding in time.
+"""Comparisons and sums of times: the only place that deals with rounding in time.
 
 Inside a solve time always increases: integrating backwards happens in `s = -t` (see `terms.directed`).
 """
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .types import IntScalar, RealScalar
 
@@ -16,17 +17,17 @@ def resolution(t: jax.Array) -> jax.Array:
 
 
 def clip_to_end(end: jax.Array, t: jax.Array) -> jax.Array:
-    """`t`, but exactly `end` when past it or so near that a step from `t` to `end` would be rounding only."""
+    """`t`, or exactly `end` where `t` is past it or so near that a step from `t` to `end` would be rounding only."""
     return jnp.where(t > end - 4 * resolution(end), end, t)
 
 
 def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
-    """Whether a step from `t` to `t_next` goes nowhere: of size zero, backwards, or NaN."""
+    """True if a step from `t` to `t_next` goes nowhere: if it has size zero, or goes backwards, or is NaN."""
     return ~(t_next > t)
 
 
 def number_of_steps(t0: jax.Array, t1: jax.Array, dt: RealScalar) -> jax.Array:
-    """How many steps of size `dt` reach from `t0` to `t1`, the last being shortened; infinite if `t1` is."""
+    """The number of steps of size `dt` from `t0` to `t1`, the last of which is shortened; infinite if `t1` is."""
     ratio = (t1 - t0) / dt
     # 10 / 0.1 must be 100 steps whichever way the quotient was rounded; times carry rounding of their own size.
     slack = 4 * (resolution(t0) + resolution(t1)) / dt + 4 * resolution(ratio)
@@ -37,3 +38,22 @@ def grid_time(t0: jax.Array, t1: jax.Array, dt: RealScalar, i: IntScalar) -> jax
     """The i-th time of the fixed grid `t0 + i dt` that ends exactly on `t1`; no rounding accumulates."""
     index = jnp.asarray(i).astype(t0.dtype)
     return jnp.where(index >= number_of_steps(t0, t1, dt), t1, t0 + index * dt)
+
+
+def just_before(t: jax.Array) -> jax.Array:
+    """The floating-point number before `t`; around zero, where processors drop smaller ones, a normal number."""
+    return _neighbour(t, -1.0)
+
+
+def just_after(t: jax.Array) -> jax.Array:
+    """The floating-point number after `t`; around zero, where processors drop smaller ones, a normal number."""
+    return _neighbour(t, 1.0)
+
+
+def _neighbour(t: jax.Array, side: float) -> jax.Array:
+    tiny = float(jnp.finfo(t.dtype).tiny)
+    neighbour = jnp.nextafter(t, jnp.full_like(t, side * jnp.inf))
+    neighbour = jnp.where(jnp.abs(neighbour) < tiny, side * tiny, neighbour)
+    # Written so that its derivative is one. The difference is exact, as is the sum; infinity has no neighbour.
+    offset = lax.stop_gradient(jnp.where(jnp.isfinite(t), neighbour - t, 0.0))
+    return t + offset

@@ -1,14 +1,10 @@
-"""What is kept of a solve."""
+"""Saving: what users ask for (`saveat`), and the recorders that save it in the loop and in the replay."""
 
 from .dense import DenseRecorder as DenseRecorder
 from .internals import InternalsRecorder as InternalsRecorder, SolverInternals as SolverInternals
 from .output import OutputRecorder as OutputRecorder
 from .saveat import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
-from .tape import (
-    NEVER as NEVER,
-    Kind as Kind,
-    SavedParts as SavedParts,
-    Tape as Tape,
-    TapeRecorder as TapeRecorder,
-    part_of as part_of,
-)
+from .savers import AbstractSaver as AbstractSaver, SavedParts as SavedParts
+from .slots import Slots as Slots, visit_due as visit_due
+from .solver_state import SolverStateRecorder as SolverStateRecorder
+from .tape import Tape as Tape, TapeRecorder as TapeRecorder, TapeSize as TapeSize

@@ -1,18 +1,19 @@
-"""What a solve can say of its own difficulty, for training fields that are easy to solve."""
+"""Sums of a solve's own estimates of its difficulty, for training fields that are easy to solve."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optimistix as optx
 
-from ..jaxkit import BoolScalar, IntScalar, RealScalar
-from ..step import AbstractRecorder, Plan, State, Step
-from .tape import NEVER, StepsSaver, internals_of
+from ..jaxkit import BoolScalar, FlatSpace, IntScalar, RealScalar, Time, Y
+from ..step import AbstractRecorder, Plan, Start, State, Step
+from .savers import AbstractSaver, AbstractStepsSaver, SavedParts
 
 
 class SolverInternals(eqx.Module):
-    r"""Sums over the kept steps that measure how hard a solve was, with derivatives.
+    r"""Sums over the accepted steps that measure how hard a solve was, with derivatives.
 
     Added to a training loss they make a neural differential equation cheaper to solve.
 
@@ -60,30 +61,59 @@ class SolverInternals(eqx.Module):
 
 
 class InternalsRecorder(AbstractRecorder):
-    """Sums the error and stiffness estimates of the kept steps."""
+    """The recorder of the sums of the accepted steps' error and stiffness estimates."""
 
     def init(self, plan: Plan, state: State) -> SolverInternals:
-        """Nothing yet."""
+        """Sums of nothing."""
         return SolverInternals(jnp.zeros_like(state.t), jnp.zeros_like(state.t))
 
     def record(
-        self, plan: Plan, record: SolverInternals, step: Step, kept: BoolScalar, index: IntScalar
+        self, plan: Plan, record: SolverInternals, step: Step, accepted: BoolScalar, index: IntScalar
     ) -> SolverInternals:
-        """With one more step, where kept."""
+        """The sums with one more step, if it is accepted."""
         del index
-        parts = SolverInternals(*internals_of(plan, step))
-        return jax.tree.map(lambda total, x: total + jnp.where(kept, x, 0.0), record, parts)
+        return jax.tree.map(lambda total, x: total + jnp.where(accepted, x, 0.0), record, internals_of(plan, step))
 
     def finish(self, plan: Plan, record: SolverInternals, state: State) -> SolverInternals:
         """The sums."""
         return record
 
-    def savers(self) -> tuple[AbstractRecorder, ...]:
-        """One for every step."""
-        return (StepsSaver(1, "internals"),)
+    def savers(self) -> Mapping[str, AbstractSaver]:
+        """A saver of every step's estimates."""
+        return {"steps": InternalsSaver(1)}
 
-    def rebuild(self, plan: Plan, parts: tuple[Any, ...], state: State) -> SolverInternals:
-        """The sums again."""
-        (saved_parts,) = parts
-        used = saved_parts.index != NEVER
-        return SolverInternals(*(jnp.sum(jnp.where(used, x, 0.0)) for x in saved_parts.value))
+    def rebuild(self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start) -> SolverInternals:
+        """The sums, from the saved steps."""
+        del end
+        steps = saved["steps"]
+        return jax.tree.map(lambda x: jnp.sum(jnp.where(steps.used, x, 0.0)), steps.value)
+
+
+class InternalsSaver(AbstractStepsSaver):
+    """A saver of the estimates of every `stride`-th accepted step.
+
+    Parameters
+    ----------
+    stride
+        The number of accepted steps from one saved step to the next.
+    """
+
+    stride: int = eqx.field(static=True)
+
+    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> SolverInternals:
+        """The estimates of the step."""
+        return internals_of(plan, step)
+
+
+def internals_of(plan: Plan, step: Step) -> SolverInternals:
+    """The step's error estimate times its size, and its stiffness estimate."""
+    stiffness = plan.solver.stiffness(step)
+    if step.y_error is None or stiffness is None:
+        raise ValueError(
+            "`SaveAt(internals=True)` needs a solver that estimates its error and sees stiffness.\n"
+            "Expected: an explicit Runge–Kutta method with an embedded estimate\n"
+            f"Found:    {type(plan.solver).__name__}\nUse `Tsit5`, for example."
+        )
+    size = jnp.abs(step.t1 - step.t0)
+    error = jnp.asarray(optx.two_norm(FlatSpace(step.y_error).ravel(step.y_error))).astype(size.dtype)
+    return SolverInternals(size * error, jnp.asarray(stiffness).astype(size.dtype))

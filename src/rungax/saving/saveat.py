@@ -1,4 +1,4 @@
-"""What the user asks to be kept."""
+"""`SaveAt`: the user's choice of what to save of a solve."""
 
 from collections.abc import Callable
 from typing import Any
@@ -38,24 +38,25 @@ def save_y(t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
 def _times(ts: Any) -> Any:
     if ts is None or is_traced(ts):
         return ts
-    # Kept as given where it is an array: converting would change its dtype, which may decide the dtype of time.
+    # An array stays as it is: converting it would change its dtype, which may decide the dtype of time.
     ts = ts if isinstance(ts, jax.Array | np.ndarray) else np.asarray(ts)
     return None if ts.size == 0 else ts
 
 
 class SubSaveAt(eqx.Module):
-    """What to keep of one function of the solution, and when.
+    """A function of the solution to save, and the times at which to save it.
 
     Parameters
     ----------
     t0, t1
-        At the start; at the end.
+        Whether to save at the start; at the end.
     ts
-        At these times, shape `(n,)`, sorted in the direction of travel, within the interval.
+        Times at which to save, shape `(n,)`, sorted in the direction of travel, within the interval.
     steps
-        At every step that is kept (`True`), or at every n-th (`n`).
+        Whether to save at the end of every accepted step (`True`), or of every n-th one (`n`).
     fn
-        What is kept: `fn(t, y, args)`, any pytree of arrays; by default the state. It sees the true time.
+        The function whose values are saved, `fn(t, y, args)`, any pytree of arrays; by default the state. It receives
+        the true time.
 
     Raises
     ------
@@ -65,13 +66,14 @@ class SubSaveAt(eqx.Module):
 
     Differentiability
     -----------------
-    What is saved moves with everything that the solution depends on, and saved times with `ts`, `t0` and `t1`.
+    Saved values have derivatives with respect to everything that the solution depends on; saved times with respect to
+    `ts`, `t0` and `t1`.
 
     Cost
     ----
     Memory, and time to fill it: one slot each for `t0` and `t1`, one for each of `ts`, and `max_steps // n` for
-    `steps=n`. `ts` inside a step take the solver's interpolation of it, which for some asks for more evaluations of the
-    vector field.
+    `steps=n`. Values at `ts` inside a step come from the solver's interpolation, which for some solvers takes more
+    evaluations of the vector field.
 
     Examples
     --------
@@ -97,13 +99,13 @@ class SubSaveAt(eqx.Module):
             )
         if isinstance(self.steps, int) and self.steps < 0:
             raise ValueError(
-                "`SaveAt(steps=n)` keeps every n-th step.\nExpected: True, False or a positive integer\n"
+                "`SaveAt(steps=n)` saves every n-th step.\nExpected: True, False or a positive integer\n"
                 f"Found:    {self.steps}\nUse `steps=True` for every step."
             )
 
     @property
     def stride(self) -> int:
-        """Every how many-th step is kept; 0 for none."""
+        """The number of accepted steps from one saved step to the next, 0 for none."""
         return int(self.steps)
 
 
@@ -113,7 +115,7 @@ def _one_sub(t0: bool, t1: bool, ts: Any, steps: bool | int, fn: Callable[..., A
 
 
 class SaveAt(eqx.Module):
-    """What to keep of a solve.
+    """The outputs of a solve: what to save of it, and when.
 
     Parameters
     ----------
@@ -124,23 +126,24 @@ class SaveAt(eqx.Module):
     dense
         The solution as a function of time, for `Solution.evaluate` and `Solution.derivative`.
     solver_state, controller_state, made_jump
-        What is needed to go on later: pass them to another `diffeqsolve`, with `t0` and `y0` where this one ended.
+        The states of solver and controller, and whether the equation just jumped, from which another `diffeqsolve` can
+        go on: pass them to it, with `t0` and `y0` where this one ended.
     internals
         Differentiable sums of the steps' error and stiffness estimates, as `Solution.internals`; see `SolverInternals`.
 
     Raises
     ------
     ValueError
-        If both `subs` and one of `t0, t1, ts, steps` are given, a `SubSaveAt` keeps nothing, `ts` is not
+        If both `subs` and one of `t0, t1, ts, steps` are given, a `SubSaveAt` saves nothing, `ts` is not
         one-dimensional or `steps` is negative.
 
     Differentiability
     -----------------
-    What is saved moves with everything that the solution depends on.
+    Saved values have derivatives with respect to everything that the solution depends on.
 
     Cost
     ----
-    As of each `SubSaveAt`. `dense` keeps what `max_steps` steps need for their interpolation: for a Runge–Kutta method
+    That of each `SubSaveAt`. `dense` stores what the interpolation of `max_steps` steps needs: for a Runge–Kutta method
     all stages.
 
     Examples
@@ -182,7 +185,7 @@ class SaveAt(eqx.Module):
             subs = own
         elif own is not None:
             raise ValueError(
-                "`SaveAt(subs=...)` says by itself what is kept.\nExpected: either `subs` or `t0, t1, ts, steps`\n"
+                "`SaveAt(subs=...)` says by itself what is saved.\nExpected: either `subs` or `t0, t1, ts, steps`\n"
                 f"Found:    both ({own})\nMove them into one more `SubSaveAt` of `subs`."
             )
         for sub in jax.tree.leaves(subs, is_leaf=is_sub):
@@ -196,7 +199,7 @@ class SaveAt(eqx.Module):
 
 
 def is_sub(x: Any) -> bool:
-    """Whether `x` is a `SubSaveAt`: for use as `is_leaf`."""
+    """True if `x` is a `SubSaveAt`: for use as `is_leaf`."""
     return isinstance(x, SubSaveAt)
 
 
@@ -208,6 +211,6 @@ def _check_sub(sub: Any) -> None:
         )
     if not (sub.t0 or sub.t1 or sub.ts is not None or sub.steps):
         raise ValueError(
-            "This `SubSaveAt` keeps nothing.\nExpected: one of `t0`, `t1`, `ts`, `steps`\nFound:    none\n"
+            "This `SubSaveAt` saves nothing.\nExpected: one of `t0`, `t1`, `ts`, `steps`\nFound:    none\n"
             "Give it one of them, or leave it out."
         )

@@ -3,10 +3,12 @@
 from .base import (
     AbstractTerm as AbstractTerm,
     Noise as Noise,
+    Terms as Terms,
     brownian_paths as brownian_paths,
     is_stochastic as is_stochastic,
     is_term as is_term,
     leaf_terms as leaf_terms,
+    stops_of as stops_of,
 )
 from .control import ControlTerm as ControlTerm
 from .directed import (

@@ -9,8 +9,12 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianPath
 from ..jaxkit import Args, RealScalar, Time, Y
+from ..stops import Stops
 
 type NoiseShape = Literal["scalar", "diagonal", "general"]
+
+type Terms = PyTree[AbstractTerm[Any, Any]]
+"""The terms of an equation, in the structure that a solver asks for."""
 
 
 class Noise(eqx.Module):
@@ -173,6 +177,10 @@ class AbstractTerm[VF, Control](eqx.Module):
         """Standard deviation that noise would give the state in a unit of time, `None` for terms without noise."""
         del t, y, args
 
+    def stops(self) -> tuple[Stops, ...]:
+        """The times at which steps must end, because this term is not smooth there; by default none."""
+        return ()
+
     def initial_carry(self) -> PyTree[Any] | None:
         """What a solve carries from step to step so that `move` is cheaper than `contr`; by default nothing."""
 
@@ -209,6 +217,11 @@ def is_no_sum(x: PyTree[Any]) -> bool:
 def leaf_terms(terms: PyTree[Any]) -> list[AbstractTerm[Any, Any]]:
     """All terms of a pytree of terms and sums of terms that are no sums."""
     return [term for term in jax.tree.leaves(terms, is_leaf=is_no_sum) if is_term(term)]
+
+
+def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:
+    """The times at which steps must end because of any of `terms`."""
+    return tuple(stop for term in leaf_terms(terms) for stop in term.stops())
 
 
 def brownian_paths(terms: PyTree[Any]) -> list[AbstractBrownianPath]:

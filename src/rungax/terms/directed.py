@@ -13,6 +13,7 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
+from ..stops import Stops
 from .base import AbstractTerm, Noise, is_no_sum
 
 
@@ -56,6 +57,10 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         a, b = t0 * self.direction, t1 * self.direction
         increment = self.term.contr(jnp.where(forwards, a, b), jnp.where(forwards, b, a), **kwargs)
         return _reversed(increment, self.direction)
+
+    def stops(self) -> tuple[Stops, ...]:
+        """The wrapped term's stops, in the direction of travel."""
+        return tuple(Stops(jnp.asarray(stop.times) * self.direction, stop.order) for stop in self.term.stops())
 
     def initial_carry(self) -> PyTree[Any] | None:
         """As the wrapped term says."""

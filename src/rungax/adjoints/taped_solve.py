@@ -1,0 +1,198 @@
+"""The taped solve, whose derivative is a sweep over the tape.
+
+Three layers: the whole solve, evaluated, leaves no tape. Differentiated, it is replaced by `rebuilt` outputs of what
+`taped` kept (`operands.differentiated_as`). The derivative of `taped` is the linear map from the tangents of its inputs
+to the tangents of what it kept: the sweep, which runs forwards (`replay`) or in reverse (`reverse`) over the tape.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..jaxkit import LinearPrograms, known_zero, scaled, sweep, with_derivatives_of, zero_tangent
+from ..loop import run
+from ..results import is_event, is_okay
+from ..saving import SavedParts, Tape, TapeRecorder, TapeSize
+from ..step import Outcome, Plan, Start, State
+from .operands import Restore, Solve
+from .replay import Parts, Replay, play, play_bounded, savers_of
+from .reverse import Cotangents, ReverseReplay
+
+
+class Kept(eqx.Module):
+    """The result of a taped solve.
+
+    Parameters
+    ----------
+    end
+        The start of the step that would follow. It and `values` are differentiable, the rest is static.
+    values
+        The values of the saved parts, by saver.
+    tape, saved, outcome
+        The tape, the outputs of the savers, and the outcome without outputs.
+    """
+
+    end: Start
+    values: Parts
+    tape: Tape
+    saved: Mapping[str, PyTree[Array]]
+    outcome: Outcome
+
+    @property
+    def saved_parts(self) -> Mapping[str, SavedParts]:
+        """The outputs of the savers that are saved parts."""
+        return {name: saved for name, saved in self.saved.items() if isinstance(saved, SavedParts)}
+
+
+def record(solve: Solve, size: TapeSize) -> Kept:
+    """The solve, leaving its tape."""
+    plan = solve.plan
+    recorders = {"tape": TapeRecorder(size), **savers_of(plan)}
+    outcome = run(eqx.tree_at(lambda p: p.recorders, plan, recorders), solve.state)
+    saved = dict(outcome.outputs)
+    tape = saved.pop("tape")
+    values = {name: parts.value for name, parts in saved.items() if isinstance(parts, SavedParts)}
+    end = plan.start(outcome.state.y, outcome.state.solver_state)
+    return Kept(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
+
+
+def rebuilt(plan: Plan, kept: Kept) -> Outcome:
+    """The solve's outcome as a differentiable function of what its taped version kept."""
+    state = _differentiable_state(plan, kept)
+    parts = {name: eqx.tree_at(lambda p: p.value, saved, kept.values[name]) for name, saved in kept.saved_parts.items()}
+    saved = {**kept.saved, **parts}
+    outputs = {
+        name: recorder.rebuild(plan, {key: saved[f"{name}/{key}"] for key in recorder.savers()}, state, kept.end)
+        for name, recorder in plan.recorders.items()
+    }
+    return Outcome(state, kept.outcome.result, outputs)
+
+
+def _differentiable_state(plan: Plan, kept: Kept) -> State:
+    """The final state, with the derivatives of its time and state."""
+    state, tape = kept.outcome.state, kept.tape
+    last = jnp.maximum(state.num_accepted - 1, 0)
+    reached = plan.differentiable_step_times(*tape.ends(last), last)[1]
+    t = with_derivatives_of(state.t, jnp.where(state.num_accepted > 0, reached, plan.problem.t0))
+    y = kept.end.y
+    if plan.detector is not None:
+        assert state.events is not None, "the loop of a solve with events carries their state"
+        active = plan.detector.ended_by(state.events) & is_event(state.result)
+        t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
+    return eqx.tree_at(lambda s: (s.t, s.y), state, (t, y))
+
+
+class ReverseSweep(Protocol):
+    """A way back over all accepted steps, the last of which led to `end`."""
+
+    def __call__(self, reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents: ...
+
+
+def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse_sweep: ReverseSweep) -> Kept:
+    """The solve, leaving its tape; reverse mode goes back over it by `reverse_sweep`."""
+
+    @jax.custom_jvp
+    def solve(*leaves: jax.Array) -> Kept:
+        return record(restore(leaves), size)
+
+    def jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
+        kept = solve(*primals)
+        differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+        chain = _Chain(restore, differentiable, size, reverse_sweep)
+        moved = _swept(chain, primals, [tangents[i] for i in differentiable], kept)
+        static = jax.tree.map(zero_tangent, kept)
+        return kept, eqx.tree_at(lambda k: (k.end, k.values), static, moved)
+
+    solve.defjvp(jvp, symbolic_zeros=True)
+    return solve(*leaves)
+
+
+class _Residuals(eqx.Module):
+    """The arrays on which the sweep depends: those of the solve, and those that its taped version kept."""
+
+    leaves: list[jax.Array]
+    tape: Tape
+    saved: Mapping[str, SavedParts]
+    end: Start
+
+
+def _swept(chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], kept: Kept) -> tuple[Start, Parts]:
+    """The tangents of the end and of the saved values."""
+    residuals, residual_tree = jax.tree.flatten(_Residuals(list(leaves), kept.tape, kept.saved_parts, kept.end))
+    outputs, static = eqx.partition((kept.end, kept.values), eqx.is_inexact_array)
+    output_leaves, output_tree = jax.tree.flatten(outputs)
+
+    def unpacked(args: Sequence[jax.Array]) -> tuple[_Residuals, Sequence[jax.Array]]:
+        return jax.tree.unflatten(residual_tree, args[: len(residuals)]), args[len(residuals) :]
+
+    def played(player: Callable[..., Any], args: Sequence[jax.Array]) -> list[jax.Array]:
+        known, tangents = unpacked(args)
+
+        def outputs(*parameters: jax.Array) -> list[jax.Array]:
+            replay, start = chain.replay(known, parameters)
+            return jax.tree.leaves(eqx.filter(player(replay, start), eqx.is_inexact_array))
+
+        return jax.jvp(outputs, chain.parameters(known), list(tangents))[1]
+
+    def bounded(*args: jax.Array) -> list[jax.Array]:
+        if not chain.size.bounded:
+            raise ValueError(
+                "A second derivative of a solve needs a bound on its number of steps.\n"
+                "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
+                "Give `max_steps`; first derivatives do without."
+            )
+        return played(partial(play_bounded, max_steps=chain.size.max_steps), args)
+
+    def backward(*args: jax.Array) -> list[jax.Array]:
+        known, cotangents = unpacked(args)
+        end, saved = jax.tree.unflatten(output_tree, cotangents)
+        return chain.reversed(known, end, saved)
+
+    programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
+    moved = sweep(programs, residuals, tangents, output_leaves)
+    # The derivative of a solve that failed is NaN: that of a part of it would mislead.
+    complete = is_okay(kept.outcome.result) & (kept.tape.num_steps <= chain.size.max_steps)
+    one = jnp.where(complete, 1.0, jnp.nan)
+    moved = [scaled(one, x) for x in moved]
+    return eqx.combine(jax.tree.unflatten(output_tree, moved), jax.tree.map(zero_tangent, static))
+
+
+class _Chain(NamedTuple):
+    """The chain of accepted steps as a function of the differentiable leaves of the solve, its `parameters`."""
+
+    restore: Restore
+    differentiable: list[int]
+    size: TapeSize
+    reverse_sweep: ReverseSweep
+
+    def parameters(self, residuals: _Residuals) -> list[jax.Array]:
+        """The values of the differentiable leaves."""
+        return [residuals.leaves[i] for i in self.differentiable]
+
+    def replay(self, residuals: _Residuals, parameters: Sequence[jax.Array]) -> tuple[Replay, Start]:
+        """The chain for other values of them, and the start of its first step."""
+        leaves = list(residuals.leaves)
+        for i, value in zip(self.differentiable, parameters, strict=True):
+            leaves[i] = value
+        solve = self.restore(leaves)
+        start = solve.plan.start(solve.state.y, solve.state.solver_state)
+        return Replay(solve.plan, residuals.tape, residuals.saved), start
+
+    def reversed(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
+        """Cotangents of the parameters from those of the end and of the saved values."""
+        parameters = self.parameters(residuals)
+        reverse = ReverseReplay(lambda parameters: self.replay(residuals, parameters)[0], parameters, saved)
+        cursors = {name: jnp.sum(parts.used).astype(jnp.int32) - 1 for name, parts in residuals.saved.items()}
+        carry = Cotangents(end, [jnp.zeros_like(x) for x in parameters], cursors)
+        carry = self.reverse_sweep(reverse, carry, residuals.end, self.size)
+
+        def first(*parameters: jax.Array) -> PyTree[Array]:
+            return eqx.filter(self.replay(residuals, parameters)[1], eqx.is_inexact_array)
+
+        direct = jax.vjp(first, *parameters)[1](carry.start)
+        return [a + b for a, b in zip(carry.parameters, direct, strict=True)]

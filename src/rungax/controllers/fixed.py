@@ -1,0 +1,94 @@
+"""Steps that end at times known beforehand: the part that `ConstantStepSize` and `StepTo` share."""
+
+import abc
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite
+from ..results import RESULTS, Result
+from .base import AbstractStepSizeController, with_derivative_of
+
+
+class AbstractPlace(eqx.Module):
+    """The place of a solve among its times.
+
+    Attributes
+    ----------
+    index
+        The number of the time at which the next step ends.
+    failed_at
+        The start of the first step whose state was not finite, infinity if there was none.
+    """
+
+    index: eqx.AbstractVar[IntScalar]
+    failed_at: eqx.AbstractVar[Time]
+
+
+class AbstractFixedTimes[Place: AbstractPlace](AbstractStepSizeController[Place]):
+    """A controller of steps that end at times known beforehand; none is rejected.
+
+    Once the state is not finite the steps go on, so that under `vmap` all batch elements share their times.
+    """
+
+    @abc.abstractmethod
+    def time(self, index: IntScalar, place: Place) -> Time:
+        """The end of step `index`, counted from 1; the start of the solve for 0."""
+
+    @property
+    def can_jump(self) -> bool:
+        """False."""
+        return False
+
+    @property
+    def may_reject(self) -> bool:
+        """False."""
+        return False
+
+    def resume(self, fresh: Place, earlier: Place) -> Place:
+        """The place among the times of this solve; that of an earlier one does not count."""
+        del earlier
+        return fresh
+
+    def differentiable_step_times(
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Place
+    ) -> tuple[Time, Time]:
+        """The ends of the step, with the derivatives of the times themselves."""
+        del start, end
+        i = controller_state.index + index
+        first, last = self.time(i - 1, controller_state), self.time(i, controller_state)
+        return with_derivative_of(t0, first), with_derivative_of(t1, last)
+
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: Place,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Place, Result]:
+        """Accept the step; go on to the next of the times."""
+        del y0, args, y_error, error_order
+        index, failed_at = controller_state.index + 1, controller_state.failed_at
+        failed_at = jnp.where(all_finite(y1_candidate), failed_at, jnp.minimum(failed_at, t0))
+        place = replace(controller_state, index=index, failed_at=failed_at)
+        return jnp.asarray(True), t1, self.time(index, place), False, place, RESULTS.successful
+
+    def failed_at(self, controller_state: Place) -> Time:
+        """The start of the first step whose state was not finite, infinity if there was none."""
+        return controller_state.failed_at
+
+
+def first_index() -> Any:
+    """The index of the first step."""
+    return jnp.asarray(1, jnp.int32)
+
+
+def never(t: Time) -> Time:
+    """The time of a failure that has not happened."""
+    return jnp.full_like(t, jnp.inf)

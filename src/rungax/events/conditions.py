@@ -1,0 +1,148 @@
+"""The conditions of events: their values' signs, and the steps in which a sign passes zero."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from ..jaxkit import Args, Time, Y, trace_once
+from ..step import Flags, Plan, Problem, Step
+from .event import Event, check_parameters
+
+type Signs = Int[Array, " conditions"]
+"""For each condition -1, 0, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
+
+UNKNOWN = 2
+"""The sign of a condition whose value has not been a number yet; a change from it is no passage through zero."""
+
+
+class Passages(NamedTuple):
+    """The passages of the conditions through zero in one attempt.
+
+    Parameters
+    ----------
+    signs
+        The signs at the end of the attempt.
+    fired
+        The conditions that passed.
+    lower, upper
+        For each of them, the times between which it passed.
+    """
+
+    signs: Signs
+    fired: Flags
+    lower: Array
+    upper: Array
+
+
+class Conditions(eqx.Module):
+    """The conditions of an `Event`, as functions of true time, state and arguments.
+
+    Parameters
+    ----------
+    functions
+        The conditions, each traced once.
+    is_real
+        For each, whether it returns a real number; otherwise it returns a boolean.
+    directions
+        For each, the direction in which a passage counts: up, down, or both (`None`).
+    interior
+        The number of times inside a step at which real conditions are evaluated too.
+    """
+
+    functions: tuple[Callable[..., Any], ...]
+    is_real: tuple[bool, ...] = eqx.field(static=True)
+    directions: tuple[bool | None, ...] = eqx.field(static=True)
+    interior: int = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, event: Event, context: dict[str, Any], t0: Time, y0: Y, args: Args) -> Self:
+        """The conditions of `event`; `context` is the call, which they receive beside time, state and arguments."""
+        functions: list[Any] = []
+        is_real: list[bool] = []
+        for condition in event.conditions:
+            check_parameters(condition, ("t", "y", "args", *context))
+            in_context = lambda t, y, args, c=condition: jnp.asarray(c(t=t, y=y, args=args, **context))
+            functions.append(trace_once(in_context, t0, y0, args))
+            is_real.append(_is_real(jax.eval_shape(functions[-1], t0, y0, args)))
+        return cls(tuple(functions), tuple(is_real), tuple(event.leaves_of("direction")), event.interior)
+
+    @property
+    def number(self) -> int:
+        """The number of conditions."""
+        return len(self.functions)
+
+    @property
+    def are_real(self) -> np.ndarray:
+        """`is_real` as an array."""
+        return np.array(self.is_real)
+
+    def signs(self, problem: Problem, t: Time, y: Y, last: Signs | None = None) -> Signs:
+        """The signs of the values at `t` in the direction of travel; `last` where a value is not a number."""
+        signs: list[Array] = []
+        for i, condition in enumerate(self.functions):
+            value = condition(t * problem.direction, y, problem.args)
+            sign = jnp.sign(value) if self.is_real[i] else value
+            is_number = ~jnp.isnan(value) if self.is_real[i] else jnp.asarray(True)
+            before = jnp.asarray(UNKNOWN, jnp.int32) if last is None else last[i]
+            signs.append(jnp.where(is_number, sign.astype(jnp.int32), before))
+        return jnp.stack(signs)
+
+    def passages(self, plan: Plan, last: Signs, step: Step, ending: np.ndarray) -> Passages:
+        """The passages in an attempt that started with the signs `last`.
+
+        A boolean condition passes where it is true, if it is one of the `ending` conditions; otherwise where it becomes
+        true.
+        """
+        signs = self.signs(plan.problem, step.t1, step.y1, last)
+        if self.interior > 0:
+            return self._interior_passages(plan, last, step, signs, ending)
+        fired = [self._passes(i, last[i], signs[i], ending) for i in range(self.number)]
+        ends = (jnp.broadcast_to(t, (self.number,)) for t in (step.t0, step.t1))
+        return Passages(signs, jnp.stack(fired), *ends)
+
+    def _passes(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
+        if not self.is_real[i]:
+            return after > 0 if ending[i] else (after > 0) & (before == 0)
+        passes = before != after
+        match self.directions[i]:
+            case None:
+                pass
+            case True:
+                passes = (before <= 0) & (after > 0)
+            case False:
+                passes = (before > 0) & (after <= 0)
+        return passes & (before != UNKNOWN)
+
+    def _interior_passages(self, plan: Plan, last: Signs, step: Step, signs: Signs, ending: np.ndarray) -> Passages:
+        """The first passage of each condition between neighbours among the ends and the interior times of the step."""
+        evaluate = plan.interpolate(step).evaluate
+        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
+        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
+        ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
+        inside = jax.vmap(lambda t: self.signs(plan.problem, t, evaluate(t), last))(times)
+        all_signs = jnp.concatenate([last[None], inside, signs[None]])
+        rows: list[tuple[Array, Array, Array]] = []
+        for i in range(self.number):
+            if self.is_real[i]:
+                passes = self._passes(i, all_signs[:-1, i], all_signs[1:, i], ending)
+                first = jnp.argmax(passes)
+                rows.append((jnp.any(passes), ends[first], ends[first + 1]))
+            else:
+                rows.append((self._passes(i, last[i], signs[i], ending), step.t0, step.t1))
+        return Passages(signs, *(jnp.stack(column) for column in zip(*rows, strict=True)))
+
+
+def _is_real(value: Any) -> bool:
+    is_bool, is_float = (jnp.issubdtype(value.dtype, kind) for kind in (jnp.bool_, jnp.floating))
+    if value.shape == () and (is_bool or is_float):
+        return is_float
+    raise ValueError(
+        "The condition of an `Event` must return one boolean or one real number.\n"
+        f"Expected: shape (), bool or float\nFound:    shape {value.shape}, {value.dtype}\n"
+        "Reduce it, for example by `jnp.any` or `jnp.min`, or give a pytree of conditions."
+    )

@@ -1,0 +1,39 @@
+"""The solver state that a solve hands out, from which another solve goes on."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from jaxtyping import Array, PyTree
+
+from ..jaxkit import BoolScalar, IntScalar, with_derivatives_of
+from ..step import AbstractRecorder, Plan, SolverState, Start, State, Step
+
+
+class SolverStateRecorder(AbstractRecorder):
+    """The recorder of the final solver state.
+
+    Its derivatives are those of the state that the solver restores from the last checkpoint: whatever of it a solver
+    can make again from time, state and checkpoint follows these.
+    """
+
+    def init(self, plan: Plan, state: State) -> None:
+        """Nothing: the loop carries the solver state."""
+
+    def record(self, plan: Plan, record: None, step: Step, accepted: BoolScalar, index: IntScalar) -> None:
+        """Nothing: the loop carries the solver state."""
+
+    def finish(self, plan: Plan, record: None, state: State) -> SolverState:
+        """The final solver state."""
+        return state.solver_state
+
+    def savers(self) -> Mapping[str, AbstractRecorder]:
+        """None: the final state and checkpoint are enough."""
+        return {}
+
+    def rebuild(self, plan: Plan, saved: Mapping[str, PyTree[Any]], state: State, end: Start) -> PyTree[Array]:
+        """The final solver state with the derivatives of the restored one."""
+        del saved
+        problem = plan.problem
+        restored = plan.solver.restore(problem.terms, state.t, state.y, problem.args, end.checkpoint)
+        return jax.tree.map(with_derivatives_of, state.solver_state, restored)

@@ -1,0 +1,124 @@
+"""The beginning of a solve: its plan and its first state, from an equation in the direction of travel."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from .controllers import AbstractStepSizeController, retrying_rejected_times
+from .jaxkit import BoolScalar, Time, clip_to_end
+from .results import RESULTS, Result
+from .solvers import AbstractSolver
+from .step import AbstractRecorder, EventDetector, Plan, Problem, State
+from .stops import StopQueue
+from .terms import is_stochastic, start_drivers, stops_of
+
+
+class Resumed(NamedTuple):
+    """The part of an earlier solve's outcome with which another one goes on; each may be `None`."""
+
+    solver_state: PyTree[Any] = None
+    controller_state: PyTree[Any] = None
+    made_jump: BoolScalar | None = None
+
+
+class Stepping(NamedTuple):
+    """The choices of how to step.
+
+    Parameters
+    ----------
+    solver, controller
+        The solver, and the controller of its steps.
+    dt0
+        The first step, positive; `None` lets the controller choose it.
+    max_steps
+        The bound on the number of attempts, if there is one.
+    """
+
+    solver: AbstractSolver[Any]
+    controller: AbstractStepSizeController[Any]
+    dt0: Time | None
+    max_steps: int | None
+
+
+def set_up(
+    problem: Problem,
+    stepping: Stepping,
+    recorders: Mapping[str, AbstractRecorder],
+    *,
+    detector: EventDetector | None = None,
+    resumed: Resumed = Resumed(),
+    result: Result = RESULTS.successful,
+    stops: StopQueue | None = None,
+) -> tuple[Plan, State]:
+    """The plan and the first state of a solve.
+
+    Parameters
+    ----------
+    problem
+        The equation in the direction of travel.
+    stepping
+        The choices of how to step; the controller still holds true times.
+    recorders
+        The recorders, by name.
+    detector
+        The event detector, if there are events.
+    resumed
+        The part of an earlier solve's outcome to go on with.
+    result
+        The result so far: a failure ends the solve before its first step.
+    stops
+        The stop queue, instead of the one that controller and terms fill.
+    """
+    terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
+    controller = stepping.controller
+    controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
+    controller = controller.wrap(problem.direction)
+    queue = StopQueue.of([*controller.stops(), *stops_of(terms)], jnp.ones_like(t0)) if stops is None else stops
+    controller = controller.without_stops()
+    solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
+    error_order = solver.error_order(terms)
+    t_next, controller_state = controller.init(terms, t0, t1, y0, stepping.dt0, args, solver.func, error_order)
+    if resumed.controller_state is not None:
+        controller_state = controller.resume(controller_state, resumed.controller_state)
+        t_next = controller.first_end(t0, t_next, controller_state)
+    t_next = clip_to_end(t1, t_next if queue is None else queue.clip(True, t0, t_next))
+    solver_state = resumed.solver_state
+    if solver_state is None:
+        solver_state = solver.init(terms, t0, t_next, y0, args)
+    plan = Plan(
+        problem=problem,
+        solver=solver,
+        controller=controller,
+        initial_controller_state=controller_state,
+        error_order=error_order,
+        max_steps=stepping.max_steps,
+        recorders=recorders,
+        detector=detector,
+        stops=queue,
+    )
+    zero = jnp.asarray(0, jnp.int32)
+    return plan, State(
+        t=t0,
+        t_next=t_next,
+        y=y0,
+        drivers=start_drivers(terms),
+        solver_state=solver_state,
+        controller_state=controller_state,
+        made_jump=_made_jump(plan, resumed),
+        num_steps=zero,
+        num_accepted=zero,
+        result=result,
+        records={},
+        events=None if detector is None else detector.init(problem, t_next),
+    )
+
+
+def _made_jump(plan: Plan, resumed: Resumed) -> BoolScalar | None:
+    """Whether the equation jumped just before the start; `None` if the solve never jumps."""
+    can_jump = plan.controller.can_jump or (plan.stops is not None and plan.stops.can_jump)
+    can_jump = can_jump or (plan.detector is not None and plan.detector.has_effects)
+    if not can_jump and (resumed.made_jump is None or resumed.made_jump is False):
+        return None
+    return jnp.asarray(False if resumed.made_jump is None else resumed.made_jump)
