@@ -14,7 +14,7 @@ from .terms import bind_increments, is_stochastic
 
 
 class Step(eqx.Module):
-    """One attempt: what it starts from (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
+    """One attempt: the equation, where the step starts (`t0`, `y0`, `solver_state0`, `made_jump`), and its result.
 
     `due` says which events change the state at its end, if any do in this solve.
     `terms` have the increments of their drivers over the step at hand, if they carry anything; `drivers` is what they
@@ -23,6 +23,7 @@ class Step(eqx.Module):
 
     terms: PyTree[Any]
     drivers: tuple[PyTree[Any], ...]
+    args: Args
     t0: Time
     t1: Time
     y0: Y
@@ -95,13 +96,11 @@ class Solver(Protocol):
 
     def checkpoint_state(self, solver_state: Any) -> Any: ...
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None: ...
+    def stiffness(self, step: Step) -> RealScalar | None: ...
 
     def restore(self, terms: Any, t0: RealScalar, y0: Y, args: Args, checkpoint: Any) -> Any: ...
 
-    def densify(
-        self, terms: Any, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, args: Args, dense_info: DenseInfo
-    ) -> DenseInfo: ...
+    def densify(self, step: Step) -> DenseInfo: ...
 
 
 class Controller(Protocol):
@@ -226,8 +225,9 @@ class Plan(eqx.Module):
         """What the solver makes of a step from `t0`, `y0` to `t1`."""
         terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
-        made = self.solver.step(terms, t0, t1, y0, self.problem.args, solver_state, jumped)
-        return Step(terms, drivers, t0, t1, y0, solver_state, made_jump, *made)
+        args = self.problem.args
+        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
+        return Step(terms, drivers, args, t0, t1, y0, solver_state, made_jump, *made)
 
     def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
         """The ends of a kept step as differentiable functions of the times that decide them."""
@@ -258,4 +258,4 @@ class Plan(eqx.Module):
 
     def densify(self, step: Step) -> DenseInfo:
         """What the interpolation over `step` needs to know."""
-        return self.solver.densify(step.terms, step.t0, step.t1, step.y0, step.y1, self.problem.args, step.dense_info)
+        return self.solver.densify(step)

@@ -20,7 +20,8 @@ from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
 from ..results import Result, first_failure
 from ..saving import SaveAt
-from ..step import Outcome, Plan, Solver, State
+from ..solvers.common.slopes import slopes_at_ends
+from ..step import Outcome, Plan, Solver, State, Step
 from .base import AbstractAdjoint
 from .pullback import Cotangents, Pullback
 from .replay import Start
@@ -157,9 +158,9 @@ class _ReversibleSolver(eqx.Module):
         increment = self._increment(terms, t0, t1, companion, args)[0]
         return jax.tree.map(self._unmix, y1, companion, increment), companion
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> None:
+    def stiffness(self, step: Step) -> None:
         """None: the given solver's stages are not kept."""
-        del t0, t1, y0, dense_info
+        del step
 
     def after_rejection(self, before: Any, after: Any) -> Any:
         """As before: nothing is learnt from an attempt."""
@@ -175,21 +176,9 @@ class _ReversibleSolver(eqx.Module):
         del terms, t0, y0, args
         return checkpoint
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends; costs two evaluations."""
-        del dense_info
-        control = terms.contr(t0, t1)
-        k0, k1 = (terms.vf_prod(t, y, args, control) for t, y in ((t0, y0), (t1, y1)))
-        return {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+        return slopes_at_ends(step)
 
     def _increment(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args

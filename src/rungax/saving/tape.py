@@ -247,7 +247,7 @@ def part_of(plan: Plan, step: Step, kind: Kind) -> PyTree[Any]:
 
 def internals_of(plan: Plan, step: Step) -> tuple[Time, Time]:
     """The step's error estimate times its size, and its stiffness estimate."""
-    stiffness = plan.solver.stiffness(step.t0, step.t1, step.y0, step.dense_info)
+    stiffness = plan.solver.stiffness(step)
     if step.y_error is None or stiffness is None:
         raise ValueError(
             "`SaveAt(internals=True)` needs a solver that estimates its error and sees stiffness.\n"
