@@ -13,6 +13,7 @@ from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
+from ..step import Step
 from ..terms import is_stochastic, is_term
 
 type Interpretation = Literal["Itô", "Stratonovich"]
@@ -172,23 +173,32 @@ class AbstractSolver[SolverState](eqx.Module):
             For a single ordinary equation dy/dt; for several terms what `terms.vf` returns of them.
         """
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
-        """`dense_info` completed by what only dense output needs; called only for steps whose interior is asked for."""
-        del terms, t0, t1, y0, y1, args
-        return dense_info
+    def densify(self, step: Step) -> DenseInfo:
+        """The step's `dense_info`, completed by what dense output alone needs; by default as `step` returned it.
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
-        """An estimate of the largest eigenvalue's size over the step, from what the step computed; `None` for none."""
-        del t0, t1, y0, dense_info
+        Called only for steps inside which the solution is asked for.
+
+        Parameters
+        ----------
+        step
+            The step: the terms and `args`, both ends and the states there, and what `step` returned.
+
+        Returns
+        -------
+        DenseInfo
+            The keyword arguments of `interpolation_cls` besides `t0` and `t1`.
+        """
+        return step.dense_info
+
+    def stiffness(self, step: Step) -> RealScalar | None:
+        """An estimate of the size of the Jacobian's largest eigenvalue over the step; `None` by default, without one.
+
+        Parameters
+        ----------
+        step
+            The step.
+        """
+        del step
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, told the tolerances of the solve, `None` if it controls no error.

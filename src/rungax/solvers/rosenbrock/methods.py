@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
-from jaxtyping import PyTree
 
 from ...interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
-from ...jaxkit import Args, DenseInfo, RealScalar, Y
+from ...jaxkit import DenseInfo
 from ...nonlinear import Vector
+from ...step import Step
+from ..common.slopes import slopes_at_ends
 from ..tableaus.rodas4 import RODAS4
 from ..tableaus.rodas5p import RODAS5P
 from ..tableaus.ros3p import ROS3P as ROS3P_TABLEAU
@@ -123,21 +123,9 @@ class ROS3P(AbstractRosenbrock):
         assert embedded is not None, "the tableau below has an embedded solution"
         return embedded - made.solution(difference)
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends, for two evaluations."""
-        del dense_info
-        control = terms.contr(t0, t1)
-        k0, k1 = (terms.vf_prod(t, y, args, control) for t, y in ((t0, y0), (t1, y1)))
-        return {"y0": y0, "y1": y1, "k0": k0, "k1": k1}
+        return slopes_at_ends(step)
 
 
 class Rodas4(AbstractRosenbrock):

@@ -28,6 +28,7 @@ from ...jaxkit import (
     select,
 )
 from ...results import RESULTS, Result
+from ...step import Step
 from ..runge_kutta.explicit.step import MAX_UNROLLED_EQUATIONS
 from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
 
@@ -106,23 +107,13 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         dense_info = {"y0": y0, "y1": y1, "kick0": kick0, "kick1": terms[0].prod(end.field, grid.controls[0])}
         return y1, None, dense_info, end.field, RESULTS.successful
 
-    def densify(
-        self,
-        terms: PairTerms,
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Pair,
-        y1: Pair,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends; costs two evaluations of the vector field that makes drifts."""
-        g, control = terms[1], terms[1].contr(t0, t1)
-        slopes = [
-            cast_like((kick, g.vf_prod(t, y[0], args, control)), y)
-            for t, y, kick in ((t0, y0, dense_info["kick0"]), (t1, y1, dense_info["kick1"]))
-        ]
-        return {"y0": y0, "y1": y1, "k0": slopes[0], "k1": slopes[1]}
+        _, g = step.terms
+        control = g.contr(step.t0, step.t1)
+        ends = (step.t0, step.y0, step.dense_info["kick0"]), (step.t1, step.y1, step.dense_info["kick1"])
+        k0, k1 = (cast_like((kick, g.vf_prod(t, y[0], step.args, control)), y) for t, y, kick in ends)
+        return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
 
     def checkpoint_state(self, solver_state: Y) -> None:
         """Nothing: the vector field can be evaluated again."""

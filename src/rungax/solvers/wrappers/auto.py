@@ -1,8 +1,8 @@
 """Switching between a method for stiff and one for nonstiff stretches, within one solve."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -26,6 +26,7 @@ from ...jaxkit import (
 )
 from ...nonlinear import Tolerances, Vector, Weights, default_tolerances
 from ...results import Result, choose
+from ...step import Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
@@ -176,29 +177,36 @@ class Auto(AbstractAdaptiveSolver[State]):
         y1, error = (select(state.is_stiff, b, a) for a, b in zip(plain[:2], stiff[:2], strict=True))
         dense_info = {"is_stiff": state.is_stiff, "nonstiff": plain[2], "stiff": stiff[2]}
         after = State(state.is_stiff, state.votes, state.direction, plain[3], stiff[3])
-        after = self._with_vote(terms, _Step(t0, t1, y0, y1), args, after, plain[2])
+        result = choose(state.is_stiff, stiff[4], plain[4])
+        made = Step(
+            terms=terms,
+            drivers=(),
+            args=args,
+            t0=jnp.asarray(t0),
+            t1=jnp.asarray(t1),
+            y0=y0,
+            solver_state0=state,
+            made_jump=made_jump,
+            y1=y1,
+            y_error=error,
+            dense_info=plain[2],
+            solver_state=after,
+            result=result,
+        )
+        after = self._with_vote(made, after)
         after = self._switched(terms, t1, y1, args, after)
-        return y1, error, dense_info, after, choose(state.is_stiff, stiff[4], plain[4])
+        return y1, error, dense_info, after, result
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """With what the method that made the step needs."""
-        is_stiff = dense_info["is_stiff"]
+        is_stiff = step.dense_info["is_stiff"]
 
         def of(method: AbstractAdaptiveSolver[Any], info: DenseInfo, is_at_work: Array) -> DenseInfo:
-            operands = (terms, t0, jnp.where(is_at_work, t1, t0), y0, y1, args, info)
-            return _where_any(is_at_work, lambda: method.densify(*operands), operands)
+            own = replace(step, t1=jnp.where(is_at_work, step.t1, step.t0), dense_info=info)
+            return _where_any(is_at_work, lambda: method.densify(own), own)
 
-        plain = of(self.nonstiff, dense_info["nonstiff"], ~is_stiff)
-        return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, dense_info["stiff"], is_stiff)}
+        plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
+        return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, step.dense_info["stiff"], is_stiff)}
 
     def after_rejection(self, before: State, after: State) -> State:
         """As before, but for what each method has learnt."""
@@ -244,19 +252,19 @@ class Auto(AbstractAdaptiveSolver[State]):
         direction = lax.stop_gradient(state.direction)
         return State(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
 
-    def _with_vote(self, terms: PyTree[Any], step: "_Step", args: Args, state: State, info: DenseInfo) -> State:
-        """The state with what this step says of stiffness."""
-        terms, step, args, info = without_derivatives((terms, step, args, info))
-        field = FlatField.for_step(terms, step.t0, step.t1, step.y1, args)
+    def _with_vote(self, step: Step, state: State) -> State:
+        """The state with what a step says of stiffness; `dense_info` is the explicit method's."""
+        step = without_derivatives(step)
+        field = FlatField.for_step(step.terms, step.t0, step.t1, step.y1, step.args)
         # Small components may be the stiff ones, so that sizes are relative to the tolerances.
         tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
         size_of = Weights(tolerances, field.space).at(field.space.ravel(step.y0))
-        seen = self.nonstiff.stiffness(step.t0, step.t1, step.y0, info, lambda y: size_of(field.space.ravel(y)))
+        seen = self.nonstiff.stiffness(step, lambda y: size_of(field.space.ravel(y)))
         assert seen is not None, "a method of two or more stages sees stiffness"
         turned = _where_any(
             state.is_stiff,
             lambda: jax.jvp(lambda y: field.slope(step.t1, y), (field.space.ravel(step.y1),), (state.direction,))[1],
-            (terms, step, args, state),
+            (step, state),
         )
         length, before = size_of(turned), size_of(state.direction)
         grown = length / jnp.where(before > 0, before, 1.0)
@@ -287,15 +295,6 @@ class Auto(AbstractAdaptiveSolver[State]):
             fresh(self.nonstiff, state.nonstiff, switches & ~is_stiff),
             fresh(self.stiff, state.stiff, switches & is_stiff),
         )
-
-
-class _Step(NamedTuple):
-    """The ends of a step."""
-
-    t0: RealScalar
-    t1: RealScalar
-    y0: Y
-    y1: Y
 
 
 @dataclass(frozen=True)

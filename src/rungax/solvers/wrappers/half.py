@@ -1,6 +1,7 @@
 """Solvers made of other solvers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from ...interpolation import AbstractLocalInterpolation
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select
 from ...nonlinear import Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
+from ...step import Step
 from ...terms import is_stochastic
 from ..base import AbstractAdaptiveSolver, AbstractSolver, Interpretation, SolverNoise
 from .base import AbstractWrappedSolver
@@ -142,27 +144,15 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
             y_error = jax.tree.map(lambda x, s: jnp.where(is_successful(result), x, s), y_error, size)
         return y1, y_error, {"y_middle": y_middle, "first": first, "second": second}, state, result
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """What dense output of both halves needs."""
-        middle, y_middle = t0 + 0.5 * (t1 - t0), dense_info["y_middle"]
-        first = self.solver.densify(terms, t0, middle, y0, y_middle, args, dense_info["first"])
-        second = self.solver.densify(terms, middle, t1, y_middle, y1, args, dense_info["second"])
-        return {"y_middle": y_middle, "first": first, "second": second}
+        first, second = (self.solver.densify(half) for half in _halves(step))
+        return {"y_middle": step.dense_info["y_middle"], "first": first, "second": second}
 
-    def stiffness(self, t0: RealScalar, t1: RealScalar, y0: Y, dense_info: DenseInfo) -> RealScalar | None:
+    def stiffness(self, step: Step) -> RealScalar | None:
         """The wrapped solver's estimate over the second half."""
-        del y0
-        middle = t0 + 0.5 * (t1 - t0)
-        return self.solver.stiffness(middle, t1, dense_info["y_middle"], dense_info["second"])
+        _, second = _halves(step)
+        return self.solver.stiffness(second)
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
         """As the wrapped solver would after the second half."""
@@ -192,6 +182,13 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """Order of the local error: one more than `order`, or half of one more than `strong_order`."""
         order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)
         return None if order is None else order + gain
+
+
+def _halves(step: Step) -> tuple[Step, Step]:
+    """Both halves of a step, as far as the whole step's record tells: ends, states there, dense information."""
+    middle, y_middle = step.t0 + 0.5 * (step.t1 - step.t0), step.dense_info["y_middle"]
+    first = replace(step, t1=middle, y1=y_middle, dense_info=step.dense_info["first"])
+    return first, replace(step, t0=middle, y0=y_middle, dense_info=step.dense_info["second"])
 
 
 class _OverHalves(eqx.Module):

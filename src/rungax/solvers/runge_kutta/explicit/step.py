@@ -33,6 +33,7 @@ from ....jaxkit import (
     select,
 )
 from ....results import RESULTS, Result
+from ....step import Step
 from ....terms import AbstractTerm
 from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
 from ..base import AbstractRungeKutta, CalculateJacobian
@@ -108,31 +109,16 @@ class AbstractERK(AbstractRungeKutta[State]):
         dense_info = {"y0": y0, "y1": y1, "k": k}
         return y1, y_error, dense_info, stages.last_vf if tableau.fsal else None, RESULTS.successful
 
-    def densify(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        y1: Y,
-        args: Args,
-        dense_info: DenseInfo,
-    ) -> DenseInfo:
+    def densify(self, step: Step) -> DenseInfo:
         """`dense_info` with the extension's further stages, if it has any; costs one evaluation each."""
         if self.extension is None or not self.extension.a_lower:
-            return dense_info
-        grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
-        stages = _evaluate(grid, list(dense_info["k"]), self.extension.c, self.extension.a_lower)
-        return {"y0": y0, "y1": y1, "k": tuple(stages.ks)}
+            return step.dense_info
+        terms, t0, t1 = step.terms, step.t0, step.t1
+        grid = _Grid(terms, t0, t1, step.y0, step.args, terms.contr(t0, t1))
+        stages = _evaluate(grid, list(step.dense_info["k"]), self.extension.c, self.extension.a_lower)
+        return {"y0": step.y0, "y1": step.y1, "k": tuple(stages.ks)}
 
-    def stiffness(
-        self,
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        dense_info: DenseInfo,
-        norm: Callable[[Y], RealScalar] | None = None,
-    ) -> RealScalar | None:
+    def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:
         """How much the slopes of the last two stages differ, compared with their arguments; by default in the two-norm.
 
         References
@@ -141,12 +127,13 @@ class AbstractERK(AbstractRungeKutta[State]):
         """
         if self.tableau.num_stages < 2:
             return None
-        ks = _listed(dense_info["k"], self.tableau.num_stages) if self.extension is None else list(dense_info["k"])
+        k = step.dense_info["k"]
+        ks = _listed(k, self.tableau.num_stages) if self.extension is None else list(k)
         rows = [np.zeros(0), *self.tableau.a_lower][-2:]
-        arguments = [combination(row, ks[: len(row)], y0) for row in rows]
+        arguments = [combination(row, ks[: len(row)], step.y0) for row in rows]
         norm = _two_norm if norm is None else norm
         slopes = norm(jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2]))
-        scale = scaled(t1 - t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
+        scale = scaled(step.t1 - step.t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
         return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
 
     def checkpoint_state(self, solver_state: State) -> None:
