@@ -71,7 +71,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
     failure = first_failure(step_failure(step, verdict), verdict.result)
     result = first_failure(state.result, failure)
     if events is not None:
-        running = running & ~events.postponed
+        running = running & jnp.logical_not(events.postponed)
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.ends, RESULTS.event_occurred, result)
     accepted = running & verdict.accepted

@@ -252,10 +252,12 @@ class ProgressRecorder(AbstractRecorder):
         # The first state may be made of Python numbers, those that follow are arrays.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.meter.init())
 
-    def record(self, plan: Plan, record: PyTree[Any], step: Step, kept: BoolScalar, index: IntScalar) -> PyTree[Any]:
+    def record(
+        self, plan: Plan, record: PyTree[Any], step: Step, accepted: BoolScalar, index: IntScalar
+    ) -> PyTree[Any]:
         """The meter's state after an attempt. A lane that has ended is where it ended, so at 1 unless it failed."""
         del index
-        return self.meter.step(record, slowest_element(_progress(plan, jnp.where(kept, step.t1, step.t0))))
+        return self.meter.step(record, slowest_element(_progress(plan, jnp.where(accepted, step.t1, step.t0))))
 
     def finish(self, plan: Plan, record: PyTree[Any], state: State) -> None:
         """Nothing to hand out; close the meter."""

@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
 from .jaxkit import BoolScalar, Time, clip_to_end
-from .results import RESULTS, Result
+from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
 from .step import AbstractRecorder, EventDetector, Plan, Problem, State
 from .stops import StopQueue
@@ -99,6 +99,11 @@ def set_up(
         stops=queue,
     )
     zero = jnp.asarray(0, jnp.int32)
+    events = None if detector is None else detector.init(problem, t_next)
+    if detector is not None and events is not None:
+        # A boolean condition that is true at the start ends the solve there.
+        at_start = choose(jnp.any(detector.ended_by(events)), RESULTS.event_occurred, RESULTS.successful)
+        result = first_failure(result, at_start)
     return plan, State(
         t=t0,
         t_next=t_next,
@@ -111,7 +116,7 @@ def set_up(
         num_accepted=zero,
         result=result,
         records={},
-        events=None if detector is None else detector.init(problem, t_next),
+        events=events,
     )
 
 

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -199,8 +199,7 @@ class Outcome(eqx.Module):
 class Solver(Protocol):
     """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
 
-    @property
-    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]: ...
+    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
 
     def step(
         self,
@@ -228,7 +227,12 @@ class Controller(Protocol):
     """A step size controller, as the loop sees it; `rungax.AbstractStepSizeController` documents it."""
 
     @property
+    def can_jump(self) -> bool: ...
+
+    @property
     def may_reject(self) -> bool: ...
+
+    def wrap(self, direction: Time) -> Self: ...
 
     def adapt_step_size(
         self,

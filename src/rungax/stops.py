@@ -86,7 +86,7 @@ class StopQueue(eqx.Module):
         end, restart = self.ends[stop], self.restarts[stop]
         jumped = accepted & (t1 >= end) & (restart > end)
         # The end of the solve may be nearer to the jump than this leaves room for; then there is nothing to pass.
-        passed = jumped & (t1 < restart)
+        passed = jumped & (t1 <= end)
         restart = jnp.maximum(next_t0, restart)
         return (
             jnp.where(passed, restart, next_t0),

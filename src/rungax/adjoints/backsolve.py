@@ -16,6 +16,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
+from ..controllers import AbstractStepSizeController
 from ..events import Event
 from ..jaxkit import (
     Args,
@@ -238,7 +239,9 @@ class BacksolveAdjoint(AbstractAdjoint):
         # expects.
         controller = self.kwargs.get("stepsize_controller")
         stops = None if controller is not None or plan.stops is None else plan.stops.backwards()
-        controller = plan.controller.wrap(direction) if controller is None else controller
+        if controller is None:
+            controller = plan.controller.wrap(direction)
+            assert isinstance(controller, AbstractStepSizeController), "as the call gave it to `set_up`"
         dt0 = self.kwargs.get("dt0", state.t_next - state.t)
         stepping = Stepping(
             solver=self.kwargs.get("solver", plan.solver),

@@ -158,7 +158,7 @@ def _collect(replay: Replay, low: IntScalar, high: IntScalar, start: Start, stri
         index, start, starts = state
         active = index + 1 < high
         start = select(active, replay.step_with_parts(jnp.where(active, index, 0), start)[0], start)
-        index = index + active.astype(index.dtype)
+        index = index + jnp.asarray(active).astype(jnp.int32)
         is_checkpoint = active & ((index - low) % stride == 0)
         starts = Slots(starts).write((index - low) // stride, start, is_checkpoint).entries
         return index, start, starts

@@ -8,7 +8,7 @@ import jax
 from .batching import match_varying
 
 
-def with_derivatives_of[T](x: T, formula: T) -> T:
+def with_derivatives_of(x: Any, formula: Any) -> Any:
     """The array `x` with the derivatives of `formula`, which has the same value or nearly so; integers have none."""
     if not eqx.is_inexact_array(x):
         return x

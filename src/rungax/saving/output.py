@@ -10,7 +10,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import BoolScalar, IntScalar, Time, Y
@@ -26,13 +26,13 @@ class Output(eqx.Module):
 
     ts: Float[Array, " slots"]
     ys: PyTree[Array]
-    count: Int[Array, ""]
-    num_passed: Int[Array, ""]
+    count: IntScalar
+    num_passed: IntScalar
 
     def append(self, where: BoolScalar, t: Time, value: PyTree[Array]) -> "Output":
         """The output with one more entry, `where` there is one."""
         ts, ys = Slots((self.ts, self.ys)).write(self.count, (t, value), where).entries
-        return Output(ts, ys, self.count + jnp.asarray(where).astype(self.count.dtype), self.num_passed)
+        return Output(ts, ys, self.count + jnp.asarray(where).astype(jnp.int32), self.num_passed)
 
 
 class OutputRecorder(AbstractRecorder):
@@ -130,7 +130,7 @@ class OutputRecorder(AbstractRecorder):
         empty = plan.problem.t0 == plan.problem.t1
         slots = jnp.arange(record.ts.size) - int(self.t0)
         filled = empty & (slots >= 0) & (slots < self.ts.size)
-        count = record.count + jnp.where(empty, self.ts.size, 0).astype(record.count.dtype)
+        count = record.count + jnp.where(empty, self.ts.size, 0).astype(jnp.int32)
         times = jnp.broadcast_to(plan.problem.t0, record.ts.shape)
         ts = jnp.where(filled, times, record.ts)
         ys = jax.tree.map(lambda x, v: where_used(~filled, x, v), record.ys, value)

@@ -138,7 +138,7 @@ class TimesRecord(eqx.Module):
     """The state of a `TimesSaver`: its saved parts, and the number of requested times passed so far."""
 
     saved_parts: SavedParts
-    count: Int[Array, ""]
+    count: IntScalar
 
 
 class TimesSaver(AbstractSaver):

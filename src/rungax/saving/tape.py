@@ -142,9 +142,8 @@ class TapeRecorder(AbstractRecorder):
         is_checkpoint = accepted & (index & ((1 << record.log_stride) - 1) == 0)
         start = plan.start(step.y0, step.solver_state0)
         checkpoints = Slots(record.checkpoints).write(index >> record.log_stride, start, is_checkpoint)
-        has_jumps, has_events = record.times.jumps is not None, record.times.events is not None
-        jumps = (step.t0, step.made_jump) if has_jumps else None
-        entry = TapedTimes(step.t1, jumps, step.active_events if has_events else None)
+        jumps = None if step.made_jump is None else (step.t0, jnp.asarray(step.made_jump))
+        entry = TapedTimes(step.t1, jumps, step.active_events)
         return Tape(
             begin=record.begin,
             times=Slots(record.times).write(index, entry, accepted).entries,
