@@ -14,7 +14,7 @@ import optimistix as optx
 import pytest
 
 from rungax import RESULTS
-from rungax.jaxkit import FlatSpace
+from rungax.jaxkit import FlatSpace, select
 from rungax.nonlinear import NewtonStages, Stage, StageSolution, StepStart, Tolerances, linear_algebra
 from rungax.nonlinear.linear import AbstractField, LinearAlgebra
 from rungax.nonlinear.newton import (
@@ -154,7 +154,7 @@ def iterate(sizes: jax.Array, rate: jax.Array, max_steps: int = 10, y0: jax.Arra
     field = ScriptedField(jnp.cumsum(jnp.append(0.0, sizes)))
     start = start_of_step(field, max_steps=max_steps, y0=y0)
     solver = NewtonStages(weights(), KAPPA)
-    prepared, convergence = solver.prepare(start, solver.empty_cache(start), jnp.asarray(False))
+    prepared, convergence = solver.prepare(start, solver.empty_cache(start))
     stage = Stage(field, start.t0, jnp.zeros(1), jnp.asarray(1.0), start.step_size)
     return solver.solve(stage, jnp.zeros(1), start, prepared, Convergence(rate, convergence.needs_jacobian))
 
@@ -244,7 +244,8 @@ def prepare(needs_jacobian: Any, age: Any, t0: Any, step_size: Any, made_jump: A
         jacobian_time,
         age,
     )
-    return solver.prepare(start, cache, made_jump)
+    cache = select(made_jump, solver.outdated(cache), cache)
+    return solver.prepare(start, cache)
 
 
 class Refresh(NamedTuple):
@@ -295,7 +296,7 @@ def test_what_is_made_anew_before_a_step(case: Refresh) -> None:
 def test_nothing_is_known_before_the_first_step() -> None:
     start = start_of_step(ScriptedField(jnp.zeros(1), slope_of_time=-1.0), t0=PLACE)
     solver = NewtonStages(weights(), KAPPA)
-    prepared, _ = solver.prepare(start, solver.empty_cache(start), jnp.asarray(False))
+    prepared, _ = solver.prepare(start, solver.empty_cache(start))
     assert float(prepared.jacobian[0, 0]) == -PLACE
     assert solver.update_cache(prepared, Convergence(jnp.asarray(0.5), jnp.asarray(True))).age == 1
 
@@ -305,7 +306,7 @@ def solve_linear(stiffness: Any, made_for: Any) -> StageSolution:
     """`k = -stiffness (1 + k)`, with a factorisation made for a step of another size."""
     field, solver = LinearField(-stiffness), NewtonStages(weights(), 1e-13)
     before = start_of_step(field, step_size=made_for)
-    prepared, convergence = solver.prepare(before, solver.empty_cache(before), jnp.asarray(False))
+    prepared, convergence = solver.prepare(before, solver.empty_cache(before))
     start = start_of_step(field, max_steps=40)
     stage = Stage(field, start.t0, jnp.ones(1), jnp.asarray(1.0), start.step_size)
     return solver.solve(stage, jnp.zeros(1), start, prepared, convergence)

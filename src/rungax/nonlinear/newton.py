@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, any_element, match_varying, optimization_barrier, scaled, select
+from ..jaxkit import RealScalar, any_element, match_varying, optimization_barrier, scaled, select
 from ..results import RESULTS, choose, is_successful
 from .jacobian import Vector
 from .linear import LinearSystem, solve
@@ -106,14 +106,20 @@ class NewtonStages(AbstractStageSolver):
         scale = jnp.ones_like(start.step_size) if stores else None
         return NewtonCache(kept, factors, scale, convergence, nowhere, jnp.asarray(0, jnp.int32))
 
-    def prepare(self, start: StepStart, cache: NewtonCache, made_jump: BoolScalar) -> tuple[NewtonCache, Convergence]:
+    def outdated(self, cache: NewtonCache) -> NewtonCache:
+        """The cache, in need of a Jacobian, even at the time of the one that it has."""
+        convergence = Convergence(cache.convergence.rate, jnp.ones_like(cache.convergence.needs_jacobian))
+        no_time = jnp.full_like(cache.jacobian_time, jnp.nan)
+        return NewtonCache(cache.jacobian, cache.factors, cache.scale, convergence, no_time, cache.age)
+
+    def prepare(self, start: StepStart, cache: NewtonCache) -> tuple[NewtonCache, Convergence]:
         """The cache with a new Jacobian and a new factorisation, where the old ones no longer serve."""
         cache = match_varying(cache, (start, cache))
         # A rejected step is made again from where its Jacobian may just have been evaluated.
         needs_jacobian = cache.convergence.needs_jacobian | (cache.age >= OLD_AGE)
         if cache.scale is not None and start.diagonal is not None:
             needs_jacobian = needs_jacobian | ~(start.diagonal * start.step_size < GROWN * cache.scale)
-        stale = (needs_jacobian & (cache.jacobian_time != start.t0)) | made_jump
+        stale = needs_jacobian & (cache.jacobian_time != start.t0)
         jacobian = lax.cond(
             any_element(stale),
             lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), cache.jacobian),

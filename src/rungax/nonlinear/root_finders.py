@@ -11,7 +11,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import BoolScalar, FlatSpace, RealScalar, Y
+from ..jaxkit import FlatSpace, RealScalar, Y
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
@@ -321,9 +321,12 @@ class RootFinderStages(AbstractStageSolver):
     def empty_cache(self, start: StepStart) -> None:
         """Nothing is kept from step to step."""
 
-    def prepare(self, start: StepStart, cache: None, made_jump: BoolScalar) -> tuple[PyTree[Any], None]:
+    def outdated(self, cache: None) -> None:
+        """No cache."""
+
+    def prepare(self, start: StepStart, cache: None) -> tuple[PyTree[Any], None]:
         """What the root finder's `init` makes of the first stage."""
-        del cache, made_jump
+        del cache
         diagonal = 1.0 if start.diagonal is None else start.diagonal
         stage = Stage(start.field, start.t0, start.y0, diagonal, start.step_size)
         struct = jax.eval_shape(lambda: start.y0)

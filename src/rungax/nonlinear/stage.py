@@ -15,7 +15,7 @@ import equinox as eqx
 import jax
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
+from ..jaxkit import RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, solve_tangent
@@ -72,7 +72,11 @@ class AbstractStageSolver(eqx.Module):
         """What is known before the first step: nothing."""
 
     @abc.abstractmethod
-    def prepare(self, start: "StepStart", cache: PyTree[Any], made_jump: BoolScalar) -> tuple[PyTree[Any], PyTree[Any]]:
+    def outdated(self, cache: PyTree[Any]) -> PyTree[Any]:
+        """The cache, marked so that the next step evaluates its Jacobian again."""
+
+    @abc.abstractmethod
+    def prepare(self, start: "StepStart", cache: PyTree[Any]) -> tuple[PyTree[Any], PyTree[Any]]:
         """What the stages of a step have in common, and the convergence that the first of them starts with."""
 
     @abc.abstractmethod

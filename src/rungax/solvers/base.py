@@ -200,6 +200,34 @@ class AbstractSolver[SolverState](eqx.Module):
         """
         del step
 
+    def restart(
+        self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: SolverState
+    ) -> SolverState:
+        """The solver state after a jump at `t0`: by default that of `init`.
+
+        A solver whose state depends on the solution makes its steps from this state where `made_jump` holds.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation, as `term_structure` says.
+        t0, t1
+            Ends of the next step.
+        y0
+            The state of the equation after the jump.
+        args
+            Handed on to the terms.
+        solver_state
+            The solver state before the jump.
+
+        Returns
+        -------
+        SolverState
+            A pytree with the structure, shapes and dtypes of `solver_state`.
+        """
+        del solver_state
+        return self.init(terms, t0, t1, y0, args)
+
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, told the tolerances of the solve, `None` if it controls no error.
 

@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import PyTree
 
 from ...interpolation import LocalLinearInterpolation
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, select
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ...results import RESULTS, Result
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver, AbstractStratonovichSolver
+from ..common.restart import after_jump
 
 
 class State(eqx.Module):
@@ -86,7 +86,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
         """One step; costs one evaluation. After a jump the companion starts anew at `y0`."""
-        before = self._after_jump(terms, t0, y0, args, solver_state, made_jump)
+        before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         control = terms.contr(t0, t1)
         # A field may be an operator, of which only the arrays can go through a loop.
         other = eqx.filter(eqx.filter_eval_shape(terms.vf, t0, y0, args), _is_array, inverse=True)
@@ -145,17 +145,6 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         """One half, for any noise."""
         del terms
         return 0.5
-
-    def _after_jump(
-        self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, solver_state: State, made_jump: BoolScalar
-    ) -> State:
-        if made_jump is False:
-            return solver_state
-        return lax.cond(
-            any_element(made_jump),
-            lambda: select(made_jump, State(y0, _arrays(terms.vf(t0, y0, args))), solver_state),
-            lambda: solver_state,
-        )
 
 
 def _arrays(field: Any) -> Any:

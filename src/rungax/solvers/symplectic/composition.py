@@ -21,14 +21,13 @@ from ...jaxkit import (
     RealScalar,
     Time,
     Y,
-    any_element,
     cast_like,
     match_varying,
     optimization_barrier,
-    select,
 )
 from ...results import RESULTS, Result
 from ...step import Step
+from ..common.restart import after_jump
 from ..runge_kutta.explicit.step import MAX_UNROLLED_EQUATIONS
 from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
 
@@ -95,7 +94,7 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         made_jump: BoolScalar,
     ) -> tuple[Pair, None, DenseInfo, Y, Result]:
         """One step; costs one evaluation of each vector field for each weight."""
-        first = self._first_field(terms, t0, y0, args, solver_state, made_jump)
+        first = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         grid = _Grid(terms, t0, t1, args, (terms[0].contr(t0, t1), terms[1].contr(t0, t1)))
         plan = _plan(self.weights)
         v, w = y0
@@ -123,17 +122,6 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         """The vector field that kicks, at `t0`, `y0`; costs one evaluation of it."""
         del checkpoint
         return terms[0].vf(t0, y0[1], args)
-
-    def _first_field(
-        self, terms: PairTerms, t0: RealScalar, y0: Pair, args: Args, solver_state: Y, made_jump: BoolScalar
-    ) -> Y:
-        if made_jump is False:
-            return solver_state
-        return lax.cond(
-            any_element(made_jump),
-            lambda: select(made_jump, terms[0].vf(t0, y0[1], args), solver_state),
-            lambda: solver_state,
-        )
 
 
 class _Grid(NamedTuple):

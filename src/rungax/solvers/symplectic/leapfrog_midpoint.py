@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import PyTree
 
 from ...interpolation import LocalLinearInterpolation
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, select
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ...results import RESULTS, Result
 from ...terms import AbstractTerm
 from ..base import AbstractSolver
+from ..common.restart import after_jump
 
 
 class State(eqx.Module):
@@ -89,7 +89,7 @@ class LeapfrogMidpoint(AbstractSolver[State]):
         made_jump: BoolScalar,
     ) -> tuple[Y, None, DenseInfo, State, Result]:
         """One step; costs one evaluation. After a jump there is no past, and the step is Euler's."""
-        before = self._after_jump(t0, y0, solver_state, made_jump)
+        before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         increment = terms.vf_prod(t0, y0, args, terms.contr(before.t, t1))
         y1 = jax.tree.map(lambda y, d: y + d, before.y, increment)
         return y1, None, {"y0": y0, "y1": y1}, State(jnp.asarray(t0), y0), RESULTS.successful
@@ -102,9 +102,3 @@ class LeapfrogMidpoint(AbstractSolver[State]):
         """Two."""
         del terms
         return 2
-
-    def _after_jump(self, t0: RealScalar, y0: Y, solver_state: State, made_jump: BoolScalar) -> State:
-        if made_jump is False:
-            return solver_state
-        start = State(jnp.asarray(t0), y0)
-        return lax.cond(any_element(made_jump), lambda: select(made_jump, start, solver_state), lambda: solver_state)

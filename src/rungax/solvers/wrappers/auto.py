@@ -153,6 +153,14 @@ class Auto(AbstractAdaptiveSolver[State]):
             stiff=self.stiff.init(terms, t0, t1, y0, args),
         )
 
+    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: State) -> State:
+        """Both methods' states after a jump; the method at work stays at work."""
+
+        def restarted_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
+            return lambda state: method.restart(terms, t0, t1, y0, args, state)
+
+        return self._mapped(solver_state, restarted_by(self.nonstiff), restarted_by(self.stiff))
+
     def step(
         self,
         terms: PyTree[Any],

@@ -119,6 +119,12 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """The wrapped solver's memory."""
         return self.solver.init(terms, t0, t1, y0, args)
 
+    def restart(
+        self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: SolverState
+    ) -> SolverState:
+        """The wrapped solver's state after a jump."""
+        return self.solver.restart(terms, t0, t1, y0, args, solver_state)
+
     def step(
         self,
         terms: PyTree[Any],

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, select, without_derivatives
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, without_derivatives
 from ....nonlinear import (
     AbstractStageFinder,
     AbstractUnresolvedFinder,
@@ -33,6 +33,7 @@ from ....results import Result, is_successful
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
 from ...common.flat_field import FlatField
+from ...common.restart import after_jump
 from ...common.stage_vectors import stacked
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import AbstractRungeKutta, CalculateJacobian
@@ -89,6 +90,13 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), field.space)
         return State(first, solver.empty_cache(start))
 
+    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: State) -> State:
+        """The slope at the new state, and a cache whose Jacobian will be evaluated again."""
+        _, implicit = self.split(terms)
+        first = None if solver_state.first is None else implicit.vf(t0, y0, args)
+        space = FlatField.for_step(implicit, t0, t1, y0, args).space
+        return State(first, stage_solver(self._finder(y0), space).outdated(solver_state.cache))
+
     def step(
         self,
         terms: PyTree[Any],
@@ -105,7 +113,8 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         field = FlatField.for_step(implicit, t0, t1, y0, args)
         space = field.space
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), space)
-        prepared, convergence = solver.prepare(start, solver_state.cache, made_jump)
+        solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
+        prepared, convergence = solver.prepare(start, solver_state.cache)
         stages = Stages(
             method=method,
             field=field,
@@ -119,9 +128,8 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         )
         first = None
         if method.starts_explicitly:
-            first = space.ravel(
-                implicit.prod(self._first(implicit, t0, y0, args, solver_state, made_jump), field.control)
-            )
+            slope = implicit.vf(t0, y0, args) if solver_state.first is None else solver_state.first
+            first = space.ravel(implicit.prod(slope, field.control))
         done = stages.run(first, convergence)
 
         y1 = space.unravel(done.states[-1] if method.ssal else stages.y0 + done.weigh(method.b))
@@ -170,25 +178,6 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
             step_size=lax.stop_gradient(jnp.asarray(t1 - t0)),
             diagonal=self.coefficients().shared_diagonal,
             max_steps=self.root_find_max_steps,
-        )
-
-    def _first(
-        self,
-        implicit: AbstractTerm[Any, Any],
-        t0: RealScalar,
-        y0: Y,
-        args: Args,
-        solver_state: State,
-        made_jump: BoolScalar,
-    ) -> Any:
-        if solver_state.first is None:
-            return implicit.vf(t0, y0, args)
-        if made_jump is False:
-            return solver_state.first
-        return lax.cond(
-            any_element(made_jump),
-            lambda: select(made_jump, implicit.vf(t0, y0, args), solver_state.first),
-            lambda: solver_state.first,
         )
 
 

@@ -25,16 +25,15 @@ from ....jaxkit import (
     Time,
     Y,
     accumulation,
-    any_element,
     combination,
     match_varying,
     optimization_barrier,
     scaled,
-    select,
 )
 from ....results import RESULTS, Result
 from ....step import Step
 from ....terms import AbstractTerm
+from ...common.restart import after_jump
 from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
 from ..base import AbstractRungeKutta, CalculateJacobian
 
@@ -99,7 +98,8 @@ class AbstractERK(AbstractRungeKutta[State]):
     ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
         """One step; costs `num_stages` evaluations, one less where the last stage serves the next step again."""
         tableau = self.tableau
-        first = self._first_stage(terms, t0, y0, args, solver_state, made_jump)
+        solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
+        first = solver_state if tableau.fsal else terms.vf(t0, y0, args)
         grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
         stages = _evaluate(grid, [terms.prod(first, grid.control)], tableau.c, tableau.a_lower)
         y1 = stages.last_y if tableau.ssal else combination(tableau.b_sol, stages.ks, y0)
@@ -148,19 +148,6 @@ class AbstractERK(AbstractRungeKutta[State]):
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
         return terms.vf(t0, y0, args)
-
-    def _first_stage(
-        self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, solver_state: State, made_jump: BoolScalar
-    ) -> Any:
-        if not self.tableau.fsal:
-            return terms.vf(t0, y0, args)
-        if made_jump is False:
-            return solver_state
-        return lax.cond(
-            any_element(made_jump),
-            lambda: select(made_jump, terms.vf(t0, y0, args), solver_state),
-            lambda: solver_state,
-        )
 
 
 def _two_norm(tree: Y) -> jax.Array:

@@ -28,11 +28,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, PyTree
 
 from ....interpolation import LocalLinearInterpolation
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, any_element, optimization_barrier, select
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, optimization_barrier
 from ....results import RESULTS, Result, choose
 from ....terms import MultiTerm
 from ....terms.langevin import (
@@ -43,6 +42,7 @@ from ....terms.langevin import (
     position_and_velocity,
 )
 from ...base import AbstractItoSolver, AbstractStratonovichSolver
+from ...common.restart import after_jump
 
 
 class LangevinState(eqx.Module):
@@ -196,6 +196,13 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         agrees = agreement(*_unwrapped(terms), x)
         return LangevinState(agrees, self._first_gradient(terms, y0, args))
 
+    def restart(
+        self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: LangevinState
+    ) -> LangevinState:
+        """The gradient at the new state, for methods that need it; costs at most one evaluation."""
+        del t0, t1
+        return LangevinState(solver_state.agrees, self._first_gradient(terms, y0, args))
+
     def step(
         self,
         terms: PyTree[Any],
@@ -207,8 +214,8 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, LangevinState, Result]:
         """One step; fails if drift and diffusion do not agree."""
-        gradient = self._gradient(terms, y0, args, solver_state.gradient, made_jump)
-        outcome = self.advance(self._prepare(terms, t0, t1, y0, args), gradient)
+        solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
+        outcome = self.advance(self._prepare(terms, t0, t1, y0, args), solver_state.gradient)
         y1 = outcome.x, outcome.v
         agrees = solver_state.agrees
         # No callback says so, for there is none in the loop, and none at all in a solve that does not throw.
@@ -231,16 +238,6 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
 
     def _first_gradient(self, terms: PyTree[Any], y0: Y, args: Args) -> X | None:
         return _unwrapped(terms)[0].gradient(y0[0], args) if self.reuses_gradient else None
-
-    def _gradient(self, terms: PyTree[Any], y0: Y, args: Args, remembered: X | None, made_jump: BoolScalar) -> X | None:
-        """The gradient where a step starts."""
-        if not self.reuses_gradient or made_jump is False:
-            return remembered
-        return lax.cond(
-            any_element(made_jump),
-            lambda: select(made_jump, self._first_gradient(terms, y0, args), remembered),
-            lambda: remembered,
-        )
 
     def _prepare(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> LangevinStep:
         """What the formulas need of the terms."""
