@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Y, jvp_of_differentiable, without_derivatives
+from ..jaxkit import Y, jvp_skipping_zeros, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
@@ -127,7 +127,7 @@ def _moving(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
     def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
         (y, *leaves), (_, *moved) = primals, tangents
         y = steady(y, *leaves)
-        rate = jvp_of_differentiable(lambda *leaves: field(leaves, y), leaves, moved)[1]
+        rate = jvp_skipping_zeros(lambda *leaves: field(leaves, y), leaves, moved)[1]
         adjoint: ImplicitAdjoint = restore(leaves)[2]
         jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)
         return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), adjoint.linear_solver).value

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import jvp_of_differentiable, scaled_derivative
+from ..jaxkit import jvp_skipping_zeros, scaled_derivative
 from ..loop import run
 from ..results import Result, is_event, is_okay
 from ..saving import SavedParts, Tape, TapeRecorder
@@ -53,7 +53,7 @@ def differentiated_as(
         return run(plan, state)
 
     def solve_jvp(primals: Any, tangents: Any) -> Any:
-        return jvp_of_differentiable(lambda *leaves: replayed(restore, leaves), primals, tangents)
+        return jvp_skipping_zeros(lambda *leaves: replayed(restore, leaves), primals, tangents)
 
     solve.defjvp(solve_jvp, symbolic_zeros=True)
     return solve(*leaves)
