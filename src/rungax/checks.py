@@ -20,7 +20,7 @@ from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import SubSaveAt, is_sub
 from .solvers import AbstractSolver, AbstractWrappedSolver
-from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, mismatches, parts_asked_for
+from .terms import AbstractTerm, Noise, brownian_paths, describe, fits, leaf_terms, mismatches, required_parts
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -167,7 +167,7 @@ def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """That a solver which treats drift and diffusion differently is given one of each, in this order."""
-    if not parts_asked_for(solver.term_structure) or not solver.interpretations:
+    if not required_parts(solver.term_structure) or not solver.interpretations:
         return
     drift, diffusion = terms.parts
     if brownian_paths(drift) or diffusion.parts:
@@ -192,7 +192,7 @@ def _check_memory(
     path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
 ) -> None:
     """That a path is asked for no interval twice if it draws anew each time."""
-    if path.remembers:
+    if path.increments_add_up:
         return
     if not solver.asks_for_whole_steps:
         raise ValueError(

@@ -17,7 +17,7 @@ from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SaveAt
 from .saving.saveat import SubSaveAt
 from .solvers import AbstractSolver
 from .step import AbstractRecorder, Plan, Problem, State
-from .terms import AbstractTerm, ODETerm, direct, is_stochastic, is_term, start_drivers
+from .terms import AbstractTerm, ODETerm, in_direction_of_travel, is_stochastic, is_term, start_drivers
 
 
 class Call(NamedTuple):
@@ -59,7 +59,7 @@ def resolve(call: Call, subs: list[SubSaveAt]) -> tuple[Plan, State]:
     error_order = solver.error_order(terms)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
-    terms, controller = direct(terms, direction), controller.wrap(direction)
+    terms, controller = in_direction_of_travel(terms, direction), controller.wrap(direction)
     t0, t1, dt0 = t0 * direction, t1 * direction, None if dt0 is None else dt0 * direction
     t_next, controller_state = controller.init(terms, t0, t1, y0, dt0, args, solver.func, error_order)
     t_next = clip_to_end(t1, t_next)

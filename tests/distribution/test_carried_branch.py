@@ -32,7 +32,7 @@ def carried(path, intervals):
     """All increments by one branch, in order."""
 
     def step(branch, interval):
-        increment, branch = path.move(branch, interval[0], interval[1])
+        increment, branch = path.increment_and_carry(branch, interval[0], interval[1])
         return branch, increment
 
     return jax.lax.scan(step, path.initial_carry(), intervals)[1]
@@ -94,7 +94,7 @@ def test_derivatives_of_what_is_made_of_increments(key):
 
         def step(carry, interval):
             y, branch = carry
-            increment, branch = path.move(branch, interval[0], interval[1])
+            increment, branch = path.increment_and_carry(branch, interval[0], interval[1])
             return (y + theta * y * increment.W[0] + increment.H[1], branch), None
 
         start = jnp.asarray(1.0), path.initial_carry()

@@ -66,7 +66,7 @@ def _along_parabolas(problem: Problem, sense: Sense, key: jax.Array, backwards: 
     def piece(carry, index):
         y, branch = carry
         left = SPAN[0] + index * width
-        increment, branch = path.move(branch, left, left + width)
+        increment, branch = path.increment_and_carry(branch, left, left + width)
         s0, ds = (1.0, -1.0) if backwards else (0.0, 1.0)
 
         def slope(s, y):

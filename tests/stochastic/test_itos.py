@@ -25,7 +25,7 @@ from rungax.solvers.stochastic.sri.methods import SRIW1
 from rungax.solvers.stochastic.weak.methods import DRI1
 from rungax.solvers.tableaus.dri1 import DRI1 as DRI1_TABLEAU
 from rungax.solvers.tableaus.sriw1 import SRIW1 as SRIW1_TABLEAU
-from rungax.terms import direct
+from rungax.terms import in_direction_of_travel
 
 from ..compare import assert_trees_close
 
@@ -317,7 +317,7 @@ def test_backwards_is_forwards_for_the_reflected_equation(solver: Any) -> None:
         ODETerm(lambda t, y, args: -DIAGONAL.drift(-t, y)),
         ControlTerm(lambda t, y, args: DIAGONAL.operator(-t, y, args), given(-w, area)),
     )
-    found = step(solver, direct(terms, jnp.asarray(-1.0)), Y0, -T1, -T0)
+    found = step(solver, in_direction_of_travel(terms, jnp.asarray(-1.0)), Y0, -T1, -T0)
     assert_trees_close(found, step(solver, reflected, Y0, -T1, -T0), rtol=1e-13)
 
 

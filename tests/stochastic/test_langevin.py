@@ -26,7 +26,7 @@ from rungax.brownian import (
 from rungax.solvers.stochastic.langevin import step as langevin_rk
 from rungax.solvers.stochastic.langevin.methods import ALIGN, QUICSORT, ShOULD
 from rungax.solvers.wrappers.half import HalfSolver
-from rungax.terms import direct
+from rungax.terms import in_direction_of_travel
 from rungax.terms.langevin import UnderdampedLangevinDiffusionTerm, UnderdampedLangevinDriftTerm
 
 from ..tracing.hlo import compiled_text, custom_calls_in_loops
@@ -123,7 +123,7 @@ class Scripted(AbstractBrownianPath):
 def there_and_back(solver: Any, normals: Array, h: Array) -> tuple[Any, Any]:
     """The error estimate of a step, and how far from its start the step back ends."""
     terms, zero = langevin(Scripted(normals)), jnp.zeros_like(h)
-    there, back = (direct(terms, jnp.asarray(direction)) for direction in (1.0, -1.0))
+    there, back = (in_direction_of_travel(terms, jnp.asarray(direction)) for direction in (1.0, -1.0))
     y1, error, *_ = solver.step(there, zero, h, Y0, None, solver.init(there, zero, h, Y0, None), False)
     y2, *_ = solver.step(back, -h, zero, y1, None, solver.init(back, -h, zero, y1, None), False)
     return error, jax.tree.map(jnp.subtract, y2, Y0)
@@ -173,7 +173,7 @@ def test_without_force_the_law_after_a_step_of_any_length_is_exact(solver: Any) 
 
     def step(normals: Array) -> Any:
         terms = langevin(Scripted(normals), gamma, u, lambda x, args: jnp.zeros_like(x))
-        terms = direct(terms, jnp.asarray(1.0))
+        terms = in_direction_of_travel(terms, jnp.asarray(1.0))
         y0 = (x0, v0)
         y1, *_ = solver().step(terms, 0.0 * h, h, y0, None, solver().init(terms, 0.0 * h, h, y0, None), False)
         return y1

@@ -33,7 +33,17 @@ from ..loop import run
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
 from ..step import Outcome, Plan, Problem, State
-from ..terms import AbstractTerm, MultiTerm, describe, direct, fits, is_stochastic, is_term, leaf_terms, start_drivers
+from ..terms import (
+    AbstractTerm,
+    MultiTerm,
+    describe,
+    fits,
+    in_direction_of_travel,
+    is_stochastic,
+    is_term,
+    leaf_terms,
+    start_drivers,
+)
 from .base import AbstractAdjoint
 from .taped import Restore, flatten
 
@@ -189,10 +199,10 @@ class BacksolveAdjoint(AbstractAdjoint):
             )
         noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
         for noise in noises:
-            if noise is not None and not noise.path.remembers:
+            if noise is not None and not noise.path.increments_add_up:
                 raise ValueError(
-                    f"`BacksolveAdjoint` solves backwards along the same path, which a `{type(noise.path).__name__}`"
-                    " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
+                    "`BacksolveAdjoint` solves backwards along the same path, in steps of its own.\n"
+                    "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
                     f"Found:    {type(noise.path).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
                 )
         if is_stochastic(problem.terms) and "Stratonovich" not in solver.interpretations:
@@ -234,7 +244,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         )
         dt0 = self.kwargs.get("dt0", state.t_next - state.t)
         dt0 = dt0 if dt0 is None else jnp.abs(jnp.asarray(dt0, stop.t.dtype))
-        terms = direct(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
+        terms = in_direction_of_travel(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
         t0, t1 = -stop.t, -stop.previous
         order = solver.error_order(terms)
         t_next, controller_state = controller.init(terms, t0, t1, augmented, dt0, None, solver.func, order)
@@ -396,12 +406,12 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
         return self.prod((t, y), self.contr(t, t + 1))
 
     def initial_carry(self) -> Any:
-        """As the part says."""
+        """The part's initial carry."""
         return self._part_of(self.terms).initial_carry()
 
-    def move(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
-        """As the part moves."""
-        return self._part_of(self.terms).move(carry, t0, t1)
+    def increment_and_carry(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
+        """The part's increment and carry."""
+        return self._part_of(self.terms).increment_and_carry(carry, t0, t1)
 
     def num_equations(self) -> int:
         """Field and transposed field."""
