@@ -15,7 +15,7 @@ import numpy as np
 from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from .problems import Problem, Sense, stratonovich_drift
+from .problems import Interpretation, Problem, stratonovich_drift
 
 TOLERANCE = 0.15
 """The largest allowed distance of a measured order, with its interval, from the stated one."""
@@ -50,17 +50,19 @@ def terms(problem: Problem, path: VirtualBrownianTree) -> MultiTerm:
 
 
 @functools.cache
-def reference(problem: Problem, sense: Sense, backwards: bool = False, use_exact: bool = True) -> np.ndarray:
+def reference(
+    problem: Problem, interpretation: Interpretation, backwards: bool = False, use_exact: bool = True
+) -> np.ndarray:
     """The solution at the end of the interval, for each path."""
     if problem.exact is not None and use_exact and not backwards:
         exact = problem.exact
         ends = jax.vmap(lambda key: tree(key, problem.shape).evaluate(*SPAN))(keys())
-        return np.asarray(jax.vmap(lambda w: exact(sense, w))(ends))
-    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, sense, key, backwards)))(keys()))
+        return np.asarray(jax.vmap(lambda w: exact(interpretation, w))(ends))
+    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))(keys()))
 
 
-def _along_parabolas(problem: Problem, sense: Sense, key: jax.Array, backwards: bool) -> jax.Array:
-    drift, path = stratonovich_drift(problem, sense), tree(key, problem.shape)
+def _along_parabolas(problem: Problem, interpretation: Interpretation, key: jax.Array, backwards: bool) -> jax.Array:
+    drift, path = stratonovich_drift(problem, interpretation), tree(key, problem.shape)
     width = (SPAN[1] - SPAN[0]) / FINE
 
     def piece(carry, index):
@@ -103,10 +105,10 @@ def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[fl
     )
 
 
-def strong_errors(solver, problem: Problem, sense: Sense, backwards: bool = False) -> np.ndarray:
+def strong_errors(solver, problem: Problem, interpretation: Interpretation, backwards: bool = False) -> np.ndarray:
     """Squared distances from the reference at the end, of shape (steps, paths)."""
     found = solutions(solver, problem, backwards)
-    return np.sum((found - reference(problem, sense, backwards)) ** 2, axis=2)
+    return np.sum((found - reference(problem, interpretation, backwards)) ** 2, axis=2)
 
 
 def order_of(squares: np.ndarray, steps: tuple[float, ...] = STEPS) -> Order:

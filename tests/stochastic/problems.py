@@ -14,15 +14,15 @@ import lineax as lx
 import numpy as np
 
 Kind = Literal["additive", "diagonal", "scalar", "commutative", "general"]
-Sense = Literal["Itô", "Stratonovich"]
-SENSES: tuple[Sense, ...] = ("Itô", "Stratonovich")
+Interpretation = Literal["Itô", "Stratonovich"]
+INTERPRETATIONS: tuple[Interpretation, ...] = ("Itô", "Stratonovich")
 
 
 @dataclass(frozen=True, eq=False)
 class Problem:
     """The equation `dy = drift dt + diffusion dW` on [0, 1], with `y0` at the time where the solve starts.
 
-    `exact`, if there is one, maps `(sense, W(1))` to `y(1)`.
+    `exact`, if there is one, maps `(interpretation, W(1))` to `y(1)`.
     """
 
     kind: Kind
@@ -30,7 +30,7 @@ class Problem:
     diffusion: Callable[[Any, Any, Any], Any]
     shape: tuple[int, ...]
     y0: np.ndarray
-    exact: Callable[[Sense, Any], Any] | None = None
+    exact: Callable[[Interpretation, Any], Any] | None = None
 
 
 def bending(t, y, args):
@@ -106,8 +106,8 @@ BY_KIND: dict[Kind, Problem] = {p.kind: p for p in (ADDITIVE, DIAGONAL, SCALAR, 
 GROWTH, VOLATILITY = 0.3, 0.7
 
 
-def _geometric(sense: Sense, w: Any) -> Any:
-    correction = 0.5 * VOLATILITY**2 if sense == "Itô" else 0.0
+def _geometric(interpretation: Interpretation, w: Any) -> Any:
+    correction = 0.5 * VOLATILITY**2 if interpretation == "Itô" else 0.0
     return jnp.ones(1) * jnp.exp(GROWTH - correction + VOLATILITY * w)
 
 
@@ -115,10 +115,10 @@ GEOMETRIC = Problem("scalar", lambda t, y, a: GROWTH * y, lambda t, y, a: VOLATI
 """Geometric Brownian motion."""
 
 
-def _sinh(sense: Sense, w: Any) -> Any:
+def _sinh(interpretation: Interpretation, w: Any) -> Any:
     # y = sinh(x) with dx = dt/2 + dW/2 is the Stratonovich solution of dy = sqrt(1 + y²) dx. The Itô solution of
     # the same coefficients has a drift smaller by y/8, and is not a function of W(1).
-    assert sense == "Stratonovich"
+    assert interpretation == "Stratonovich"
     return jnp.sinh(jnp.arcsinh(jnp.asarray(0.5)) + 0.5 + 0.5 * w)
 
 
@@ -135,10 +135,10 @@ SINH = Problem(
 ROTATION = np.array([[-0.5, 0.8], [-0.8, -0.5]])
 
 
-def _complex(sense: Sense, w: Any) -> Any:
+def _complex(interpretation: Interpretation, w: Any) -> Any:
     # [[p, q], [-q, p]] multiplies y[0] + i y[1] by p - i q.
     a, b, c = (jnp.asarray(m[0, 0] - 1j * m[0, 1]) for m in (ROTATION, FIRST, SECOND))
-    drift = a - 0.5 * (b**2 + c**2) if sense == "Itô" else a
+    drift = a - 0.5 * (b**2 + c**2) if interpretation == "Itô" else a
     z = (START[0] + 1j * START[1]) * jnp.exp(drift + b * w[0].astype(complex) + c * w[1].astype(complex))
     return jnp.stack([z.real, z.imag])
 
@@ -149,7 +149,7 @@ SPIRAL = Problem("commutative", lambda t, y, a: ROTATION @ y, turning, (2,), STA
 CLOSED = {"geometric": GEOMETRIC, "sinh": SINH, "spiral": SPIRAL}
 
 
-def stratonovich_drift(problem: Problem, sense: Sense) -> Callable[[Any, Any], Any]:
+def stratonovich_drift(problem: Problem, interpretation: Interpretation) -> Callable[[Any, Any], Any]:
     """The drift of the Stratonovich equation with the same solution, corrected by the derivative of the noise."""
 
     def columns(t, y):
@@ -159,7 +159,7 @@ def stratonovich_drift(problem: Problem, sense: Sense) -> Callable[[Any, Any], A
 
     def drift(t, y):
         plain = problem.drift(t, y, None)
-        if sense == "Stratonovich":
+        if interpretation == "Stratonovich":
             return plain
         _, along = jax.vmap(lambda g: jax.jvp(lambda y: columns(t, y), (y,), (g,)), in_axes=1)(columns(t, y))
         return plain - 0.5 * jnp.einsum("kik->i", along)

@@ -59,10 +59,10 @@ def adaptive(solver, problem: Problem, controller, dt0=0.05, paths=PATHS, **opti
     return jax.jit(jax.vmap(solve))(measure.keys()[:paths])
 
 
-def errors(solution, problem: Problem, sense) -> np.ndarray:
+def errors(solution, problem: Problem, interpretation) -> np.ndarray:
     """The errors at the end, of shape (paths, components)."""
     ends = solution.ys[:, 0]
-    return np.asarray(ends) - measure.reference(problem, sense)[: len(ends)]
+    return np.asarray(ends) - measure.reference(problem, interpretation)[: len(ends)]
 
 
 # ------------------------------------------------------------------------------------------------------ the right limit
@@ -70,7 +70,7 @@ def errors(solution, problem: Problem, sense) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("solver", "kind", "sense"),
+    ("solver", "kind", "interpretation"),
     [
         (SPaRK(), "general", "Stratonovich"),
         (Heun(), "general", "Stratonovich"),
@@ -81,7 +81,7 @@ def errors(solution, problem: Problem, sense) -> np.ndarray:
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
-def test_converges_as_tolerances_shrink(solver, kind, sense):
+def test_converges_as_tolerances_shrink(solver, kind, interpretation):
     """The error decreases at least as fast as with fixed steps for the number of steps made, and becomes small."""
     problem = BY_KIND[kind]
     promised = {"general": 0.5, "commutative": 1.0}.get(kind, 1.5)
@@ -89,10 +89,10 @@ def test_converges_as_tolerances_shrink(solver, kind, sense):
     def at(tol):
         solution = adaptive(solver, problem, PIDController(rtol=0.0, atol=tol))
         assert (solution.result == RESULTS.successful).all()
-        return np.sqrt(np.mean(errors(solution, problem, sense) ** 2)), float(solution.num_steps.mean())
+        return np.sqrt(np.mean(errors(solution, problem, interpretation) ** 2)), float(solution.num_steps.mean())
 
     (loose, few), (tight, many) = at(2e-2), at(2e-3)
-    assert tight < 0.05 * np.sqrt(np.mean(measure.reference(problem, sense) ** 2))
+    assert tight < 0.05 * np.sqrt(np.mean(measure.reference(problem, interpretation) ** 2))
     assert np.log(loose / tight) > 0.7 * promised * np.log(many / few)
 
 

@@ -13,7 +13,7 @@ import pytest
 from rungax import ControlTerm, Euler, Heun, MultiTerm, ODETerm, SaveAt, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from .problems import Sense
+from .problems import Interpretation
 from .test_strong_order import SOLVERS, name_of, own_interpretation
 
 LIMIT = 5.0
@@ -58,9 +58,9 @@ def ornstein_uhlenbeck_scores(values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def geometric_scores(values: np.ndarray, sense: Sense) -> dict[str, np.ndarray]:
+def geometric_scores(values: np.ndarray, interpretation: Interpretation) -> dict[str, np.ndarray]:
     """The errors of the mean and of the mean of squares, in standard errors."""
-    log_mean = (GROWTH - (0.5 * VOLATILITY**2 if sense == "Itô" else 0.0)) * TIMES
+    log_mean = (GROWTH - (0.5 * VOLATILITY**2 if interpretation == "Itô" else 0.0)) * TIMES
 
     def moment(k):
         return np.exp(k * log_mean + 0.5 * k**2 * VOLATILITY**2 * TIMES)
@@ -99,6 +99,8 @@ def test_a_biased_variance_is_detected():
     assert ornstein_uhlenbeck_scores(ornstein_uhlenbeck(Euler(), 0.25))["variance"][-1] > LIMIT
 
 
-@pytest.mark.parametrize(("solver", "sense"), [(Euler(), "Stratonovich"), (Heun(), "Itô")], ids=["Euler", "Heun"])
-def test_the_other_interpretation_is_detected(solver, sense):
-    assert worst(geometric_scores(geometric(solver), sense)) > 2 * LIMIT
+@pytest.mark.parametrize(
+    ("solver", "interpretation"), [(Euler(), "Stratonovich"), (Heun(), "Itô")], ids=["Euler", "Heun"]
+)
+def test_the_other_interpretation_is_detected(solver, interpretation):
+    assert worst(geometric_scores(geometric(solver), interpretation)) > 2 * LIMIT

@@ -31,7 +31,7 @@ from rungax import (
 from rungax.solvers import AbstractSolver
 
 from . import measure
-from .problems import BY_KIND, CLOSED, GEOMETRIC, SCALAR, SENSES, Kind, Sense
+from .problems import BY_KIND, CLOSED, GEOMETRIC, INTERPRETATIONS, SCALAR, Interpretation, Kind
 
 KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
 
@@ -75,7 +75,7 @@ class Claim(NamedTuple):
 
     solver: AbstractSolver
     kind: Kind
-    sense: Sense
+    interpretation: Interpretation
     order: float
 
 
@@ -83,7 +83,7 @@ def name_of(solver: AbstractSolver) -> str:
     return type(solver).__name__
 
 
-def own_interpretation(solver: AbstractSolver) -> Sense:
+def own_interpretation(solver: AbstractSolver) -> Interpretation:
     return "Itô" if "Itô" in solver.interpretations else "Stratonovich"
 
 
@@ -107,13 +107,13 @@ def claims() -> list:
     return found
 
 
-def measured(solver: AbstractSolver, problem, sense: Sense, backwards: bool = False) -> measure.Order:
-    return measure.order_of(measure.strong_errors(solver, problem, sense, backwards))
+def measured(solver: AbstractSolver, problem, interpretation: Interpretation, backwards: bool = False) -> measure.Order:
+    return measure.order_of(measure.strong_errors(solver, problem, interpretation, backwards))
 
 
 @pytest.mark.parametrize("claim", claims())
 def test_strong_order(claim):
-    order = measured(claim.solver, BY_KIND[claim.kind], claim.sense)
+    order = measured(claim.solver, BY_KIND[claim.kind], claim.interpretation)
     assert measure.shows(order, claim.order), order
 
 
@@ -134,13 +134,13 @@ def test_the_table_is_what_solvers_state(solver, promised):
 
 
 @pytest.mark.parametrize("name", CLOSED)
-@pytest.mark.parametrize("sense", SENSES)
-def test_the_reference_agrees_with_closed_forms(name, sense):
-    if name == "sinh" and sense == "Itô":
+@pytest.mark.parametrize("interpretation", INTERPRETATIONS)
+def test_the_reference_agrees_with_closed_forms(name, interpretation):
+    if name == "sinh" and interpretation == "Itô":
         pytest.skip("its closed form is Stratonovich's only")
     problem = CLOSED[name]
-    exact = measure.reference(problem, sense)
-    distance = measure.reference(problem, sense, use_exact=False) - exact
+    exact = measure.reference(problem, interpretation)
+    distance = measure.reference(problem, interpretation, use_exact=False) - exact
     assert np.sqrt(np.mean(distance**2)) < 5e-5 * np.sqrt(np.mean(exact**2))
 
 
@@ -164,9 +164,9 @@ def solves(closed: str, solver: AbstractSolver) -> bool:
 )
 def test_the_limit_is_the_closed_form(solver, closed):
     """Drift and noise of these equations commute, so the order may be higher than stated; only the limit is tested."""
-    problem, sense = CLOSED[closed], own_interpretation(solver)
-    squares = measure.strong_errors(solver, problem, sense)
-    size = np.mean(np.sum(measure.reference(problem, sense) ** 2, axis=1))
+    problem, interpretation = CLOSED[closed], own_interpretation(solver)
+    squares = measure.strong_errors(solver, problem, interpretation)
+    size = np.mean(np.sum(measure.reference(problem, interpretation) ** 2, axis=1))
     assert measure.order_of(squares).low > dict(SOLVERS)[solver][problem.kind] - measure.TOLERANCE
     assert np.sqrt(squares[-1].mean() / size) < 0.1
 
