@@ -39,7 +39,7 @@ class Stiff(NamedTuple):
     """A problem with the settings of its solvers and the measure of its error.
 
     The absolute tolerance is `scale` times the relative one, and at least `least`. The error of a component smaller
-    than `scale` is measured relative to `scale`. `dt0` is the first step of solvers in JAX; the others choose their own.
+    than `scale` is measured relative to `scale`. `dt0` is the first step of solvers in JAX; others choose their own.
     `field(t, y)` and `jacobian(t, y)` use NumPy. `band` is the number of diagonals on each side of the main one, if the
     Jacobian is banded; it is then a sparse matrix.
     """
