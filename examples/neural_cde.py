@@ -166,7 +166,7 @@ def main(steps: int = 200, batches: int = 8, batch: int = 32, size: int = 6, see
     before, after = float(loss(initial, unseen)), float(loss(model, unseen))
     right, right_of_sparse = accuracy(model, unseen), accuracy(model, sparse)
     print(f"loss on unseen series {before:.3f} before and {after:.3f} after {steps} steps of {batch} series each")
-    print(f"{right:.1%} of them are told right, with {MISSING:.0%} of all coordinates missing as in training")
+    print(f"{right:.1%} of them are classified correctly, with {MISSING:.0%} of all coordinates missing as in training")
     print(f"{right_of_sparse:.1%} with {MORE_MISSING:.0%} missing")
     print(f"trained in {seconds:.1f} s, compilation included")
     draw(model, unseen, losses)

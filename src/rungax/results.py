@@ -60,7 +60,7 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
     dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
     event_occurred = "The solve was ended by an event before it reached the end of its interval."
-    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and revisited."
+    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and retried."
     max_effects_reached = "Events would have changed the state more often than `Event(max_effects=...)` allows."
     internal_error = "Something that should not happen in Rungax has happened; please report it."
     invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."

@@ -126,8 +126,8 @@ def test_the_cubics_do_not_look_ahead() -> None:
 def test_values_without_observations_are_nan_or_replaced() -> None:
     ts, ys = np.arange(5.0), np.array([NAN, NAN, 2.0, 4.0, NAN])
     np.testing.assert_array_equal(linear_interpolation(ts, ys), ys)
-    told = linear_interpolation(ts, ys, fill_forward_nans_at_end=True, replace_nans_at_start=0.0)
-    np.testing.assert_allclose(told, [0.0, 1.0, 2.0, 4.0, 4.0])
+    replaced = linear_interpolation(ts, ys, fill_forward_nans_at_end=True, replace_nans_at_start=0.0)
+    np.testing.assert_allclose(replaced, [0.0, 1.0, 2.0, 4.0, 4.0])
     _, corner = rectilinear_interpolation(ts, ys)
     np.testing.assert_array_equal(corner, [NAN, NAN, NAN, NAN, 2.0, 2.0, 4.0, 4.0, 4.0])
     _, corner = rectilinear_interpolation(ts, ys, 1.0)
@@ -280,8 +280,8 @@ def test_the_message_shows_only_the_times_out_of_order() -> None:
         (TS, {"a": 0.0}, {}, r"leaf \['a'\] of `ys`"),
         (TS, np.zeros((5, 2)), {"replace_nans_at_start": np.zeros(3)}, "`replace_nans_at_start` must fit"),
         (TS, np.zeros((5, 2)), {"replace_nans_at_start": 1.0j}, "`replace_nans_at_start` must fit"),
-        (TS, {"a": np.zeros(5)}, {"replace_nans_at_start": {"b": 1.0}}, "`replace_nans_at_start` is for one time"),
-        (TS, {"a": np.zeros(5)}, {"deriv0": (1.0,)}, "`deriv0` is for one time"),
+        (TS, {"a": np.zeros(5)}, {"replace_nans_at_start": {"b": 1.0}}, "`replace_nans_at_start` must have the struct"),
+        (TS, {"a": np.zeros(5)}, {"deriv0": (1.0,)}, "`deriv0` must have the structure of `ys`"),
         (TS[:1], np.zeros(1), {}, "length at least 2"),
     ],
 )

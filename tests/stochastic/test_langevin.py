@@ -193,18 +193,18 @@ def test_without_force_the_law_after_a_step_of_any_length_is_exact(solver: Any) 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_stationary_law_of_a_harmonic_potential(solver: Any) -> None:
     """`x ~ exp(-f)`, `v ~ N(0, u)`: z-scores of ten statistics are below 4.5, a false alarm for one in 10⁴ seeds."""
-    deviation, u, lanes = np.asarray([0.5, 2.0]), np.asarray([0.7, 1.5]), 4000
+    deviation, u, count = np.asarray([0.5, 2.0]), np.asarray([0.7, 1.5]), 4000
 
     def one(key: Array) -> Any:
         path = UnsafeBrownianPath((2,), key, levy_area=SpaceTimeTimeLevyArea)
         terms = langevin(path, 2.0, u, lambda x, args: x / deviation**2)
         return diffeqsolve(terms, solver(), 0.0, 12.0, 0.1, (jnp.zeros(2), jnp.zeros(2))).ys
 
-    x, v = (np.asarray(part)[:, 0] for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), lanes)))
-    scores = [np.mean(part / scale, axis=0) * np.sqrt(lanes) for part, scale in ((x, deviation), (v, np.sqrt(u)))]
+    x, v = (np.asarray(part)[:, 0] for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), count)))
+    scores = [np.mean(part / scale, axis=0) * np.sqrt(count) for part, scale in ((x, deviation), (v, np.sqrt(u)))]
     for a, b, expected in ((x / deviation, x / deviation, 1.0), (v**2 / u, 1.0, 1.0), (x, v / np.sqrt(u), 0.0)):
         product = a * b
-        scores.append((np.mean(product, axis=0) - expected) / np.std(product, axis=0) * np.sqrt(lanes))
+        scores.append((np.mean(product, axis=0) - expected) / np.std(product, axis=0) * np.sqrt(count))
     assert np.max(np.abs(scores)) < 4.5
 
 

@@ -26,7 +26,7 @@ the last two rows, and so that no entry is a difference of nearly equal numbers,
 References
 ----------
 A. Jelinčič, J. Foster, P. Kidger, *Single-seed generation of Brownian paths and integrals for adaptive and high order
-SDE solvers*, arXiv:2405.06464: the same laws in section 4 and its appendix. The formulas here were derived anew from
+SDE solvers*, arXiv:2405.06464: the same laws in section 4 and its appendix. The formulas here were derived again from
 the Legendre polynomials, and `tests/distribution/test_bridges.py` checks them against the covariances of the integrals.
 """
 

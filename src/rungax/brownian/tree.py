@@ -191,7 +191,7 @@ def _grid(tree: VirtualBrownianTree) -> Grid:
 
 
 def _nodes(tree: VirtualBrownianTree, source: NormalSource | None = None) -> Nodes:
-    """The nodes of `tree`; their normals come from `source`, which is made anew if it is not given."""
+    """The nodes of `tree`; their normals come from `source`, which is created if it is not given."""
     layout = tree.layout
     return Nodes(_grid(tree), layout, source or NormalSource(tree.key, layout.size, layout.dtype))
 

@@ -19,7 +19,7 @@ type Rule = Callable[..., str | Iterable[str] | None]
 
 
 class CitationRules(list[Rule]):
-    """The rules by which `citation` chooses what to cite: see `citation_rules`."""
+    """The list of rules by which `citation` chooses references: see `citation_rules`."""
 
 
 def citation(*args: Any, **kwargs: Any) -> None:

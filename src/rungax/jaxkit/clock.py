@@ -21,7 +21,7 @@ def clip_to_end(end: jax.Array, t: jax.Array) -> jax.Array:
 
 
 def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
-    """True unless the step from `t` to `t_next` moves forward: its size is zero, negative or NaN."""
+    """True if the step from `t` to `t_next` does not move forward: its size is zero, negative or NaN."""
     return ~(t_next > t)
 
 

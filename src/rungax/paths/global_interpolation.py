@@ -181,7 +181,7 @@ class CubicInterpolation(_AbstractKnots):
             raise ValueError(
                 "`coeffs` are the coefficients of the cubics, highest power first.\n"
                 f"Expected: a tuple (d, c, b, a)\nFound:    {found}\n"
-                "Use what `backward_hermite_coefficients(ts, ys)` returns."
+                "Use the value of `backward_hermite_coefficients(ts, ys)`."
             )
         d, c, b, a = (knot_values("coeffs", x, len(self.ts) - 1) for x in coeffs)
         self.coeffs = (d, c, b, a)
@@ -321,7 +321,7 @@ def knot_values(name: str, ys: PyTree[Any], length: int) -> PyTree[Any]:
             raise ValueError(
                 f"The first axis of {where} is that of time.\n"
                 f"Expected: length {length}{', one less than there are knots' if name == 'coeffs' else ''}\n"
-                f"Found:    shape {y.shape}\nMake lists arrays; for a batch of series use `jax.vmap`."
+                f"Found:    shape {y.shape}\nConvert lists to arrays; for a batch of series use `jax.vmap`."
             )
         return y if jnp.issubdtype(y.dtype, jnp.inexact) else y.astype(jnp.result_type(float))
 

@@ -351,7 +351,7 @@ def _at_start(name: str, given: PyTree[Any], ys: PyTree[Any]) -> PyTree[Any]:
         given = jax.tree.unflatten(structure, [given] * structure.num_leaves)
     if jax.tree.structure(given) != structure:
         raise ValueError(
-            f"`{name}` is for one time what `ys` is for all.\nExpected: {structure}\n"
+            f"`{name}` must have the structure of `ys`, for one time.\nExpected: {structure}\n"
             f"Found:    {jax.tree.structure(given)}\nGive one number, or a pytree of the same structure."
         )
 
@@ -359,9 +359,9 @@ def _at_start(name: str, given: PyTree[Any], ys: PyTree[Any]) -> PyTree[Any]:
         x = jnp.asarray(x)
         is_too_complex = jnp.iscomplexobj(x) and not jnp.iscomplexobj(y)
         if x.shape not in ((), y.shape[1:]) or is_too_complex:
-            where = f"leaf {jax.tree_util.keystr(path)} of `{name}`" if path else f"`{name}`"
+            where = f"Leaf {jax.tree_util.keystr(path)} of `{name}`" if path else f"`{name}`"
             raise ValueError(
-                f"The {where} must fit one time of `ys`.\nExpected: shape {y.shape[1:]}, {y.dtype}\n"
+                f"{where} must fit `ys` at one time.\nExpected: shape {y.shape[1:]}, {y.dtype}\n"
                 f"Found:    shape {x.shape}, {x.dtype}"
             )
         return jnp.broadcast_to(x.astype(y.dtype), y.shape[1:])

@@ -170,7 +170,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         del t, y, args
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """The standard deviation of the noise in the state per unit of time, or `None` for terms without noise."""
+        """The standard deviation that the noise gives the state in a unit of time; `None` for terms without noise."""
         del t, y, args
 
     def initial_carry(self) -> PyTree[Any] | None:

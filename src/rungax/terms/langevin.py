@@ -401,7 +401,7 @@ def _check_path(like: PyTree[Any], x: X) -> None:
         raise ValueError(
             "The path of `UnderdampedLangevinDiffusionTerm` must have values like the position.\n"
             f"Expected: {found[0][0]} of shapes {found[0][1]}\nFound:    {found[1][0]} of shapes {found[1][1]}\n"
-            "Give the path that `shape`; for a pytree, one of `jax.ShapeDtypeStruct`."
+            "Give the path this `shape`; for a pytree, a pytree of `jax.ShapeDtypeStruct`."
         )
     for w, leaf in zip(jax.tree.leaves(like), jax.tree.leaves(x), strict=True):
         if jnp.issubdtype(w.dtype, jnp.complexfloating) != jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
