@@ -27,6 +27,7 @@ from .sweep import (
 from .traced_function import TracedFunction as TracedFunction, trace_once as trace_once
 from .trees import (
     accumulation as accumulation,
+    add as add,
     all_finite as all_finite,
     cast_like as cast_like,
     combination as combination,

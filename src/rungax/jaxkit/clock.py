@@ -1,6 +1,6 @@
-"""Comparisons and sums of times: all allowances for rounding in time are made here.
+"""Comparisons and sums of times: the only place that knows about rounding in time.
 
-Inside a solve time always increases: a solve backwards in time uses `s = -t` (see `terms.directed`).
+Inside a solve time always increases: integrating backwards happens in `s = -t` (see `terms.directed`).
 """
 
 import jax
@@ -16,17 +16,17 @@ def resolution(t: jax.Array) -> jax.Array:
 
 
 def clip_to_end(end: jax.Array, t: jax.Array) -> jax.Array:
-    """`end` if `t` is past it or only rounding errors before it, else `t`."""
+    """`t`, but exactly `end` when past it or so near that a step from `t` to `end` would be rounding only."""
     return jnp.where(t > end - 4 * resolution(end), end, t)
 
 
 def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
-    """True if the step from `t` to `t_next` does not move forward: its size is zero, negative or NaN."""
+    """Whether a step from `t` to `t_next` goes nowhere: of size zero, backwards, or NaN."""
     return ~(t_next > t)
 
 
 def number_of_steps(t0: jax.Array, t1: jax.Array, dt: RealScalar) -> jax.Array:
-    """Number of steps of size `dt` from `t0` to `t1`, of which the last may be shorter; infinite if `t1` is."""
+    """How many steps of size `dt` reach from `t0` to `t1`, the last being shortened; infinite if `t1` is."""
     ratio = (t1 - t0) / dt
     # 10 / 0.1 must be 100 steps, however the quotient was rounded. The rounding error of a time grows with the time.
     slack = 4 * (resolution(t0) + resolution(t1)) / dt + 4 * resolution(ratio)

@@ -22,6 +22,11 @@ def scaled(scale: RealScalar, x: jax.Array) -> jax.Array:
     return jnp.asarray(scale).astype(jnp.result_type(x)) * x
 
 
+def add[T](*trees: T) -> T:
+    """The sum of pytrees, leaf by leaf, added from left to right."""
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *trees)
+
+
 def combination[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], start: T | None = None) -> T:
     """`start + sum(weight * tree)`, leaf by leaf; zero weights cost nothing.
 

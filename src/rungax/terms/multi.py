@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y
+from ..jaxkit import Args, RealScalar, Time, Y, add
 from .base import AbstractTerm, is_term
 
 
@@ -68,11 +68,11 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
 
     def prod(self, vf: tuple[Any, ...], control: tuple[Any, ...]) -> Y:
         """The sum of the terms' products."""
-        return _add([term.prod(f, c) for term, f, c in zip(self.terms, vf, control, strict=True)])
+        return add(*(term.prod(f, c) for term, f, c in zip(self.terms, vf, control, strict=True)))
 
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: tuple[Any, ...]) -> Y:
         """The sum of the terms' products, each by the term's own `vf_prod`."""
-        return _add([term.vf_prod(t, y, args, c) for term, c in zip(self.terms, control, strict=True)])
+        return add(*(term.vf_prod(t, y, args, c) for term, c in zip(self.terms, control, strict=True)))
 
     def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
         """True if `is_vf_expensive` is true for any of the terms."""
@@ -91,7 +91,7 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
         """The sum of the terms' time derivatives, or `None` if one is unknown."""
         parts = [term.time_derivative(t, y, args) for term in self.terms]
-        return None if any(part is None for part in parts) else _add(parts)
+        return None if any(part is None for part in parts) else add(*parts)
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
         """The standard deviation by the noise of all terms, which is independent between terms."""
@@ -105,7 +105,3 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     def num_equations(self) -> int:
         """The sum of the terms' numbers of JAX operations."""
         return sum(term.num_equations() for term in self.terms)
-
-
-def _add(parts: list[Y]) -> Y:
-    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)
