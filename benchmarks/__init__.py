@@ -1,4 +1,4 @@
-"""What Rungax costs, beside Diffrax and others, in one process: `python -m benchmarks [names] [--quick]`."""
+"""Benchmarks of Rungax, Diffrax and others in one process: `python -m benchmarks [names] [--quick]`."""
 
 import jax
 

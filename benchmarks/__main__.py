@@ -1,6 +1,6 @@
-"""Run benchmarks by name, all of them by default, and write each one's tables to `benchmarks/results/<name>.md`.
+"""Run benchmarks by name, by default all, and write the tables of each to `benchmarks/results/<name>.md`.
 
-`--quick` repeats each measurement a few times only and writes nothing: to see that everything runs.
+With `--quick` each measurement is repeated only a few times and nothing is written, as a check that everything runs.
 """
 
 import argparse

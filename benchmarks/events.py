@@ -1,4 +1,4 @@
-"""Events: what watching for one costs, lanes that each end at their own, and a ball that bounces."""
+"""Events: the cost of detecting one, a batch whose elements end at different events, and a bouncing ball."""
 
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,7 @@ import rungax
 
 from .report import Comparisons, Report
 
-LANES = 1000
+BATCH = 1000
 Y0 = jnp.array([1.0, 1.0, 1.0])
 FINDER = optx.Newton(rtol=1e-8, atol=1e-8)
 HEIGHT, GRAVITY, BOUNCES = 10.0, 9.81, 50
@@ -21,8 +21,8 @@ HEIGHT, GRAVITY, BOUNCES = 10.0, 9.81, 50
 def run(report: Report) -> None:
     table = report.comparisons("Lorenz to 10, Tsit5, rtol=atol=1e-8, and an event")
     _lorenz(table)
-    table = report.comparisons(f"{LANES} lanes, each ending at its own event")
-    _lanes(table)
+    table = report.comparisons(f"A batch of {BATCH} solves, each ending at its own event")
+    _batch(table)
     title = f"A ball that bounces {BOUNCES} times, and the derivative of its height by restitution"
     _ball(report, report.comparisons(title))
 
@@ -40,20 +40,20 @@ def solve(library: ModuleType, y0: jax.Array, **options: Any) -> Any:
 
 
 def _lorenz(table: Comparisons) -> None:
-    def watched(library: ModuleType) -> Any:
+    def with_event(library: ModuleType) -> Any:
         never = library.Event(lambda t, y, args, **kwargs: y[0] + 100, FINDER)
         return jax.jit(lambda y0: solve(library, y0, event=never).ys)
 
-    plain, ours, theirs = jax.jit(lambda y0: solve(rungax, y0).ys), watched(rungax), watched(diffrax)
+    plain, ours, theirs = jax.jit(lambda y0: solve(rungax, y0).ys), with_event(rungax), with_event(diffrax)
     work = "a real event that never fires"
     table.run(work, lambda: ours(Y0), lambda: plain(Y0), against="rungax without", bar=1.3)
     table.run(work, lambda: ours(Y0), lambda: theirs(Y0))
 
 
-def _lanes(table: Comparisons) -> None:
-    y0s = jnp.stack([jnp.linspace(1.0, 2.0, LANES), jnp.ones(LANES), jnp.ones(LANES)], axis=1)
-    # From the first peak to one that is passed late or never.
-    levels = jnp.linspace(25.0, 45.0, LANES)
+def _batch(table: Comparisons) -> None:
+    y0s = jnp.stack([jnp.linspace(1.0, 2.0, BATCH), jnp.ones(BATCH), jnp.ones(BATCH)], axis=1)
+    # From a level reached at the first peak to one that is reached late or never.
+    levels = jnp.linspace(25.0, 45.0, BATCH)
 
     def ends(library: ModuleType) -> Any:
         def end(y0: jax.Array, level: jax.Array) -> jax.Array:
@@ -90,14 +90,14 @@ def bounce(restitution: jax.Array, t1: float) -> jax.Array:
 
 
 def bounce_times(restitution: Any) -> jax.Array:
-    """When the ball meets the ground."""
+    """The times at which the ball meets the ground."""
     first = jnp.sqrt(2 * HEIGHT / GRAVITY)
     flights = 2 * first * restitution ** jnp.arange(1, BOUNCES + 1)
     return first + jnp.append(0.0, jnp.cumsum(flights))
 
 
 def height(restitution: Any, t: float) -> jax.Array:
-    """The height at `t`, after the last of the bounces and before the next."""
+    """The height at `t`, between the last of the `BOUNCES` and the next."""
     start = bounce_times(restitution)[BOUNCES - 1]
     speed = jnp.sqrt(2 * GRAVITY * HEIGHT) * restitution**BOUNCES
     return speed * (t - start) - GRAVITY * (t - start) ** 2 / 2

@@ -15,11 +15,11 @@ from . import hand_written
 from .problems import LORENZ, LOTKA_VOLTERRA, PLEIADES, linear, lorenz, mlp, mlp_parameters, stable_matrix
 from .report import Comparisons, Report
 
-LANES = 1000
+BATCH = 1000
 FIXED_STEPS = 2000
 LORENZ_Y0 = jnp.array(LORENZ.y0)
 LORENZ_ARGS = tuple(jnp.asarray(p) for p in LORENZ.args)
-RHOS = jnp.linspace(0.0, 21.0, LANES)
+RHOS = jnp.linspace(0.0, 21.0, BATCH)
 
 type Make = Callable[[ModuleType], Callable[..., Any]]
 
@@ -32,7 +32,7 @@ def run(report: Report) -> None:
 
 
 def solve(library: ModuleType, field: Callable[..., Any], y0: Any, args: Any, t1: float = 10.0, **options: Any) -> Any:
-    """The same call for either library; `tol` is both tolerances."""
+    """A solve by either library; `tol` is both tolerances."""
     tol = options.pop("tol", 1e-8)
     controller = library.PIDController(tol, tol)
     term, solver = library.ODETerm(field), library.Tsit5()
@@ -84,9 +84,9 @@ def _lorenz(table: Comparisons) -> None:
     _compare(table, "one solve, t1, throw=False", lambda lib: at_end(lib, **quiet), *one, bar=0.4)
     _compare(table, "one solve, 100 ts", at_times, *one, ts_100, bar=0.5)
     _compare(table, "one solve, dense output at 100 times", dense, *one, ts_100, bar=0.6)
-    _compare(table, f"vmap, {LANES} rho, t1", lambda lib: sweep(lib, end), RHOS, None, bar=0.25)
-    _compare(table, f"vmap, {LANES} rho, t1, throw=False", lambda lib: sweep(lib, end, **quiet), RHOS, None, bar=0.25)
-    _compare(table, f"vmap, {LANES} rho, 50 ts", lambda lib: sweep(lib, times), RHOS, ts_50, bar=0.3)
+    _compare(table, f"vmap, {BATCH} rho, t1", lambda lib: sweep(lib, end), RHOS, None, bar=0.25)
+    _compare(table, f"vmap, {BATCH} rho, t1, throw=False", lambda lib: sweep(lib, end, **quiet), RHOS, None, bar=0.25)
+    _compare(table, f"vmap, {BATCH} rho, 50 ts", lambda lib: sweep(lib, times), RHOS, ts_50, bar=0.3)
 
     lean = jax.jit(lambda y0, args: hand_written.adaptive_steps(lorenz, y0, args, 10.0, 1e-8))
     ours = jitted(lambda lib: at_end(lib, **quiet), rungax, *one)
@@ -94,7 +94,7 @@ def _lorenz(table: Comparisons) -> None:
 
 
 def new_lorenz() -> Callable[..., Any]:
-    """The Lorenz system as a function that nobody has seen before."""
+    """The Lorenz system as a new function, of which JAX has no trace yet."""
     return lambda t, y, args: lorenz(t, y, args)
 
 
@@ -121,14 +121,12 @@ def _fixed_steps(table: Comparisons) -> None:
 
         return call
 
-    def by_hand(optimization_barrier: hand_written.Fence) -> Callable[[], Any]:
-        function = jax.jit(
-            lambda y0, args: hand_written.fixed_steps(lorenz, y0, args, 10.0, FIXED_STEPS, optimization_barrier)
-        )
+    def by_hand(barrier: hand_written.Barrier) -> Callable[[], Any]:
+        function = jax.jit(lambda y0, args: hand_written.fixed_steps(lorenz, y0, args, 10.0, FIXED_STEPS, barrier))
         return lambda: function(LORENZ_Y0, LORENZ_ARGS)
 
     ours = jitted(fixed, rungax, LORENZ_Y0, LORENZ_ARGS)
-    table.run("fixed steps (aim at 1.1)", ours, by_hand(hand_written.no_fence), against="fori_loop by hand", bar=1.3)
+    table.run("fixed steps (aim at 1.1)", ours, by_hand(hand_written.no_barrier), against="fori_loop by hand", bar=1.3)
     table.run("fixed steps", ours, by_hand(hand_written.optimization_barrier), against="the same + barriers", bar=1.3)
     table.run("fixed steps", ours, jitted(fixed, diffrax, LORENZ_Y0, LORENZ_ARGS))
 

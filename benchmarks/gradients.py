@@ -24,8 +24,8 @@ except ImportError:
 
 TOL = 1e-8
 MAX_STEPS = 1024
-LANES = 256
-RHOS = jnp.linspace(0.0, 21.0, LANES)
+BATCH_OF_RHO = 256
+RHOS = jnp.linspace(0.0, 21.0, BATCH_OF_RHO)
 TS = jnp.linspace(0.0, 10.0, 50)
 BATCH = 32
 
@@ -55,9 +55,9 @@ def _lorenz(table: Comparisons) -> None:
     def gradient(loss: Callable[..., Any]) -> Callable[[ModuleType], Callable[..., Any]]:
         return lambda library: jax.grad(loss(library), (0, 1))
 
-    def lanes(library: ModuleType) -> Callable[..., Any]:
-        per_lane = jax.grad(loss_at_end(library), (0, 1))
-        return jax.vmap(lambda rho, y0, args: per_lane(y0, (args[0], rho, args[2])), in_axes=(0, None, None))
+    def batch(library: ModuleType) -> Callable[..., Any]:
+        of_one = jax.grad(loss_at_end(library), (0, 1))
+        return jax.vmap(lambda rho, y0, args: of_one(y0, (args[0], rho, args[2])), in_axes=(0, None, None))
 
     def both(work: str, make: Callable[[ModuleType], Callable[..., Any]], *args: Any, bar: float) -> Callable[[], Any]:
         ours = jitted(make, rungax, *args)
@@ -68,8 +68,8 @@ def _lorenz(table: Comparisons) -> None:
     forward = jitted(loss_at_end, rungax, *one)
     table.run("the same", ours, forward, against="our forward solve", bar=4.0, same_values=False)
     table.run("the same", ours, _gradsolve(1), against="gradsolve replay")
-    ours = both(f"the same, vmap over {LANES} rho", lanes, RHOS, *one, bar=0.3)
-    table.run("the same", ours, _gradsolve(LANES), against="gradsolve replay")
+    ours = both(f"the same, vmap over {BATCH_OF_RHO} rho", batch, RHOS, *one, bar=0.3)
+    table.run("the same", ours, _gradsolve(BATCH_OF_RHO), against="gradsolve replay")
     ours = both("gradient of a loss over 50 ts", gradient(loss_at_times), *one, bar=0.4)
     table.run("the same", ours, _gradsolve(1, TS), against="gradsolve replay")
 
@@ -116,17 +116,17 @@ def _neural_ode(table: Comparisons) -> None:
     table.run("one training step", jitted(training_step, rungax, *args), jitted(training_step, diffrax, *args), bar=0.8)
 
 
-def _gradsolve(lanes: int, ts: jax.Array | None = None) -> Callable[[], Any] | None:
-    """The same gradient by gradsolve's replay in pure JAX, recording included; `None` if it is not installed.
+def _gradsolve(size: int, ts: jax.Array | None = None) -> Callable[[], Any] | None:
+    """The gradient by gradsolve's replay in pure JAX, recording included; `None` if gradsolve is not installed.
 
     Both halves are compiled once: gradsolve's public `grad_closure` would trace its replay at every call.
     """
     if record_jax is None:
         return None
     problem = _GradsolveLorenz()
-    rhos = np.asarray(RHOS) if lanes > 1 else np.asarray([LORENZ.args[1]])
-    params = np.stack([np.full(lanes, LORENZ.args[0]), rhos, np.full(lanes, LORENZ.args[2])], axis=1)
-    y0 = np.broadcast_to(np.asarray(LORENZ.y0), (lanes, 3))
+    rhos = np.asarray(RHOS) if size > 1 else np.asarray([LORENZ.args[1]])
+    params = np.stack([np.full(size, LORENZ.args[0]), rhos, np.full(size, LORENZ.args[2])], axis=1)
+    y0 = np.broadcast_to(np.asarray(LORENZ.y0), (size, 3))
 
     def loss(y0: jax.Array, params: jax.Array, dts: jax.Array) -> jax.Array:
         if ts is None:
@@ -140,7 +140,7 @@ def _gradsolve(lanes: int, ts: jax.Array | None = None) -> Callable[[], Any] | N
             TSIT5_METHOD, problem.f_jax, y0, params, 0.0, 10.0, rtol=TOL, atol=TOL, dt0=0.01, max_steps=MAX_STEPS
         )
         by_y0, by_params = replay(jnp.asarray(y0), jnp.asarray(params), jnp.asarray(dts))
-        if lanes == 1:
+        if size == 1:
             by_y0, by_params = by_y0[0], by_params[0]
         return by_y0, (by_params[..., 0], by_params[..., 1], by_params[..., 2])
 
@@ -148,7 +148,7 @@ def _gradsolve(lanes: int, ts: jax.Array | None = None) -> Callable[[], Any] | N
 
 
 class _GradsolveLorenz:
-    """What gradsolve asks of a problem."""
+    """The Lorenz system with the members that gradsolve needs."""
 
     name, dim, t0, t1, is_stiff = "lorenz_by_hand", 3, 0.0, LORENZ.t1, False
 

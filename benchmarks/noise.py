@@ -1,4 +1,4 @@
-"""Stochastic equations: Brownian paths and the solvers that ask them, against Diffrax and a loop written by hand."""
+"""Stochastic equations: Brownian paths and their solvers, against Diffrax and a loop written by hand."""
 
 from collections.abc import Callable
 from types import ModuleType
@@ -23,7 +23,7 @@ Y0 = jnp.array(1.0)
 # SRA1, with its space-time Lévy area
 AREA_STEPS = 100
 
-# The double well: two hundred paths, tolerances and time of a usual simulation.
+# The double well, with the number of paths, the tolerance and the time of a typical simulation.
 WELL_PATHS, WELL_TIME, WELL_TOL = 200, 4.0, 1e-3
 
 type Make = Callable[[ModuleType], Callable[[jax.Array], jax.Array]]
@@ -57,7 +57,7 @@ def decay(library: ModuleType, path: Any) -> Any:
 
 
 def euler(kind: str) -> Make:
-    """Euler–Maruyama with a tree or with fresh draws."""
+    """Euler–Maruyama with a tree or with an unsafe path."""
 
     def make(library: ModuleType) -> Callable[[jax.Array], jax.Array]:
         def solve(key: jax.Array, y0: jax.Array = Y0) -> jax.Array:
@@ -83,7 +83,7 @@ def sra1(library: ModuleType) -> Callable[[jax.Array], jax.Array]:
 
 
 def _fixed(library: ModuleType, solver: Any, terms: Any, steps: int, y0: jax.Array, reverse: bool) -> jax.Array:
-    # Diffrax's default adjoint refuses paths that draw anew.
+    # Diffrax's default adjoint refuses unsafe Brownian paths.
     adjoint = library.RecursiveCheckpointAdjoint() if reverse else library.DirectAdjoint()
     solution = library.diffeqsolve(
         terms, solver, 0.0, 1.0, 1 / steps, y0, max_steps=steps + 1, throw=False, adjoint=adjoint
@@ -92,7 +92,7 @@ def _fixed(library: ModuleType, solver: Any, terms: Any, steps: int, y0: jax.Arr
 
 
 def double_well(library: ModuleType) -> Callable[[jax.Array], jax.Array]:
-    """Adaptive steps, which revisit rejected times in both libraries."""
+    """Adaptive steps; both libraries retry rejected times."""
 
     def solve(key: jax.Array) -> jax.Array:
         area = library.SpaceTimeLevyArea
@@ -117,7 +117,7 @@ def double_well(library: ModuleType) -> Callable[[jax.Array], jax.Array]:
 
 
 def gradient(make: Callable[[ModuleType], Callable[..., jax.Array]]) -> Make:
-    """The derivative of the last state's cosine by the first state, with the default adjoint."""
+    """The derivative of the last state's cosine with respect to the first state, with the default adjoint."""
 
     def slope(library: ModuleType) -> Callable[[jax.Array], jax.Array]:
         solve = make(library)
@@ -131,7 +131,7 @@ def swept(make: Make) -> Make:
 
 
 def by_hand(key: jax.Array) -> jax.Array:
-    """The same with no path at all: one keyed normal a step."""
+    """Euler–Maruyama without a Brownian path: one normal with a key of its own for each step."""
 
     def step(i: Any, y: jax.Array) -> jax.Array:
         noise = jax.random.normal(jax.random.fold_in(key, i), (), Y0.dtype)

@@ -1,4 +1,4 @@
-"""What is solved: the same functions for every library."""
+"""The problems of the benchmarks, as functions that every library can use."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Problem(NamedTuple):
-    """`y' = field(t, y, args)` on [0, `t1`], and the state at `t1` where it is known to sixteen digits."""
+    """The equation `y' = field(t, y, args)` on [0, `t1`], and the state at `t1` if it is known to sixteen digits."""
 
     name: str
     field: Callable[..., Any]
@@ -37,7 +37,7 @@ def pleiades(t: Any, y: jax.Array, args: Any) -> jax.Array:
     del t, args
     position, velocity = y[:14].reshape(2, 7), y[14:]
     apart = position[:, None, :] - position[:, :, None]
-    square = jnp.sum(apart**2, axis=0) + jnp.eye(7)  # the identity: no division by zero on itself
+    square = jnp.sum(apart**2, axis=0) + jnp.eye(7)  # avoids a division by zero on the diagonal
     pull = jnp.arange(1.0, 8.0)[None, :] / (square * jnp.sqrt(square))
     acceleration = jnp.sum(pull[None] * apart, axis=2)
     return jnp.concatenate([velocity, acceleration.reshape(14)])

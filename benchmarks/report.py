@@ -1,4 +1,4 @@
-"""Tables: printed row by row while the benchmark runs, and written as markdown when it has ended."""
+"""Tables of results, printed row by row while a benchmark runs and written as Markdown at its end."""
 
 import importlib.metadata
 import math
@@ -19,7 +19,7 @@ FIGURES = HERE / "figures"
 
 
 class Row(NamedTuple):
-    """One comparison; times in seconds, `None` where there is nothing to compare with."""
+    """One comparison; times in seconds, `None` if there is no value."""
 
     work: str
     ours: float | None
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the bar is met; an empty text if there is none."""
+        """Yes if the bar is met, NO if it is not; empty if there is no bar."""
         if self.bar is None:
             return ""
         return "yes" if self.ratio is not None and self.ratio <= self.bar else "NO"
@@ -59,7 +59,7 @@ WIDTHS = (52, 9, 9, 22, 7, 7, 4, 10, 0)
 
 
 class Report:
-    """Collects the tables of one benchmark. `budget` is the time to spend on each comparison, in seconds."""
+    """The tables of one benchmark. `budget` is the time for each comparison, in seconds."""
 
     def __init__(self, name: str, quick: bool = False):
         self.name = name
@@ -75,7 +75,7 @@ class Report:
         return Table(title, columns, widths, self._markdown)
 
     def comparisons(self, title: str) -> "Comparisons":
-        """A new table of comparisons, ours against theirs."""
+        """A new table of comparisons between two calls."""
         return Comparisons(self, self.table(title))
 
     def note(self, text: str) -> None:
@@ -90,7 +90,7 @@ class Report:
 
 
 class Table:
-    """Rows of text."""
+    """A table with rows of text."""
 
     def __init__(self, title: str, columns: Sequence[str], widths: Sequence[int], markdown: list[str]):
         self._widths = widths
@@ -124,7 +124,7 @@ class Comparisons:
         bar: float | None = None,
         same_values: bool = True,
     ) -> None:
-        """Time two calls and, if both compute the same, say how much they differ, relative to the largest value."""
+        """Time two calls and, if both compute the same, add the relative difference of their values."""
         ours_value, remark = _attempt("ours", ours)
         theirs_value, other = (None, "") if theirs is None else _attempt("theirs", theirs)
         calls = [call for call, value in ((ours, ours_value), (theirs, theirs_value)) if call and value is not None]
@@ -136,7 +136,7 @@ class Comparisons:
         self._add(Row(work, ours_time, against, theirs_time, bar, difference, remark or other))
 
     def build(self, work: str, ours: Callable[[], Any], theirs: Callable[[], Any], *, bar: float | None) -> None:
-        """Time to trace, lower and compile what two makers make."""
+        """Time tracing, lowering and compiling of the functions that two makers return."""
         times: list[float | None] = []
         remark = ""
         try:
@@ -150,7 +150,7 @@ class Comparisons:
 
 
 def _attempt(who: str, call: Callable[[], Any]) -> tuple[Any, str]:
-    """What a call returns, or why it does not: a benchmark goes on without it and shows it."""
+    """The value of a call, or the reason of its failure, which is shown while the benchmark continues."""
     try:
         return jax.block_until_ready(call()), ""
     except Exception as error:
@@ -180,7 +180,7 @@ def show_seconds(value: float | None) -> str:
 
 
 def machine() -> str:
-    """What was measured, on what, and whether anything else was running."""
+    """The machine and its load, and the versions of all packages."""
     packages = ("rungax", "jax", "diffrax", "scipy", "heyoka", "gradsolve")
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     load = f"{os.getloadavg()[0]:.1f}"

@@ -18,12 +18,13 @@ from .timing import run_times
 
 PROBLEM = STIFF_ROBERTSON.problem
 RTOL, ATOL = 1e-6, STIFF_ROBERTSON.atol(1e-6)
-LANES = 1000
+BATCH = 1000
 Y0 = jnp.asarray(PROBLEM.y0)
 RATES = tuple(jnp.asarray(rate) for rate in PROBLEM.args)
-# Such that the components weigh about the same.
+# Chosen so that the components contribute equally.
 LOSS_WEIGHTS = jnp.array([1.0, 1e5, 1.0])
-# By the relative change of each rate; differences of solutions by the method that made the references in the tests.
+# The gradient with respect to relative changes of the rates, by differences of solutions with the method that computed
+# the reference values of the tests.
 LOSS_GRADIENT = np.array([-5.87550427731e-3, -6.56946153602e-3, 5.86421817680e-3])
 MAX_STEPS, GRADIENT_MAX_STEPS = 100_000, 4096
 ACCURATE = 1e-5
@@ -42,7 +43,7 @@ def run(report: Report) -> None:
 
 
 def solve(library: ModuleType, solver: str, rates: Any, field: Field = PROBLEM.field, **options: Any) -> Any:
-    """The same call for either library; a first step is given because Diffrax would otherwise take 0.01 everywhere."""
+    """A solve by either library; a first step is given because Diffrax would otherwise take 0.01 everywhere."""
     controller = library.PIDController(rtol=RTOL, atol=ATOL)
     term, solver_ = library.ODETerm(field), getattr(library, solver)()
     options = {"max_steps": MAX_STEPS, "throw": False, "stepsize_controller": controller, **options}
@@ -51,7 +52,7 @@ def solve(library: ModuleType, solver: str, rates: Any, field: Field = PROBLEM.f
 
 def _comparisons(table: Comparisons) -> None:
     def compare(work: str, ours: str, make: Callable[[str], Make], *args: Any, bar: float | None) -> None:
-        """One of our solvers against Diffrax's Kvaerno5."""
+        """Compare a solver of Rungax with Diffrax's Kvaerno5."""
         theirs = jitted(make("Kvaerno5"), diffrax, *args)
         table.run(work, jitted(make(ours), rungax, *args), theirs, against="diffrax Kvaerno5", bar=bar)
 
@@ -64,19 +65,19 @@ def _comparisons(table: Comparisons) -> None:
     def gradient(solver: str) -> Make:
         return lambda library: _gradient(library, solver)
 
-    factors = np.random.default_rng(0).uniform(0.5, 2.0, (3, LANES))
-    lanes = tuple(rate * jnp.asarray(factor) for rate, factor in zip(RATES, factors, strict=True))
+    factors = np.random.default_rng(0).uniform(0.5, 2.0, (3, BATCH))
+    batch = tuple(rate * jnp.asarray(factor) for rate, factor in zip(RATES, factors, strict=True))
     compare("one solve, Kvaerno5", "Kvaerno5", one, RATES, bar=0.2)
     compare("one solve, Rodas5P (aim: 0.1 ms)", "Rodas5P", one, RATES, bar=0.03)
-    compare(f"vmap, {LANES} rates, Rodas5P", "Rodas5P", sweep, lanes, bar=0.1)
-    compare(f"vmap, {LANES} rates, Kvaerno5", "Kvaerno5", sweep, lanes, bar=None)
+    compare(f"vmap, {BATCH} rates, Rodas5P", "Rodas5P", sweep, batch, bar=0.1)
+    compare(f"vmap, {BATCH} rates, Kvaerno5", "Kvaerno5", sweep, batch, bar=None)
     work = f"gradient by relative changes of the rates, max_steps={GRADIENT_MAX_STEPS}"
     compare(work, "Kvaerno5", gradient, jnp.ones(3), bar=0.3)
     table.build("trace + lower + compile, Kvaerno5", _maker(rungax), _maker(diffrax), bar=0.7)
 
 
 def _gradient(library: ModuleType, solver: str) -> Callable[[jax.Array], jax.Array]:
-    """The gradient of a weighted sum of the last state by relative changes of the rates, with the default adjoint."""
+    """The gradient of a weighted sum of the last state with respect to relative changes of the rates."""
 
     def loss(factors: jax.Array) -> jax.Array:
         rates = [rate * factor for rate, factor in zip(RATES, factors, strict=True)]
@@ -100,7 +101,7 @@ def _errors(table: Table) -> None:
 
 
 def _error(table: Table, library: ModuleType, solver: str, bar: float | None) -> float | None:
-    """Add a row, and return the error; it meets the bar if it is no larger, or small."""
+    """Add a row and return the error, which meets the bar if it is at most `bar` or `ACCURATE`."""
     name = f"{library.__name__} {solver}"
     try:
         solution = jax.jit(lambda rates: solve(library, solver, rates))(RATES)

@@ -1,7 +1,6 @@
-"""The stiff problems in NumPy, with their Jacobians, for solvers that are not JAX's.
+"""The stiff problems in NumPy with their Jacobians, and calls of solvers from SciPy and SUNDIALS.
 
-JAX's fields, the initial states and the references are those of the tests: `tests/stiff/problems.py`. The solvers that
-take NumPy's fields are here too.
+Vector fields in JAX, initial states and reference values come from the tests, `tests/stiff/problems.py`.
 """
 
 from collections.abc import Callable
@@ -37,12 +36,12 @@ except ImportError:
 
 
 class Stiff(NamedTuple):
-    """A problem, how to solve it, and how to measure what comes out.
+    """A problem with the settings of its solvers and the measure of its error.
 
-    A relative tolerance comes with `scale` times as much of an absolute one, but with no less than `least`; a component
-    smaller than `scale` is measured by it. `dt0` is the first step of JAX's solvers; the others choose their own.
-    `field(t, y)` and `jacobian(t, y)` are NumPy's. `band` is the number of diagonals on each side of the main one, if
-    they are few: then the Jacobian is a sparse matrix.
+    The absolute tolerance is `scale` times the relative one, and at least `least`. The error of a component smaller
+    than `scale` is measured relative to `scale`. `dt0` is the first step of solvers in JAX; others choose their own.
+    `field(t, y)` and `jacobian(t, y)` use NumPy. `band` is the number of diagonals on each side of the main one, if the
+    Jacobian is banded; it is then a sparse matrix.
     """
 
     problem: Problem
@@ -57,17 +56,17 @@ class Stiff(NamedTuple):
         return max(self.scale * rtol, self.least)
 
     def error(self, y: Any) -> float:
-        """The root mean square of the components' errors, each relative to its size, or to `scale` if that is more."""
+        """The root mean square of the components' errors, each relative to the larger of its size and `scale`."""
         reference = self.problem.final
         return float(np.sqrt(np.mean(((np.asarray(y) - reference) / np.maximum(np.abs(reference), self.scale)) ** 2)))
 
     def relative_error(self, y: Any) -> float:
-        """The largest error of a component, relative to it."""
+        """The largest relative error of a component."""
         reference = self.problem.final
         return float(np.max(np.abs(np.asarray(y) / reference - 1)))
 
 
-# ------------------------------------------------------------------------------------- solvers that are not JAX's
+# ---------------------------------------------------------------------------------------- solvers that do not use JAX
 
 type Solve = Callable[[], np.ndarray]
 
@@ -75,9 +74,9 @@ SCIPY = ("LSODA", "Radau", "BDF")
 
 
 def scipy_solve(stiff: Stiff, method: str, rtol: float) -> Solve:
-    """The state at the end as a call without arguments; raises where SciPy gives up.
+    """A call without arguments that returns the final state, or raises if SciPy fails.
 
-    All get our Jacobian, LSODA on a banded one the numbers of its diagonals instead.
+    All methods get the Jacobian, except LSODA for a banded one, which gets the number of its diagonals.
     """
     problem = stiff.problem
     banded = stiff.band is not None and method == "LSODA"
@@ -94,14 +93,14 @@ def scipy_solve(stiff: Stiff, method: str, rtol: float) -> Solve:
 
 
 def cvode_solve(stiff: Stiff, rtol: float) -> Solve:
-    """As `scipy_solve`, by SUNDIALS' CVODE: BDF, with our Jacobian, or differences within the band of a banded one."""
+    """A call like that of `scipy_solve` for SUNDIALS' CVODE: BDF with the Jacobian, or with banded differences."""
     problem = stiff.problem
     options: dict[str, Any] = {"rtol": rtol, "atol": stiff.atol(rtol), "max_num_steps": 1_000_000}
     if stiff.band is None:
         options["jacfn"] = _cvode_jacobian(stiff)
     else:
         options |= {"linsolver": "band", "lband": stiff.band, "uband": stiff.band}
-    # Two times would ask for the state at every step.
+    # With only two times, it would return the state at every step.
     times = np.array([problem.t0, 0.5 * (problem.t0 + problem.t1), problem.t1])
 
     def slope(t: float, y: np.ndarray, yp: np.ndarray) -> None:
@@ -238,7 +237,7 @@ def _pollution_jacobian(t: float, y: np.ndarray) -> np.ndarray:
     z = np.append(y, 1.0)
     speeds = np.zeros((len(POLLUTION_RATES), len(z)))
     speeds[_REACTIONS, POLLUTION_FIRST] = POLLUTION_RATES * z[POLLUTION_SECOND]
-    speeds[_REACTIONS, POLLUTION_SECOND] += POLLUTION_RATES * z[POLLUTION_FIRST]  # no reaction is of a kind with itself
+    speeds[_REACTIONS, POLLUTION_SECOND] += POLLUTION_RATES * z[POLLUTION_FIRST]  # no substance reacts with itself
     return POLLUTION_STOICHIOMETRY @ speeds[:, :-1]
 
 

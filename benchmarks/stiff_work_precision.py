@@ -1,9 +1,9 @@
-"""Time against achieved error on stiff problems, for implicit methods here and elsewhere.
+"""Time against achieved error on stiff problems, for implicit methods of Rungax and of other libraries.
 
-Every method runs at rtol = 1e-4, ..., 1e-8 and is timed at each; the absolute tolerance goes with it. The error is that
-of the last state, each component's relative to its size. The time for a given error is read off the fastest points that
-reach it, on logarithmic scales. No method is told of the jump in the Medical Akzo Nobel problem. E5 ends at 1e9: after
-that its solution depends on digits that double precision does not have.
+Every method is timed at rtol = 1e-4, ..., 1e-8, with a proportional absolute tolerance. The error is that of the last
+state, each component relative to its size. The time for a given error is interpolated between the fastest points, on
+logarithmic scales. No method is informed of the jump in the Medical Akzo Nobel problem. E5 ends at 1e9, because later
+its solution depends on digits that double precision does not have.
 """
 
 import math
@@ -32,8 +32,8 @@ SPLIT = ("KenCarp3", "KenCarp4", "KenCarp5")
 THEIRS = ("Kvaerno3", "Kvaerno4", "Kvaerno5")
 LIBRARIES = ("rungax", "diffrax", "scipy", "CVODE")
 
-# A method that takes longer than this is not run at tighter tolerances; JAX's have a limit of steps besides, fewer for
-# a large system, as nothing can interrupt them.
+# A method that takes longer than this many seconds is not run at tighter tolerances. Methods in JAX also have a limit
+# of steps, because they cannot be interrupted; it is lower for a large system.
 PATIENCE = 10.0
 TOO_SLOW = "too slow"
 MAX_STEPS, MAX_STEPS_LARGE = 100_000, 3_000
@@ -42,7 +42,7 @@ type Solve = Callable[[], Any]
 
 
 class Run(NamedTuple):
-    """What came of one method at one tolerance: a point, or why there is none."""
+    """The result of one method at one tolerance: a point, or the reason why there is none."""
 
     point: Point | None
     failure: str = ""
@@ -65,7 +65,7 @@ def run(report: Report) -> None:
 
 
 def _measure(stiff: Stiff, report: Report) -> dict[str, list[Point]]:
-    """The points of every method, and the problem's tables."""
+    """The points of every method; the tables of the problem are added to the report."""
     problem = stiff.problem
     tolerances = QUICK_TOLERANCES if report.quick else TOLERANCES
     columns = ["method", *(f"rtol {rtol:.0e}" for rtol in tolerances)]
@@ -116,7 +116,7 @@ def _run(stiff: Stiff, solve: Solve, budget: float) -> Run:
 
 
 def _compare(report: Report, problem: str, curves: dict[str, list[Point]]) -> None:
-    """A table of the best method of each library for each error, and a sentence for each of the others."""
+    """Add a table of the best method of each library for each error, and a sentence for each other library."""
     columns = ["best of", *(f"{error:.0e}" for error in ERRORS)]
     table = report.table(f"{problem}: time to reach an error of", columns, [24, *[22] * len(ERRORS)])
     best = {library: [_best(curves, library, error) for error in ERRORS] for library in LIBRARIES}
@@ -132,14 +132,14 @@ def _compare(report: Report, problem: str, curves: dict[str, list[Point]]) -> No
 
 
 def _best(curves: dict[str, list[Point]], library: str, error: float) -> tuple[float, str]:
-    """The time of a library's fastest method at an error, and the method's name."""
+    """The time of a library's fastest method for an error, and the name of the method."""
     names = [name for name in curves if name.split()[0] == library]
     times = [(time_to_reach(curves[name], error), name.removeprefix(library).strip()) for name in names]
     return min((pair for pair in times if not math.isnan(pair[0])), default=(math.nan, ""))
 
 
 def _verdict(ours: list[tuple[float, str]], theirs: list[tuple[float, str]], library: str) -> str:
-    """Whether ours are ahead; where only one of the two reaches an error, that one is."""
+    """The comparison in words; a library that alone reaches an error counts as ahead there."""
     pairs = [(a, b) for (a, _), (b, _) in zip(ours, theirs, strict=True) if not (math.isnan(a) and math.isnan(b))]
     if not pairs:
         return f"neither rungax nor {library} reaches any of these errors"
@@ -153,7 +153,7 @@ def _verdict(ours: list[tuple[float, str]], theirs: list[tuple[float, str]], lib
 
 
 def _methods(stiff: Stiff) -> Iterator[tuple[str, Callable[[float], Solve]]]:
-    """Every method by name, and how it becomes a call without arguments at a given relative tolerance."""
+    """The name of every method, and a function from a relative tolerance to a call without arguments."""
     for name in (*IMPLICIT, *SPLIT):
         yield f"rungax {name}", _jax_method(stiff, rungax, name)
     for name in THEIRS:
@@ -165,10 +165,10 @@ def _methods(stiff: Stiff) -> Iterator[tuple[str, Callable[[float], Solve]]]:
 
 
 def _jax_method(stiff: Stiff, library: ModuleType, name: str) -> Callable[[float], Solve]:
-    """One program for all tolerances; the state is NaN where the end was not reached."""
+    """A solve in JAX, one program for all tolerances; its state is NaN if the end was not reached."""
     problem = stiff.problem
     max_steps = MAX_STEPS if len(problem.y0) < 100 or library is rungax else MAX_STEPS_LARGE
-    # Like CVODE and LSODA, and unlike Diffrax, it can be told.
+    # CVODE and LSODA can use a banded Jacobian as well, Diffrax cannot.
     banded = stiff.band is not None and library is rungax
     structure = {"tags": rungax.Banded(stiff.band, stiff.band)} if banded else {}
 

@@ -1,7 +1,7 @@
-"""Memory and time of a gradient, against the bound on the steps and against the steps that are made.
+"""Memory and time of a gradient, as functions of the bound on the number of steps and of the steps made.
 
-The memory is the compiled program's own account: what it needs for intermediate values and for its output. Diffrax's
-depends on the bound alone, and so does the tape's; what differs is by how much it grows.
+The memory is the compiled program's own estimate for intermediate values and outputs. It depends on the bound alone,
+both in Diffrax and for the tape; they differ in how fast it grows.
 """
 
 import time
@@ -24,13 +24,13 @@ FEW_STEPS = 100
 SUPERSCRIPTS = dict(zip(COUNTS, "²³⁴⁵⁶", strict=True))
 
 LONGEST_RUN = 1.0
-"""A call expected to take more seconds than this is not made."""
+"""The longest expected time of a call, in seconds; longer ones are not made."""
 MOST_BYTES = 2**31
-"""A program that asks for more memory than this is not run."""
+"""The largest memory of a program; larger ones are not run."""
 WRONG = 1e-3
-"""A gradient with a larger relative error than this is marked."""
+"""The relative error above which a gradient is marked."""
 TIME_FOR_POINT = 0.2
-"""How long one point is repeated for, in seconds."""
+"""The time for the repetitions of one point, in seconds."""
 
 ADJOINTS: dict[str, tuple[ModuleType, Callable[[], Any]]] = {
     "default": (rungax, rungax.RecursiveCheckpointAdjoint),
@@ -52,9 +52,9 @@ def run(report: Report) -> None:
     _measure(report.table(f"{title}: as many steps as max_steps", COLUMNS, WIDTHS), against_steps)
     report.note(
         "Memory: temporary and output bytes by `compiled.memory_analysis()`. Time: the median call, forward solve "
-        f"included. “> n s”: not run, for at the pace of the point before it would take n > {LONGEST_RUN:g} s; "
-        f"“too large”: not run, for it would take more than {show_bytes(MOST_BYTES)}; “off by”: the gradient's "
-        "relative error (rounding, in `ReversibleAdjoint`, grows like 0.99⁻ⁿ over n steps, as it says)."
+        f"included. “> n s”: not run, because at the rate of the point before it would take n > {LONGEST_RUN:g} s; "
+        f"“too large”: not run, because it would need more than {show_bytes(MOST_BYTES)}; “off by”: the gradient's "
+        "relative error (rounding errors in `ReversibleAdjoint` grow like 0.99⁻ⁿ over n steps; see its docstring)."
     )
     print(f"in {time.perf_counter() - began:.0f} s")
 
@@ -76,7 +76,7 @@ def _logistic(t: Any, y: jax.Array, args: Any) -> jax.Array:
 
 
 def _exact(y0: jax.Array, t1: jax.Array) -> jax.Array:
-    """The gradient by the solution in closed form."""
+    """The gradient of the closed-form solution."""
     growth = jnp.exp(t1)
     return growth / (1.0 + y0 * (growth - 1.0)) ** 2
 
@@ -90,11 +90,11 @@ def _measure(table: Table, points: list[tuple[int, int]]) -> None:
 
 
 def _series(library: ModuleType, adjoint: Any, size: int, points: list[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """Memory and time at each point, as text."""
+    """The memory and the time at each point, as text."""
     y0 = jnp.linspace(0.5, 1.5, size)
     per_step, known = 0.0, 0
     for max_steps, steps in points:
-        # Half a step less than one: both libraries then make exactly as many steps, whatever the rounding.
+        # The end is half a step before 1, so that both libraries make exactly `steps` steps despite rounding.
         args = y0, jnp.asarray(1.0 - 0.5 / steps), jnp.asarray(1.0 / steps)
         program = jax.jit(gradient(library, adjoint, max_steps)).lower(*args).compile()
         memory = program.memory_analysis()
@@ -113,7 +113,7 @@ def _series(library: ModuleType, adjoint: Any, size: int, points: list[tuple[int
 
 
 def _median_seconds(call: Callable[[], Any]) -> float:
-    """The median of a few calls; a long one is made once."""
+    """The median time of a few calls, or the time of a single one if it is long."""
     times = [seconds(call)]
     while sum(times) < TIME_FOR_POINT and len(times) < 50:
         times.append(seconds(call))

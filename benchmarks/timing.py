@@ -1,7 +1,7 @@
-"""How long things take.
+"""Measurements of run times and of compile times.
 
-Contestants take turns within one process, so that a machine that speeds up or slows down does so for all of them; the
-order within a turn alternates; the median of the turns is reported.
+The calls to be compared alternate within one process, so that changes in the speed of the machine affect all of them.
+Their order is reversed from turn to turn, and the median over the turns is reported.
 """
 
 import gc
@@ -16,9 +16,9 @@ MIN_TURNS, MAX_TURNS = 5, 500
 
 
 def run_times(calls: Sequence[Callable[[], Any]], budget: float) -> list[float]:
-    """The median seconds of each call, once warm, in about `budget` seconds for all of them.
+    """The median time of each call in seconds, after a first call, measured for about `budget` seconds in total.
 
-    What a call returns is waited for.
+    The time of a call includes waiting for its result.
     """
     for call in calls:
         jax.block_until_ready(call())  # compiles
@@ -28,13 +28,13 @@ def run_times(calls: Sequence[Callable[[], Any]], budget: float) -> list[float]:
 
 
 def build_times(makers: Sequence[Callable[[], tuple[Callable[..., Any], tuple[Any, ...]]]], turns: int) -> list[float]:
-    """The median seconds to trace, lower and compile a function that JAX has never seen.
+    """The median time in seconds to trace, lower and compile a function.
 
-    A maker returns a new function and its arguments: new, because JAX remembers what it has traced by the function's
-    identity; what it remembers of library functions is cleared.
+    A maker returns a new function and its arguments, because JAX caches traces by the identity of the function. JAX's
+    caches for library functions are cleared.
     """
     for maker in makers:
-        build_seconds(maker)  # imports what is imported late
+        build_seconds(maker)  # runs imports that happen at the first call
     return _medians([lambda maker=maker: build_seconds(maker) for maker in makers], turns)
 
 

@@ -1,7 +1,7 @@
-"""Time against achieved error, from 1e-4 to 1e-12, for explicit methods here and elsewhere.
+"""Time against achieved error, from 1e-4 to 1e-12, for explicit methods of Rungax and of other libraries.
 
-The error is that of the last state, relative to its norm. Every method runs at rtol = atol = 1e-3, ..., 1e-14 and is
-timed at each; the time for a given error is read off the fastest points that reach it, on logarithmic scales.
+The error is that of the last state, relative to its norm. Every method is timed at rtol = atol = 1e-3, ..., 1e-14. The
+time for a given error is interpolated between the fastest points, on logarithmic scales.
 """
 
 import math
@@ -48,7 +48,7 @@ def run(report: Report) -> None:
 
 
 def _measure(problem: Problem, report: Report) -> dict[str, list[Point]]:
-    """The points of every method, and their table."""
+    """The points of every method; their table is added to the report."""
     title = f"{problem.name}, T={problem.t1:g}: time to reach a relative error of"
     columns = ["method", *(f"{error:.0e}" for error in ERRORS)]
     table = report.table(title, columns, [24, *[9] * len(ERRORS)])
@@ -68,7 +68,8 @@ def _measure(problem: Problem, report: Report) -> dict[str, list[Point]]:
 def _point(problem: Problem, solve: Solve, budget: float) -> Point:
     reference = np.asarray(problem.reference)
     error = float(np.linalg.norm(np.asarray(solve()) - reference) / np.linalg.norm(reference))
-    return Point(max(error, 1e-17), run_times([solve], budget)[0])  # the logarithm of no error at all would be infinite
+    # At least 1e-17, because the logarithm of zero is infinite.
+    return Point(max(error, 1e-17), run_times([solve], budget)[0])
 
 
 def _best_of_ours(curves: dict[str, list[Point]], error: float) -> float:
@@ -77,7 +78,7 @@ def _best_of_ours(curves: dict[str, list[Point]], error: float) -> float:
 
 
 def time_to_reach(points: list[Point], error: float) -> float:
-    """The time at which a method reaches `error`: between its two nearest best points, NaN beyond the last one."""
+    """The time in which a method reaches `error`, interpolated between its best points; NaN beyond the last one."""
     front: list[Point] = []
     for point in sorted(points, key=lambda point: point.seconds):
         if not front or point.error < front[-1].error:
@@ -97,7 +98,7 @@ def time_to_reach(points: list[Point], error: float) -> float:
 
 
 def _methods(problem: Problem) -> Iterator[tuple[str, Callable[[float], Solve]]]:
-    """Every method by name, and how it becomes a call without arguments at a given tolerance."""
+    """The name of every method, and a function from a tolerance to a call without arguments."""
     for name in OURS:
         yield f"rungax {name}", _jax_method(problem, rungax, name)
     for name in THEIRS:
@@ -135,7 +136,7 @@ def _by_hand(problem: Problem) -> Callable[[float], Solve]:
 
 
 def _compiled_once(problem: Problem, call: Callable[..., jax.Array]) -> Callable[[float], Solve]:
-    """One program for all tolerances."""
+    """A solve in JAX, one program for all tolerances."""
     jitted = jax.jit(call)
     y0, args = jnp.asarray(problem.y0), jax.tree.map(jnp.asarray, problem.args)
 

@@ -1,21 +1,21 @@
-"""Two chemicals react and diffuse along a line: how to tell a solver which unknowns depend on which.
+"""Two chemicals react and diffuse along a line: using the band structure of a Jacobian.
 
     u_t = 1 + u² v - 4 u + u_xx / 50      u = 1 at both ends,    u = 1 + sin(2 pi x) at the start
     v_t = 3 u - u² v + v_xx / 50          v = 3 at both ends and at the start
 
-The method of lines makes it an ordinary differential equation: u and v at points a distance 1/(n + 1) apart, where the
-second derivative becomes a difference of neighbours. Diffusion between neighbours is the faster the closer they are, at
-up to 4 (n + 1)² / 50 a unit of time: the finer the grid, the stiffer the equation, and the shorter an explicit method's
-steps, however smooth the solution.
+The method of lines turns it into an ordinary differential equation for u and v at points a distance 1/(n + 1) apart,
+with differences of neighbours in place of the second derivative. Diffusion between neighbours is faster the closer they
+are, at a rate of up to 4 (n + 1)² / 50. The finer the grid, the stiffer is the equation, and the shorter are the steps
+of an explicit method, however smooth the solution is.
 
-An implicit method's steps are as long as the solution allows, but each solves linear systems with the Jacobian. It has
-2n rows, and nearly all of it is zero: the unknowns are laid out as u1, v1, u2, v2, ..., where each depends on none
-further away than two places. `tags=Banded(2, 2)` says so. Then five derivatives of the field give the Jacobian instead
-of 2n, and factorising it takes a time proportional to n instead of n³. The solution is the same.
+The steps of an implicit method are as long as the solution allows, but each step solves linear systems with the
+Jacobian. It has 2n rows, and nearly all its entries are zero: in the order u1, v1, u2, v2, ... each unknown depends
+only on those at most two places away. `tags=Banded(2, 2)` states that. The Jacobian then takes five derivatives of the
+field instead of 2n, and factorising it takes a time proportional to n instead of n³. The solution is the same.
 
-Without it the implicit method is slower than the explicit one here: saving steps does not pay if each is too dear.
-Where no such layout exists, an iterative linear solver may help: `Rodas5P(linear_solver=lineax.GMRES(...))` never forms
-the Jacobian, it takes its product with vectors.
+Without the tag the implicit method is slower here than the explicit one, because its fewer steps cost too much each.
+Where the unknowns cannot be ordered like this, an iterative linear solver may help:
+`Rodas5P(linear_solver=lineax.GMRES(...))` never forms the Jacobian, but multiplies it with vectors.
 
 E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, second edition (1996), section IV.10, equation 10.15.
 """
@@ -26,7 +26,7 @@ import statistics
 import time
 from typing import Any, NamedTuple
 
-# Dense matrices go to LAPACK, and its threads may spend more time waiting for one another than working.
+# Dense matrices are factorised by LAPACK, whose threads may spend more time waiting for each other than working.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
@@ -43,12 +43,12 @@ FIGURES = pathlib.Path(__file__).parent / "figures"
 
 TS = np.linspace(0.0, 10.0, 201)
 TOLERANCE = 1e-5
-# Iterative solutions of the linear systems must be better than the steps that are made of them.
+# Iterative solutions of the linear systems must be more accurate than the steps that use them.
 GMRES = lineax.GMRES(rtol=1e-7, atol=1e-7)
 
 
 class Run(NamedTuple):
-    """A solve: what it found, the median of the seconds it took, and how far it is from the first run's solution."""
+    """A solve: its solution, its median time in seconds, and its distance from the solution of the first run."""
 
     solution: Solution
     seconds: float
@@ -89,7 +89,7 @@ def solve(term: ODETerm, solver: Any, y0: np.ndarray) -> Solution:
 
 
 def main(cells: int = 200, repeats: int = 3) -> dict[str, Run]:
-    """The same solve in four ways, each compiled first and then timed; the first way is the one to take."""
+    """Solve in four ways, each compiled first and then timed; the first way is the recommended one."""
     ways: dict[str, tuple[ODETerm, Any]] = {
         "Rodas5P, banded": (ODETerm(brusselator, tags=Banded(2, 2)), Rodas5P()),
         "Rodas5P, dense": (ODETerm(brusselator), Rodas5P()),
@@ -116,7 +116,7 @@ def main(cells: int = 200, repeats: int = 3) -> dict[str, Run]:
 
 
 def draw(runs: dict[str, Run]) -> None:
-    """The first chemical, as it was found by the first run, and the time of each."""
+    """Draw the first chemical in the solution of the first run, and the time of each run."""
     u = np.asarray(runs["Rodas5P, banded"].solution.ys)[:, 0::2].T
     u = np.pad(u, ((1, 1), (0, 0)), constant_values=1.0)
     figure, (field, times) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(2, 1))

@@ -2,18 +2,18 @@
 
     dX = a (b - X) dt + volatility sqrt(X) dW,    4 a b > volatility^2 > 2 a b
 
-With so much volatility the process touches zero, where the square root is not smooth: with constant steps even a method
-of high order converges at a rate below one. Error control finds the few places that need short steps. Jelincic, Foster
-and Kidger (arXiv:2405.06464) report rates of 0.78 with constant and 1.82 with adaptive steps for such a process.
+With so much volatility the process touches zero, where the square root is not smooth. With constant steps even a method
+of high order then converges at a rate below one. Error control finds the few places that need short steps. Jelincic,
+Foster and Kidger (arXiv:2405.06464) report rates of 0.78 with constant and 1.82 with adaptive steps for such a process.
 
-The solver is our own, to show how one is written: the high order Strang splitting of Foster, dos Reis and Strange
-(arXiv:2210.17543) without its last random variable. In the Stratonovich form
+The example defines its own solver: the high order Strang splitting of Foster, dos Reis and Strange (arXiv:2210.17543)
+without its last random variable. In the Stratonovich form
 
     dX = a (c - X) dt + volatility sqrt(X) o dW,    c = b - volatility^2 / (4 a)
 
 the flows of both parts are known. A step follows them along a path of five straight pieces: noise A, drift for half the
 step, noise C, drift for half the step, noise D. The path has the increment W and the area H of the Brownian path, so
-A + C + D = W and A + C / 2 = W / 2 + H, and its mean square is what is expected of the Brownian path's given W and H:
+A + C + D = W and A + C / 2 = W / 2 + H. Its mean square is the expected one of the Brownian path given W and H:
 C^2 = W^2 / 3 + 4 H^2 / 5 + 4 h / 15.
 """
 
@@ -55,14 +55,14 @@ FINEST = 2**14
 
 
 class StrangSplitting(AbstractItoSolver[None]):
-    """The two flows along a path of five pieces; strong order 1.5 where the square root is smooth."""
+    """The two flows along a path of five pieces, with strong order 1.5 where the square root is smooth."""
 
     term_structure = MultiTerm[tuple[AbstractTerm, AbstractTerm]]
     interpolation_cls = LocalLinearInterpolation
     minimal_levy_area = AbstractSpaceTimeLevyArea
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
-        """Nothing to remember."""
+        """The solver has no state."""
 
     def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: None, made_jump: Any) -> Any:
         h, noise = terms.contr(t0, t1, use_levy=True)
@@ -99,13 +99,13 @@ def solve(key: jax.Array, dt0: Any, **options: Any) -> Solution:
 
 @jax.jit
 def constant(keys: jax.Array, dt: jax.Array) -> jax.Array:
-    """The last state of each path with constant steps."""
+    """The last state of each path, with constant steps."""
     return jax.vmap(lambda key: solve(key, dt).ys[0])(keys)
 
 
 @jax.jit
 def adaptive(keys: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The last state of each path with error control, and how many steps it took."""
+    """The last state of each path and the number of its steps, with error control."""
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         controller = PIDController(rtol=0.0, atol=tolerance, pcoeff=0.1, icoeff=0.3, dtmin=END / FINEST)
@@ -116,7 +116,7 @@ def adaptive(keys: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.Arra
 
 
 def main(paths: int = PATHS) -> tuple[float, float]:
-    """Measure both orders, draw; return them."""
+    """Measure both orders, draw the errors, and return the orders."""
     keys = jax.random.split(jax.random.key(0), paths)
     exact = constant(keys, jnp.array(END / FINEST))
 

@@ -1,11 +1,11 @@
-"""The solution as a function of time: dense output, its derivative, and a question asked afterwards.
+"""The solution as a function of time: dense output, its derivative, and a search for a peak after the solve.
 
     x'' = (1 - x²) x' - x    (van der Pol)
 
 With `SaveAt(dense=True)` the solution can be evaluated at any time, as accurately as at the steps themselves, and
-differentiated: `solution.evaluate(t)` and `solution.derivative(t)` are JAX functions of `t`, to be used under `jit`,
-`vmap` and inside other algorithms. Here, long after the solve, bisection finds the highest point of the last swing,
-where the velocity is zero; then the derivative is compared with the vector field.
+differentiated: `solution.evaluate(t)` and `solution.derivative(t)` are JAX functions of `t`, for use under `jit` and
+`vmap` and inside other algorithms. Here bisection finds the highest point of the last oscillation, where the velocity
+is zero, after the solve. Then the derivative is compared with the vector field.
 """
 
 import pathlib
@@ -27,7 +27,7 @@ T1 = 23.0
 
 
 class Answers(NamedTuple):
-    """The solution; time and height of the last peak; how far the derivative is from the vector field at most."""
+    """The solution, time and height of the last peak, and the largest distance of derivative and vector field."""
 
     solution: Solution
     peak_time: float
@@ -42,13 +42,13 @@ def van_der_pol(t: jax.Array, y: jax.Array, args: None) -> jax.Array:
 
 @jax.jit
 def ask(solution: Solution, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The state and its derivative at each of `ts`; both methods take one time, `jax.vmap` gives them many."""
+    """The state and its derivative at each of `ts`; both methods take a single time, so `jax.vmap` is used."""
     return jax.vmap(solution.evaluate)(ts), jax.vmap(solution.derivative)(ts)
 
 
 @jax.jit
 def peak(solution: Solution, before: jax.Array, after: jax.Array) -> jax.Array:
-    """Where the velocity falls through zero between two times, by bisection."""
+    """The time between two others at which the velocity falls through zero, by bisection."""
 
     def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
@@ -60,7 +60,7 @@ def peak(solution: Solution, before: jax.Array, after: jax.Array) -> jax.Array:
 
 
 def main() -> Answers:
-    """Solve once, then ask."""
+    """Solve once, then evaluate the solution."""
     solution = diffeqsolve(
         ODETerm(van_der_pol),
         Tsit5(),

@@ -2,11 +2,11 @@
 
     dX = rate (level - X) dt + volatility dW
 
-Data are series observed at ten times. The model simulates an ensemble from the same starts and is changed until means,
-variances and covariances of neighbouring times agree. The random paths are functions of their keys, so with the keys
-held fixed an ensemble is a differentiable function of the three parameters, and `jax.grad` goes through the solve.
-Nothing here uses that this process has a known law; it serves to check the answer: fitted parameters are compared with
-those that the data were drawn with.
+The data are series observed at ten times. The model simulates an ensemble from the same initial values, and its three
+parameters are changed until means, variances and covariances of neighbouring times agree. The random paths are
+functions of their keys. With fixed keys an ensemble is therefore a differentiable function of the parameters, and
+`jax.grad` differentiates the solve. The fit does not use the known law of the process. The fitted parameters are
+compared with those from which the data were drawn.
 """
 
 import pathlib
@@ -35,7 +35,7 @@ type Logs = dict[str, jax.Array]
 
 
 class Statistics(NamedTuple):
-    """What is compared: all of shape `(times,)`, but for one less covariance."""
+    """The statistics that are compared, of shape `(times,)`; there is one covariance less."""
 
     mean: jax.Array
     variance: jax.Array
@@ -43,7 +43,7 @@ class Statistics(NamedTuple):
 
 
 def data(rng: np.random.Generator) -> np.ndarray:
-    """Series with the exact law, from one time to the next."""
+    """Series drawn from the exact law, from one time to the next."""
     rate, level, volatility = TRUE.values()
     x, columns = np.full(SERIES, START), list[np.ndarray]()
     for dt in np.diff(TIMES, prepend=0.0):
@@ -55,7 +55,7 @@ def data(rng: np.random.Generator) -> np.ndarray:
 
 
 def simulated(parameters: dict[str, jax.Array], keys: jax.Array) -> jax.Array:
-    """An ensemble of the model at the times of the data."""
+    """An ensemble of the model, at the times of the data."""
 
     def one(key: jax.Array) -> jax.Array:
         noise = VirtualBrownianTree(0.0, TIMES[-1], tol=STEP / 2, shape=(), key=key, levy_area=SpaceTimeLevyArea)
@@ -74,12 +74,12 @@ def statistics(xs: jax.Array) -> Statistics:
 
 
 def positive(logs: Logs) -> dict[str, jax.Array]:
-    """The parameters from their logarithms, for all of them are positive."""
+    """The parameters, which are positive, from their logarithms."""
     return jax.tree.map(jnp.exp, logs)
 
 
 def main(iterations: int = ITERATIONS) -> dict[str, float]:
-    """Fit, compare, draw; return the fitted parameters."""
+    """Fit the parameters, compare and draw the statistics, and return the parameters."""
     observed = data(np.random.default_rng(0))
     target = statistics(jnp.asarray(observed))
 
@@ -106,7 +106,7 @@ def main(iterations: int = ITERATIONS) -> dict[str, float]:
         logs, state, value = improve(logs, state, key)
         history.append(float(value))
         visited.append(logs)
-    # The noise of the last steps averages out.
+    # The mean over the last steps reduces the noise.
     last = visited[-iterations // 4 :]
     fitted = {name: float(np.exp(np.mean([float(x[name]) for x in last]))) for name in TRUE}
     for name, value in fitted.items():

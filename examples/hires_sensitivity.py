@@ -1,19 +1,21 @@
 """Which rate constant matters? The sensitivity of a stiff reaction network to each of its constants, in one call.
 
-HIRES, "high irradiance response", is how light shapes a plant by phytochrome: eight substances and ten constants.
+HIRES, "high irradiance response", models how light controls the growth of a plant by phytochrome. It has eight
+substances and ten constants.
 
     a' = -k1 a + k2 b + k6 c + supply          e' = -(k1 + k5) e + k2 (f + g)
     b' = k1 a - (k2 + k3) b                    f' = -bind f h + k4 d + k1 e - k2 f + free g
     c' = -(k1 + k6) c + k2 d + k5 e            g' = bind f h - (k2 + free + done) g
     d' = k3 b + k1 c - (k2 + k4) d             h' = -bind f h + (k2 + free + done) g
 
-The constants are `args` of the solve, so that `jax.jacfwd` differentiates the final state by all of them at once: it
-follows the solve with ten directions side by side, over the same steps, through the implicit equations of every stage.
-With logarithms on both sides an entry says by how many per cent a substance changes when a constant grows by one.
+The constants are `args` of the solve, so `jax.jacfwd` differentiates the final state with respect to all of them at
+once: it carries ten tangents through the steps of the solve and the implicit equations of every stage. With logarithms
+of substances and constants, an entry is the change of a substance in per cent for a change of a constant by one per
+cent.
 
-The time, 321.8122, is when half of the bound effector g is used up, after a long time in which hardly any was: e to h
-are just about to change. So what matters is not how large they are but when they change, and a constant that brings it
-forward by a little has a great effect. `done`, the rate at which g is used up, is the one.
+At the final time, 321.8122, half of the bound effector g is used up, after a long time in which hardly any was: e to h
+are changing quickly. The sensitivities therefore depend on the time of this change, and a constant that shifts it by
+a little has a large effect. That constant is `done`, the rate at which g is used up.
 
 E. Schäfer, A new approach to explain the "high irradiance responses" of photomorphogenesis on the basis of phytochrome,
 J. Math. Biology 2 (1975), 41-56; constants and names of substances as in E. Hairer, G. Wanner, Solving Ordinary
@@ -55,7 +57,7 @@ T1 = 321.8122
 
 
 class Sensitivity(NamedTuple):
-    """The final state, its sensitivities of shape (substances, constants), and how far finite differences are off."""
+    """The final state, its sensitivities of shape (substances, constants), and the error of finite differences."""
 
     state: np.ndarray
     table: np.ndarray
@@ -100,7 +102,7 @@ sensitivities = jax.jit(jax.jacfwd(log_final))
 
 
 def seconds(function: Callable[[jax.Array], jax.Array], log_constants: jax.Array) -> float:
-    """The median time of a call that is compiled already."""
+    """The median time of a call that is already compiled."""
     times: list[float] = []
     for _ in range(21):
         began = time.perf_counter()
@@ -110,7 +112,7 @@ def seconds(function: Callable[[jax.Array], jax.Array], log_constants: jax.Array
 
 
 def main(checked: str = "done") -> Sensitivity:
-    """All sensitivities; those to one constant once more by central differences."""
+    """Compute all sensitivities, and compare those to one constant with central differences."""
     log_constants = jnp.log(jnp.asarray(list(CONSTANTS.values())))
     state, table = np.exp(log_final(log_constants)), np.asarray(sensitivities(log_constants))
     column = list(CONSTANTS).index(checked)
@@ -129,7 +131,7 @@ def main(checked: str = "done") -> Sensitivity:
 
 
 def draw(table: np.ndarray) -> None:
-    """A heat map whose colours are linear from -1 to 1 and logarithmic beyond."""
+    """Draw a heat map whose colours are linear from -1 to 1 and logarithmic beyond."""
     figure, axis = plt.subplots(figsize=(8, 5.5), layout="constrained")
     largest = np.max(np.abs(table))
     image = axis.imshow(table, cmap="RdBu_r", norm="symlog", clim=(-largest, largest), aspect="auto")

@@ -1,15 +1,16 @@
-"""Planets for a hundred thousand years: what symplectic methods do for the energy, on Kepler's problem and beyond.
+"""Planets for a hundred thousand years: energy conservation of symplectic methods.
 
     v' = -w / |w|^3,  w' = v                              a planet of eccentricity 0.6, Kepler's problem
     v' = -(x + 2xy, y + x^2 - y^2),  w' = v,  w = (x, y)  a star in a galaxy, Hénon and Heiles' problem
 
-Neither solution ever loses energy. An ordinary method loses a little with every round, however small its steps: the
-error of the energy grows with time. A symplectic method conserves a quantity near the energy, so that the energy errs
-by what it erred in the first round, ten or a hundred thousand rounds later. All are given as many evaluations of the
-force, about 600 in a period, but for KahanLi8, which takes 1632 and has five digits more to show for them.
+Both equations conserve the energy. With an ordinary method the error of the energy grows with time, however small the
+steps are. A symplectic method conserves a quantity close to the energy, so that after ten or a hundred thousand periods
+the error of the energy is no larger than in the first. All methods may evaluate the force about 600 times in a period,
+except KahanLi8, which uses 1632 evaluations and gains five digits.
 
-The equations are pairs of terms, one that changes the velocity and one that changes the position. The solve is cut into
-pieces, each of which begins at time zero: neither the memory nor the rounding of the time then grows with its length.
+The equations are pairs of terms, one that changes the velocity and one that changes the position. The solve is divided
+into pieces that all begin at time zero, so that neither the memory nor the rounding error of the time grows with the
+length of the solve.
 """
 
 import pathlib
@@ -38,11 +39,11 @@ jax.config.update("jax_enable_x64", True)
 FIGURES = pathlib.Path(__file__).parent / "figures"
 
 PERIOD = 2 * np.pi
-PIECES = 400  # of a solve, at whose ends the energy is looked at
+PIECES = 400  # of a solve, at whose ends the energy is computed
 
 
 class Problem(NamedTuple):
-    """A Hamiltonian of the form |v|^2 / 2 + potential(w), and how many steps it needs, compared with others."""
+    """A Hamiltonian of the form |v|^2 / 2 + potential(w); `need` is a factor for the number of steps."""
 
     name: str
     potential: Any
@@ -56,7 +57,7 @@ class Problem(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A solver, and how many steps it is given in a period; without, a controller chooses them."""
+    """A solver and its number of steps in a period; without that, a controller chooses the steps."""
 
     solver: AbstractSolver[Any]
     steps: int | None
@@ -72,7 +73,7 @@ def henon_heiles(w: jax.Array) -> jax.Array:
     return 0.5 * (x * x + y * y) + x * x * y - y**3 / 3.0
 
 
-# From the point nearest to the sun; and with the energy 0.1, where orbits are neither regular nor wild.
+# From the point nearest to the sun, and with the energy 0.1, at which regular and chaotic orbits coexist.
 PROBLEMS = (
     Problem("Kepler", kepler, 1.0, (0.0, 2.0), (0.4, 0.0)),
     Problem("Hénon-Heiles", henon_heiles, 0.25, (0.35, 0.2), (0.1, 0.17)),
@@ -89,7 +90,7 @@ METHODS = (
 def energies(
     problem: Problem, solver: AbstractSolver[Any], steps: int | None, length: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Energies at the ends of all pieces of `length`, and how many steps were made."""
+    """The energies at the ends of all pieces of `length`, and the number of steps."""
     force = ODETerm(lambda t, w, args: -jax.grad(problem.potential)(w))
     velocity = ODETerm(lambda t, v, args: v)
     both = ODETerm(lambda t, y, args: (force.vf(t, y[1], args), velocity.vf(t, y[0], args)))
@@ -108,7 +109,7 @@ def energies(
 
 
 def main(periods: float = 100_000.0) -> dict[tuple[str, str], tuple[float, float]]:
-    """Solve, print and draw; return the largest error of the energy in the first and in the last tenth of the time."""
+    """Solve and draw; return the largest error of the energy in the first and in the last tenth of the time."""
     errors = {}
     print(f"relative error of the energy over {periods:,.0f} periods")
     print("problem       method          steps a period  first tenth  last tenth")
@@ -116,7 +117,7 @@ def main(periods: float = 100_000.0) -> dict[tuple[str, str], tuple[float, float
     for problem, ax in zip(PROBLEMS, axes, strict=True):
         for method in METHODS:
             steps = method.steps and round(method.steps * problem.need)
-            # Each piece ends at another place of the orbit, and after a whole step: all steps must be of one size.
+            # Each piece ends at another point of the orbit, after a whole number of steps: all steps have one size.
             length = np.floor(periods / PIECES) + 0.382
             length = round(length * steps) / steps if steps else length
             energy, made = energies(problem, method.solver, steps, jnp.asarray(length * PERIOD))

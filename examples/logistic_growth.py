@@ -4,8 +4,8 @@
 
 A population y grows at the rate r while it is small and levels off at the capacity K. A solve needs five things: the
 right-hand side as a `term`, a `solver` that makes steps, the interval, the initial state, and a step-size controller;
-`PIDController` chooses the steps so that the estimated error of each stays below `atol + rtol * |y|`. `saveat` says
-where the solution is wanted; the steps do not depend on it.
+`PIDController` chooses the steps so that the estimated error of each stays below `atol + rtol * |y|`. `saveat` sets
+the times at which the solution is saved; the steps do not depend on it.
 """
 
 import pathlib
@@ -25,7 +25,7 @@ RATE, CAPACITY, START = 0.8, 100.0, 2.0
 
 
 def growth(t: jax.Array, y: jax.Array, args: tuple[float, float]) -> jax.Array:
-    """The right-hand side always takes time, state and `args`, needed or not."""
+    """The right-hand side. Its parameters are always time, state and `args`, even if they are not used."""
     rate, capacity = args
     return rate * y * (1 - y / capacity)
 
@@ -35,7 +35,7 @@ def exact(t: jax.Array) -> jax.Array:
 
 
 def main() -> tuple[Solution, float]:
-    """Solve, compare, draw; return the solution and the largest relative error."""
+    """Solve, draw, and return the solution and its largest relative error."""
     ts = jnp.linspace(0.0, 15.0, 101)
     solution = diffeqsolve(
         ODETerm(growth),

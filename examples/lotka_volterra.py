@@ -3,9 +3,9 @@
     hare' = birth hare - hunt hare lynx
     lynx' = grow hare lynx - death lynx
 
-Along the exact solution V = grow hare - death log(hare) + hunt lynx - birth log(lynx) never changes, so its drift
-measures the error without knowing the solution. `SaveAt(steps=True)` keeps every step that was made; the solver takes
-more of them where the populations change quickly. Slots that were not needed hold infinity.
+Along the exact solution V = grow hare - death log(hare) + hunt lynx - birth log(lynx) is constant, so its change
+measures the error even though the solution is not known. `SaveAt(steps=True)` saves the state after every step; steps
+are shorter where the populations change quickly. Unused slots of the saved arrays contain infinity.
 """
 
 import pathlib
@@ -42,7 +42,7 @@ def conserved(y: np.ndarray) -> np.ndarray:
 
 
 def main() -> tuple[Solution, float]:
-    """Solve, check, draw; return the solution and the largest change of the conserved quantity."""
+    """Solve, draw, and return the solution and the largest change of the conserved quantity."""
     solution = diffeqsolve(
         ODETerm(populations),
         Dopri5(),

@@ -3,16 +3,17 @@
     hare' = birth hare - hunt hare lynx
     lynx' = grow hare lynx - death lynx
 
-The Hudson's Bay Company's yearly pelts (thousands, `data/hudson_bay.csv`) stand for the two populations. Six positive
-numbers are unknown: the four rates and the two populations of 1900. Counts that vary tenfold are judged by factors: the
-loss is half the sum of squares of log(model / data), and it is a function of the logarithms of the six.
+The yearly pelts of the Hudson's Bay Company (in thousands, `data/hudson_bay.csv`) represent the two populations. Six
+positive numbers are unknown: the four rates and the two populations of 1900. The counts vary tenfold, so relative
+errors matter: the loss is half the sum of squares of log(model / data), as a function of the logarithms of the six.
 
-Three transformations of one solve:
+The example uses three transformations of one solve:
 
-1. `jax.vmap` makes thousands of them in one program, each with other numbers: a sweep over a wide box finds the valley.
-2. `jax.value_and_grad` gives an optimiser its direction: L-BFGS walks down to the bottom.
-3. `jax.hessian` measures how steep the walls are there. With the variance of the residuals it is the covariance of the
-   fit, `variance * inverse(hessian)`: a standard error for each logarithm, that is, a relative one for each number.
+1. `jax.vmap` makes thousands of solves in one program, each with other parameters: a sweep over a large box finds a
+   good starting point.
+2. `jax.value_and_grad` gives the gradient, with which L-BFGS finds the minimum.
+3. `jax.hessian` gives the curvature of the loss there. With the variance of the residuals it yields the covariance of
+   the fit, `variance * inverse(hessian)`, and so a standard error for each logarithm: a relative one for each number.
 """
 
 import pathlib
@@ -35,14 +36,14 @@ DATA = HERE / "data" / "hudson_bay.csv"
 FIGURES = HERE / "figures"
 
 NAMES = ("birth", "hunt", "grow", "death", "hare in 1900", "lynx in 1900")
-# The middle of the box, and by what factor it reaches up and down: cycles of about ten years around some tens of
-# thousands give the order of magnitude of the rates; the counts of 1900 are known but not exact.
+# The centre of the box, and the factor by which it extends up and down. Cycles of about ten years around some tens of
+# thousands give the order of magnitude of the rates. The counts of 1900 are known but not exact.
 MIDDLE = np.array([0.5, 0.03, 0.03, 0.8, 30.0, 4.0])
 REACH = np.array([2.0, 2.0, 2.0, 2.0, 1.3, 1.6])
 
 
 class Bottom(NamedTuple):
-    """Where the loss is least, as logarithms; the loss and its gradient there; how many gradients it took."""
+    """The logarithms at the minimum, the loss and its gradient there, and the number of gradient evaluations."""
 
     point: jax.Array
     loss: jax.Array
@@ -51,9 +52,9 @@ class Bottom(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """The best six numbers in the order of `NAMES`, the covariance of their logarithms, and what it took.
+    """The best six numbers in the order of `NAMES`, the covariance of their logarithms, and the cost of the fit.
 
-    The residual is the root mean square of log(model / data): 0.1 means wrong by about ten percent.
+    The residual is the root mean square of log(model / data): 0.1 means an error of about ten percent.
     """
 
     parameters: np.ndarray
@@ -65,7 +66,7 @@ class Fit(NamedTuple):
 
     @property
     def errors(self) -> np.ndarray:
-        """The standard errors of the logarithms: 0.1 means known to about ten percent."""
+        """The standard errors of the logarithms: 0.1 means that the number is known to about ten percent."""
         return np.sqrt(np.diag(self.covariance))
 
 
@@ -88,7 +89,7 @@ def log_model(log_parameters: jax.Array, years: jax.Array, tolerance: float) -> 
         args=parameters[:4],
         saveat=SaveAt(ts=years),
         stepsize_controller=PIDController(rtol=tolerance, atol=tolerance),
-        throw=False,  # in a sweep, a solve that fails is not the end of the others
+        throw=False,  # in a sweep, a failed solve must not raise an error
     )
     return jnp.log(solution.ys), is_successful(solution.result)
 
@@ -100,7 +101,7 @@ def loss(log_parameters: jax.Array, years: jax.Array, counts: jax.Array, toleran
 
 
 def spread(count: int, dimension: int) -> np.ndarray:
-    """`count` points that fill the cube [-1, 1]^dimension more evenly than random ones (Roberts' R sequence).
+    """`count` points in the cube [-1, 1]^dimension, more evenly spread than random ones (Roberts' R sequence).
 
     The i-th is the fractional part of i times powers of 1/phi, where phi^(dimension + 1) = phi + 1.
     """
@@ -121,10 +122,10 @@ def sweep(box: jax.Array, years: jax.Array, counts: jax.Array) -> tuple[jax.Arra
 
 @jax.jit
 def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> Bottom:
-    """L-BFGS from `start` until the loss is flat."""
-    # A tolerance tighter than the sweep's: near the bottom the optimiser must not trip over the error of the solver.
+    """The minimum found by L-BFGS from `start`."""
+    # A smaller tolerance than in the sweep, because near the minimum errors of the solver would disturb the optimiser.
     value = lambda point: loss(point, years, counts, 1e-9)
-    value_and_grad = optax.value_and_grad_from_state(value)  # the line search ends with a gradient: not computed again
+    value_and_grad = optax.value_and_grad_from_state(value)  # the line search has computed the gradient already
     optimiser = optax.lbfgs()
 
     def step(carry: tuple[jax.Array, optax.OptState, jax.Array]) -> tuple[jax.Array, optax.OptState, jax.Array]:
@@ -145,13 +146,14 @@ def descend(start: jax.Array, years: jax.Array, counts: jax.Array) -> Bottom:
 @jax.jit
 def uncertainty(bottom: Bottom, years: jax.Array, counts: jax.Array) -> jax.Array:
     """The covariance of the logarithms."""
-    variance = 2 * bottom.loss / (counts.size - bottom.point.size)  # the sum of squares over its degrees of freedom
+    # The sum of squares divided by its degrees of freedom.
+    variance = 2 * bottom.loss / (counts.size - bottom.point.size)
     hessian = jax.hessian(lambda point: loss(point, years, counts, 1e-9))(bottom.point)
     return variance * jnp.linalg.inv(hessian)
 
 
 def main(solves: int = 16_384) -> Fit:
-    """Sweep with `solves` solves, descend, measure the uncertainty; print what was found and draw it."""
+    """Sweep with `solves` solves, minimise the loss, compute the uncertainty, and print and draw the results."""
     years, *columns = np.loadtxt(DATA, delimiter=",", skiprows=1, unpack=True)
     counts = np.stack(columns, axis=1)
     began = time.perf_counter()
@@ -178,13 +180,13 @@ def main(solves: int = 16_384) -> Fit:
 
 
 def table(fit: Fit) -> list[str]:
-    """The parameters, each with its standard error."""
+    """A text with each parameter and its standard error."""
     rows = zip(NAMES, fit.parameters, fit.errors, strict=True)
     return [f"{name:>12}  {value:<7.4g} ± {100 * error:2.0f} %" for name, value, error in rows]
 
 
 def draw(years: np.ndarray, counts: np.ndarray, fit: Fit) -> None:
-    """Data, model, and a band of two standard errors around the model, also between the years."""
+    """Draw the data, the model, and a band of two standard errors around the model."""
     fine_years = np.linspace(years[0], years[-1], 401)
     curve = lambda log_parameters: log_model(log_parameters, jnp.asarray(fine_years), 1e-9)[0]
     best = jnp.log(jnp.asarray(fit.parameters))

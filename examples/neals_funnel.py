@@ -2,19 +2,20 @@
 
     z ~ N(0, 9),    y_i | z ~ N(0, exp(z)),  i = 1, ..., 9
 
-The funnel's neck is a hundred times narrower than its mouth, so no one step size is right for both: adaptive steps are
-short in the neck and long in the mouth. The path of the noise is the same whatever steps are made on it, which is what
-allows a step to be rejected and made again without a bias.
+The funnel's neck is a hundred times narrower than its mouth, so no single step size suits both: adaptive steps are
+short in the neck and long in the mouth. The path of the noise does not depend on the steps, so a step can be rejected
+and repeated without a bias.
 
-Every evaluation of the gradient counts: six an attempted step, for `HalfSolver` makes three steps of QUICSORT, and the
-warm-up too. A chain's effective sample size is the number of independent draws whose mean would have the same mean
-square error, taken over the chains against the exact mean: a chain that is stuck, or biased, does not look good by it.
+All evaluations of the gradient are counted, including the warm-up: six for each attempted step, because `HalfSolver`
+makes three steps of QUICSORT. A chain's effective sample size is the number of independent draws whose mean would have
+the same mean square error. The error is measured against the exact mean, over all chains, so a chain that is stuck or
+biased has a small effective sample size.
 
 Jelinčič, Foster and Kidger (arXiv:2405.06464) report about 150 evaluations per effective sample for QUICSORT and 49,000
-for NUTS. Their published program holds z fixed while it differentiates the potential, so that y does not pull at z, and
-what it prints counts two evaluations a step instead of six. Here both fields are solved, theirs for comparison and the
-funnel's own. Only the latter has the funnel's law as its limit, and it gets there slowly: in the mouth y has far to go,
-and the figure shows that these short chains have hardly been there.
+for NUTS. Their published program holds z fixed while it differentiates the potential, so that y exerts no force on z,
+and it counts two evaluations a step instead of six. Here both fields are solved, theirs for comparison and the gradient
+of the funnel. Only the latter has the funnel's law as its limit, and convergence is slow: in the mouth y must travel
+far, and the figure shows that these short chains have hardly been there.
 """
 
 import pathlib
@@ -51,7 +52,7 @@ type Position = tuple[jax.Array, jax.Array]
 
 
 class Samples(NamedTuple):
-    """Of each chain, what was saved of it and how many steps it attempted."""
+    """The saved states of each chain and its number of attempted steps."""
 
     z: np.ndarray
     y: np.ndarray
@@ -59,7 +60,7 @@ class Samples(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """How well the chains sample the funnel, and what it cost."""
+    """The quality of the samples and their cost."""
 
     mean_z: float
     variance_z: float
@@ -69,7 +70,7 @@ class Summary(NamedTuple):
 
 
 def grad_f(x: Position, coupling: jax.Array) -> Position:
-    """The gradient of minus the log density; with no coupling, z does not feel y."""
+    """The gradient of minus the log density; without coupling, z does not depend on y."""
     z, y = x
     pull = 4.5 - 0.5 * jnp.exp(-z) * jnp.sum(y**2)
     return z / 9 + coupling * pull, jnp.exp(-z) * y
@@ -91,7 +92,7 @@ def chain(key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray) 
         y0=(at_rest, at_rest),
         args=coupling,
         saveat=SaveAt(ts=ts),
-        # Steps end at the times that are saved, for between the ends of a step the solution is only interpolated.
+        # Steps end at the saved times, because within a step the solution is only interpolated.
         stepsize_controller=ClipStepSizeController(control, step_ts=ts, store_rejected_steps=100),
         max_steps=2**17,
     )
@@ -100,14 +101,14 @@ def chain(key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray) 
 
 
 def effective_size(values: np.ndarray, mean: float, variance: float) -> float:
-    """Of all chains together, from the mean square error of each chain's mean."""
+    """The effective sample size of all chains together, from the mean square error of each chain's mean."""
     errors = np.mean(values, axis=1) - mean
     return len(values) * variance / float(np.mean(errors**2))
 
 
 def summarise(samples: Samples) -> Summary:
     evaluations = EVALUATIONS_PER_STEP * int(np.sum(samples.num_steps))
-    ratio = samples.y * np.exp(-samples.z / 2)[..., None]  # standard normal, whatever z
+    ratio = samples.y * np.exp(-samples.z / 2)[..., None]  # standard normal for every z
     sizes_y = [effective_size(ratio[..., i], 0.0, 1.0) for i in range(9)]
     return Summary(
         mean_z=float(np.mean(samples.z)),
@@ -119,12 +120,12 @@ def summarise(samples: Samples) -> Summary:
 
 
 def main(chains: int = 32, samples: int = 40) -> dict[str, Summary]:
-    """Sample, check the marginals, draw; return the summary for each of the two fields."""
+    """Sample with both fields, draw the marginals, and return the summary for each field."""
     ts = WARM_UP + SPACING * np.arange(1, samples + 1)
     keys = jax.random.split(jax.random.key(0), chains)
     run = jax.jit(jax.vmap(lambda key, coupling, atol: chain(key, coupling, atol, ts), in_axes=(0, None, None)))
     found: dict[str, Samples] = {}
-    # In the neck y is a hundredth: where it pulls at z, an error of that size would be a kick.
+    # In the neck y is about a hundredth. Where it exerts a force on z, an error of that size would disturb z strongly.
     for name, coupling, atol in (("funnel", 1.0, 2.0**-9), ("z alone", 0.0, 2.0**-6)):
         (z, y), num_steps = run(keys, jnp.asarray(coupling), jnp.asarray(atol))
         found[name] = Samples(*(np.asarray(part) for part in (z, y, num_steps)))

@@ -1,15 +1,16 @@
-"""Tell which way spirals turn, from a few observations with gaps: a neural controlled differential equation.
+"""Classify spirals by their direction from incomplete observations: a neural controlled differential equation.
 
     dz = network(z) dx    z(0) from the first observation, and from z(T) the odds that the spiral turns anticlockwise
 
-The state z is driven by the data x as an ordinary equation is driven by time. Here x is time and a point in the plane,
-observed at irregular times, half of the coordinates missing: each series has times and gaps of its own.
-`backward_hermite_coefficients` reads NaN as missing and goes on to the next observation, entry by entry, with a slope
-that depends on the past alone; `CubicInterpolation` is then a path, and `ControlTerm(field, path)` the equation.
+The state z is driven by the data x as an ordinary equation is driven by time. Here x consists of time and a point in
+the plane, observed at irregular times, with half of the coordinates missing; each series has its own times and gaps.
+`backward_hermite_coefficients` treats NaN as missing and interpolates each entry between its observations, with slopes
+that depend on the past alone. `CubicInterpolation` makes a path of the coefficients, and `ControlTerm(field, path)` the
+equation.
 
-Which way a spiral turns is the sign of the area that it sweeps, and an area, the integral of u dv - v du along the
-path, is just what such an equation computes. How many observations there are, and when, is no part of the model: the
-one that is learnt here is asked about series with more gaps than it has ever seen.
+The direction of a spiral is the sign of the area that it sweeps. Such an equation can compute an area, the integral of
+u dv - v du along the path. The model does not depend on the number and the times of the observations: it is tested on
+series with more gaps than any in the training data.
 """
 
 import pathlib
@@ -41,7 +42,7 @@ CHANNELS = 3  # time, u and v
 
 
 class Data(NamedTuple):
-    """Series: times (n, times), points (n, times, 2) with NaN for what is missing, and 1 for anticlockwise, else 0."""
+    """Series: times (n, times), points (n, times, 2) with NaN where missing, and 1 for anticlockwise, else 0."""
 
     ts: jax.Array
     points: jax.Array
@@ -49,7 +50,7 @@ class Data(NamedTuple):
 
 
 class Model(eqx.Module):
-    """Three networks: where the state starts, how the data move it, and what it means in the end."""
+    """Three networks: for the initial state, for the vector field, and for the log-odds from the final state."""
 
     start: eqx.nn.MLP
     field: eqx.nn.MLP
@@ -58,7 +59,7 @@ class Model(eqx.Module):
     def __init__(self, size: int, key: jax.Array):
         start_key, field_key, readout_key = jax.random.split(key, 3)
         self.start = eqx.nn.MLP(CHANNELS, size, 16, depth=1, key=start_key)
-        # The tanh at the end bounds how fast the state can move, which keeps the steps long.
+        # The final tanh bounds the vector field, which keeps the steps long.
         self.field = eqx.nn.MLP(
             size, size * CHANNELS, 16, depth=1, activation=jax.nn.softplus, final_activation=jnp.tanh, key=field_key
         )
@@ -85,7 +86,7 @@ class Model(eqx.Module):
 
 
 class Training(NamedTuple):
-    """The model, its loss before and after, how often it is right, also with more gaps, and how long training took."""
+    """The model, its loss before and after, its accuracy, also with more gaps, and the time of the training."""
 
     model: Model
     before: float
@@ -98,7 +99,7 @@ class Training(NamedTuple):
 def interpolate(ts: jax.Array, points: jax.Array) -> CubicInterpolation:
     """The path of one series: time, which is never missing, and the point."""
     values = jnp.concatenate([ts[:, None], points], axis=1)
-    # A coordinate that is missing at first is unknown; the middle of the plane is as good as any guess.
+    # A coordinate that is missing at first is replaced by zero, the centre of the plane.
     return CubicInterpolation(
         ts, backward_hermite_coefficients(ts, values, replace_nans_at_start=0.0, fill_forward_nans_at_end=True)
     )
@@ -121,7 +122,7 @@ def observe(key: jax.Array, series: int, missing: float) -> Data:
 
 @eqx.filter_jit
 def log_odds(model: Model, data: Data) -> jax.Array:
-    """What the model says of each series when it has seen all of it."""
+    """The log-odds of the model for each complete series."""
     return jax.vmap(lambda ts, points: model(ts, points, ts[-1:])[0])(data.ts, data.points)
 
 
@@ -135,7 +136,7 @@ def accuracy(model: Model, data: Data) -> float:
 
 
 def train(model: Model, data: Data, steps: int, batch: int) -> tuple[Model, list[float]]:
-    """Adam on one batch after the other: the model, and the loss before each step."""
+    """Train with Adam, batch by batch; return the model and the loss before each step."""
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
 
     @eqx.filter_jit
@@ -154,7 +155,7 @@ def train(model: Model, data: Data, steps: int, batch: int) -> tuple[Model, list
 
 
 def main(steps: int = 200, batches: int = 8, batch: int = 32, size: int = 6, seed: int = 0) -> Training:
-    """Make the series, train, and ask about series that were not among them."""
+    """Make the series, train, and test the model on new series."""
     data_key, unseen_key, sparse_key, model_key = jax.random.split(jax.random.key(seed), 4)
     data = observe(data_key, batches * batch, MISSING)
     unseen, sparse = observe(unseen_key, 256, MISSING), observe(sparse_key, 256, MORE_MISSING)
@@ -165,7 +166,7 @@ def main(steps: int = 200, batches: int = 8, batch: int = 32, size: int = 6, see
     before, after = float(loss(initial, unseen)), float(loss(model, unseen))
     right, right_of_sparse = accuracy(model, unseen), accuracy(model, sparse)
     print(f"loss on unseen series {before:.3f} before and {after:.3f} after {steps} steps of {batch} series each")
-    print(f"{right:.1%} of them are told right, with {MISSING:.0%} of all coordinates missing as in training")
+    print(f"{right:.1%} of them are classified correctly, with {MISSING:.0%} of all coordinates missing as in training")
     print(f"{right_of_sparse:.1%} with {MORE_MISSING:.0%} missing")
     print(f"trained in {seconds:.1f} s, compilation included")
     draw(model, unseen, losses)
@@ -173,7 +174,7 @@ def main(steps: int = 200, batches: int = 8, batch: int = 32, size: int = 6, see
 
 
 def draw(model: Model, data: Data, losses: list[float]) -> None:
-    """Two series with their paths, what the model makes of twelve of them as they go on, and the loss."""
+    """Draw two series with their paths, the log-odds of twelve series over time, and the loss."""
     figure, (plane, belief, training) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     colors = ("tab:blue", "tab:orange")
     fine_ts = jnp.linspace(0.0, DURATION, 201)

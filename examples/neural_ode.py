@@ -1,14 +1,14 @@
-"""Learn a damped oscillator from noisy observations, knowing nothing about oscillators: a neural ODE.
+"""Learn a damped oscillator from noisy observations, without a model of it: a neural ODE.
 
     y' = network(y)    where the truth is x'' = -0.3 x' - 4 x, and y = (x, x') is observed with noise
 
 The vector field is an Equinox module, and a module is a pytree of its weights. `ODETerm(field)` makes them inputs of
-the solve, so `eqx.filter_value_and_grad` differentiates the loss with respect to each, like through any other function.
-A batch is `jax.vmap` over the initial states; every trajectory has steps of its own.
+the solve, so `eqx.filter_value_and_grad` differentiates the loss with respect to them, as for any other function.
+`jax.vmap` over the initial states solves for a batch; every trajectory has its own steps.
 
-The gradient is exactly that of the steps which the solver made, however loose its tolerance; a tolerance that is small
-compared with the noise is enough. What makes training hard is length: over several swings the loss is flat where the
-phase is wrong. So the first third of the training sees only the first third of each trajectory.
+The gradient is exactly that of the discrete steps of the solver, for any tolerance; a tolerance that is small compared
+with the noise is enough. Long trajectories make training hard: over several oscillations the loss is flat where the
+phase is wrong. The first third of the training therefore uses only the first third of each trajectory.
 """
 
 import pathlib
@@ -32,13 +32,13 @@ FIGURES = pathlib.Path(__file__).parent / "figures"
 DAMPING, STIFFNESS, NOISE = 0.3, 4.0, 0.03
 TS = np.linspace(0.0, 6.0, 31)
 LONGER_TS = np.linspace(0.0, 12.0, 301)
-UNSEEN = np.array([0.8, 0.0])  # where a trajectory starts that training does not see
+UNSEEN = np.array([0.8, 0.0])  # the initial state of a trajectory that is not in the training data
 
 type VectorField = Callable[[jax.Array, jax.Array, None], jax.Array]
 
 
 class Field(eqx.Module):
-    """The vector field to learn: two numbers in, two out."""
+    """The vector field to learn, a function of two numbers with two values."""
 
     network: eqx.nn.MLP
 
@@ -50,7 +50,7 @@ class Field(eqx.Module):
 
 
 class Training(NamedTuple):
-    """The field learnt, the loss before and after, the error on the unseen trajectory, and the time it took."""
+    """The learnt field, the loss before and after, the error on the unseen trajectory, and the training time."""
 
     field: Field
     before: float
@@ -95,7 +95,7 @@ def loss(field: VectorField, data: jax.Array) -> jax.Array:
 
 
 def train(field: Field, data: jax.Array, steps: int) -> tuple[Field, list[float]]:
-    """Adam, with a learning rate that falls to zero along half a cosine: the field, and the loss before each step."""
+    """Train with Adam and cosine decay of the learning rate; return the field and the loss before each step."""
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
 
     @eqx.filter_jit
@@ -114,7 +114,7 @@ def train(field: Field, data: jax.Array, steps: int) -> tuple[Field, list[float]
 
 
 def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Training:
-    """Make the data, train, and follow a trajectory that was not in them, for twice as long."""
+    """Make the data, train, and solve for an unseen trajectory, for twice the length of those in the data."""
     data_key, field_key = jax.random.split(jax.random.key(seed))
     data, initial = observe(data_key, trajectories), Field(field_key)
     began = time.perf_counter()
@@ -131,7 +131,7 @@ def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Training:
 
 
 def draw(data: np.ndarray, field: Field, losses: list[float], best: float) -> None:
-    """One of the trajectories that were learnt, the unseen one, and the loss."""
+    """Draw one of the training trajectories, the unseen one, and the loss."""
     figure, (seen, unseen, training) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     for axis, y0, ts in ((seen, data[0], TS), (unseen, UNSEEN, LONGER_TS)):
         fine_ts = np.linspace(ts[0], ts[-1], 301)

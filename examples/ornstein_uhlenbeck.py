@@ -1,10 +1,10 @@
-"""An ensemble of Ornstein-Uhlenbeck processes, against what is known of them exactly.
+"""An ensemble of Ornstein-Uhlenbeck processes, compared with its exact distribution.
 
     dX = rate (level - X) dt + volatility dW,    X(0) = start
 
 At every time X is normal with known mean and variance, and the correlation between two times is known too. The noise is
-additive, for which `ShARK` has strong order 1.5. Each path of the ensemble has its own key, and `jax.vmap` solves them
-all at once; `VirtualBrownianTree` makes each path a function of its key alone.
+additive, for which `ShARK` has strong order 1.5. Each path of the ensemble has its own key, and `jax.vmap` solves all
+of them at once; a `VirtualBrownianTree` is a function of its key alone.
 """
 
 import pathlib
@@ -30,7 +30,7 @@ PATHS = 4000
 @jax.jit
 @jax.vmap
 def path(key: jax.Array) -> jax.Array:
-    """One path, at all times."""
+    """One path at all saved times."""
     noise = VirtualBrownianTree(0.0, END, tol=STEP / 2, shape=(), key=key, levy_area=SpaceTimeLevyArea)
     drift = ODETerm(lambda t, x, args: RATE * (LEVEL - x))
     diffusion = ControlTerm(lambda t, x, args: jnp.array(VOLATILITY), noise)
@@ -48,12 +48,12 @@ def variance(t: np.ndarray) -> np.ndarray:
 
 
 def correlation(s: float, t: float) -> float:
-    """Between two times, s < t."""
+    """The correlation between two times s < t."""
     return exp(-RATE * (t - s)) * sqrt((1 - exp(-2 * RATE * s)) / (1 - exp(-2 * RATE * t)))
 
 
 def main(paths: int = PATHS) -> tuple[float, ...]:
-    """Solve, compare, draw; return by how many of its standard errors each statistic is off, at most over all times."""
+    """Solve, draw, and return the largest error of each statistic over all times, in standard errors."""
     xs = np.asarray(path(jax.random.split(jax.random.key(0), paths)))
     later, reference = slice(1, None), TIMES.size // 2
     off_mean = (xs.mean(axis=0) - mean(TIMES))[later] / np.sqrt(variance(TIMES)[later] / paths)

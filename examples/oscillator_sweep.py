@@ -2,9 +2,9 @@
 
     x'' = -2 damping x' - x,    x(0) = 1, x'(0) = 0
 
-A solve is an ordinary JAX function: `jax.jit` compiles it, `jax.vmap` turns it into one program that makes all solves
-of a sweep side by side, each with its own steps. The first call compiles; what is printed are the times of later ones:
-the latency of a single solve, and how many a second a sweep makes.
+A solve is an ordinary JAX function: `jax.jit` compiles it, and `jax.vmap` turns it into one program that makes all
+solves of a sweep side by side, each with its own steps. The first call compiles. The printed times are those of later
+calls: the latency of a single solve, and the number of solves in a second of a sweep.
 """
 
 import pathlib
@@ -28,7 +28,7 @@ TS = np.linspace(0.0, 20.0, 101)
 
 
 class Sweep(NamedTuple):
-    """What was computed: positions of shape (solves, times), their error, and the times it took in seconds."""
+    """The positions of shape (solves, times), their error, and the run times in seconds."""
 
     dampings: jax.Array
     positions: jax.Array
@@ -43,7 +43,7 @@ def oscillator(t: jax.Array, y: jax.Array, damping: jax.Array) -> jax.Array:
 
 
 def position(damping: jax.Array) -> jax.Array:
-    """The position at all of `TS`, for one damping."""
+    """The position at all of `TS`, for one value of the damping."""
     solution = diffeqsolve(
         ODETerm(oscillator),
         Tsit5(),
@@ -59,13 +59,13 @@ def position(damping: jax.Array) -> jax.Array:
 
 
 def exact_position(damping: jax.Array) -> jax.Array:
-    """Less than critically damped."""
+    """The exact position, for less than critical damping."""
     frequency = jnp.sqrt(1 - damping**2)
     return jnp.exp(-damping * TS) * (jnp.cos(frequency * TS) + damping / frequency * jnp.sin(frequency * TS))
 
 
 def seconds(function: Callable[..., jax.Array], *args: jax.Array, repeats: int) -> float:
-    """The median time of a call that is compiled already. JAX returns before the work is done, hence the waiting."""
+    """The median time of a call that is already compiled, with waiting: JAX returns before the work is done."""
     jax.block_until_ready(function(*args))
     times: list[float] = []
     for _ in range(repeats):
@@ -76,7 +76,7 @@ def seconds(function: Callable[..., jax.Array], *args: jax.Array, repeats: int) 
 
 
 def main(solves: int = 10_000) -> Sweep:
-    """Solve once, solve many, draw a few."""
+    """Make one solve and a sweep, and draw a few solutions."""
     dampings = jnp.linspace(0.02, 0.9, solves)
     one, many = jax.jit(position), jax.jit(jax.vmap(position))
     latency = seconds(one, dampings[0], repeats=200)

@@ -1,18 +1,18 @@
-"""Where does a drug go, and how fast? Two compartments, infusions at known times, and a fit to samples of blood.
+"""A two-compartment model of a drug, with infusions at known times and a fit to blood samples.
 
     central'    = infusion(t) - clearance central / blood - exchange
     peripheral' = exchange,    exchange = flow (central / blood - peripheral / tissue)
 
-The amounts are in mg; what is measured is the concentration central / blood. Four numbers are unknown: the clearance,
-the flow between blood and tissue, and the volumes of both.
+The amounts are in mg, and the concentration central / blood is measured. Four numbers are unknown: the clearance, the
+flow between blood and tissue, and the volumes of both.
 
-An infusion is switched on and off, so the vector field jumps. `ClipStepSizeController(..., jump_ts=...)` is told when:
-a step ends just before each jump and the next one starts just after it. Without it the solver finds a jump by failing,
-in a series of rejected steps; or it steps across a short infusion and never notices.
+An infusion is switched on and off, so the vector field jumps. `ClipStepSizeController(..., jump_ts=...)` gets the times
+of the jumps: a step ends just before each jump, and the next one starts just after it. Without them a solver finds a
+jump only by a series of rejected steps, or it steps across a short infusion without noticing it.
 
-The residuals are a function of the logarithms of the four. Levenberg-Marquardt (Optimistix) has their Jacobian J from
-JAX, which differentiates the solve in forward mode. The same Jacobian tells how well the four are known: the covariance
-of their logarithms is variance * inverse(J' J).
+The residuals are a function of the logarithms of the four numbers. Levenberg-Marquardt (Optimistix) gets their Jacobian
+J from JAX, which differentiates the solve in forward mode. The same Jacobian gives the uncertainty of the four numbers:
+the covariance of their logarithms is variance * inverse(J' J).
 """
 
 import pathlib
@@ -43,11 +43,11 @@ TRUTH = np.array([5.0, 8.0, 20.0, 40.0])
 GUESS = np.array([2.0, 2.0, 50.0, 50.0])
 NOISE = 0.05  # relative
 
-# The infusions: mg per hour, between these hours.
+# The infusions, in mg per hour, between these hours.
 STARTS = np.array([0.0, 24.0, 48.0])
 ENDS = np.array([1.0, 24.2, 50.0])
 RATES = np.array([500.0, 2500.0, 250.0])
-# Samples: hours after the start of an infusion.
+# The times of the samples, in hours after the start of an infusion.
 AFTER = np.array([0.5, 1.0, 1.5, 2.5, 4.0, 8.0, 14.0, 23.0])
 SAMPLES = (STARTS[:, None] + AFTER).ravel()
 
@@ -58,7 +58,7 @@ SWITCHED = ClipStepSizeController(TOLERANCE, jump_ts=np.concatenate([STARTS, END
 class Fit(NamedTuple):
     """The four numbers in the order of `NAMES`, and the standard errors of their logarithms.
 
-    Then the true concentration at each of `SAMPLES`, solved with `jump_ts` and without.
+    Also the true concentration at each of `SAMPLES`, by solves with and without `jump_ts`.
     """
 
     parameters: np.ndarray
@@ -100,7 +100,7 @@ def residuals(log_parameters: jax.Array, data: jax.Array) -> jax.Array:
 
 @jax.jit
 def fit(data: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The logarithms of the four numbers, and their standard errors."""
+    """The fitted logarithms of the four numbers and their standard errors."""
     method = optimistix.LevenbergMarquardt(rtol=1e-6, atol=1e-6)
     best = optimistix.least_squares(residuals, method, jnp.log(GUESS), args=data).value
     jacobian = jax.jacfwd(residuals)(best, data)
@@ -109,7 +109,7 @@ def fit(data: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def main(seed: int = 0) -> Fit:
-    """Make the data, fit, and compare with the truth; then see what happens without `jump_ts`."""
+    """Make the data, fit, and compare with the truth; then solve without `jump_ts`."""
     truth, without_jumps = (concentration(jnp.log(TRUTH), SAMPLES, controller) for controller in (SWITCHED, TOLERANCE))
     data = truth * jnp.exp(NOISE * jax.random.normal(jax.random.key(seed), truth.shape))
     best, errors = fit(data)

@@ -2,20 +2,20 @@
 
     minimise    mean (model - data)²  +  weight · Σ |h| ‖err‖
 
-A spiral is observed, with noise, where it starts and where it is two time units later. Many fields fit that equally
-well, and a loss that looks at the fit alone does not care which one it gets: it may be one in which the solver must
-take small steps. The solver knows how hard its work is: at each step h it estimates the local error err, to choose the
-next step. The sum of |h| ‖err‖ over the steps is differentiable, so training can be told to prefer fields for
-which it is small. It needs no further evaluation of the field.
+A spiral is observed, with noise, at its start and two time units later. Many vector fields fit these data equally
+well, and a loss that measures only the fit does not distinguish between them: the learnt field may be one for which the
+solver must take small steps. At each step h the solver estimates the local error err in order to choose the next step.
+The sum of |h| ‖err‖ over the steps is differentiable, so it can be part of the loss, and training then prefers fields
+for which it is small. It needs no further evaluation of the field.
 
 `SaveAt(..., internals=True)` returns that sum as `solution.internals.error_estimate`; its neighbour,
 `stiffness_estimate`, penalises stiffness in the same way. See A. Pal, Y. Ma, V. Shah and C. Rackauckas, "Opening the
 blackbox: accelerating neural differential equations by regularizing internal solver heuristics", ICML 2021.
 
-Only steps that were kept count, and they count on the grid of times that the solver chose: how that grid itself depends
-on the weights is not differentiated. The weight of the regulariser must be tried out: of 10, 100 and 1000, with 10
-little changes, and with 1000 the fit suffers. The saving here is modest, about a tenth of the evaluations: a method of
-order five needs not many more steps where the error would be larger.
+Only accepted steps enter the sum, and the step times are constants under differentiation: their dependence on the
+weights of the network is ignored. The weight of the regulariser must be found by trial: of 10, 100 and 1000, the
+smallest has little effect, and with the largest the fit suffers. The saving here is modest, about a tenth of the
+evaluations, because with a method of order five the number of steps depends only weakly on the error.
 """
 
 import pathlib
@@ -39,7 +39,7 @@ TS = np.array([0.0, 2.0])
 FINE_TS = np.linspace(0.0, 2.0, 101)
 NOISE = 0.02
 TOLERANCE = 1e-5
-STAGES = 6  # evaluations of the field for each step of Tsit5: the last stage is the first one of the next step
+STAGES = 6  # evaluations of the field in a step of Tsit5, whose last stage is the first of the next step
 WEIGHT = 100.0
 SPIRAL = np.array([[-0.15, 2.0], [-2.0, -0.15]])
 
@@ -48,7 +48,7 @@ type VectorField = Callable[[jax.Array, jax.Array, None], jax.Array]
 
 
 class Field(eqx.Module):
-    """The field to learn: of the state and of time."""
+    """The field to learn, a function of the state and of time."""
 
     network: eqx.nn.MLP
 
@@ -60,7 +60,7 @@ class Field(eqx.Module):
 
 
 class Trained(NamedTuple):
-    """A trained field, its mean square of model - data, and the mean number of steps that a trajectory takes."""
+    """A trained field, the mean square of model - data, and the mean number of steps of a trajectory."""
 
     field: Field
     loss: float
@@ -68,7 +68,7 @@ class Trained(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """Without the regulariser, and with it."""
+    """The results of training without and with the regulariser."""
 
     plain: Trained
     regularized: Trained
@@ -93,7 +93,7 @@ def solve(field: VectorField, y0: jax.Array, ts: np.ndarray = TS, tolerance: flo
 
 
 def loss(field: Field, data: jax.Array, weight: float) -> tuple[jax.Array, jax.Array]:
-    """What is minimised, and the mean square of model - data in it."""
+    """The loss, and the mean square of model - data in it."""
     solutions = jax.vmap(lambda y0: solve(field, y0))(data[:, 0])
     mismatch = jnp.mean((solutions.ys - data) ** 2)
     return mismatch + weight * jnp.mean(solutions.internals.error_estimate), mismatch
@@ -106,7 +106,7 @@ def count(field: Field, starts: jax.Array) -> float:
 
 
 def train(field: Field, data: jax.Array, steps: int, weight: float) -> Trained:
-    """Adam, with a learning rate that falls to zero along half a cosine."""
+    """Train with Adam and cosine decay of the learning rate."""
     optimiser = optax.adam(optax.cosine_decay_schedule(2e-2, steps))
 
     @eqx.filter_jit
@@ -146,7 +146,7 @@ def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Comparison:
 
 
 def draw(data: np.ndarray, comparison: Comparison) -> None:
-    """Some of the trajectories in the plane, from each field."""
+    """Draw some trajectories of each field in the plane."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
     for axis, name, trained in zip(axes, ("Without", "With"), comparison, strict=True):
         for start, end in data[:5]:

@@ -5,13 +5,13 @@
     b + c -> a + c       at the rate k3 b c
 
 The second species reacts away as fast as it forms: it stays below 4e-5 and follows the others at a rate that soon
-comes to k3 c = 10,000 a second. An explicit method must make steps of about that time for ever, whether anything
-happens or not; up to t = 1e11 these are 3e14 steps. An implicit one makes steps as long as the slow species allow, and
-they become slower and slower: a few hundred steps do.
+reaches k3 c = 10,000 per second. The steps of an explicit method must be about as short as the inverse of this rate,
+even when nothing changes; up to t = 1e11 it would need 3e14 steps. The steps of an implicit method are as long as the
+slow species allow, which become slower and slower: a few hundred steps suffice.
 
-Two things to take care of. The tolerance: `atol` is what counts as nothing, and b is small. It must be far below 4e-5,
-and below 8e-14 if b is to be right at the end. The saved times: what happens is spread over all powers of ten, so they
-are too.
+Two settings need care. The tolerance: values below `atol` are not resolved, and b is small. `atol` must be far below
+4e-5, and below 8e-14 if b is to be accurate at the end. The saved times: the solution changes on all time scales, so
+they are spaced logarithmically.
 
 H. H. Robertson, The solution of a set of reaction rate equations, in Numerical Analysis: An Introduction (1966),
 178-182.
@@ -41,7 +41,7 @@ FINAL = np.array([2.083340149701294e-08, 8.333360770334784e-14, 0.99999997916651
 
 
 class Run(NamedTuple):
-    """A solve: the solution, the largest relative error at the end, and the seconds it takes once it is compiled."""
+    """A solve: the solution, the largest relative error at the end, and the time in seconds when compiled."""
 
     solution: Solution
     error: float
@@ -71,7 +71,7 @@ def solve(solver: Any) -> Solution:
 
 
 def measure(solver: Any, repeats: int = 21) -> Run:
-    """Solve once to compile, then time it."""
+    """Compile by a first solve, then measure the time of a second."""
     solution = jax.block_until_ready(solve(solver))
     times: list[float] = []
     for _ in range(repeats):
@@ -83,7 +83,7 @@ def measure(solver: Any, repeats: int = 21) -> Run:
 
 
 def main() -> dict[str, Run]:
-    """A Rosenbrock and a Runge-Kutta method at the same tolerance: print what they did, draw what they found."""
+    """Solve with a Rosenbrock and a Runge-Kutta method at the same tolerance, and draw the solution."""
     runs = {type(solver).__name__: measure(solver) for solver in (Rodas5P(), Kvaerno5())}
     for name, run in runs.items():
         a, b, c = run.solution.ys[-1]

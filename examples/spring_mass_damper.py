@@ -3,9 +3,9 @@
     position' = velocity
     velocity' = -(damping velocity + stiffness position) / mass
 
-A state is any pytree of arrays: the vector field returns the same structure, and so does the solution, with a new
-leading axis for the times. Nothing has to be packed into one vector. With `atol` in the same structure each quantity
-has its own tolerance, in its own unit.
+A state may be any pytree of arrays. The vector field returns a pytree of the same structure, and so does the solution,
+with a new leading axis for the times; nothing has to be packed into one vector. With `atol` in the same structure each
+quantity has its own tolerance, in its own unit.
 """
 
 import pathlib
@@ -34,14 +34,14 @@ def motion(t: jax.Array, state: State, args: tuple[float, float, float]) -> Stat
 
 
 def exact_position(ts: jax.Array) -> jax.Array:
-    """Released at rest, less than critically damped."""
+    """The exact position after release at rest, for less than critical damping."""
     decay = DAMPING / (2 * MASS)
     frequency = (STIFFNESS / MASS - decay**2) ** 0.5
     return START * jnp.exp(-decay * ts) * (jnp.cos(frequency * ts) + decay / frequency * jnp.sin(frequency * ts))
 
 
 def main() -> tuple[Solution, float]:
-    """Solve, compare, draw; return the solution and the largest error of the position in metres."""
+    """Solve, draw, and return the solution and the largest error of the position in metres."""
     ts = jnp.linspace(0.0, 20.0, 201)
     solution = diffeqsolve(
         ODETerm(motion),

@@ -1,6 +1,6 @@
-"""A hook of the manual: runs the Python of its pages and the examples, and shows what they print and draw.
+"""A hook of the manual that runs the Python code of its pages and the examples, and shows their output and figures.
 
-What ran before is kept in `.cache/docs`, under a hash of everything it depends on.
+Results are cached in `.cache/docs`, under a hash of everything on which they depend.
 """
 
 import ast
@@ -27,7 +27,7 @@ LONGEST_RUN = 1200  # seconds
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Run everything, two programs at a time; add the figures and the pages of the examples."""
+    """Run all pages and examples in parallel; add the figures and the pages of the examples."""
     pages = {file.src_uri: pathlib.Path(file.abs_src_path or "") for file in files.documentation_pages()}
     pages = {uri: path for uri, path in pages.items() if blocks(path.read_text(encoding="utf-8"))}
     examples = sorted((ROOT / "examples").glob("*.py"))
@@ -45,7 +45,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put what each block printed and drew below it."""
+    """Insert the output and the figures of each block below it."""
     del files
     folder = config.extra.get("ran", {}).get(page.file.src_uri)
     if folder is None:
@@ -61,19 +61,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def run_page(page: pathlib.Path) -> pathlib.Path:
-    """The folder with what the blocks of a page have shown."""
+    """The folder with the output and the figures of a page's blocks."""
     return run(page, [str(ROOT / "scripts" / "docs" / "run_page.py"), str(page)])
 
 
 def run_example(path: pathlib.Path) -> pathlib.Path:
-    """The folder with what an example has printed, and its figure."""
+    """The folder with the output of an example and its figure."""
     draw_here = f"import runpy, pathlib, sys; main = runpy.run_path({str(path)!r})['main']; "
     draw_here += "main.__globals__['FIGURES'] = pathlib.Path(sys.argv[1]); main()"
     return run(path, ["-c", draw_here])
 
 
 def run(source: pathlib.Path, arguments: list[str]) -> pathlib.Path:
-    """Run Python with a folder as its last argument, unless the same was run before; the folder, with `printed.txt`."""
+    """Run Python with a folder as its last argument, unless its results are cached; return the folder."""
     folder = CACHE / f"{source.stem}-{fingerprint(source)}"
     if (folder / "printed.txt").exists():
         return folder
@@ -94,7 +94,7 @@ def run(source: pathlib.Path, arguments: list[str]) -> pathlib.Path:
 
 
 def fingerprint(source: pathlib.Path) -> str:
-    """A hash of the library, of what runs it, of measurements that pages draw, and of `source`."""
+    """A hash of `source`, the library, these scripts, and the measurements that pages draw."""
     digest = hashlib.sha256(source.read_bytes())
     parts = ("src/**/*.py", "scripts/docs/*.py", "benchmarks/results/*.md")
     for path in sorted(path for part in parts for path in ROOT.glob(part)):
@@ -103,7 +103,7 @@ def fingerprint(source: pathlib.Path) -> str:
 
 
 def example_page(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """The page of an example: what its docstring says, its figure, what it prints, and its code."""
+    """The page of an example: its docstring, its figure, its output and its code."""
     source = path.read_text(encoding="utf-8")
     module = ast.parse(source)
     title, _, explanation = (ast.get_docstring(module) or "").partition("\n")

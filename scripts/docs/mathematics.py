@@ -1,4 +1,4 @@
-"""A hook of the manual: formulas become MathML, which browsers show by themselves, without scripts from elsewhere."""
+"""A hook of the manual that converts formulas to MathML, which browsers show without scripts from other sites."""
 
 import html
 import re
@@ -8,7 +8,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-# What the extension arithmatex makes of $...$ and $$...$$.
+# The output of the extension arithmatex for $...$ and $$...$$.
 INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
 DISPLAYED = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOTALL)
 

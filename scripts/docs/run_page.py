@@ -1,9 +1,9 @@
-"""Run the Python of a page: the blocks fenced as `python`, in order, as one program.
+"""Run the Python code of a page: the blocks fenced as `python`, in order, as one program.
 
     python scripts/docs/run_page.py docs/getting_started.md
 
-prints what each block printed and saves the figures it drew, in `.cache/docs/getting_started` or the folder that is the
-second argument. `shown.json` there says what belongs below which block: the manual is built from it.
+This prints the output of each block and saves its figures, in `.cache/docs/getting_started` or the folder given as the
+second argument. `shown.json` in that folder lists the output and figures of each block, for the build of the manual.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^( *)```python\b.*\n(?P<code>(?s:.*?))^\1```$", re.MULTILIN
 
 
 class Block(NamedTuple):
-    """Some code, after how many lines of its page it starts, and where its optimization_barrier ends."""
+    """A block of code, the number of lines before it in its page, its indentation, and the end of its fence."""
 
     code: str
     line: int
@@ -29,14 +29,14 @@ class Block(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a block printed, and the names of the figures it drew."""
+    """The output of a block and the names of its figures."""
 
     text: str
     figures: list[str]
 
 
 def blocks(text: str) -> list[Block]:
-    """The Python blocks of a page, indented ones (in lists, in admonitions) included."""
+    """The Python blocks of a page, including indented ones in lists and admonitions."""
     found: list[Block] = []
     for match in BLOCK.finditer(text):
         code = re.sub(f"^{match[1]}", "", match["code"], flags=re.MULTILINE)
@@ -45,7 +45,7 @@ def blocks(text: str) -> list[Block]:
 
 
 def execute(page: pathlib.Path, names: dict[str, Any]) -> Iterator[str]:
-    """Run the blocks one by one and yield what each printed. Tracebacks show the line of the page."""
+    """Run the blocks one by one and yield the output of each. Tracebacks show the line of the page."""
     for block in blocks(page.read_text(encoding="utf-8")):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
@@ -67,7 +67,7 @@ def save_figures(folder: pathlib.Path, prefix: str) -> list[str]:
 
 
 def main(page: pathlib.Path, folder: pathlib.Path) -> None:
-    """Run a page and keep what it shows."""
+    """Run a page and save its output and figures."""
     os.environ.setdefault("MPLBACKEND", "Agg")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(".cache/jax").resolve()))
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
-"""An extension of Griffe: the signatures of the public classes, as Python itself sees them.
+"""An extension of Griffe that adds the signatures of the public classes, as Python itself sees them.
 
-Equinox writes the `__init__` of a module, from its fields and those of its bases. Griffe reads the source, where there
-is none.
+Equinox generates the `__init__` of a module from its fields and those of its bases. Griffe reads the source, which does
+not contain it.
 """
 
 import inspect
@@ -21,17 +21,17 @@ KINDS = {
 
 
 class Signatures(griffe.Extension):
-    """Gives each public class its signature."""
+    """The extension, which adds a signature to each public class."""
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
-        """Add an `__init__` like the one that Equinox has written."""
+        """Add an `__init__` with the signature of the one that Equinox generated."""
         del kwargs
         public = getattr(rungax, cls.name, None)
         if public is None or public.__module__ != cls.module.path or "__init__" in cls.members:
             return
         try:
             signature = inspect.signature(public)
-        except ValueError:  # RESULTS is no class that anybody calls
+        except ValueError:  # RESULTS is not called like a class
             return
         parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
         parameters += [parameter(found) for found in signature.parameters.values()]
@@ -39,12 +39,12 @@ class Signatures(griffe.Extension):
 
 
 def parameter(found: inspect.Parameter) -> griffe.Parameter:
-    """The parameter as Griffe describes one; a default that is a module by its name and no more."""
+    """The parameter as an object of Griffe; a default that is a module is shown by its name only."""
     default = None if found.default is inspect.Parameter.empty else shown(found.default)
     return griffe.Parameter(found.name, kind=KINDS[found.kind], default=default)
 
 
 def shown(default: object) -> str:
-    """A default in few words."""
+    """A short text for a default."""
     text = getattr(default, "__name__", str(default))
     return text if len(text) < 30 else f"{type(default).__name__}(...)"

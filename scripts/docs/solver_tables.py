@@ -1,7 +1,6 @@
-"""A hook of the manual: tables of the solvers, made of what they state about themselves.
+"""A hook of the manual that makes tables of the solvers from the facts that they state.
 
-They replace the line `<!-- solvers -->` of a page, and the next one, which stands in for them where the page is read as
-it is.
+The tables replace the line `<!-- solvers -->` of a page and the line below it, which is for readers of the source.
 """
 
 import inspect
@@ -19,20 +18,20 @@ import rungax
 
 PLACE = re.compile(r"^<!-- solvers -->\n.*$", re.MULTILINE)
 WRAPPERS = (rungax.Auto, rungax.HalfSolver)
-"""These are as the solvers they are made of."""
+"""Solvers whose facts are those of the solvers inside them."""
 
 type Solver = rungax.AbstractSolver[Any]
 type Columns = dict[str, Callable[[Solver], object]]
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Put the tables where the page wants them."""
+    """Insert the tables where the page has the line for them."""
     del page, config, files
     return PLACE.sub(lambda _: "\n\n".join(tables()), markdown)
 
 
 def tables() -> Iterator[str]:
-    """A table for each family; every solver is in one."""
+    """A table for each family; every solver is in one of them."""
     left = solvers()
     for heading, belongs, columns in FAMILIES:
         rows = [solver for solver in solvers() if belongs(solver)]
@@ -42,24 +41,24 @@ def tables() -> Iterator[str]:
 
 
 def solvers() -> list[Solver]:
-    """Every public solver that needs no other one, in the order of the public names."""
+    """Every public solver that does not contain another one, in the order of the public names."""
     classes = [value for value in vars(rungax).values() if inspect.isclass(value)]
     found = [cls for cls in classes if issubclass(cls, rungax.AbstractSolver) and cls not in WRAPPERS]
     return [cls() for cls in found if not cls.__name__.startswith("Abstract")]
 
 
 def table(rows: list[Solver], columns: Columns) -> str:
-    """A table in Markdown, a row a solver."""
-    lines = [["solver", *columns, "what it is"], ["---"] * (len(columns) + 2)]
+    """A table in Markdown, with a row for each solver."""
+    lines = [["solver", *columns, "description"], ["---"] * (len(columns) + 2)]
     for solver in rows:
         name = type(solver).__name__
-        facts = [str(tell(solver)) for tell in columns.values()]
+        facts = [str(fact(solver)) for fact in columns.values()]
         lines.append([f"[`{name}`][rungax.{name}]", *facts, summary(solver)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def summary(solver: Solver) -> str:
-    """The first sentence of its docstring."""
+    """The first sentence of the solver's docstring."""
     return (inspect.getdoc(type(solver)) or "").split("\n\n")[0].replace("\n", " ")
 
 
@@ -71,60 +70,60 @@ SDE = rungax.MultiTerm(ODE, rungax.ControlTerm(lambda t, y, args: jnp.array(1.0)
 
 
 def order(solver: Solver) -> object:
-    """Of convergence, for equations without noise."""
+    """The order of convergence, for equations without noise."""
     return solver.order(ODE)
 
 
 def estimate(solver: Solver) -> object:
-    """The order of the error estimate in the step, a dash if there is none."""
+    """The order of the error estimate in the step size, or a dash if there is none."""
     has_one = isinstance(solver, rungax.AbstractAdaptiveSolver) and stages_have_estimate(solver)
     return solver.error_order(ODE) if has_one else "–"
 
 
 def stages_have_estimate(solver: Solver) -> bool:
-    """Whether a method with a tableau has weights for the error in it."""
+    """False if the method has a Butcher tableau without weights for the error."""
     tableau = getattr(solver, "tableau", None)
     return not isinstance(tableau, rungax.ButcherTableau) or tableau.b_error is not None
 
 
 def evaluations(solver: Solver) -> object:
-    """Stages a step; one less if the first is the last of the step before."""
+    """The number of stages in a step, without the first if it is the last one of the step before."""
     tableau = getattr(solver, "tableau", None)
     return 1 if tableau is None else tableau.num_stages - bool(tableau.fsal)
 
 
 def steps_may_adapt(solver: Solver) -> str:
-    """Whether its steps may follow an error estimate: its own, or that of `HalfSolver`."""
+    """Yes if steps may be adapted to the solver's error estimate, or only to that of `HalfSolver`."""
     if not solver.safe_with_adaptive_steps:
         return "no"
     return "yes" if isinstance(solver, rungax.AbstractAdaptiveSolver) else "in `HalfSolver`"
 
 
 def area(solver: Solver) -> str:
-    """What a Brownian path must tell: the increment W, the area H, the second area K."""
+    """The values that a Brownian path must have: the increment W, the Lévy areas H and K."""
     if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeTimeLevyArea):
         return "W, H, K"
     return "W, H" if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "W"
 
 
 def is_stiff(solver: Solver) -> bool:
-    """Whether it solves linear systems."""
+    """True if the solver solves linear systems."""
     return isinstance(solver, rungax.AbstractImplicitSolver | rungax.AbstractRosenbrock)
 
 
 def is_pair(solver: Solver) -> bool:
-    """Whether it is for a pair of terms."""
+    """True if the solver is for a pair of terms."""
     return isinstance(solver.term_structure, tuple)
 
 
 PLAIN: Columns = {"order": order, "error estimate": estimate}
 STAGED: Columns = {**PLAIN, "stages a step": evaluations}
 NOISY: Columns = {
-    "sense": lambda solver: ", ".join(sorted(solver.interpretations)),
+    "interpretation": lambda solver: ", ".join(sorted(solver.interpretations)),
     "noise": lambda solver: solver.noise,
     "strong order": lambda solver: solver.strong_order(SDE),
     "weak order": lambda solver: solver.weak_order(SDE) or "–",
-    "path tells": area,
+    "path must have": area,
     "adaptive steps": steps_may_adapt,
 }
 

@@ -34,7 +34,7 @@ from .terms import (
     is_term,
     leaf_terms,
     mismatches,
-    parts_asked_for,
+    required_parts,
 )
 
 # ------------------------------------------------------------------------------------------------------ before tracing
@@ -254,7 +254,7 @@ def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """Raise a `ValueError` unless a solver that distinguishes drift and diffusion gets one of each, in this order."""
-    if not parts_asked_for(solver.term_structure) or not solver.interpretations:
+    if not required_parts(solver.term_structure) or not solver.interpretations:
         return
     drift, diffusion = terms.parts
     if brownian_paths(drift) or diffusion.parts:
@@ -279,7 +279,7 @@ def _check_memory(
     path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
 ) -> None:
     """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""
-    if path.remembers:
+    if path.increments_add_up:
         return
     if not solver.asks_for_whole_steps:
         raise ValueError(

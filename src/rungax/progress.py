@@ -1,7 +1,7 @@
-"""Progress meters: how much of its interval a solve has covered, shown while it runs.
+"""Progress meters, which show the covered part of the interval while a solve runs.
 
-A meter is three traced functions and the state between them. `ProgressRecorder` drives one from the loop, and is there
-only if there is something to show: a solve without a meter holds nothing of this, and no host callback.
+A meter consists of three traced functions and a state that they pass on. `ProgressRecorder` calls them from the loop. A
+solve without a meter has no such recorder, and its program has no host callback.
 """
 
 import abc
@@ -24,16 +24,16 @@ from .step import AbstractRecorder, Plan, State, Step
 
 
 class AbstractProgressMeter[MeterState](eqx.Module):
-    """Shows how far a solve has come.
+    """A display of the progress of a solve.
 
-    Subclass it for a meter of your own: give `init`, `step` and `close`. All three are traced into the program, so they
-    show something by `jax.debug.print` or `jax.debug.callback`. Under `vmap` there is one meter for all lanes, under
-    `shard_map` one for each device.
+    To define your own, subclass it and implement `init`, `step` and `close`. All three are traced into the program, so
+    they must use `jax.debug.print` or `jax.debug.callback` to show something. Under `vmap` there is one meter for the
+    whole batch, under `shard_map` one for each device.
 
     Attributes
     ----------
     is_shown
-        Whether there is anything to show; without, the three functions are never called.
+        Whether the meter shows anything. If not, the three functions are never called.
 
     Examples
     --------
@@ -53,33 +53,33 @@ class AbstractProgressMeter[MeterState](eqx.Module):
 
     @abc.abstractmethod
     def init(self) -> MeterState:
-        """The meter's state before the first attempt: a pytree of arrays or numbers."""
+        """The state before the first attempt: a pytree of arrays or numbers."""
 
     @abc.abstractmethod
     def step(self, state: MeterState, progress: RealScalar) -> MeterState:
-        """The state after an attempt, kept or not.
+        """The state after an attempt, whether its step was accepted or not.
 
         Parameters
         ----------
         state
-            What `init` or the last `step` returned.
+            The value of `init` or of the last `step`.
         progress
-            The part of the interval that is covered, from 0 to 1, a scalar in the default dtype of floats; of all
-            `vmap` lanes that of the slowest. Always 0 where the interval has no end.
+            The covered fraction of the interval, from 0 to 1: a scalar in the default float dtype. Under `vmap`, the
+            fraction of the slowest batch element. Always 0 if the interval is infinite.
 
         Returns
         -------
         state
-            Of the same structure, shapes and dtypes as before.
+            The new state, with the structure, shapes and dtypes of the old one.
         """
 
     @abc.abstractmethod
     def close(self, state: MeterState) -> None:
-        """Called once the solve has ended, successful or not."""
+        """Finish the display after the last attempt; called once, whether or not the solve succeeded."""
 
 
 class NoProgressMeter(AbstractProgressMeter[None]):
-    """Shows nothing, and adds nothing to the program: the default.
+    """A meter that shows nothing and adds nothing to the program: the default.
 
     See Also
     --------
@@ -94,26 +94,28 @@ class NoProgressMeter(AbstractProgressMeter[None]):
     is_shown: ClassVar[bool] = False
 
     def init(self) -> None:
-        """Nothing."""
+        """The empty state."""
 
     def step(self, state: None, progress: RealScalar) -> None:
-        """Nothing."""
+        """The empty state."""
         del state, progress
 
     def close(self, state: None) -> None:
-        """Nothing."""
+        """Do nothing."""
         del state
 
 
 class TextProgressMeter(AbstractProgressMeter[jax.Array]):
-    """Prints percentages, one to a line: 0 %, whenever enough was covered since the last line, and 100 %.
+    """A meter that prints percentages, one on each line.
 
-    A solve that ends early, by a failure or an event, shows how far it came and not 100 %.
+    It prints 0 %, a new line whenever enough of the interval was covered since the last one, and 100 %. A solve that
+    ends early, by a failure or an event, does not print 100 %.
 
     Parameters
     ----------
     minimum_increase
-        The part of the interval that must be covered before the next line; 0.02 makes at most about fifty.
+        The fraction of the interval that must be covered before the next line is printed. With 0.02 there are at most
+        about fifty lines.
 
     Raises
     ------
@@ -122,7 +124,7 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array]):
 
     Cost
     ----
-    A comparison per attempt, and a host callback per line.
+    A comparison for each attempt, and a host callback for each line.
 
     Examples
     --------
@@ -146,25 +148,25 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array]):
     def __check_init__(self) -> None:
         if not is_traced(self.minimum_increase) and not self.minimum_increase >= 0:
             raise ValueError(
-                "`TextProgressMeter(minimum_increase=...)` is the part of the interval from one line to the next.\n"
+                "`TextProgressMeter(minimum_increase=...)` is the fraction of the interval from one line to the next.\n"
                 f"Expected: a number from 0 to 1\nFound:    {self.minimum_increase!r}\nUse 0.02 for a line every 2 %."
             )
 
     def init(self) -> jax.Array:
-        """The progress last shown: negative, for nothing was yet."""
-        # The first attempt shows 0 %: a callback from here could run at any time, after the loop too.
+        """The state before the first line: the progress last shown, where a negative number means none."""
+        # 0 % is shown by the first attempt, because a callback from here could run at any time, even after the loop.
         return jnp.full((), -1.0)
 
     def step(self, state: jax.Array, progress: RealScalar) -> jax.Array:
-        """The progress last shown, perhaps just now."""
+        """The progress last shown, after printing a line if it is time to."""
         is_first, shown = state < 0, jnp.maximum(state, 0)
         enough = progress - shown > jnp.asarray(self.minimum_increase).astype(shown.dtype)
-        due = enough | ((progress == 1) & (shown < 1))
-        _call_if(is_first | due, _print_percentages, is_first, due, progress)
-        return jnp.where(due, progress, shown)
+        is_due = enough | ((progress == 1) & (shown < 1))
+        _call_if(is_first | is_due, _print_percentages, is_first, is_due, progress)
+        return jnp.where(is_due, progress, shown)
 
     def close(self, state: jax.Array) -> None:
-        """Nothing: the last line has been printed."""
+        """Do nothing: the last line has been printed."""
         del state
 
 
@@ -174,15 +176,15 @@ class _BarState(eqx.Module):
 
 
 class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
-    """A progress bar, drawn by `tqdm`, which must be installed.
+    """A meter that draws a progress bar with the package `tqdm`, which must be installed.
 
-    A solve that ends early, by a failure or an event, leaves its bar where it came to.
+    If a solve ends early, by a failure or an event, the bar stays at the last progress.
 
     Parameters
     ----------
     refresh_steps
-        The bar is drawn at the first attempt, then after so many, and at the end. Each drawing interrupts the program,
-        so values below about ten slow down a small problem.
+        The number of attempts from one drawing of the bar to the next. It is also drawn at the first attempt and at
+        the end. Each drawing interrupts the program, so values below about ten slow down a small problem.
 
     Raises
     ------
@@ -191,7 +193,7 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
 
     Cost
     ----
-    An addition and a comparison per attempt, and a host callback per update.
+    An addition and a comparison for each attempt, and a host callback for each update of the bar.
 
     Examples
     --------
@@ -217,26 +219,26 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
             ) from error
 
     def init(self) -> _BarState:
-        """The number of a new bar, and of attempts since it was updated: enough for the first attempt to show it."""
-        # Not pure at all, but an `io_callback` may not be used under `jax.checkpoint`. XLA never merges calls without
-        # arguments, so the solves of one program have numbers of their own; the turns of a loop may share one.
+        """The number of a new bar, and a count of attempts such that the first attempt draws it."""
+        # The callback is not pure, but an `io_callback` may not be used under `jax.checkpoint`. XLA never merges calls
+        # without arguments, so each solve in a program has its own number; the iterations of a loop may share one.
         bar = jax.pure_callback(_bars.new_number, jax.ShapeDtypeStruct((), np.int32))
         return _BarState(bar, jnp.asarray(self.refresh_steps - 1, jnp.int32))
 
     def step(self, state: _BarState, progress: RealScalar) -> _BarState:
-        """The same bar, updated if it is time to."""
+        """The number of the bar and the count of attempts, after updating the bar if it is time to."""
         attempts = state.attempts + 1
-        due = (attempts >= self.refresh_steps) | (jnp.asarray(progress) == 1)
-        _call_if(due, _bars.show, state.bar, progress)
-        return _BarState(state.bar, jnp.where(due, 0, attempts))
+        is_due = (attempts >= self.refresh_steps) | (jnp.asarray(progress) == 1)
+        _call_if(is_due, _bars.show, state.bar, progress)
+        return _BarState(state.bar, jnp.where(is_due, 0, attempts))
 
     def close(self, state: _BarState) -> None:
-        """Leave the bar as it is."""
+        """Close the bar, which stays on the screen."""
         jax.debug.callback(_bars.close, state.bar)
 
 
 class ProgressRecorder(AbstractRecorder):
-    """Drives a progress meter from the loop.
+    """The recorder that calls a progress meter from the loop.
 
     Parameters
     ----------
@@ -249,53 +251,56 @@ class ProgressRecorder(AbstractRecorder):
     def init(self, plan: Plan, state: State) -> PyTree[Any]:
         """The meter's first state."""
         del plan, state
-        # The first state may be made of Python numbers, those that follow are arrays.
+        # The first state may contain Python numbers; those of the loop are arrays.
         return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.meter.init())
 
     def record(
         self, plan: Plan, record: PyTree[Any], step: Step, accepted: BoolScalar, index: IntScalar
     ) -> PyTree[Any]:
-        """The meter's state after an attempt. A lane that has ended is where it ended, so at 1 unless it failed."""
+        """The meter's state after an attempt.
+
+        A batch element that has ended stays at its last progress, which is 1 unless it ended early.
+        """
         del index
         return self.meter.step(record, slowest_element(_progress(plan, jnp.where(accepted, step.t1, step.t0))))
 
     def finish(self, plan: Plan, record: PyTree[Any], state: State) -> None:
-        """Nothing to hand out; close the meter."""
+        """Close the meter; the recorder has no output."""
         del plan
-        # Always true, which only the ended loop can tell: a callback is ordered by what it needs, and by nothing else.
+        # Always true, but computed from the final state: callbacks are ordered by their data dependencies alone.
         has_ended = any_element(state.num_steps >= 0)
         lax.cond(has_ended, lambda: self.meter.close(record), lambda: None)
 
 
 def progress_recorders(meter: AbstractProgressMeter[Any]) -> tuple[ProgressRecorder, ...]:
-    """What the loop needs for `meter`: a recorder, or nothing for a meter that shows nothing."""
+    """The recorders for `meter`: one, or none if the meter shows nothing."""
     return (ProgressRecorder(meter),) if meter.is_shown else ()
 
 
 def _progress(plan: Plan, t: Time) -> jax.Array:
-    """The part of the interval that lies before `t`."""
+    """The fraction of the interval that lies before `t`."""
     t0, t1 = plan.problem.t0, plan.problem.t1
     part = jnp.where(t1 > t0, (t - t0) / (t1 - t0), 1)
-    # A fixed dtype, for the loop's carry must not depend on what time is made of.
+    # Always the default float dtype, so that the type of the loop's carry does not depend on the dtype of time.
     return jnp.clip(part, 0, 1).astype(float)
 
 
-def _call_if(due: jax.Array, function: Callable[..., None], *args: Any) -> None:
-    lax.cond(due, lambda: jax.debug.callback(function, *args), lambda: None)
+def _call_if(condition: jax.Array, function: Callable[..., None], *args: Any) -> None:
+    lax.cond(condition, lambda: jax.debug.callback(function, *args), lambda: None)
 
 
-def _print_percentages(is_first: Any, due: Any, progress: Any) -> None:
+def _print_percentages(is_first: Any, is_due: Any, progress: Any) -> None:
     if is_first:
         print("0.00%")
-    if due:
+    if is_due:
         print(f"{100 * float(progress):.2f}%")
 
 
 class _Bars:
-    """The bars now on the screen, by a number that each running solve gets when it starts.
+    """The open bars, by the number that each solve gets when it starts.
 
-    A program is compiled once and may run in several threads at a time, so a bar can belong neither to the program nor
-    to the meter.
+    A program is compiled once and may run in several threads at the same time, so neither the program nor the meter can
+    hold the bar of a solve.
     """
 
     def __init__(self) -> None:
@@ -304,11 +309,11 @@ class _Bars:
         self._bars: dict[int, Any] = {}
 
     def new_number(self) -> np.ndarray:
-        """A number that no bar has had. JAX may ask for more of them than it uses, so no bar is made here."""
+        """A number that no bar has had. JAX may ask for more numbers than it uses, so no bar is made here."""
         return np.asarray(next(self._numbers) % 2**31, np.int32)
 
     def show(self, number: Any, progress: Any) -> None:
-        """Draw the bar, which is made when first shown, or first after it was closed by the last turn of a loop."""
+        """Draw the bar. It is made here if it does not exist, or was closed by the last iteration of a loop."""
         with self._lock:
             bar = self._bars.get(int(number))
             if bar is None:
@@ -318,7 +323,7 @@ class _Bars:
             bar.refresh()
 
     def close(self, number: Any) -> None:
-        """Let go of the bar."""
+        """Close the bar and forget its number."""
         with self._lock:
             bar = self._bars.pop(int(number), None)
         if bar is not None:

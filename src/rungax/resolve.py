@@ -13,7 +13,7 @@ from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SolverStat
 from .saving.saveat import SubSaveAt, is_sub
 from .setup import Stepping, set_up
 from .step import AbstractRecorder, Plan, Problem, State
-from .terms import direct
+from .terms import in_direction_of_travel
 
 
 def resolve(call: Call) -> tuple[Plan, State]:
@@ -28,7 +28,9 @@ def resolve(call: Call) -> tuple[Plan, State]:
     terms = checks.inside_trace(call, t0, y0)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
-    problem = Problem(direct(terms, direction), call.args, t0 * direction, t1 * direction, direction, y0)
+    problem = Problem(
+        in_direction_of_travel(terms, direction), call.args, t0 * direction, t1 * direction, direction, y0
+    )
     stepping = Stepping(call.solver, call.controller, None if dt0 is None else dt0 * direction, call.max_steps)
     return set_up(
         problem,

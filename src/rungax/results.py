@@ -1,4 +1,4 @@
-"""How a solve ended."""
+"""Results of a solve: success, an event, or the reason of a failure."""
 
 from typing import Any
 
@@ -9,24 +9,25 @@ import optimistix as optx
 from .jaxkit import BoolScalar, is_traced
 
 type Result = Any
-"""An item of `RESULTS`. (Enumeration replaces its members by items, which no type checker can see.)"""
+"""An item of `RESULTS`. (An Equinox enumeration replaces its members by items, which type checkers cannot see.)"""
 
 
-# Equinox enumerations are made to be extended; type checkers take them for Python's, which are not.
+# Equinox enumerations may be extended; type checkers take them for Python's, which may not.
 class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """How a solve ended: an enumeration whose members carry their explanation.
+    """The result of a solve: an enumeration whose items carry an explanation.
 
-    `RESULTS[item]` is the text of an item; `successful` has none. The nonlinear and linear solvers' failures are
-    members too: `RESULTS.promote(optimistix_result)` turns theirs into ours. `RESULTS.where(pred, a, b)` selects.
+    `RESULTS[item]` is the explanation of an item; that of `successful` is empty. Failures of nonlinear and linear
+    solvers are members as well: `RESULTS.promote(optimistix_result)` converts a result of Optimistix.
+    `RESULTS.where(pred, a, b)` selects between two items.
 
     Attributes
     ----------
     successful
         The solve reached the end of its interval.
     event_occurred
-        An event ended it.
+        An event ended the solve.
     max_steps_reached
-        It took `max_steps` attempts.
+        The solve made `max_steps` attempts without reaching the end.
     dt_min_reached
         The step size fell below its minimum, or below what the floating-point type of time resolves.
     max_steps_rejected
@@ -36,16 +37,16 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     nonfinite
         The state became infinite or not a number.
     invalid_input
-        A value known only at run time was wrong.
+        A value that is known only at run time was invalid.
     nonlinear_max_steps_reached, nonlinear_divergence
         The equations of an implicit stage were not solved.
     internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
-        Of Optimistix and Lineax, for root finders and linear solvers of theirs.
+        Failures of root finders of Optimistix and of linear solvers of Lineax.
 
     Raises
     ------
     ValueError
-        If an item is compared with one of another enumeration; promote that first.
+        If an item is compared with an item of another enumeration; use `promote` first.
 
     Examples
     --------
@@ -59,7 +60,7 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
 
     dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
     event_occurred = "The solve was ended by an event before it reached the end of its interval."
-    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and revisited."
+    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and retried."
     max_effects_reached = "Events would have changed the state more often than `Event(max_effects=...)` allows."
     internal_error = "Something that should not happen in Rungax has happened; please report it."
     invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
@@ -73,17 +74,17 @@ _NAMES = (
 
 
 def name_of(result: Result) -> str:
-    """The name of an item of `RESULTS` that is known; the item itself prints as its explanation."""
+    """The name of an item of `RESULTS` whose value is known; printing the item shows its explanation."""
     return next(name for name in _NAMES if bool(result == getattr(RESULTS, name)))
 
 
 def is_okay(result: Result) -> bool:
-    """Whether the solve succeeded or was ended by an event.
+    """True if the solve reached the end of its interval or was ended by an event.
 
     Parameters
     ----------
     result
-        `Solution.result`, or any item of `RESULTS`.
+        A `Solution.result`, or any item of `RESULTS`.
 
     Returns
     -------
@@ -101,12 +102,12 @@ def is_okay(result: Result) -> bool:
 
 
 def is_successful(result: Result) -> bool:
-    """Whether the solve reached the end of its interval.
+    """True if the solve reached the end of its interval.
 
     Parameters
     ----------
     result
-        `Solution.result`, or any item of `RESULTS`.
+        A `Solution.result`, or any item of `RESULTS`.
 
     Returns
     -------
@@ -124,12 +125,12 @@ def is_successful(result: Result) -> bool:
 
 
 def is_event(result: Result) -> bool:
-    """Whether the solve was ended by an event.
+    """True if the solve was ended by an event.
 
     Parameters
     ----------
     result
-        `Solution.result`, or any item of `RESULTS`.
+        A `Solution.result`, or any item of `RESULTS`.
 
     Returns
     -------
@@ -147,24 +148,24 @@ def is_event(result: Result) -> bool:
 
 
 def choose(pred: BoolScalar, on_true: Result, on_false: Result) -> Result:
-    """`RESULTS.where`, for type checkers: `on_true` where `pred` holds, else `on_false`."""
+    """`on_true` where `pred` holds, else `on_false`: `RESULTS.where` with types for type checkers."""
     return RESULTS.where(pred, on_true, on_false)
 
 
 def traced(result: Result) -> Result:
-    """`result`, where a program must carry it whether or not it is known."""
+    """`result` as an item that a loop can carry, even if its value is known at trace time."""
     return RESULTS.where(np.True_, result, result)
 
 
 def first_failure(earlier: Result, later: Result) -> Result:
-    """`earlier` unless it is a success, else `later`: of several failures the first is kept."""
+    """`earlier` unless it is a success, else `later`: the first of several failures."""
     if earlier is RESULTS.successful or later is RESULTS.successful:
         return later if earlier is RESULTS.successful else earlier
     return choose(earlier == RESULTS.successful, later, earlier)
 
 
 def known_failure(result: Result) -> bool | None:
-    """Whether `result` is a failure, read on the host; `None` while it is only known to a traced program."""
+    """True if `result` is a failure, for any batch element; `None` inside a traced program, where it is unknown."""
     (code,) = jax.tree.leaves(result)
     if is_traced(code):
         return None

@@ -23,7 +23,7 @@ from rungax import (
     diffeqsolve,
 )
 from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, State
-from rungax.terms import direct
+from rungax.terms import in_direction_of_travel
 
 from ..compare import assert_trees_close
 
@@ -74,7 +74,7 @@ def walk_back(terms: Any, ts: Any, end: Any) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
 def test_steps_can_be_undone(key: jax.Array, direction: float) -> None:
-    terms = direct(stochastic(key), jnp.asarray(direction))
+    terms = in_direction_of_travel(stochastic(key), jnp.asarray(direction))
     ts = direction * jnp.linspace(0.0, 1.0, 41)[:: int(direction)]
     states, companions = walk(terms, ts)
     end = jax.tree.map(lambda x: x[-1], (states, companions))

@@ -34,7 +34,7 @@ from ..saving import OutputRecorder, SaveAt, save_y
 from ..setup import Stepping, set_up
 from ..step import Outcome, Plan, Problem, State
 from ..stops import Stops
-from ..terms import AbstractTerm, MultiTerm, describe, direct, fits, is_stochastic, is_term, leaf_terms
+from ..terms import AbstractTerm, MultiTerm, describe, fits, in_direction_of_travel, is_stochastic, is_term, leaf_terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, flatten
 
@@ -194,7 +194,7 @@ class BacksolveAdjoint(AbstractAdjoint):
             )
         noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
         for noise in noises:
-            if noise is not None and not noise.path.remembers:
+            if noise is not None and not noise.path.increments_add_up:
                 raise ValueError(
                     f"`BacksolveAdjoint` solves backwards along the same path, which a `{type(noise.path).__name__}`"
                     " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
@@ -233,7 +233,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         """The augmented state at the stop before a given one."""
         direction = plan.problem.direction
         back = -jnp.ones_like(stop.t)
-        terms = direct(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
+        terms = in_direction_of_travel(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
         problem = Problem(terms, None, -stop.t, -stop.previous, back * direction, augmented)
         # The controller of the plan holds times in the direction of travel, a given one true times, as `set_up`
         # expects.
@@ -409,9 +409,9 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
         """The part's carry."""
         return self._part_of(self.terms).initial_carry()
 
-    def move(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
+    def increment_and_carry(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
         """The part's increment and carry."""
-        return self._part_of(self.terms).move(carry, t0, t1)
+        return self._part_of(self.terms).increment_and_carry(carry, t0, t1)
 
     def num_equations(self) -> int:
         """The size of the field and of its vector–Jacobian product."""

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Y, jvp_of_differentiable, without_derivatives
+from ..jaxkit import Y, jvp_skipping_zeros, without_derivatives
 from ..loop import run
 from ..saving import SaveAt, save_y
 from ..step import Outcome, Plan, State
@@ -128,7 +128,7 @@ def _steady_state(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
     def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
         (y, *leaves), (_, *moved) = primals, tangents
         y = steady(y, *leaves)
-        rate = jvp_of_differentiable(lambda *leaves: field(leaves, y), leaves, moved)[1]
+        rate = jvp_skipping_zeros(lambda *leaves: field(leaves, y), leaves, moved)[1]
         adjoint = restore(leaves).adjoint
         assert isinstance(adjoint, ImplicitAdjoint), "put there by `integrate`"
         jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)

@@ -12,7 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import jvp_of_differentiable, scaled_derivative
+from ..jaxkit import jvp_skipping_zeros, scaled_derivative
 from ..loop import run
 from ..results import Result, is_okay
 from ..step import Outcome, Plan, State
@@ -55,7 +55,7 @@ def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome
         return run(solve.plan, solve.state)
 
     def jvp(primals: Any, tangents: Any) -> Any:
-        return jvp_of_differentiable(lambda *leaves: replayed(restore, leaves), primals, tangents)
+        return jvp_skipping_zeros(lambda *leaves: replayed(restore, leaves), primals, tangents)
 
     evaluated.defjvp(jvp, symbolic_zeros=True)
     return evaluated(*leaves)

@@ -1,4 +1,4 @@
-"""Brownian paths: random drivers of stochastic differential equations."""
+"""Brownian paths, the random drivers of stochastic differential equations."""
 
 from .base import AbstractBrownianPath as AbstractBrownianPath
 from .branch import Branch as Branch

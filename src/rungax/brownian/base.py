@@ -1,4 +1,4 @@
-"""The protocol of a Brownian path, and how its flat values become what users asked for."""
+"""The protocol of Brownian paths, and the conversion of their flat values to the pytrees that users see."""
 
 import abc
 from math import sqrt
@@ -20,38 +20,39 @@ from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
 class AbstractBrownianPath(AbstractPath):
     """A path of Brownian motion: a random driver whose values are pytrees of arrays.
 
-    Subclass it for one of your own: give `t0`, `t1`, `levy_area` and `evaluate`, a function of the times alone that
-    returns the same increment whenever it is asked.
+    To define your own, subclass it and implement `t0`, `t1`, `levy_area` and `evaluate`. The latter must be a
+    function of the times alone: called again with the same times, it must return the same increment.
 
     Attributes
     ----------
     t0, t1
-        Ends of the interval on which it can be asked.
+        Ends of the interval on which the path is defined.
     levy_area
-        The class of what `evaluate(..., use_levy=True)` returns; solvers read it to see that they get what they need.
+        The class of the increments that `evaluate(..., use_levy=True)` returns. Solvers check that it has what they
+        need.
 
     See Also
     --------
-    VirtualBrownianTree, UnsafeBrownianPath : those there are.
+    VirtualBrownianTree, UnsafeBrownianPath : the paths that Rungax has.
     """
 
     levy_area: eqx.AbstractVar[type[AbstractBrownianIncrement]]
 
     @property
-    def remembers(self) -> bool:
-        """Whether increments over adjacent intervals add up to that over both."""
+    def increments_add_up(self) -> bool:
+        """True if the increments over two adjacent intervals add up to the increment over both."""
         return True
 
     @property
     def resolution(self) -> float | None:
-        """How near to each other times may be for increments to have the right law; `None` if not known, or any."""
+        """The smallest distance of times at which increments have the right law; `None` if unknown or zero."""
         return None
 
     @abc.abstractmethod
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
     ) -> PyTree[Any] | AbstractBrownianIncrement:
-        """The increment from `t0` to `t1`; with `t0` alone, that from the path's beginning to `t0`.
+        """The increment from `t0` to `t1`, or from the beginning of the path to `t0` if `t1` is not given.
 
         Parameters
         ----------
@@ -60,24 +61,24 @@ class AbstractBrownianPath(AbstractPath):
         left
             Ignored: Brownian motion is continuous.
         use_levy
-            Whether to return all of `levy_area` instead of `W` alone.
+            Whether to return an instance of `levy_area` instead of `W` alone.
 
         Returns
         -------
         PyTree or AbstractBrownianIncrement
-            `W`, a pytree of arrays; or all of `levy_area`.
+            `W`, a pytree of arrays; or an instance of `levy_area`.
         """
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """There is none: always an error."""
+        """Raise a `NotImplementedError`: a Brownian path has no derivative."""
         del t, left
         raise NotImplementedError(f"A `{type(self).__name__}` has no derivative with respect to time.")
 
 
 class Layout(eqx.Module):
-    """Where the numbers of the flat `values` that bridges work on belong in the increments that users see.
+    """The layout of the flat `values` that bridges work on, and their conversion to the increments that users see.
 
-    All leaves lie side by side in one vector, real before imaginary parts, so that one draw serves a whole pytree.
+    All leaves lie side by side in one vector, real before imaginary parts, so that one draw fills a whole pytree.
     """
 
     space: FlatSpace
@@ -92,26 +93,26 @@ class Layout(eqx.Module):
 
     @property
     def size(self) -> int:
-        """How many numbers `values` are."""
+        """The number of entries of `values`."""
         return len(self.bridge.deviations) * self.space.size
 
     def rows(self, vector: jax.Array) -> Values:
-        """`values`, or their noise, out of one vector."""
+        """`vector`, split into the rows of `values` or of their noise."""
         return tuple(jnp.split(vector, len(self.bridge.deviations)))
 
     def increment(self, values: Values, dt: jax.Array) -> AbstractBrownianIncrement:
-        """All of `levy_area` over an interval of length `dt`."""
+        """The instance of `levy_area` with these values over an interval of length `dt`."""
         trees = [self._tree(row) for row in values]
         lengths = jax.tree.map(lambda x: dt.astype(jnp.finfo(x.dtype).dtype), trees[0])
         return self.levy_area(lengths, *trees)
 
     def _tree(self, row: jax.Array) -> PyTree[Any]:
-        """One of `W`, `H`, `K`; the parts of complex numbers have half the variance each."""
+        """The pytree of `W`, `H` or `K`; real and imaginary parts have half the variance each."""
         return jax.tree.map(lambda x: sqrt(0.5) * x if jnp.iscomplexobj(x) else x, self.space.unravel(row))
 
 
 def layout_of(shape: Any, levy_area: type[AbstractBrownianIncrement]) -> Layout:
-    """The layout of increments of a `shape` as users give it: a tuple of integers, or a pytree of shapes and dtypes."""
+    """The layout for a user's `shape`: a tuple of integers, or a pytree of `jax.ShapeDtypeStruct`."""
     bridge = bridge_of(levy_area)
     if _is_shape(shape):
         shape = jax.ShapeDtypeStruct(shape, jnp.result_type(float))
@@ -127,7 +128,7 @@ def shape_of(layout: Layout) -> PyTree[jax.ShapeDtypeStruct]:
 
 
 def check_no_complex_K(layout: Layout) -> None:
-    """Refuse the one combination that a tree does not offer."""
+    """Raise a `ValueError` if `K` is asked for with complex leaves, which a tree does not offer."""
     kinds = {dtype for _, dtype in layout.space.leaves if jnp.issubdtype(dtype, jnp.complexfloating)}
     if kinds and issubclass(layout.levy_area, AbstractSpaceTimeTimeLevyArea):
         raise ValueError(
@@ -137,7 +138,7 @@ def check_no_complex_K(layout: Layout) -> None:
 
 
 def typed_key(key: Any) -> jax.Array:
-    """`key` as one typed key; the older kind, of two integers, is accepted."""
+    """`key` as one typed key; JAX's older keys, of two integers, are accepted."""
     if isinstance(key, jax.Array | np.ndarray):
         if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
             wrapped = jnp.asarray(key)
@@ -152,7 +153,7 @@ def typed_key(key: Any) -> jax.Array:
 
 
 def query_time(t: Any, name: str) -> jax.Array:
-    """A time that a path is asked at, in the widest float there is; it refuses to be differentiated."""
+    """The time `t` of a query as the widest float, with an error if it is differentiated."""
     if jnp.ndim(t) != 0:
         raise ValueError(f"`{name}` must be a scalar; found shape {jnp.shape(t)}. Use `jax.vmap`.")
     return _constant_time(jnp.asarray(t).astype(jnp.result_type(float)))
@@ -164,7 +165,7 @@ def _constant_time(t: jax.Array) -> jax.Array:
 
 
 def _refuse_derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
-    # A Brownian path has no derivative anywhere, and zero would be a wrong one for what is made of its increments.
+    # A Brownian path has no derivative anywhere, and a derivative of zero would be wrong for functions of increments.
     if not known_zero(tangents[0]):
         raise RuntimeError("A Brownian path cannot be differentiated with respect to the times it is asked at.")
     return _constant_time(primals[0]), zero_tangent(primals[0])

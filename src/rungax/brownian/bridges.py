@@ -1,26 +1,27 @@
-"""Brownian bridges: what is known of a path over an interval, made from or into the same over its two parts.
+"""Brownian bridges: the values over an interval from those over its two parts, and the other way round.
 
-An interval of length `h` is cut into a left part of length `l = a h` and a right part of length `r = b h`, `a + b = 1`.
-`values` are as many of `W`, `H`, `K` as are known (see `increments`), each a vector; so is `noise`, standard normals.
+An interval of length `h` is split into a left part of length `l = a h` and a right part of length `r = b h`,
+`a + b = 1`. `values` are the first one, two or three of `W`, `H`, `K` (see `increments`), each a vector. `noise` has
+the same shape and holds standard normals.
 
-**Joining** is a fact about integrals, whatever the path:
+**Joining** the parts is an identity between integrals, for every path:
 
     W = W₁ + W₂
     h H = l H₁ + r H₂ + (r W₁ - l W₂) / 2
     h² K = l² K₁ + r² K₂ + l r (H₁ - H₂) / 2 + (r - l) (r W₁ - l W₂) / 12
 
-**Splitting** is the Gaussian law of the parts given the whole. Scaled to variance one, `W, H, K` are coefficients of
-the noise on the interval in the Legendre polynomials of degree 0, 1, 2, whose restrictions to a part are polynomials of
-the same degrees. So the means are, with the rows that are known,
+**Splitting** draws from the Gaussian law of the parts given the whole. Scaled to variance one, `W, H, K` are the
+coefficients of the noise on the interval in the Legendre polynomials of degree 0, 1, 2, whose restrictions to a part
+are polynomials of the same degrees. So the conditional means are (without the terms of `H` or `K` that are not given)
 
     W₁ = a W + 6 a b H + 60 a b (b - a) K      W₂ = b W - 6 a b H - 60 a b (b - a) K
     H₁ = a² H + 30 a² b K                      H₂ = b² H - 30 a b² K
     K₁ = a³ K                                  K₂ = b³ K
 
-and the deviations from them are spanned by an orthonormal basis of the piecewise polynomials orthogonal to those on the
-whole interval: as many as rows are known, each with its own standard normal, the same for both parts. The basis is
-chosen so that the last normal moves only the last row, the last two the last two rows, and so that no entry is a
-difference of nearly equal numbers, however short one part is.
+and the deviations from them are spanned by an orthonormal basis of those piecewise polynomials that are orthogonal to
+the polynomials on the whole interval. There are as many basis functions as rows, each with its own standard normal, the
+same for both parts. The basis is chosen so that the last normal enters only the last row and the last two normals only
+the last two rows, and so that no entry is a difference of nearly equal numbers, however short one part is.
 
 References
 ----------
@@ -44,12 +45,12 @@ type Values = tuple[Float[Array, " size"], ...]
 
 
 class AbstractBridge(eqx.Module):
-    """The law of two adjacent parts of an interval given the whole, and the whole given the parts."""
+    """The law of the values over two parts of an interval given the whole, and the whole from the two parts."""
 
     @property
     @abc.abstractmethod
     def deviations(self) -> tuple[float, ...]:
-        """Standard deviation of each row on an interval of length one."""
+        """The standard deviation of each row on an interval of length one."""
 
     @abc.abstractmethod
     def halves(self, whole: Values, noise: Values, root_h: RealScalar) -> tuple[Values, Values]:
@@ -63,19 +64,19 @@ class AbstractBridge(eqx.Module):
 
     @abc.abstractmethod
     def join(self, left: Values, right: Values, l: RealScalar, r: RealScalar) -> Values:
-        """The whole, of which `left` of length `l` and `right` of length `r` are the parts; one may be of length 0."""
+        """The whole with the parts `left` of length `l` and `right` of length `r`; a length may be 0."""
 
-    def fresh(self, noise: Values, root_h: RealScalar) -> Values:
-        """What an interval of length `root_h²` has when nothing is known, made of standard normals."""
+    def unconditional(self, noise: Values, root_h: RealScalar) -> Values:
+        """Values over an interval of length `root_h²`, drawn without any condition from standard normals."""
         return tuple((d * root_h) * z for d, z in zip(self.deviations, noise, strict=True))
 
     def reversed(self, values: Values) -> Values:
-        """What is asked from the end of the interval to its start: `-W`, `H`, `-K`."""
+        """The values over the interval from its end to its start: `-W`, `H`, `-K`."""
         return tuple(-x if i % 2 == 0 else x for i, x in enumerate(values))
 
 
 class BrownianBridge(AbstractBridge):
-    """Of increments `W`."""
+    """The bridge of increments `W`."""
 
     @property
     def deviations(self) -> tuple[float, ...]:
@@ -99,7 +100,7 @@ class BrownianBridge(AbstractBridge):
 
 
 class SpaceTimeBridge(AbstractBridge):
-    """Of increments `W` and space-time Lévy areas `H`."""
+    """The bridge of increments `W` and space-time Lévy areas `H`."""
 
     @property
     def deviations(self) -> tuple[float, ...]:
@@ -131,7 +132,7 @@ class SpaceTimeBridge(AbstractBridge):
 
 
 class SpaceTimeTimeBridge(AbstractBridge):
-    """Of increments `W`, space-time Lévy areas `H` and space-time-time Lévy areas `K`."""
+    """The bridge of increments `W`, space-time Lévy areas `H` and space-time-time Lévy areas `K`."""
 
     @property
     def deviations(self) -> tuple[float, ...]:
@@ -182,7 +183,7 @@ class SpaceTimeTimeBridge(AbstractBridge):
 
 
 def bridge_of(levy_area: type[AbstractBrownianIncrement]) -> AbstractBridge:
-    """The bridge that makes what `levy_area` holds."""
+    """The bridge for the values that `levy_area` holds."""
     for kind, bridge in _BRIDGES:
         if levy_area is kind:
             return bridge
@@ -198,7 +199,7 @@ _BRIDGES = (
 
 
 def _fractions(l: RealScalar, r: RealScalar) -> tuple[jax.Array, jax.Array]:
-    """The lengths of the parts relative to the whole; two empty parts have empty fractions."""
+    """The lengths of the parts relative to the whole; both 0 if the whole has length 0."""
     h = jnp.asarray(l + r)
     inverse = 1 / jnp.where(h == 0, jnp.ones_like(h), h)
     return l * inverse, r * inverse

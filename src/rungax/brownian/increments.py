@@ -1,15 +1,15 @@
-"""What a solver is told about a Brownian path `B` over an interval `[s, u]` of length `h`.
+"""Increments and Lévy areas of a Brownian path `B` over an interval `[s, u]` of length `h`.
 
-| name | over the interval | law |
+| name | definition | law |
 |---|---|---|
 | `W` | `B_u - B_s` | N(0, h) |
 | `H` | `(1/h) ∫ (B_r - B_s - (r-s)/h W) dr`, the space-time Lévy area | N(0, h/12) |
 | `K` | `(1/h²) ∫ (B_r - B_s - (r-s)/h W) (h/2 - (r-s)) dr`, the space-time-time Lévy area | N(0, h/720) |
 
-The three are independent of each other, and of those over any interval that does not overlap. They are, up to factors,
+The three are independent of each other, and of those over any interval that does not overlap. Up to factors, they are
 the first three Legendre coefficients of the noise `dB` on the interval.
 
-In a complex dimension the real and the imaginary part are independent, of half the variance each: `E|W|² = h`.
+Real and imaginary parts of complex entries are independent, with half the variance each: `E|W|² = h`.
 """
 
 import equinox as eqx
@@ -17,13 +17,13 @@ from jaxtyping import PyTree
 
 
 class AbstractBrownianIncrement(eqx.Module):
-    """At least the increment `W` over an interval, and its length `dt`.
+    """The increment `W` of a Brownian path over an interval of length `dt`; subclasses may add Lévy areas.
 
     Attributes
     ----------
     dt
-        The end minus the start, negative for an interval asked backwards; a pytree like `W` of scalars, each in the
-        real dtype of the leaf of `W`.
+        The end of the interval minus its start, negative for an increment backwards in time: a pytree like `W` of
+        scalars, each with the real dtype of the leaf of `W`.
     W
         The increment: a pytree of arrays.
 
@@ -37,14 +37,14 @@ class AbstractBrownianIncrement(eqx.Module):
 
 
 class AbstractSpaceTimeLevyArea(AbstractBrownianIncrement):
-    r"""The increment and at least its space-time Lévy area `H`.
+    r"""The increment and the space-time Lévy area `H`; subclasses may add more.
 
     $$H = \frac1h \int_s^{s+h} \Big(B_r - B_s - \frac{r - s}{h} W\Big)\,\mathrm{d}r$$
 
     Attributes
     ----------
     dt, W
-        As of `AbstractBrownianIncrement`.
+        See `AbstractBrownianIncrement`.
     H
         The area: a pytree like `W`.
 
@@ -57,14 +57,14 @@ class AbstractSpaceTimeLevyArea(AbstractBrownianIncrement):
 
 
 class AbstractSpaceTimeTimeLevyArea(AbstractSpaceTimeLevyArea):
-    r"""The increment, its space-time and at least its space-time-time Lévy area `K`.
+    r"""The increment, the space-time Lévy area and the space-time-time Lévy area `K`; subclasses may add more.
 
     $$K = \frac{1}{h^2} \int_s^{s+h} \Big(B_r - B_s - \frac{r - s}{h} W\Big) \Big(\frac h2 - (r - s)\Big)\,\mathrm{d}r$$
 
     Attributes
     ----------
     dt, W, H
-        As of `AbstractSpaceTimeLevyArea`.
+        See `AbstractSpaceTimeLevyArea`.
     K
         The area: a pytree like `W`.
 
@@ -105,7 +105,7 @@ class SpaceTimeLevyArea(AbstractSpaceTimeLevyArea):
     dt
         The length of the interval: a pytree like `W` of real scalars.
     W, H
-        The increment and its space-time Lévy area: pytrees of arrays, alike.
+        The increment and its space-time Lévy area: pytrees of arrays with the same structure.
 
     References
     ----------
@@ -128,14 +128,14 @@ class SpaceTimeLevyArea(AbstractSpaceTimeLevyArea):
 
 
 class SpaceTimeTimeLevyArea(AbstractSpaceTimeTimeLevyArea):
-    """`W ~ N(0, dt)` over an interval, `H ~ N(0, dt/12)` and the space-time-time Lévy area `K ~ N(0, dt/720)`.
+    """The increment `W ~ N(0, dt)` and the Lévy areas `H ~ N(0, dt/12)` and `K ~ N(0, dt/720)`, all independent.
 
     Parameters
     ----------
     dt
         The length of the interval: a pytree like `W` of real scalars.
     W, H, K
-        The increment, its space-time and its space-time-time Lévy area: pytrees of arrays, alike.
+        The increment, its space-time and its space-time-time Lévy area: pytrees of arrays with the same structure.
 
     References
     ----------

@@ -1,18 +1,18 @@
-"""Standard normals that are a function of a key and a number: one hash and one short formula each.
+"""Standard normals as a function of a key and a number, each at the cost of one hash and a short formula.
 
-`jax.random` would make a key of the number first, a second hash, and take three quarters of the time of a draw for the
-inverse error function. Here, every entry of a vector has a key of its own, and its normals come from
+With `jax.random`, the number would first be hashed into a key, which makes two hashes, and the inverse error function
+would take three quarters of the time of a draw. Here, every entry of a vector has its own key. Its normals come from
 
 - Threefry-2x32 with 20 rounds, the generator of `jax.random`: 64 random bits for each number;
-- the inverse of the normal distribution function, with nothing in it that keeps a compiler from using vectors.
+- the inverse of the normal distribution function, in operations that compilers vectorise.
 
 For uniform `p` in `(0, 1/2)`, a normal deviate is plus or minus
 
     (s - s0) P(s) / Q(s),    s = sqrt(-2 log p),    s0 = sqrt(2 log 2),
 
-a relative of Abramowitz and Stegun 26.2.23 that has the zero at `p = 1/2` as a factor, so that rounding is small there.
-The coefficients are our own: least squares in 50 digits, reweighted until the largest error was least; for
-`p >= 2**-54` it is 4e-16.
+a variant of Abramowitz and Stegun 26.2.23 with the zero at `p = 1/2` as a factor, so that rounding errors are small
+there. The coefficients were computed for this file by least squares with 50 digits, reweighted until the largest error
+was minimal: 4e-16 for `p >= 2**-54`.
 
 References
 ----------
@@ -37,7 +37,7 @@ from ..jaxkit import optimization_barrier
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 
-# Of the lowest power first.
+# Coefficients from the lowest power to the highest.
 P = (
     3.2613958291478668697,
     50.077163135750666843,
@@ -63,19 +63,19 @@ Q = (
 
 
 class Words(NamedTuple):
-    """64 bits, in two words."""
+    """64 bits, as two 32-bit words."""
 
     high: UInt32[Array, "..."]
     low: UInt32[Array, "..."]
 
 
 class NormalSource(eqx.Module):
-    """Vectors of independent standard normals, one for every number from 0 to 2**64 - 1.
+    """A source of vectors of independent standard normals, one vector for every number from 0 to 2**64 - 1.
 
     Attributes
     ----------
     keys
-        The key of each entry.
+        The key of each entry of the vectors.
     """
 
     keys: Words
@@ -86,27 +86,27 @@ class NormalSource(eqx.Module):
         self.dtype = dtype
 
     def draw(self, number: Int[Array, ""]) -> Float[Array, " size"]:
-        """The vector of this number."""
+        """The vector with this number."""
         high, low = (jnp.broadcast_to(word, self.keys.low.shape) for word in _words(number))
-        return _drawing(self.dtype)(self.keys, Words(high, low))
+        return _draw_in(self.dtype)(self.keys, Words(high, low))
 
 
 def vector_of_times(
     key: jax.Array, times: Sequence[Float[Array, ""]], size: int, dtype: np.dtype[Any]
 ) -> Float[Array, " size"]:
-    """A vector of independent standard normals for every sequence of times."""
+    """The vector of independent standard normals that belongs to a sequence of times."""
     state = Words(*jr.bits(key, (2,), jnp.uint32))
     for t in times:
-        # Zero has two signs and must have one key.
+        # 0.0 and -0.0 must give the same key.
         words = lax.bitcast_convert_type(jnp.where(t == 0, 0.0, t), jnp.uint32).reshape(-1)
         state = threefry(state, Words(words[-1], words[0]))
     keys = Words(*(jnp.broadcast_to(word, size) for word in optimization_barrier(state)))
     entries = jnp.arange(size, dtype=jnp.uint32)
-    return _drawing(dtype)(keys, Words(jnp.zeros_like(entries), entries))
+    return _draw_in(dtype)(keys, Words(jnp.zeros_like(entries), entries))
 
 
 def threefry(key: Words, counter: Words) -> Words:
-    """64 bits for each key and counter."""
+    """The 64 random bits of each key and counter."""
     schedule = (*key, key.high ^ key.low ^ np.uint32(0x1BD11BDA))
     x, y = counter.high + schedule[0], counter.low + schedule[1]
     for group in range(5):
@@ -119,7 +119,7 @@ def threefry(key: Words, counter: Words) -> Words:
 
 
 def normals(bits: Words, dtype: np.dtype[Any]) -> jax.Array:
-    """Standard normals of random bits: the first bit is the sign."""
+    """Standard normals from random bits, of which the first is the sign."""
     mantissa = jnp.finfo(dtype).nmant
     if jnp.finfo(dtype).bits == 64:
         fraction = (bits.high.astype(jnp.uint64) << np.uint64(32)) | bits.low.astype(jnp.uint64)
@@ -128,7 +128,7 @@ def normals(bits: Words, dtype: np.dtype[Any]) -> jax.Array:
     unsigned = fraction.dtype.type
     one = np.ones((), dtype).view(unsigned)
     fraction = fraction & unsigned(2**mantissa - 1)
-    # The middles of 2**mantissa equal parts of [0, 1], all exact.
+    # The midpoints of 2**mantissa equal parts of [0, 1], all exact.
     uniform = lax.bitcast_convert_type(fraction | one, dtype) - (1 - 0.5 ** (mantissa + 1))
     s = jnp.sqrt(2 * log(2) - 2 * _log(uniform))
     x = (s - sqrt(2 * log(2))) * (_polynomial(P, s) / _polynomial(Q, s))
@@ -136,13 +136,14 @@ def normals(bits: Words, dtype: np.dtype[Any]) -> jax.Array:
 
 
 def _log(x: jax.Array) -> jax.Array:
-    """The logarithm of normal numbers `x = 2**n m`, `m` between `sqrt(1/2)` and `sqrt(2)`."""
+    """The logarithm of floats `x = 2**n m` that are not subnormal, with `m` between `sqrt(1/2)` and `sqrt(2)`."""
     dtype, mantissa = np.dtype(x.dtype), jnp.finfo(x.dtype).nmant
     one = np.ones((), dtype).view(f"u{dtype.itemsize}")
     least = np.sqrt(np.asarray(0.5, dtype)).view(one.dtype)
     unsigned = one.dtype.type
     shifted = lax.bitcast_convert_type(x, one.dtype) + (one - least)
-    # Of `2**mantissa + k`, the last bits are the integer k; no instruction converts 64-bit integers in vectors.
+    # The last bits of the float `2**mantissa + k` are the integer k. Vector instructions that convert 64-bit integers
+    # do not exist.
     big = np.asarray(2.0**mantissa, dtype)
     bias = 2.0**mantissa + (int(one) >> mantissa)
     n = lax.bitcast_convert_type((shifted >> unsigned(mantissa)) | big.view(one.dtype), dtype) - bias
@@ -166,16 +167,16 @@ def _words(number: Int[Array, ""]) -> Words:
 
 
 @cache
-def _drawing(dtype: np.dtype[Any]) -> Callable[[Words, Words], jax.Array]:
-    """Normals for vectors of keys and counters, in one axis under every `vmap`.
+def _draw_in(dtype: np.dtype[Any]) -> Callable[[Words, Words], jax.Array]:
+    """The function that draws normals for vectors of keys and counters; under `vmap` it flattens the batch.
 
-    Over a last axis of three entries, the compiler's loops would be three rounds long.
+    Without flattening, the compiler's innermost loop would run over the last axis only, which may have three entries.
     """
 
     @jax.custom_batching.custom_vmap
     def draw(keys: Words, counters: Words) -> jax.Array:
-        # Without the outer barrier they would be drawn again in every fused loop that they go into; without the inner
-        # one the loop is too long for LLVM to use vectors, and takes twice the time.
+        # Without the outer barrier, the normals would be drawn again in every fused loop that uses them. Without the
+        # inner one, the loop body is too long for LLVM to vectorise, and takes twice the time.
         return optimization_barrier(normals(optimization_barrier(threefry(keys, counters)), dtype))
 
     @draw.def_vmap

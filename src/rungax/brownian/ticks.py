@@ -1,7 +1,7 @@
-"""The times of a tree: whole numbers of ticks, of which its interval has a power of two.
+"""Times of a tree as integers: its interval is divided into a power of two of equal ticks.
 
-Comparisons and lengths are exact, and every program that asks for the same time, compiled however, finds the same leaf
-and the same place in it. The node of level `k` that holds a time is given by the first `k` bits of its ticks.
+Comparisons and lengths are exact. Every program that asks for the same time finds the same leaf and the same position
+in it, however it was compiled. The first `k` bits of a time in ticks give the node at level `k` that holds it.
 """
 
 import math
@@ -20,33 +20,33 @@ type Ticks = Int[Array, ""]
 
 
 def tick_bits() -> int:
-    """The interval has 2 to this power of ticks: finer than rounding in times, and an integer holds them all."""
+    """The binary logarithm of the number of ticks: they are finer than rounding in times, and fit into an integer."""
     return 62 if jnp.result_type(float) == jnp.float64 else 30
 
 
-class Place(NamedTuple):
-    """Where a time is: in which leaf, and how far from its ends.
+class LeafPosition(NamedTuple):
+    """The position of a time in the leaf that holds it.
 
     Attributes
     ----------
-    position
-        The ticks; at the very end one less, for the last leaf holds it.
+    ticks
+        The time in ticks. For the end of the interval it is one less, because the last leaf holds the end.
     before, after
-        The parts of the leaf before and after the time, as fractions.
+        The lengths of the parts of the leaf before and after the time, as fractions of the leaf.
     """
 
-    position: Ticks
+    ticks: Ticks
     before: Float[Array, ""]
     after: Float[Array, ""]
 
 
 class Grid(eqx.Module):
-    """The interval `[t0, t1]`, halved until pieces, the leaves, are no longer than `tol`.
+    """The interval `[t0, t1]`, halved repeatedly until its parts, the leaves, are no longer than `tol`.
 
     Attributes
     ----------
     known_depth
-        How often it is halved; None if that is known only at run time.
+        The number of halvings, or `None` if it is known only at run time.
     """
 
     t0: RealScalar
@@ -56,14 +56,14 @@ class Grid(eqx.Module):
 
     @property
     def ends(self) -> tuple[jax.Array, jax.Array]:
-        """`t0` and `t1` as arrays, constants to differentiation; NaN for an interval that is none."""
+        """`t0` and `t1` as arrays, constants under differentiation; `t1` is NaN unless `t0 < t1`."""
         dtype = jnp.result_type(float)
         t0, t1 = (lax.stop_gradient(jnp.asarray(t).astype(dtype)) for t in (self.t0, self.t1))
         return t0, jnp.where(t0 < t1, t1, jnp.nan)
 
     @property
     def depth(self) -> IntScalar:
-        """How often the interval is halved."""
+        """The number of halvings: the level of the leaves."""
         if self.known_depth is not None:
             return self.known_depth
         t0, t1 = self.ends
@@ -73,11 +73,11 @@ class Grid(eqx.Module):
 
     @property
     def capacity(self) -> int:
-        """The largest depth there may be."""
+        """An upper bound of `depth` that is known at trace time."""
         return self.known_depth if self.known_depth is not None else tick_bits() - 8
 
     def ticks(self, t: jax.Array) -> tuple[Ticks, BoolScalar]:
-        """A time in ticks, and whether it is inside; outside, the nearer end, or the beginning for NaN."""
+        """The time `t` in ticks, and whether it lies in the interval, up to rounding; 0 if it does not."""
         t0, t1 = self.ends
         bits = tick_bits()
         length = t1 - t0
@@ -85,30 +85,31 @@ class Grid(eqx.Module):
         slack = _slack() + 4 * float(jnp.finfo(t.dtype).eps) * jnp.maximum(jnp.abs(t0), jnp.abs(t1)) / length
         inside = (x >= -slack) & (x <= 1 + slack)
         x = jnp.where(inside, jnp.clip(x, 0.0, 1.0), 0.0)
-        # No addition follows the division, so no compiler can fuse the two and round otherwise in another program.
+        # No addition follows the division, so no compiler can fuse the two, which would round differently in another
+        # program.
         ticks = jnp.round(x * 2.0**bits).astype(_ticks_dtype())
         return self._on_boundary(ticks), inside
 
-    def place(self, ticks: Ticks) -> Place:
-        """Where `ticks` are."""
-        position = jnp.minimum(ticks, 2 ** tick_bits() - 1)
+    def leaf_position(self, ticks: Ticks) -> LeafPosition:
+        """The position of `ticks` in the leaf that holds it."""
+        inner = jnp.minimum(ticks, 2 ** tick_bits() - 1)
         shift = self._leaf_bits(ticks)
         width = jnp.left_shift(jnp.ones_like(ticks), shift)
-        before = ticks - jnp.left_shift(jnp.right_shift(position, shift), shift)
+        before = ticks - jnp.left_shift(jnp.right_shift(inner, shift), shift)
         dtype = jnp.result_type(float)
         scale = 1 / width.astype(dtype)
-        return Place(position, before.astype(dtype) * scale, (width - before).astype(dtype) * scale)
+        return LeafPosition(inner, before.astype(dtype) * scale, (width - before).astype(dtype) * scale)
 
-    def parting(self, a: Ticks, b: Ticks) -> Int[Array, ""]:
-        """The level of the smallest node that holds both positions; the depth if they are in one leaf.
+    def common_level(self, a: Ticks, b: Ticks) -> Int[Array, ""]:
+        """The level of the smallest node that holds both `a` and `b`; the depth if both lie in one leaf.
 
-        It is -1 if one of them is negative, and so no position.
+        It is -1 if one of them is negative, as for a branch that does not lead to a time yet.
         """
         leading = lax.clz(jnp.bitwise_xor(a, b)).astype(jnp.int32) - (jnp.iinfo(a.dtype).bits - tick_bits())
         return jnp.clip(leading, -1, self.depth)
 
     def check_inside(self, t: RealScalar, name: str) -> None:
-        """Refuse a time outside the interval, by more than rounding, if it is known."""
+        """Raise a `ValueError` if `t` is known and lies outside the interval by more than rounding."""
         if is_traced(t, self.t0, self.t1) or jnp.ndim(t) != 0:
             return
         dtype = np.dtype(jnp.result_type(float))
@@ -118,13 +119,13 @@ class Grid(eqx.Module):
             raise ValueError(f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}.")
 
     def _leaf_bits(self, ticks: Ticks) -> jax.Array:
-        """How many bits of a time tell the place in its leaf."""
+        """The number of bits of a time that give its position in the leaf."""
         return jnp.asarray(tick_bits() - self.depth, ticks.dtype)
 
     def _on_boundary(self, ticks: Ticks) -> Ticks:
-        """`ticks`, but the boundary of leaves from which rounding may have moved it.
+        """The nearest boundary between leaves if rounding may have moved `ticks` away from it, else `ticks`.
 
-        A path that is only Hölder continuous turns a distance of 1e-16 there into 1e-8.
+        The path is only Hölder continuous, so a distance of 1e-16 from the boundary would become 1e-8 in the value.
         """
         shift = self._leaf_bits(ticks)
         rounding = tick_bits() - jnp.finfo(jnp.result_type(float)).nmant + 1
@@ -134,20 +135,26 @@ class Grid(eqx.Module):
         return jnp.where(jnp.abs(ticks - nearest) < reach, nearest, ticks)
 
 
-def node_at(position: Ticks, level: IntScalar) -> Ticks:
-    """The number of the node at `level` that holds `position`, among all nodes of a tree: 1, 2 and 3, 4 to 7, ..."""
-    level = jnp.asarray(level, position.dtype)
-    return jnp.left_shift(jnp.ones_like(position), level) | jnp.right_shift(position, tick_bits() - level)
+def node_at(ticks: Ticks, level: IntScalar) -> Ticks:
+    """The number of the node at `level` that holds `ticks`; nodes are numbered by level: 1, 2 to 3, 4 to 7, ..."""
+    level = jnp.asarray(level, ticks.dtype)
+    return jnp.left_shift(jnp.ones_like(ticks), level) | jnp.right_shift(ticks, tick_bits() - level)
 
 
-def turns_right(position: Ticks, level: IntScalar) -> Bool[Array, ""]:
-    """Whether the way to `position` takes the right child of its node at `level`."""
-    shift = jnp.asarray(tick_bits() - 1 - level, position.dtype)
-    return jnp.bitwise_and(jnp.right_shift(position, shift), 1) == 1
+def turns_right(ticks: Ticks, level: IntScalar) -> Bool[Array, ""]:
+    """True if `ticks` lies in the right child of the node at `level` that holds it."""
+    shift = jnp.asarray(tick_bits() - 1 - level, ticks.dtype)
+    return jnp.bitwise_and(jnp.right_shift(ticks, shift), 1) == 1
 
 
 def checked_depth(t0: float, t1: float, tol: float) -> int:
-    """How often `[t0, t1]` is halved, if that makes sense."""
+    """The number of halvings of `[t0, t1]` for a tolerance `tol`.
+
+    Raises
+    ------
+    ValueError
+        Unless `t0 < t1`, both finite, and `tol > 0`.
+    """
     if not (t0 < t1 and math.isfinite(t1 - t0)):
         raise ValueError(f"`t0` must be less than `t1`, both finite; found t0 = {t0}, t1 = {t1}.")
     if not tol > 0:
@@ -163,5 +170,5 @@ def _ticks_dtype() -> type[np.signedinteger]:
 
 
 def _slack() -> float:
-    """Rounding in a time, relative to the tree's interval."""
+    """The tolerance for rounding in a time, relative to the tree's interval."""
     return 8 * float(jnp.finfo(jnp.result_type(float)).eps)

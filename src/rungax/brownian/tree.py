@@ -1,12 +1,12 @@
-"""The virtual Brownian tree: a Brownian path that is a function of its key alone.
+"""The virtual Brownian tree: a Brownian path that is a function of its key and never stored.
 
-The tree halves its interval `[t0, t1]` until pieces, its leaves, are no longer than `tol`. Every node has a number, and
-from it and the key the normals that split what is known over the node (`bridges`) over its two children; in a leaf they
-split it at the time asked. Nothing is stored, and there are two ways to the same values:
+The tree halves its interval `[t0, t1]` repeatedly until the parts, its leaves, are no longer than `tol`. Every node has
+a number. The key and the number give the normals with which the values over the node are split between its two children
+(`bridges`); the normals of a leaf split it at the time of the query. Two methods find the same values:
 
-- `evaluate` goes down from the root: `log2((t1 - t0) / tol)` draws for each end (`descent`).
-- `initial_carry` and `move` carry the current branch, as a stepping loop does: `2 + log2(h / tol)` draws on average
-  for steps of length `h` (`branch`).
+- `evaluate` descends from the root: `log2((t1 - t0) / tol)` draws for each end (`descent`).
+- `initial_carry` and `increment_and_carry` carry the current branch through a stepping loop: `2 + log2(h / tol)` draws
+  on average for steps of length `h` (`branch`).
 
 References
 ----------
@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 
 from ..jaxkit import BoolScalar, RealScalar, compiled, is_traced
 from .base import AbstractBrownianPath, Layout, check_no_complex_K, layout_of, query_time, shape_of, typed_key
-from .branch import Branch, first_branch, travelled
+from .branch import Branch, first_branch, increment_and_branch
 from .bridges import Values
 from .descent import Nodes, increment_from_root, value_from_root
 from .increments import AbstractBrownianIncrement, BrownianIncrement
@@ -32,42 +32,45 @@ from .ticks import Grid, checked_depth
 
 
 class VirtualBrownianTree(AbstractBrownianPath):
-    """A Brownian path on `[t0, t1]`: the same at every time, whatever is asked and in whatever order.
+    """A Brownian path on `[t0, t1]` whose values do not depend on which times are asked for, or in which order.
 
-    At any set of times at least `tol` apart the joint distribution is exact. Nearer ones are answered as well, and
-    `W` stays additive, but within a leaf the path is smoother than Brownian motion.
+    At times that are at least `tol` apart the joint distribution is exact. Closer times may be asked for as well, and
+    `W` stays additive, but between them the path is smoother than Brownian motion.
 
     Parameters
     ----------
     t0, t1
         Ends of the interval, `t0 < t1`.
     tol
-        How near the times asked may come, in units of time; positive. For steps of length `h`, `h / 2` is enough. It
-        may be as small as you like: each halving costs one more draw. The path depends on it only through the number
-        of halvings, `ceil(log2((t1 - t0) / tol))`, at most 60 (28 without 64-bit numbers).
+        The distance of times above which their joint distribution is exact, in units of time; positive. For steps of
+        length `h`, `h / 2` is enough. It may be as small as you like: halving it costs one more draw. The path depends
+        on it only through the number of halvings of the interval, `ceil(log2((t1 - t0) / tol))`, at most 60 (28 without
+        64-bit numbers).
     shape
-        A tuple of integers, or a pytree of `jax.ShapeDtypeStruct`, for the value at one time. Dtypes are real or
-        complex floating point, mixed as you like; not complex with `SpaceTimeTimeLevyArea`.
+        The shape of the path's value at one time: a tuple of integers, or a pytree of `jax.ShapeDtypeStruct`. Dtypes
+        are real or complex floating point and may be mixed; `SpaceTimeTimeLevyArea` needs real ones.
     key
         The random key.
     levy_area
-        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for. The default
-        is the least, which draws one number for each where the others draw two and three. The sample depends on it.
+        The kind of increment that the path returns: `BrownianIncrement`, `SpaceTimeLevyArea` or
+        `SpaceTimeTimeLevyArea`. They need one, two and three normals for each entry; the default is the cheapest. The
+        sample path depends on it.
 
     Raises
     ------
     ValueError
-        If `t0 < t1`, `tol > 0`, a shape, a key or `levy_area` is not as said above. Times known only at run time give
-        NaN instead.
+        Unless `t0 < t1` and `tol > 0`, and `shape`, `key` and `levy_area` are as described above. If times or `tol` are
+        known only at run time, the path is NaN instead.
 
     Differentiability
     -----------------
-    With respect to the times asked: none, a `RuntimeError`. `t0`, `t1` and `tol` are constants.
+    Differentiating with respect to the times of a query raises a `RuntimeError`. `t0`, `t1` and `tol` are constants.
 
     Cost
     ----
-    Of `evaluate`: one draw for each halving, two with both ends given; no memory. In a solve with steps of length `h`,
-    which carries where it is in the tree: `2 + log2(h / tol)` draws a step on average, and memory for one branch.
+    `evaluate`: one draw for each halving of the interval, two if both ends are given; no memory. A solve with steps of
+    length `h` carries the current branch of the tree: `2 + log2(h / tol)` draws a step on average, and memory for one
+    branch.
 
     Examples
     --------
@@ -92,7 +95,7 @@ class VirtualBrownianTree(AbstractBrownianPath):
     key: jax.Array
     levy_area: type[AbstractBrownianIncrement] = eqx.field(static=True)
     layout: Layout
-    # How often the interval is halved; None if that is known only at run time.
+    # The number of halvings, or None if it is known only at run time.
     known_depth: int | None = eqx.field(static=True)
 
     def __init__(
@@ -117,7 +120,7 @@ class VirtualBrownianTree(AbstractBrownianPath):
 
     @property
     def resolution(self) -> float | None:
-        """The length of a leaf, if the ends are known."""
+        """The length of a leaf, or `None` if it is known only at run time."""
         if self.known_depth is None or is_traced(self.t0, self.t1):
             return None
         return (float(self.t1) - float(self.t0)) / 2**self.known_depth
@@ -125,26 +128,27 @@ class VirtualBrownianTree(AbstractBrownianPath):
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
     ) -> PyTree[Any] | AbstractBrownianIncrement:
-        """The increment from `t0` to `t1`; with `t0` alone, that from the beginning of the tree to `t0`.
+        """The increment from `t0` to `t1`, or from the beginning of the tree to `t0` if `t1` is not given.
 
         Parameters
         ----------
         t0, t1
-            Times, scalars; in either order: `evaluate(b, a)` is `evaluate(a, b)` with `dt`, `W` and `K` negated.
+            Times, scalars, in any order: `evaluate(b, a)` is `evaluate(a, b)` with `dt`, `W` and `K` negated.
         left
             Ignored: the path is continuous.
         use_levy
-            Whether to return all of `levy_area` instead of `W` alone.
+            Whether to return an instance of `levy_area` instead of `W` alone.
 
         Returns
         -------
         PyTree or AbstractBrownianIncrement
-            `W`, a pytree of arrays of `shape`; or all of `levy_area`.
+            `W`, a pytree of arrays of `shape`; or an instance of `levy_area`.
 
         Raises
         ------
         ValueError
-            If a time lies outside the tree's interval by more than rounding. Found only at run time: NaN.
+            If a time lies outside the tree's interval by more than rounding. If the time is known only at run time, the
+            increment is NaN instead.
         """
         del left
         _grid(self).check_inside(t0, "t0")
@@ -154,31 +158,31 @@ class VirtualBrownianTree(AbstractBrownianPath):
         return increment if use_levy else increment.W
 
     def initial_carry(self) -> Branch:
-        """What `move` needs to begin with: a branch to nowhere yet."""
+        """The carry before the first `increment_and_carry`: a branch that does not lead to a time yet."""
         return first_branch(_nodes(self))
 
-    def move(
+    def increment_and_carry(
         self, carry: Branch, t0: RealScalar, t1: RealScalar, use_levy: bool = True
     ) -> tuple[PyTree[Any] | AbstractBrownianIncrement, Branch]:
-        """`evaluate(t0, t1, use_levy=use_levy)`, by way of a branch; and the branch to `t1`.
+        """`evaluate(t0, t1, use_levy=use_levy)`, computed from a carried branch, and the branch to `t1`.
 
         Parameters
         ----------
         carry
-            Any branch of this tree. The nearer it is to `t0` the less is drawn; on it, the way there costs nothing, so
-            a rejected step is simply asked for again with another end.
+            Any branch of this tree. The closer its time is to `t0`, the fewer nodes are drawn. A branch to `t0` itself
+            is used as it is, so after a rejected step the next attempt uses the same carry.
         t0, t1, use_levy
-            As in `evaluate`, except that times outside the interval give NaN.
+            See `evaluate`, except that times outside the interval give NaN.
 
         Returns
         -------
         increment, carry
-            What `evaluate` returns, and the branch to `t1`.
+            The increment as `evaluate` returns it, and the branch to `t1`.
         """
         t0, t1 = query_time(t0, "t0"), query_time(t1, "t1")
         (start, inside0), (end, inside1) = _grid(self).ticks(t0), _grid(self).ticks(t1)
-        values, branch = travelled(_nodes(self, carry.source), carry, start, end)
-        increment = _finished(self, values, t1 - t0, inside0 & inside1)
+        values, branch = increment_and_branch(_nodes(self, carry.source), carry, start, end)
+        increment = _on_interval(self, values, t1 - t0, inside0 & inside1)
         return (increment if use_levy else increment.W), branch
 
 
@@ -187,7 +191,7 @@ def _grid(tree: VirtualBrownianTree) -> Grid:
 
 
 def _nodes(tree: VirtualBrownianTree, source: NormalSource | None = None) -> Nodes:
-    """The nodes of `tree`, whose normals come from `source` if that is at hand."""
+    """The nodes of `tree`; their normals come from `source`, which is created if it is not given."""
     layout = tree.layout
     return Nodes(_grid(tree), layout, source or NormalSource(tree.key, layout.size, layout.dtype))
 
@@ -197,7 +201,7 @@ def _value(tree: VirtualBrownianTree, t: RealScalar) -> AbstractBrownianIncremen
     t = query_time(t, "t0")
     ticks, inside = _grid(tree).ticks(t)
     values = value_from_root(_nodes(tree), ticks)
-    return _finished(tree, values, t - _grid(tree).ends[0], inside)
+    return _on_interval(tree, values, t - _grid(tree).ends[0], inside)
 
 
 @compiled
@@ -205,13 +209,13 @@ def _increment(tree: VirtualBrownianTree, t0: RealScalar, t1: RealScalar) -> Abs
     t0, t1 = query_time(t0, "t0"), query_time(t1, "t1")
     (start, inside0), (end, inside1) = _grid(tree).ticks(t0), _grid(tree).ticks(t1)
     values = increment_from_root(_nodes(tree), start, end)
-    return _finished(tree, values, t1 - t0, inside0 & inside1)
+    return _on_interval(tree, values, t1 - t0, inside0 & inside1)
 
 
-def _finished(
+def _on_interval(
     tree: VirtualBrownianTree, values: Values, dt: jax.Array, inside: BoolScalar
 ) -> AbstractBrownianIncrement:
-    """`values` on an interval of length one, on the tree's; NaN if it was asked outside."""
+    """The increment with `values` for a tree of length one, scaled to the length of this tree; NaN outside it."""
     t0, t1 = _grid(tree).ends
     valid = inside & (jnp.asarray(tree.tol) > 0)
     root_length = jnp.sqrt(jnp.where(valid, t1 - t0, jnp.nan)).astype(tree.layout.dtype)

@@ -1,4 +1,4 @@
-"""A Brownian path without memory: every interval asked gets its own draw."""
+"""A Brownian path whose increments are drawn independently for every interval."""
 
 from typing import Any
 
@@ -14,23 +14,24 @@ from .normals import vector_of_times
 
 
 class UnsafeBrownianPath(AbstractBrownianPath):
-    """A Brownian path whose increments are drawn for the interval asked, independently of all others.
+    """A Brownian path whose increments over different intervals are drawn independently, even if these overlap.
 
-    That is right for fixed steps that each ask for their own interval, once, and cheapest there. It is wrong
-    where intervals overlap, for increments over them do not add up: not with steps that may be rejected, nor
-    with solvers that look at parts of their step.
+    This is right, and cheapest, for fixed steps if each step asks once for the increment over its own interval. It is
+    wrong where intervals overlap, because the increments over them do not add up: do not use it with steps that may be
+    rejected, or with solvers that ask for parts of a step.
 
-    The draw is a function of the key and the two times, so the same interval gives the same increment again.
+    A draw is a function of the key and the two times, so the same interval always gives the same increment.
 
     Parameters
     ----------
     shape
-        A tuple of integers, or a pytree of `jax.ShapeDtypeStruct` of real or complex floating-point dtypes.
+        The shape of an increment: a tuple of integers, or a pytree of `jax.ShapeDtypeStruct` with real or complex
+        floating-point dtypes.
     key
         The random key.
     levy_area
-        `BrownianIncrement`, `SpaceTimeLevyArea` or `SpaceTimeTimeLevyArea`: what the path can be asked for; by default
-        the least.
+        The kind of increment that the path returns: `BrownianIncrement`, the cheapest, `SpaceTimeLevyArea` or
+        `SpaceTimeTimeLevyArea`.
 
     Attributes
     ----------
@@ -40,15 +41,15 @@ class UnsafeBrownianPath(AbstractBrownianPath):
     Raises
     ------
     ValueError
-        If a shape, the key or `levy_area` is not as said above.
+        If `shape`, `key` or `levy_area` is not as described above.
 
     Differentiability
     -----------------
-    With respect to the times asked: none, a `RuntimeError`.
+    Differentiating with respect to the times of a query raises a `RuntimeError`.
 
     Cost
     ----
-    One draw.
+    One draw for each call.
 
     Examples
     --------
@@ -83,14 +84,14 @@ class UnsafeBrownianPath(AbstractBrownianPath):
         return shape_of(self.layout)
 
     @property
-    def remembers(self) -> bool:
-        """No."""
+    def increments_add_up(self) -> bool:
+        """False: increments over adjacent intervals are drawn independently of the increment over both."""
         return False
 
     def evaluate(
         self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True, use_levy: bool = False
     ) -> PyTree[Any] | AbstractBrownianIncrement:
-        """A draw for the interval from `t0` to `t1`, with `t0` alone from 0 to `t0`; NaN if it ends before it begins.
+        """The increment from `t0` to `t1`, or from 0 to `t0` if `t1` is not given; NaN if the end is before the start.
 
         Parameters
         ----------
@@ -99,21 +100,21 @@ class UnsafeBrownianPath(AbstractBrownianPath):
         left
             Ignored.
         use_levy
-            Whether to return all of `levy_area` instead of `W` alone.
+            Whether to return an instance of `levy_area` instead of `W` alone.
 
         Returns
         -------
         PyTree or AbstractBrownianIncrement
-            `W`, a pytree of arrays of `shape`; or all of `levy_area`.
+            `W`, a pytree of arrays of `shape`; or an instance of `levy_area`.
         """
         del left
-        increment = _drawn(self, 0.0, t0) if t1 is None else _drawn(self, t0, t1)
+        increment = _draw(self, 0.0, t0) if t1 is None else _draw(self, t0, t1)
         return increment if use_levy else increment.W
 
 
 @compiled
-def _drawn(path: UnsafeBrownianPath, t0: RealScalar, t1: RealScalar) -> AbstractBrownianIncrement:
+def _draw(path: UnsafeBrownianPath, t0: RealScalar, t1: RealScalar) -> AbstractBrownianIncrement:
     start, end = query_time(t0, "t0"), query_time(t1, "t1")
     dt, layout = end - start, path.layout
     noise = layout.rows(vector_of_times(path.key, (start, end), layout.size, layout.dtype))
-    return layout.increment(layout.bridge.fresh(noise, jnp.sqrt(dt).astype(layout.dtype)), dt)
+    return layout.increment(layout.bridge.unconditional(noise, jnp.sqrt(dt).astype(layout.dtype)), dt)

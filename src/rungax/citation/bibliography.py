@@ -1,4 +1,4 @@
-"""The references, in BibTeX, and which class or function comes from which of them."""
+"""The references in BibTeX, and the keys of the references for each class and function."""
 
 import re
 

@@ -1,6 +1,6 @@
-"""What to cite: the papers behind the parts of a call.
+"""Choice of the references to cite for a call of `diffeqsolve`.
 
-`library` has the references, and says which class or function comes from which of them.
+`bibliography` holds the references, and the keys of those for each class and function.
 """
 
 import dataclasses
@@ -15,20 +15,20 @@ from ..solvers import Auto
 from .bibliography import LIBRARY, SOURCES
 
 type Rule = Callable[..., str | Iterable[str] | None]
-"""Gets the arguments of a call that its parameters name; returns one or several BibTeX entries, or `None`."""
+"""A function of those arguments of a call that its parameters name, with one or several BibTeX entries or `None`."""
 
 
 class CitationRules(list[Rule]):
-    """The rules by which `citation` chooses what to cite: see `citation_rules`."""
+    """The list of rules by which `citation` chooses references: see `citation_rules`."""
 
 
 def citation(*args: Any, **kwargs: Any) -> None:
-    """Print BibTeX references of what a call of `diffeqsolve` uses, and of the libraries under it.
+    """Print BibTeX references for the methods and libraries that a call of `diffeqsolve` uses.
 
     Parameters
     ----------
     *args, **kwargs
-        The arguments of `diffeqsolve`, or any of them. What is left out is not cited, not even its default.
+        Any arguments of `diffeqsolve`. For those that are left out nothing is cited, not even for their defaults.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def citation(*args: Any, **kwargs: Any) -> None:
     }
     """
     given = inspect.signature(diffeqsolve).bind_partial(*args, **kwargs).arguments
-    entries: dict[str, None] = {}  # each once, in order
+    entries: dict[str, None] = {}  # an ordered set
     for rule in citation_rules:
         names = list(inspect.signature(rule).parameters)
         if all(name in given for name in names):
@@ -97,10 +97,10 @@ def _of_adjoint(adjoint: Any) -> Iterable[str]:
 citation_rules = CitationRules(
     [_of_libraries, _of_terms, _of_solver, _of_saveat, _of_event, _of_stepsize_controller, _of_adjoint]
 )
-"""The rules by which `citation` chooses what to cite, a list; append to it for classes of your own.
+"""The list of rules by which `citation` chooses references; append rules for your own classes.
 
-A rule is a function whose parameters are named like those of `diffeqsolve`. It is called if all of them have been
-given, and returns a BibTeX entry, several of them, or `None`. A function without parameters is always called.
+A rule is a function whose parameters have the names of parameters of `diffeqsolve`. It is called if all of them are
+given, and returns one BibTeX entry, several, or `None`. A rule without parameters is always called.
 
 Examples
 --------
@@ -113,12 +113,12 @@ Examples
 
 
 def _entries(value: Any) -> Iterable[str]:
-    """The references of `value` and of everything in it."""
+    """The references for `value` and for everything inside it."""
     return [LIBRARY[key] for name in _names(value) for key in SOURCES.get(name, ())]
 
 
 def _names(value: Any) -> Iterator[str]:
-    """The names, with their library's where it is not Rungax, of all classes and functions of which `value` is made."""
+    """The names of all classes and functions in `value`; for those of other libraries, the name of the library."""
     if inspect.isfunction(value) and value.__module__.startswith("rungax."):
         yield value.__name__
     if isinstance(value, type):
@@ -136,7 +136,7 @@ def _names(value: Any) -> Iterator[str]:
 
 
 def _own_names(cls: type) -> Iterator[str]:
-    """The name of `cls`, and those of what it is made from, so that a subclass is cited as its parents are."""
+    """The names of `cls` and of the classes it inherits from, so that a subclass gets the references of its parents."""
     for parent in cls.__mro__:
         library = parent.__module__.partition(".")[0]
         if library == "rungax":

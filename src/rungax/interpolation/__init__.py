@@ -1,4 +1,4 @@
-"""Between two steps, and over all steps."""
+"""Interpolation over one step, and over all steps of a solve."""
 
 from .base import AbstractLocalInterpolation as AbstractLocalInterpolation
 from .dense import DenseInterpolation as DenseInterpolation

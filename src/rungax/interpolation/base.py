@@ -1,4 +1,4 @@
-"""The protocol of an interpolation over one step."""
+"""The protocol of interpolations over one step."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from ..paths import AbstractPath
 
 
 class AbstractLocalInterpolation(AbstractPath):
-    """A continuous function over one step, from `t0` to `t1`, that a solver makes from what it computed there.
+    """A continuous function over one step, from `t0` to `t1`, that a solver makes from the step's results.
 
-    Subclass it for one of your own: give `t0`, `t1` and `value`, or `evaluate` whole, and name it, or what makes
-    it, as the `interpolation_cls` of a solver.
+    To define your own, subclass it and implement `t0`, `t1` and either `value` or `evaluate`. A solver uses it if the
+    class, or a function that makes it, is its `interpolation_cls`.
 
     See Also
     --------
-    LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation : for solvers without one of their own.
+    LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation : for solvers without dense output of their own.
     """
 
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value at `t`."""
-        raise NotImplementedError(f"A `{type(self).__name__}` has neither `value` nor an `evaluate` of its own.")
+        raise NotImplementedError(f"A `{type(self).__name__}` implements neither `value` nor `evaluate`.")
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
-        """The value at `t0`, or with `t1` the increment from `t0` to `t1`; there are no jumps, so `left` is ignored."""
+        """The value at `t0`, or the increment to `t1` if that is given; without jumps, `left` is ignored."""
         del left
         if t1 is None:
             return self.value(t0)
@@ -40,11 +40,11 @@ class AbstractLocalInterpolation(AbstractPath):
 
 
 def fraction(t: RealScalar, t0: RealScalar, t1: RealScalar) -> Time:
-    """How far `t` is from `t0` to `t1`, as a number between 0 and 1; 0 in a step of no length."""
+    """The fraction of the way from `t0` to `t1` at which `t` lies, `(t - t0) / (t1 - t0)`; 0 if `t0 == t1`."""
     length = jnp.asarray(t1 - t0)
     elapsed = jnp.asarray(t - t0)
     empty = length == 0
-    # The inner `where` keeps the derivative finite as well as the value.
+    # The inner `where` keeps the derivative finite, too.
     return jnp.where(empty, jnp.zeros_like(elapsed), elapsed / jnp.where(empty, jnp.ones_like(length), length))
 
 

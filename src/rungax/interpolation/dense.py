@@ -14,35 +14,35 @@ from .base import AbstractLocalInterpolation
 
 
 class DenseInterpolation(AbstractGlobalInterpolation):
-    """The solution as a function of time, from the interpolation of every step; NaN outside the steps.
+    """The solution as a function of time, from the interpolation over every step; NaN outside the solve's interval.
 
-    `Solution.interpolation` with `SaveAt(dense=True)`; also usable as a control.
+    It is the `Solution.interpolation` of a solve with `SaveAt(dense=True)`, and can be the control of a `ControlTerm`.
 
     Parameters
     ----------
     start
-        Where the first step starts, in the solve's increasing time.
+        The start of the first step. Like all times here it is in the solve's increasing time, `t * direction`.
     ends, starts
-        Where each step ends and starts, padded with infinity, shape `(max_steps,)`. They differ only at jumps.
+        The end and the start of each step, padded with infinity, shape `(max_steps,)`. The end of a step and the start
+        of the next differ only at jumps.
     num_steps
-        How many of the steps were made.
+        The number of steps that were made.
     infos
-        What `interpolation_cls` needs of each step, stacked along the first axis of each leaf.
+        The data that `interpolation_cls` needs from each step, stacked along the first axis of each leaf.
     direction
         1, or -1 for a solve backwards in time.
     y0
-        The initial state: all there is in a solve over no time.
+        The initial state, which is the value at `start`.
     interpolation_cls
-        Makes the interpolation over one step, `interpolation_cls(t0=, t1=, **info)`.
+        A function that makes the interpolation over one step: `interpolation_cls(t0=, t1=, **info)`.
 
     Differentiability
     -----------------
-    With respect to everything that the solution depends on, and the times asked.
+    With respect to everything on which the solution depends, and the times of evaluation.
 
     Cost
     ----
-    A binary search in `ends` for each value or derivative. Memory: what each of `max_steps` steps needs for its
-    interpolation.
+    A binary search in `ends` for each value or derivative. Memory: the data of `max_steps` steps.
 
     Examples
     --------
@@ -65,18 +65,18 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     # Equinox's abstract variables may be properties.
     @property
     def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where the solve started, in true time."""
+        """The start of the solve, in true time."""
         return self.start * self.direction
 
     @property
     def t1(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Where the solve ended, in true time."""
+        """The end of the solve, in true time."""
         return self._last_end() * self.direction
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The solution at `t`; where one step ends and the next begins, `left` picks the former."""
+        """The solution at `t`; where two steps meet, `left` selects the earlier one."""
         s = self._to_solve_time(t)
-        value = self._step_over(s, left).evaluate(s)
+        value = self._step_at(s, left).evaluate(s)
         at_start = s == self.start
         value = jax.tree.map(lambda v, y: jnp.where(at_start, y, v), value, self.y0)
         return self._nan_outside(s, value)
@@ -84,7 +84,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The derivative of the solution with respect to time at `t`."""
         s = self._to_solve_time(t)
-        slope = self._step_over(s, left).derivative(s)
+        slope = self._step_at(s, left).derivative(s)
         slope = jax.tree.map(lambda x: scaled(self.direction, x), slope)
         return self._nan_outside(s, slope)
 
@@ -95,7 +95,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         last = self.ends[jnp.maximum(self.num_steps - 1, 0)]
         return jnp.where(self.num_steps == 0, self.start, last)
 
-    def _step_over(self, s: Time, left: bool) -> AbstractLocalInterpolation:
+    def _step_at(self, s: Time, left: bool) -> AbstractLocalInterpolation:
         index = jnp.searchsorted(self.ends, s, side="left" if left else "right")
         index = jnp.clip(index, 0, jnp.maximum(self.num_steps - 1, 0))
         info = jax.tree.map(lambda leaf: leaf[index], self.infos)

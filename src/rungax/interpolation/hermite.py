@@ -1,4 +1,4 @@
-"""Polynomials through the ends of a step with given slopes."""
+"""Hermite interpolation: polynomials with given values and slopes at the ends of a step."""
 
 from typing import Any, ClassVar, Self
 
@@ -20,13 +20,13 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
     t0, t1
         Ends of the step.
     y0, y1
-        States there.
+        States at the ends.
     k0, k1
-        Slopes there, times the length of the step.
+        Slopes at the ends, times the length of the step.
 
     Differentiability
     -----------------
-    With respect to all parameters and the times asked.
+    With respect to all parameters and the times of evaluation.
 
     References
     ----------
@@ -70,23 +70,23 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
 
 
 class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
-    r"""The quartic with given values and slopes at both ends of a step and a given value in its middle.
+    r"""The quartic with given values and slopes at both ends of a step and a given value at its midpoint.
 
-    Subclass it with the class attribute `c_mid`: the middle value is $y_0 + \sum_i c_{\text{mid},i} k_i$. The slopes
-    are the first and the last stage, so it is for methods that are first same as last.
+    Subclass it with the class attribute `c_mid`: the value at the midpoint is $y_0 + \sum_i c_{\text{mid},i} k_i$. The
+    slopes are the first and the last stage, so it is for methods that are first same as last (FSAL).
 
     Parameters
     ----------
     t0, t1
         Ends of the step.
     y0, y1
-        States there.
+        States at the ends.
     k
         Runge–Kutta stages, times the length of the step, stacked along the first axis of each leaf.
 
     Differentiability
     -----------------
-    With respect to all parameters and the times asked.
+    With respect to all parameters and the times of evaluation.
 
     References
     ----------
@@ -94,7 +94,7 @@ class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
 
     Examples
     --------
-    For slopes at the start, in the middle and at the end, as of t³ here:
+    For three stages with the slopes at the start, the midpoint and the end of a step, here those of t³:
 
     >>> import jax.numpy as jnp
     >>> import numpy as np
@@ -128,7 +128,8 @@ class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
         bump = 16 * s * s * (1 - s) * (1 - s)
 
         def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
-            # The cubic's own middle value is (y0 + y1)/2 + (k0 - k1)/8; the bump is 1 there and flat at both ends.
+            # The cubic's value at the midpoint is (y0 + y1)/2 + (k0 - k1)/8. The bump is 1 there, and its value and
+            # slope are 0 at both ends.
             missing = y_mid - y0 - 0.5 * (y1 - y0) - 0.125 * (k0 - k1)
             return blend([*cubic, bump], [y1 - y0, k0, k1, missing], y0)
 

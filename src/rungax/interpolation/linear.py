@@ -17,11 +17,11 @@ class LocalLinearInterpolation(AbstractLocalInterpolation):
     t0, t1
         Ends of the step.
     y0, y1
-        States there.
+        States at the ends.
 
     Differentiability
     -----------------
-    With respect to all parameters and the times asked.
+    With respect to all parameters and the times of evaluation.
 
     Examples
     --------
@@ -43,6 +43,6 @@ class LocalLinearInterpolation(AbstractLocalInterpolation):
 
     @classmethod
     def from_k(cls, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Any) -> Self:
-        """The same for a Runge–Kutta method, whose stages `k` say no more."""
+        """The line over a step of a Runge–Kutta method, whose stages `k` are not needed."""
         del k
         return cls(t0=t0, t1=t1, y0=y0, y1=y1)

@@ -1,4 +1,4 @@
-"""Polynomials in the stages of a Runge–Kutta step."""
+"""Dense output of Runge–Kutta methods: polynomials in time with the stages as coefficients."""
 
 from typing import Any, Protocol
 
@@ -12,24 +12,24 @@ from ..jaxkit import RealScalar, Y, scaled
 from .base import AbstractLocalInterpolation, fraction
 
 
-class Weights(Protocol):
-    """Whatever holds the coefficient matrix, stage by power, of a continuous extension."""
+class ExtensionCoefficients(Protocol):
+    """The coefficients of a continuous extension."""
 
     @property
     def weights(self) -> np.ndarray:
-        """One row for each stage, one column for each power."""
+        """The coefficient matrix, with a row for each stage and a column for each power."""
         ...
 
 
 class StageInterpolation(AbstractLocalInterpolation):
-    r"""A method's own dense output, $y_0 + \theta \sum_i k_i \sum_j w_{ij} (2\theta - 1)^j$.
+    r"""The dense output of a Runge–Kutta method, $y_0 + \theta \sum_i k_i \sum_j w_{ij} (2\theta - 1)^j$.
 
     Parameters
     ----------
     t0, t1
         Ends of the step.
     y0, y1
-        States there; the polynomial meets `y1` by its coefficients.
+        States at the ends. The coefficients are such that the polynomial ends at `y1`, so `y1` itself is not used.
     k
         The stages, each like `y0` and already multiplied by the length of the step.
     extension
@@ -41,7 +41,7 @@ class StageInterpolation(AbstractLocalInterpolation):
     y0: Y
     y1: Y
     k: tuple[Y, ...]
-    extension: Weights = eqx.field(static=True)
+    extension: ExtensionCoefficients = eqx.field(static=True)
 
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value of the polynomial at `t`."""
@@ -49,7 +49,7 @@ class StageInterpolation(AbstractLocalInterpolation):
 
         def leaf(y0: jax.Array, *k: jax.Array) -> jax.Array:
             s = theta.astype(y0.real.dtype)
-            # One stage at a time, with scalar weights: XLA fuses this over the lanes of a `vmap`, a matrix product not.
+            # One stage at a time, with scalar weights: under `vmap` XLA fuses this, but not a matrix product.
             weights = (_horner(row, 2 * s - 1) for row in self.extension.weights)
             total = sum((scaled(w, stage) for w, stage in zip(weights, k, strict=True)), jnp.zeros_like(y0))
             return y0 + scaled(s, total)

@@ -1,4 +1,4 @@
-"""What Rungax needs of JAX beyond its everyday interface; the only home of version-dependent or unusual JAX."""
+"""Extensions of JAX that the library needs; all private or version-dependent JAX is used here and nowhere else."""
 
 from .batching import (
     any_element as any_element,
@@ -21,7 +21,7 @@ from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .sweep import (
     LinearPrograms as LinearPrograms,
-    jvp_of_differentiable as jvp_of_differentiable,
+    jvp_skipping_zeros as jvp_skipping_zeros,
     known_zero as known_zero,
     scaled_derivative as scaled_derivative,
     sweep as sweep,
@@ -30,6 +30,7 @@ from .sweep import (
 from .traced_function import TracedFunction as TracedFunction, trace_once as trace_once
 from .trees import (
     accumulation as accumulation,
+    add as add,
     all_finite as all_finite,
     cast_like as cast_like,
     combination as combination,

@@ -1,4 +1,8 @@
-"""Loops under `vmap` and `shard_map`: one trip count for all lanes, and stages that XLA keeps apart."""
+"""Tools for loops under `vmap`, `shard_map` and XLA's fusion.
+
+A batched loop runs until its slowest batch element is done. These functions keep its condition free of batch axes,
+give its carry one type under `shard_map`, and stop XLA from computing a value more than once.
+"""
 
 from typing import Any
 
@@ -22,10 +26,11 @@ def _(axis_size: int, in_batched: list[bool], pred: jax.Array) -> tuple[jax.Arra
 
 
 def any_element(pred: BoolScalar) -> jax.Array:
-    """`pred`, reduced by `or` over every `vmap` axis, so that the result is the same for all lanes.
+    """True if `pred` is true for any batch element: `pred`, reduced by `or` over every `vmap` axis.
 
-    A loop whose condition is not batched runs its body once for all lanes and a `cond` on it stays a real branch; a
-    batched condition would turn buffer writes into selects over the whole buffer. Only booleans pass through here.
+    The result is not batched. A loop with such a condition runs its body once for all batch elements, and a `cond`
+    on it stays a real branch. A batched condition would turn every write into a buffer into a select over the whole
+    buffer. The reduction has no derivative, and booleans need none.
     """
     return _any_element(jnp.asarray(pred))
 
@@ -42,17 +47,18 @@ def _(axis_size: int, in_batched: list[bool], pred: jax.Array) -> tuple[jax.Arra
 
 
 def any_other_element(pred: BoolScalar) -> jax.Array:
-    """`any_element(pred)` where there are several lanes, and false where there is one, which has no others.
+    """`any_element(pred)` where `pred` is batched, and false where it is not, because there are no other elements.
 
-    For what a lane asks when its own `pred` is false. XLA then sees that a single lane need not ask.
+    Use it where a batch element's own `pred` is false. Without `vmap`, XLA can then drop what depends on the result.
     """
     return _any_other_element(jnp.asarray(pred))
 
 
 def optimization_barrier[T](tree: T) -> T:
-    """`tree`, unchanged, but computed once: XLA may not recompute it inside everything that uses it.
+    """`tree`, unchanged, behind a barrier: XLA computes it once and does not recompute it wherever it is used.
 
-    Without this, fusion copies all earlier Runge–Kutta stages into each later one, far worse in reverse mode.
+    Without the barrier, fusion copies all earlier Runge–Kutta stages into each later one. Reverse mode makes this far
+    worse.
     """
     return lax.optimization_barrier(tree)
 
@@ -60,8 +66,8 @@ def optimization_barrier[T](tree: T) -> T:
 def match_varying[T](tree: T, like: Any) -> T:
     """`tree`, marked as varying over every `shard_map` axis over which any leaf of `like` varies.
 
-    The carry of a loop must keep its type; a constant first value and a value computed from sharded input differ
-    in the axes they vary over unless the first is marked.
+    The carry of a loop must keep its type, and the axes over which an array varies are part of its type. A constant
+    initial value varies over none, a value computed from sharded input does; this function gives both the same type.
     """
     axes: set[str] = set()
     for leaf in filter(eqx.is_array, jax.tree.leaves(like)):

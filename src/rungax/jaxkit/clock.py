@@ -29,13 +29,13 @@ def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
 def number_of_steps(t0: jax.Array, t1: jax.Array, dt: RealScalar) -> jax.Array:
     """The number of steps of size `dt` from `t0` to `t1`, the last of which is shortened; infinite if `t1` is."""
     ratio = (t1 - t0) / dt
-    # 10 / 0.1 must be 100 steps whichever way the quotient was rounded; times carry rounding of their own size.
+    # 10 / 0.1 must be 100 steps, however the quotient was rounded. The rounding error of a time grows with the time.
     slack = 4 * (resolution(t0) + resolution(t1)) / dt + 4 * resolution(ratio)
     return jnp.where(jnp.isfinite(ratio), jnp.ceil(ratio - slack), ratio)
 
 
 def grid_time(t0: jax.Array, t1: jax.Array, dt: RealScalar, i: IntScalar) -> jax.Array:
-    """The i-th time of the fixed grid `t0 + i dt` that ends exactly on `t1`; no rounding accumulates."""
+    """The `i`-th time of the fixed grid `t0 + i dt`, which ends exactly at `t1`; rounding errors do not accumulate."""
     index = jnp.asarray(i).astype(t0.dtype)
     return jnp.where(index >= number_of_steps(t0, t1, dt), t1, t0 + index * dt)
 

@@ -1,4 +1,4 @@
-"""`jax.jit` for functions of arbitrary pytrees, which does not recompile when a Python float changes."""
+"""A variant of `jax.jit` for functions of arbitrary pytrees that does not recompile when a Python float changes."""
 
 from collections.abc import Callable
 from functools import cache, wraps
@@ -12,15 +12,15 @@ import numpy as np
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     """`function`, compiled: arrays, floats and complex numbers anywhere in its arguments are traced.
 
-    A float becomes a weakly typed scalar, as if it had been written into the program, except that another value needs
-    no other program. The rest is static: integers, booleans, strings and functions are part of the program.
+    A float becomes a weakly typed scalar, so dtypes are the same as for a constant of the program, but another value
+    does not recompile it. Everything else is static: integers, booleans, strings and functions are part of the program.
     """
 
     def on_leaves(leaves: list[Any], structure: tuple[Any, ...]) -> R:
         tree, static = structure
         dynamic = iter(leaves)
         args, kwargs = jax.tree.unflatten(tree, [next(dynamic) if s is _TRACED else s for s in static])
-        # They are P's, but out of a pytree, where no type checker can follow.
+        # The arguments have the types in P, but no type checker can follow them through a pytree.
         return function(*args, **kwargs)  # pyright: ignore[reportCallIssue]
 
     jitted = jax.jit(on_leaves, static_argnums=1)
@@ -37,12 +37,12 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
 @cache
 def _is_dynamic(cls: type) -> bool:
-    # By class and remembered, for this runs for every leaf of every eager call.
+    # Decided by class and cached, because it is asked for every leaf of every eager call.
     return issubclass(cls, jax.Array | jax.core.Tracer | np.ndarray | np.generic | float | complex)
 
 
 class _Traced:
-    """The place of a traced leaf in the static half of the arguments."""
+    """Stands for a traced leaf in the static half of the arguments."""
 
 
 _TRACED = _Traced()

@@ -1,4 +1,4 @@
-"""Pytrees of numbers as one vector, which linear algebra works on."""
+"""Pytrees of arrays as one vector, for linear algebra."""
 
 from typing import Any
 
@@ -11,15 +11,15 @@ from .types import Y
 
 
 class FlatSpace(eqx.Module):
-    """The vectors that stand for states like a given one.
+    """Conversion between states of one structure and vectors.
 
-    Complex leaves become their real and then their imaginary parts, for a field need not be differentiable in the
-    complex sense; unless it is declared holomorphic, when the vector is complex itself.
+    A complex leaf becomes its real parts followed by its imaginary parts, because a vector field need not be
+    differentiable in the complex sense. For a field that is declared holomorphic the vector is complex.
 
     Parameters
     ----------
     like
-        The state, of which structure, shapes and dtypes are read.
+        A state; its structure, shapes and dtypes are read.
     holomorphic
         Whether complex numbers stay complex.
     """
@@ -42,11 +42,11 @@ class FlatSpace(eqx.Module):
 
     @property
     def is_split(self) -> bool:
-        """Whether complex leaves fall into real and imaginary parts."""
+        """True if complex leaves are split into real and imaginary parts."""
         return any(self._splits(dtype) for _, dtype in self.leaves)
 
     def ravel(self, tree: Y) -> jax.Array:
-        """The vector of a pytree."""
+        """The vector with the entries of a pytree."""
         parts: list[jax.Array] = []
         for leaf in jax.tree.leaves(tree):
             flat = jnp.asarray(leaf).reshape(-1)
@@ -57,7 +57,7 @@ class FlatSpace(eqx.Module):
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     def unravel(self, vector: jax.Array) -> Y:
-        """The pytree of a vector."""
+        """The pytree with the entries of a vector."""
         leaves: list[jax.Array] = []
         start = 0
         for (shape, dtype), width in zip(self.leaves, self._widths(), strict=True):
@@ -70,7 +70,7 @@ class FlatSpace(eqx.Module):
         return jax.tree.unflatten(self.structure, leaves)
 
     def _splits(self, dtype: np.dtype[Any]) -> bool:
-        """Whether leaves of this dtype fall into real and imaginary parts."""
+        """True if leaves of this dtype are split into real and imaginary parts."""
         return jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.issubdtype(self.dtype, jnp.complexfloating)
 
     def _widths(self) -> list[int]:

@@ -1,4 +1,4 @@
-"""A value that cannot be differentiated in reverse mode, and says so in its own words."""
+"""Values that raise an explanatory error when they are differentiated in reverse mode."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jax.interpreters import ad, batching, mlir
 
 
 def forward_only(x: jax.Array, message: str) -> jax.Array:
-    """`x`, whose derivative in reverse mode is a `ValueError` with `message`."""
+    """`x`, but differentiating it in reverse mode raises a `ValueError` with `message`."""
     return _forward_only.bind(x, message=message)
 
 

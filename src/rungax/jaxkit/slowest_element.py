@@ -1,4 +1,4 @@
-"""The slowest of all lanes, for what is shown to the user and to no computation."""
+"""The progress of the slowest batch element, for progress meters only."""
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +19,9 @@ def _(axis_size: int, in_batched: list[bool], progress: jax.Array) -> tuple[jax.
 
 
 def slowest_element(progress: RealScalar) -> jax.Array:
-    """`progress`, reduced by `min` over every `vmap` axis, so that the result is the same for the whole batch.
+    """Progress of the slowest batch element: `progress`, reduced by `min` over every `vmap` axis.
 
-    It has no derivative, and needs none: no computation depends on it. `any_element`, on which computations depend,
-    reduces booleans only, which have no derivative either.
+    Its derivative is defined as zero, because no computation depends on it: it is only shown to the user. A reduction
+    on which computations depend, such as `any_element`, is restricted to booleans.
     """
     return _slowest_element(lax.stop_gradient(jnp.asarray(progress)))

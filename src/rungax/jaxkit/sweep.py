@@ -1,9 +1,10 @@
-"""A linear map given by two fast programs, one for each direction, that JAX can differentiate in every mode.
+"""Linear maps given by programs for the map and for its transpose, which JAX can differentiate in every mode.
 
-JAX transposes a linear program by itself, but not a `while_loop`. `sweep` is a primitive for a linear map whose forward
-evaluation and whose transpose are both known as programs that may contain such loops. Evaluated, it runs the one;
-transposed, the other; batched, both are. Differentiated once more with respect to what the map depends on, it falls
-back on a third program, `bounded`, equal to the forward one but built of scans, which JAX differentiates in any mode.
+JAX transposes linear programs, but not those with a `while_loop`. `sweep` is a primitive for a linear map that comes
+with two programs, both of which may contain such loops: one evaluates the map, the other its transpose. Transposing
+`sweep` exchanges the two, and batching batches both. A derivative with respect to the residuals, on which the map
+itself depends, needs a third program, `bounded`. It computes the same as the first, but with scans of bounded length in
+place of loops, so that JAX differentiates it in every mode.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ type Program = Callable[..., Sequence[jax.Array]]
 
 
 class LinearPrograms(NamedTuple):
-    """The programs of a linear map, each taking residuals and then linear inputs, all flat.
+    """The programs of a linear map. Each takes the residuals and then the inputs, as flat sequences of arrays.
 
     Parameters
     ----------
@@ -32,7 +33,7 @@ class LinearPrograms(NamedTuple):
     backward
         `backward(*residuals, *cotangents of outputs) -> cotangents of inputs`.
     bounded
-        As `forward`, but differentiable in every mode with respect to all its arguments.
+        The same function as `forward`, differentiable in every mode with respect to all its arguments.
     """
 
     forward: Program
@@ -43,7 +44,7 @@ class LinearPrograms(NamedTuple):
 def sweep(
     programs: LinearPrograms, residuals: Sequence[jax.Array], inputs: Sequence[jax.Array], outputs: Sequence[Any]
 ) -> list[jax.Array]:
-    """Apply the linear map to `inputs`; `outputs` are arrays or `ShapeDtypeStruct`s like the result."""
+    """The linear map applied to `inputs`; `outputs` are arrays or `ShapeDtypeStruct`s like the result."""
     args = match_varying([*residuals, *inputs], [*residuals, *inputs])
     ins = tuple(ShapedArray(jnp.shape(x), jnp.result_type(x)) for x in inputs)
     outs = tuple(ShapedArray(jnp.shape(x), jnp.result_type(x)) for x in outputs)
@@ -61,7 +62,7 @@ def _(*args: Any, programs: LinearPrograms, **_: Any) -> list[jax.Array]:
 
 @_sweep.def_abstract_eval
 def _(*args: Any, outs: tuple[ShapedArray, ...], **_: Any) -> list[ShapedArray]:
-    # All arguments vary over the same axes of the same mesh (`match_varying`), hence so do the results.
+    # All arguments vary over the same axes of the same mesh (`match_varying`), and therefore so do the results.
     like = args[0]
 
     def aval(out: ShapedArray) -> ShapedArray:
@@ -112,20 +113,21 @@ def _jvp(
     count = len(primals) - len(ins)
     params = {"programs": programs, "ins": ins, "outs": outs}
     values = _sweep.bind(*primals, **params)
-    moved = [_instantiate(t, a) for t, a in zip(tangents[count:], ins, strict=True)]
-    args = match_varying([*primals[:count], *moved], [*primals, *moved])
+    input_tangents = [_instantiate(t, a) for t, a in zip(tangents[count:], ins, strict=True)]
+    args = match_varying([*primals[:count], *input_tangents], [*primals, *input_tangents])
     tangents_out = _sweep.bind(*args, **params)
-    moving = [i for i in range(count) if not _is_zero(tangents[i])]
-    if moving:
+    differentiable = [i for i in range(count) if not _is_zero(tangents[i])]
+    if differentiable:
 
         def of_residuals(*residuals: Any) -> list[jax.Array]:
             full = list(primals)
-            for i, residual in zip(moving, residuals, strict=True):
+            for i, residual in zip(differentiable, residuals, strict=True):
                 full[i] = residual
             return list(programs.bounded(*full))
 
-        extra = jax.jvp(of_residuals, [primals[i] for i in moving], [tangents[i] for i in moving])[1]
-        tangents_out = [a + b for a, b in zip(tangents_out, extra, strict=True)]
+        values_at, directions = ([x[i] for i in differentiable] for x in (primals, tangents))
+        through_residuals = jax.jvp(of_residuals, values_at, directions)[1]
+        tangents_out = [a + b for a, b in zip(tangents_out, through_residuals, strict=True)]
     return values, tangents_out
 
 
@@ -175,13 +177,13 @@ batching.primitive_batchers[_sweep] = _batch
 
 
 def known_zero(tangent: Any) -> bool:
-    """Whether a tangent handed to a `custom_jvp` rule (with `symbolic_zeros=True`) is zero whatever the values are."""
+    """True if a tangent in a `custom_jvp` rule (with `symbolic_zeros=True`) is known to be zero at trace time."""
     return isinstance(tangent, jax.custom_derivatives.SymbolicZero) or _is_zero(tangent)
 
 
 @jax.custom_jvp
 def scaled_derivative(x: jax.Array, factor: jax.Array) -> jax.Array:
-    """`x`, with its derivative multiplied by `factor`; what does not move stays so, though the factor be NaN."""
+    """`x`, with its derivative multiplied by `factor`. A tangent of zero stays zero even if the factor is NaN."""
     del factor
     return x
 
@@ -189,32 +191,33 @@ def scaled_derivative(x: jax.Array, factor: jax.Array) -> jax.Array:
 @scaled_derivative.defjvp
 def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     (x, factor), (t, _) = primals, tangents
-    programs = LinearPrograms(_scaled_if_moving, _scaled_if_moving, lambda factor, t: [scaled(factor, t)])
+    programs = LinearPrograms(_scaled_unless_zero, _scaled_unless_zero, lambda factor, t: [scaled(factor, t)])
     (t,) = sweep(programs, [factor], [t], [t])
     return scaled_derivative(x, factor), t
 
 
-def _scaled_if_moving(factor: jax.Array, t: jax.Array) -> list[jax.Array]:
+def _scaled_unless_zero(factor: jax.Array, t: jax.Array) -> list[jax.Array]:
     return [jnp.where(t == 0, jnp.zeros_like(t), scaled(factor, t))]
 
 
 def zero_tangent(x: jax.Array) -> Any:
-    """The tangent, known to be zero, of an array that does not move; for use in a `custom_jvp` rule."""
+    """The symbolic zero tangent of `x`, for use in a `custom_jvp` rule with `symbolic_zeros=True`."""
     return jax.custom_derivatives.SymbolicZero(jax.typeof(x).to_tangent_aval())
 
 
-def jvp_of_differentiable(
+def jvp_skipping_zeros(
     function: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
 ) -> tuple[Any, Any]:
-    """`jax.jvp` with respect to the arguments whose tangents are not known to be zero, inside a `custom_jvp` rule."""
-    moving = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
+    """`jax.jvp` for use in a `custom_jvp` rule: arguments whose tangents are known to be zero are constants."""
+    differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
 
-    def of_moving(*values: jax.Array) -> Any:
+    def of_differentiable(*values: jax.Array) -> Any:
         full = list(primals)
-        for i, value in zip(moving, values, strict=True):
+        for i, value in zip(differentiable, values, strict=True):
             full[i] = value
         return function(*full)
 
-    value, moved = jax.jvp(of_moving, [primals[i] for i in moving], [tangents[i] for i in moving])
+    values, directions = ([x[i] for i in differentiable] for x in (primals, tangents))
+    value, tangent = jax.jvp(of_differentiable, values, directions)
     # The tangent of an integer is a constant, which does not vary over `shard_map` axes; a symbolic zero does.
-    return value, jax.tree.map(lambda x, t: zero_tangent(x) if _is_zero(t) else t, value, moved)
+    return value, jax.tree.map(lambda x, t: zero_tangent(x) if _is_zero(t) else t, value, tangent)

@@ -1,4 +1,4 @@
-"""Functions traced once, with everything they captured made explicit."""
+"""Functions that are traced once and evaluated from their jaxpr afterwards."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +12,17 @@ from .batching import match_varying
 
 
 class TracedFunction(eqx.Module):
-    """A function as one jaxpr that every call reuses, and the arrays it captured as leaves of this module.
+    """A function as one jaxpr that every call reuses. The arrays that it captured are leaves of this module.
 
     A call with arguments of other shapes or dtypes than those it was traced with runs the function itself. Its value
-    may hold things other than arrays, such as a linear operator's tags.
+    may contain other things than arrays, such as the tags of a linear operator.
 
     Attributes
     ----------
     num_equations
-        Size of the program in JAX operations.
+        Number of JAX operations in the program.
     uses
-        For each argument, whether the value depends on any part of it.
+        For each argument, whether the value depends on any leaf of it.
     """
 
     captured: list[Any]
@@ -40,7 +40,7 @@ class TracedFunction(eqx.Module):
 
 
 def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
-    """Trace `function` for arguments like `args` (arrays, floats, `ShapeDtypeStruct`s; anything else is static)."""
+    """`function`, traced for arguments like `args`: arrays, floats, `ShapeDtypeStruct`s; all others are static."""
     dynamic, static = eqx.partition(args, _is_dynamic)
 
     other: list[Any] = []
@@ -51,37 +51,38 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
         return arrays
 
     trace = jax.make_jaxpr(of_arrays, return_shape=True)
-    closed, out = trace(dynamic)
-    varying = match_varying(dynamic, closed.consts)
+    jaxpr, out = trace(dynamic)
+    varying = match_varying(dynamic, jaxpr.consts)
     if _types(varying) != _types(dynamic):
-        # Inside `shard_map`, what is captured varies over more axes than the arguments, and so will they in the loop.
-        closed, out = trace(varying)
+        # Inside `shard_map`, the captured arrays vary over more axes than the arguments. In the loop, the arguments
+        # will vary over these axes too.
+        jaxpr, out = trace(varying)
     out_tree = jax.tree.structure(out)
 
     def evaluate(captured: list[Any], dynamic: Any) -> Any:
-        leaves = jax.core.eval_jaxpr(closed.jaxpr, captured, *jax.tree.leaves(dynamic))
-        # What does not depend on any argument comes out as a plain number.
+        leaves = jax.core.eval_jaxpr(jaxpr.jaxpr, captured, *jax.tree.leaves(dynamic))
+        # An output that depends on no argument is evaluated to a plain number.
         return eqx.combine(jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves]), other[-1])
 
     return TracedFunction(
-        captured=list(closed.consts),
+        captured=list(jaxpr.consts),
         function=function,
         _call=evaluate,
         _signature=_signature(dynamic),
-        num_equations=_count_equations(closed.jaxpr),
-        uses=_uses(closed.jaxpr, dynamic),
+        num_equations=_count_equations(jaxpr.jaxpr),
+        uses=_uses(jaxpr.jaxpr, dynamic),
     )
 
 
 def _uses(jaxpr: Any, args: tuple[Any, ...]) -> tuple[bool, ...]:
-    """For each argument, whether any leaf of it has a part in the outputs."""
+    """For each argument, true if the outputs depend on any leaf of it."""
     used = iter(partial_eval.dce_jaxpr(jaxpr, True)[1])
     flags = [[next(used) for _ in jax.tree.leaves(arg)] for arg in args]
     return tuple(any(of_leaves) for of_leaves in flags)
 
 
 def _is_dynamic(x: Any) -> bool:
-    """Whether `x` is traced; Python integers and booleans stay what they are."""
+    """True if `x` is traced; Python integers and booleans are static."""
     return isinstance(x, jax.ShapeDtypeStruct) or (eqx.is_array_like(x) and not isinstance(x, int))
 
 

@@ -13,13 +13,18 @@ from .types import BoolScalar, RealScalar
 
 
 def is_traced(*values: Any) -> bool:
-    """Whether any leaf of `values` becomes known only when the program runs."""
+    """True if the value of any leaf is known only at run time, as inside `jax.jit`."""
     return any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(values))
 
 
 def scaled(scale: RealScalar, x: jax.Array) -> jax.Array:
-    """`scale * x` in the dtype of `x`, whatever promotion is allowed."""
+    """`scale * x` in the dtype of `x`, independent of the rules for dtype promotion."""
     return jnp.asarray(scale).astype(jnp.result_type(x)) * x
+
+
+def add[T](*trees: T) -> T:
+    """The sum of pytrees, leaf by leaf, added from left to right."""
+    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *trees)
 
 
 def combination[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], start: T | None = None) -> T:
@@ -45,7 +50,7 @@ def combination[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], st
 
 
 def accumulation[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], start: T) -> T:
-    """`start + w0 * tree0 + w1 * tree1 + ...`, added in this order; zero weights cost nothing."""
+    """`start + w0 * tree0 + w1 * tree1 + ...`, added from left to right; zero weights cost nothing."""
     total = start
     for weight, tree in zip(weights, trees, strict=True):
         if weight != 0:
@@ -54,9 +59,9 @@ def accumulation[T](weights: Sequence[float] | np.ndarray, trees: Sequence[T], s
 
 
 def select[T](pred: BoolScalar, on_true: T, on_false: T) -> T:
-    """Leaf by leaf, `on_true` where `pred` holds and `on_false` elsewhere.
+    """`on_true` where `pred` holds and `on_false` elsewhere, leaf by leaf.
 
-    A leaf that is the same on both sides passes through untouched, so that a loop sees that it never changes.
+    A leaf that is the same object on both sides is returned as it is, so that JAX sees that a loop never changes it.
     """
 
     def choose(a: Any, b: Any) -> Any:
@@ -68,25 +73,25 @@ def select[T](pred: BoolScalar, on_true: T, on_false: T) -> T:
 
 
 def without_derivatives[T](tree: T) -> T:
-    """`tree`, as constants to differentiation."""
+    """`tree`, with its inexact leaves as constants under differentiation."""
     return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 
 
 def all_finite(tree: Any) -> jax.Array:
-    """Whether every entry of every leaf is finite."""
+    """True if every entry of every leaf is finite."""
     flags = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
     return jnp.all(jnp.stack(flags)) if len(flags) > 1 else (flags[0] if flags else jnp.asarray(True))
 
 
 def cast_like[T](tree: T, like: T) -> T:
-    """`tree` with each leaf in the dtype of the same leaf of `like`."""
+    """`tree`, with each leaf cast to the dtype of the corresponding leaf of `like`."""
     return jax.tree.map(lambda x, y: jnp.asarray(x).astype(jnp.result_type(y)), tree, like)
 
 
 def time_dtype(*times: Any) -> np.dtype[Any]:
-    """The dtype of time in a solve: the promotion of all times given, whatever promotion is otherwise allowed.
+    """The dtype of time in a solve: the standard promotion of all given times, even if JAX's promotion is strict.
 
-    Integers count as floats, and nothing narrower than float32 is used.
+    Integers are promoted to the default float, and the result is at least float32.
     """
     with jax.numpy_dtype_promotion("standard"):
         dtype = jnp.result_type(*times)
@@ -96,7 +101,7 @@ def time_dtype(*times: Any) -> np.dtype[Any]:
 
 
 def strong(x: Any, dtype: np.dtype[Any]) -> jax.Array:
-    """`x` as an array that keeps its own dtype; a Python number takes the width of `dtype`."""
+    """`x` as an array of a strong dtype: its own if it has one; a Python number takes the width of `dtype`."""
     array = jnp.asarray(float(x) if isinstance(x, int) else x)
     if isinstance(x, np.ndarray | np.generic) or not jax.typeof(array).weak_type:
         return array

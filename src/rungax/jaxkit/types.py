@@ -1,4 +1,4 @@
-"""Names for the kinds of value that flow through the library."""
+"""Type aliases that are used throughout the library."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ type Y = PyTree[Any]
 """A state: any pytree of inexact arrays."""
 
 type Args = PyTree[Any]
-"""Whatever the user hands to the vector field."""
+"""The `args` of `diffeqsolve`, which are passed on to the vector field."""
 
 type DenseInfo = dict[str, PyTree[Any]]
-"""What an interpolation needs to know of a step besides its ends."""
+"""The data of a step that an interpolation needs in addition to the times of its ends."""
 
 type RealScalar = float | Float[Array, ""]
 type IntScalar = int | Int[Array, ""]

@@ -1,4 +1,4 @@
-"""What can drive an equation."""
+"""Paths, the drivers of controlled and stochastic equations."""
 
 from .base import AbstractPath as AbstractPath
 from .global_interpolation import (

@@ -1,4 +1,4 @@
-"""The protocol of a path: something with a value, or at least an increment, at every time of an interval."""
+"""The protocol of paths, which have a value at every time of an interval, or an increment between any two."""
 
 import abc
 from typing import Any
@@ -14,7 +14,8 @@ from ..jaxkit import RealScalar
 class AbstractPath[Control](eqx.Module):
     """A function of time on an interval, with values in a pytree of arrays.
 
-    Subclass it for a driver of your own: give `t0`, `t1` and `evaluate`, and `derivative` if not that of `evaluate`.
+    To define your own, subclass it and implement `t0`, `t1` and `evaluate`. By default `derivative` differentiates
+    `evaluate`; override it where that is not right.
 
     Attributes
     ----------
@@ -23,11 +24,12 @@ class AbstractPath[Control](eqx.Module):
 
     See Also
     --------
-    LinearInterpolation, CubicInterpolation, VirtualBrownianTree : paths through data, and a random one.
+    LinearInterpolation, CubicInterpolation : paths through data.
+    VirtualBrownianTree : a random path.
 
     Examples
     --------
-    A force that swings, and the equation that it drives:
+    An oscillating force, and the equation that it drives:
 
     >>> import jax.numpy as jnp
     >>> import rungax
@@ -48,51 +50,54 @@ class AbstractPath[Control](eqx.Module):
 
     @abc.abstractmethod
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
-        """The value at `t0`, or with `t1` the increment from `t0` to `t1`.
+        """The value at `t0`, or the increment from `t0` to `t1` if `t1` is given.
 
         Parameters
         ----------
         t0, t1
             Times, real scalars; use `jax.vmap` for many.
         left
-            At a jump, whether to take the limit from the left.
+            At a jump, whether to take the limit from the left or the one from the right.
 
         Returns
         -------
         PyTree
-            Of arrays, the same structure, shapes and dtypes at all times.
+            A pytree of arrays, with the same structure, shapes and dtypes at all times.
         """
 
     def initial_carry(self) -> PyTree[Any] | None:
-        """What a solve carries from step to step so that `move` is cheaper than `evaluate`; by default nothing."""
+        """The carry of a solve before its first step, for paths with `increment_and_carry`; `None` for others."""
 
-    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[PyTree[Any], PyTree[Any]]:
-        """All that this path tells of the interval from `t0` to `t1`, and the carry at `t1`.
+    def increment_and_carry(
+        self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar
+    ) -> tuple[PyTree[Any], PyTree[Any]]:
+        """The increment from `t0` to `t1`, Lévy areas included, and the carry at `t1`.
 
-        Asked only of paths with something to carry, step after step in the direction of travel, which may be
-        backwards. It must be what `evaluate` says, up to rounding.
+        Override it together with `initial_carry` where increments are cheaper to compute step after step. It is called
+        in the direction of travel, which may be backwards in time. Its increment must equal that of `evaluate` up to
+        rounding.
         """
-        raise NotImplementedError(f"A `{type(self).__name__}` carries nothing, so nothing moves it.")
+        raise NotImplementedError(f"A `{type(self).__name__}` carries nothing from step to step; use `evaluate`.")
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The derivative with respect to time; by default that of `evaluate`.
+        """The derivative with respect to time; by default the derivative of `evaluate`.
 
         Parameters
         ----------
         t
             A time, a real scalar.
         left
-            At a jump or a kink, whether to take the limit from the left.
+            At a jump or a kink, whether to take the limit from the left or the one from the right.
 
         Returns
         -------
         PyTree
-            Like the values of the path.
+            A pytree like the values of the path.
 
         Raises
         ------
         NotImplementedError
-            If the path has none, as a Brownian one.
+            If the path has no derivative, like a Brownian path.
         """
         t = jnp.asarray(float(t) if isinstance(t, int) else t)
         return jax.jvp(lambda t: self.evaluate(t, left=left), (t,), (jnp.ones_like(t),))[1]

@@ -1,4 +1,4 @@
-"""Paths made of pieces between knots, for driving an equation by data."""
+"""Piecewise polynomial paths, for equations driven by data."""
 
 from typing import Any, NamedTuple
 
@@ -14,29 +14,29 @@ from .base import AbstractPath
 
 
 class AbstractGlobalInterpolation(AbstractPath):
-    """A path made of pieces that meet at knots, where it may jump.
+    """A path of smooth pieces that meet at knots, where it may jump.
 
-    Subclass it for one of your own: give `t0`, `t1` and `value`, or `evaluate` whole, and `derivative` if jumps
-    and kinks matter.
+    To define your own, subclass it and implement `t0`, `t1` and either `value` or `evaluate`; also `derivative` if the
+    path has jumps or kinks.
 
     See Also
     --------
-    LinearInterpolation, CubicInterpolation, DenseInterpolation : those there are.
+    LinearInterpolation, CubicInterpolation, DenseInterpolation : the interpolations that Rungax has.
     """
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The value at `t`; at a jump the limit from the left, or with `left=False` from the right."""
-        raise NotImplementedError(f"A `{type(self).__name__}` has neither `value` nor an `evaluate` of its own.")
+        """The value at `t`; at a jump the limit from the left, or from the right if `left=False`."""
+        raise NotImplementedError(f"A `{type(self).__name__}` implements neither `value` nor `evaluate`.")
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
-        """The value at `t0`, or with `t1` the increment from `t0` to `t1`; `left` picks the piece at a knot."""
+        """The value at `t0`, or the increment to `t1` if that is given; at a knot, `left` selects the piece before."""
         if t1 is None:
             return self.value(t0, left)
         return jax.tree.map(jnp.subtract, self.value(t1, left), self.value(t0, left))
 
 
 class _AbstractKnots(AbstractGlobalInterpolation):
-    """A path between knots at the times `ts`."""
+    """A path with knots at the times `ts`."""
 
     ts: eqx.AbstractVar[Float[Array, " knots"]]
 
@@ -53,33 +53,33 @@ class _AbstractKnots(AbstractGlobalInterpolation):
 
 
 class LinearInterpolation(_AbstractKnots):
-    r"""Straight lines through the knots $(t_i, y_i)$; before the first and after the last one they go on.
+    r"""Straight lines through the knots $(t_i, y_i)$; the first and the last line extend beyond the knots.
 
     $$x(t) = (1 - \theta)\,y_i + \theta\,y_{i+1}, \qquad \theta = \frac{t - t_i}{t_{i+1} - t_i},
     \qquad t_i \le t \le t_{i+1}$$
 
-    As the control of a `ControlTerm`, its derivative jumps at every knot. Tell an adaptive solver of `to_ode()`:
+    Its derivative jumps at every knot. In an adaptive solve of `ControlTerm(...).to_ode()`, let the steps end there:
     `ClipStepSizeController(controller, jump_ts=ts)`.
 
     Parameters
     ----------
     ts
-        Times of the knots, shape `(n,)` with at least two of them, in order. Where two are equal the path jumps, from
-        the value of the first to that of the second. Three or more equal ones count as the first and the last. Where
-        the path begins or ends with a jump, it is constant beyond.
+        Times of the knots in increasing order, shape `(n,)` with `n >= 2`. Where two times are equal the path jumps
+        from the value of the first knot to that of the second. Of three or more equal times, only the first and the
+        last count. If the path begins or ends with a jump, it is constant beyond.
     ys
-        Values there: a pytree of arrays, real or complex, each of shape `(n, ...)`. NaN stays NaN, up to the
-        neighbouring knots: see `linear_interpolation` for missing values.
+        Values at the knots: a pytree of arrays, real or complex, each of shape `(n, ...)`. Where a value is NaN, so is
+        the path up to the neighbouring knots; `linear_interpolation` fills missing values.
 
     Raises
     ------
     ValueError
-        If the shapes are not as said, or the times are not in order or not numbers. Times known only at run time make
-        the path NaN instead. Asked at several times at once; use `jax.vmap`.
+        If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
+        time, the path is NaN instead. Also if it is evaluated at several times at once: use `jax.vmap`.
 
     Differentiability
     -----------------
-    With respect to `ys`, `ts`, and the times asked; at a knot as the piece that `left` picks.
+    With respect to `ys`, `ts` and the times of evaluation. At a knot, the piece that `left` selects is differentiated.
 
     Cost
     ----
@@ -105,12 +105,12 @@ class LinearInterpolation(_AbstractKnots):
         self.ys = knot_values("ys", ys, len(self.ts))
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The value at `t` on the line between two knots; at a repeated knot `left` picks the side of the jump."""
+        """The value at `t` on the line between two knots; at a jump `left` selects the side."""
         i, t, start, end = _piece(self.ts, t, left)
         length, is_jump = _length(start, end)
-        # A jump is met only beyond either end of the path: before the first knot or after the last one.
-        is_over = (t > end) | ((t == end) & (not left))
-        theta = jnp.where(is_jump, is_over.astype(t.dtype), (t - start) / length)
+        # `_piece` returns a jump only for times at or beyond the ends of a path that begins or ends with one.
+        is_past = (t > end) | ((t == end) & (not left))
+        theta = jnp.where(is_jump, is_past.astype(t.dtype), (t - start) / length)
 
         def leaf(y: Array) -> Array:
             first, second = _neighbours(y, i)
@@ -119,7 +119,7 @@ class LinearInterpolation(_AbstractKnots):
         return jax.tree.map(leaf, self.ys)
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The slope of the line at `t`; at a knot `left` picks the line."""
+        """The slope of the line at `t`; at a knot `left` selects the line."""
         i, _, start, end = _piece(self.ts, t, left)
         length, is_jump = _length(start, end)
         rate = jnp.where(is_jump, jnp.zeros_like(length), 1 / length)
@@ -132,29 +132,30 @@ class LinearInterpolation(_AbstractKnots):
 
 
 class CubicInterpolation(_AbstractKnots):
-    r"""A cubic between each two knots; before the first and after the last one they go on.
+    r"""A cubic between each two knots; the first and the last cubic extend beyond the knots.
 
     $$x(t) = d_i s^3 + c_i s^2 + b_i s + a_i, \qquad s = t - t_i, \qquad t_i \le t \le t_{i+1}$$
 
-    As smooth as the coefficients make it: those of `backward_hermite_coefficients` give a continuous derivative.
+    Its smoothness depends on the coefficients: those of `backward_hermite_coefficients` give a continuous derivative.
 
     Parameters
     ----------
     ts
-        Times of the knots, shape `(n,)` with at least two of them, in order. Where two are equal, the row between them
-        counts only if they are the first or the last two.
+        Times of the knots in increasing order, shape `(n,)` with `n >= 2`. Where two times are equal, the row of
+        coefficients between them is used only if they are the first two or the last two.
     coeffs
         The coefficients `(d, c, b, a)`, highest power first: four pytrees of arrays, each of shape `(n - 1, ...)`.
 
     Raises
     ------
     ValueError
-        If the shapes are not as said, or the times are not in order or not numbers. Times known only at run time make
-        the path NaN instead. Asked at several times at once; use `jax.vmap`.
+        If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
+        time, the path is NaN instead. Also if it is evaluated at several times at once: use `jax.vmap`.
 
     Differentiability
     -----------------
-    With respect to `coeffs`, `ts`, and the times asked; at a knot as the piece that `left` picks.
+    With respect to `coeffs`, `ts` and the times of evaluation. At a knot, the piece that `left` selects is
+    differentiated.
 
     Cost
     ----
@@ -180,13 +181,13 @@ class CubicInterpolation(_AbstractKnots):
             raise ValueError(
                 "`coeffs` are the coefficients of the cubics, highest power first.\n"
                 f"Expected: a tuple (d, c, b, a)\nFound:    {found}\n"
-                "Use what `backward_hermite_coefficients(ts, ys)` returns."
+                "Use the value of `backward_hermite_coefficients(ts, ys)`."
             )
         d, c, b, a = (knot_values("coeffs", x, len(self.ts) - 1) for x in coeffs)
         self.coeffs = (d, c, b, a)
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The value at `t` of the cubic between two knots; at a knot `left` picks the cubic."""
+        """The value at `t` of the cubic between two knots; at a knot `left` selects the cubic."""
         i, t, start, _ = _piece(self.ts, t, left)
         s = t - start
 
@@ -196,25 +197,25 @@ class CubicInterpolation(_AbstractKnots):
         return jax.tree.map(leaf, *self.coeffs)
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The slope of the cubic at `t`; at a knot `left` picks the cubic."""
+        """The slope of the cubic at `t`; at a knot `left` selects the cubic."""
         i, t, start, _ = _piece(self.ts, t, left)
         s = t - start
         return jax.tree.map(lambda d, c, b: scaled(s, scaled(3 * s, d[i]) + scaled(2.0, c[i])) + b[i], *self.coeffs[:3])
 
 
 class _Piece(NamedTuple):
-    """The piece between two neighbouring knots, and the time asked for in the same dtype as theirs."""
+    """The interval between knot `i` and the next one, and the time of evaluation in the same dtype as theirs."""
 
-    number: Int[Array, ""]
+    i: Int[Array, ""]
     t: Time
     start: Time
     end: Time
 
 
 def _piece(ts: Array, t: RealScalar, left: bool) -> _Piece:
-    """The piece that `t` is in; the first or the last one beyond the ends."""
+    """The piece that holds `t`, or the first or last one if `t` lies beyond the ends."""
     t = scalar_time(t)
-    # Not in the dtype of `ts` alone: a time just past a knot must not be rounded to the knot.
+    # The wider of both dtypes, because a time just past a knot must not be rounded to the knot.
     dtype = time_dtype(ts, t)
     ts, t = ts.astype(dtype), t.astype(dtype)
     after = jnp.searchsorted(ts, t, side="left" if left else "right", method="scan_unrolled")
@@ -224,13 +225,13 @@ def _piece(ts: Array, t: RealScalar, left: bool) -> _Piece:
 
 
 def _neighbours(y: Array, i: Array) -> tuple[Array, Array]:
-    """`y[i]` and `y[i + 1]`, by one read; in reverse mode one write."""
+    """`y[i]` and `y[i + 1]`, by a single read, which in reverse mode becomes a single write."""
     pair = lax.dynamic_slice_in_dim(y, i, 2)
     return pair[0], pair[1]
 
 
 def _length(start: Time, end: Time) -> tuple[Time, Array]:
-    """The length of a piece, and whether it is a jump, which has none; then 1, so that divisions stay finite."""
+    """The length of a piece, and whether it is a jump; the length of a jump is given as 1, to divide by."""
     length = end - start
     is_jump = length == 0
     return jnp.where(is_jump, jnp.ones_like(length), length), is_jump
@@ -240,12 +241,12 @@ def _length(start: Time, end: Time) -> tuple[Time, Array]:
 
 
 def scalar_time(t: RealScalar) -> Array:
-    """`t` as an array without axes.
+    """`t` as a scalar array.
 
     Raises
     ------
     ValueError
-        If it is several times.
+        If `t` has axes.
     """
     t = jnp.asarray(t)
     if t.ndim != 0:
@@ -257,30 +258,30 @@ def scalar_time(t: RealScalar) -> Array:
 
 
 def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
-    """`ts` as floating-point times in order, all NaN if they are found not to be so only at run time.
+    """`ts` as floating-point times, checked to be in order; all NaN if they are found out of order at run time.
 
     Parameters
     ----------
     ts
         The times.
     least
-        How many there must be at least.
+        The smallest number of times allowed.
     repeats
-        Whether neighbours may be equal.
+        Whether neighbouring times may be equal.
 
     Raises
     ------
     ValueError
-        If they have another shape, are too few, or are known not to be in order.
+        If `ts` is not one-dimensional, has too few times, or is known not to be in order.
     """
-    # Known times are compared by NumPy, for inside a compiled function JAX would trace even what is known.
+    # Known times are compared by NumPy, because inside a compiled function JAX would trace the comparison.
     given = jnp.asarray(ts) if is_traced(ts) else np.asarray(ts)
     if given.ndim != 1 or given.size < least:
         raise ValueError(
             f"`ts` are the times of the knots.\nExpected: a one-dimensional array, length at least {least}\n"
             f"Found:    shape {given.shape}\nFor a batch of series use `jax.vmap`."
         )
-    # They are compared as they will be used: what differs in double precision may be equal in single.
+    # Compared in the dtype in which they are used: times that differ in double precision may be equal in single.
     times = given.astype(time_dtype(given))
     later, earlier = times[1:], times[:-1]
     in_order = ((later >= earlier) if repeats else (later > earlier)).all() & (times[0] == times[0])
@@ -296,7 +297,7 @@ def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
 
 
 def _excerpt(times: np.ndarray, repeats: bool) -> str:
-    """The times about the first one that is out of order."""
+    """The times around the first one that is out of order, as text."""
     is_fine = np.append(times[0] == times[0], times[1:] >= times[:-1] if repeats else times[1:] > times[:-1])
     at = int(np.argmin(is_fine))
     low, high = max(0, at - 2), at + 2
@@ -310,7 +311,7 @@ def knot_values(name: str, ys: PyTree[Any], length: int) -> PyTree[Any]:
     Raises
     ------
     ValueError
-        If a leaf has no such axis.
+        If the first axis of a leaf has another length.
     """
 
     def leaf(path: Any, y: Any) -> Array:
@@ -320,7 +321,7 @@ def knot_values(name: str, ys: PyTree[Any], length: int) -> PyTree[Any]:
             raise ValueError(
                 f"The first axis of {where} is that of time.\n"
                 f"Expected: length {length}{', one less than there are knots' if name == 'coeffs' else ''}\n"
-                f"Found:    shape {y.shape}\nMake lists arrays; for a batch of series use `jax.vmap`."
+                f"Found:    shape {y.shape}\nConvert lists to arrays; for a batch of series use `jax.vmap`."
             )
         return y if jnp.issubdtype(y.dtype, jnp.inexact) else y.astype(jnp.result_type(float))
 

@@ -1,13 +1,13 @@
-"""From a series of observations, some of them missing, to the knots and coefficients of an interpolation.
+"""Knots and coefficients of interpolations from a series of observations, of which some are missing.
 
-NaN means missing, entry by entry: of what was observed at one time, some entries may be missing and others not.
+NaN stands for a missing value. Of the entries observed at one time, some may be missing and others not.
 
 References
 ----------
 P. Kidger, J. Morrill, J. Foster, T. Lyons, *Neural controlled differential equations for irregular time series*,
 NeurIPS 2020, arXiv:2005.08926.
 J. Morrill, P. Kidger, L. Yang, T. Lyons, *On the choice of interpolation scheme for neural CDEs*, TMLR 2022
-(arXiv:2106.11028), which compares the schemes that are here.
+(arXiv:2106.11028), which compares the schemes in this file.
 """
 
 from typing import Any, NamedTuple
@@ -27,21 +27,21 @@ def linear_interpolation(
     fill_forward_nans_at_end: bool = False,
     replace_nans_at_start: PyTree[Any] | None = None,
 ) -> PyTree[Any]:
-    """Fill missing values by the straight line from the observation before to the one after.
+    """Fill missing values by linear interpolation between the observations before and after.
 
-    The values of a `LinearInterpolation` with these times.
+    The result is meant for `LinearInterpolation(ts, ...)`.
 
     Parameters
     ----------
     ts
         Times, shape `(n,)`, strictly increasing.
     ys
-        Values there, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
+        Values at these times, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
     fill_forward_nans_at_end
         Whether to repeat the last observation after it; by default NaN stays there.
     replace_nans_at_start
-        What to take for the values at the first time where they are missing: a pytree like `ys` without the axis of
-        time, or one number for all. By default NaN stays there, up to the first observation.
+        Replacements for values that are missing at the first time: a pytree like `ys` without the time axis, or one
+        number for all. By default NaN stays there, up to the first observation.
 
     Returns
     -------
@@ -51,12 +51,13 @@ def linear_interpolation(
     Raises
     ------
     ValueError
-        If a shape is not as said, or the times are not strictly increasing. Times known only at run time make all
-        values NaN instead.
+        If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
+        all values are NaN instead.
 
     Differentiability
     -----------------
-    With respect to `ts`, the observations and `replace_nans_at_start`; the derivative by a missing value is zero.
+    With respect to `ts`, the observations and `replace_nans_at_start`. The derivative with respect to a
+    missing value is zero.
 
     Cost
     ----
@@ -82,40 +83,41 @@ def linear_interpolation(
 def rectilinear_interpolation(
     ts: Any, ys: PyTree[Any], replace_nans_at_start: PyTree[Any] | None = None
 ) -> tuple[Float[Array, " points"], PyTree[Any]]:
-    r"""The corners of the path on which first time moves and then the values, for `LinearInterpolation`.
+    r"""The corners of the path that moves first in time and then in the values, for `LinearInterpolation`.
 
     $$(t_0, y_0) \to (t_1, y_0) \to (t_1, y_1) \to (t_2, y_1) \to \dots \to (t_{n-1}, y_{n-1})$$
 
-    A missing value is the last one observed. Nothing on this path depends on what is observed later, so a model driven
-    by it can predict while data come in. For that, let time be one of the values, and let the path be
-    parametrised by something else, such as the number of the corner.
+    A missing value is replaced by the last observation. No point of this path depends on later observations, so a model
+    driven by it can predict while data arrive. To do so, make time one of the values and parametrise the path by
+    something else, such as the index of the corner, as in the example.
 
     Parameters
     ----------
     ts
         Times, shape `(n,)`, strictly increasing.
     ys
-        Values there, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
+        Values at these times, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
     replace_nans_at_start
-        What to take for values that are missing before the first observation: a pytree like `ys` without the axis of
-        time, or one number for all. By default NaN stays there.
+        Replacements for values that are missing before the first observation: a pytree like `ys` without the time
+        axis, or one number for all. By default NaN stays there.
 
     Returns
     -------
     ts
         Times of the corners, shape `(2 n - 1,)`.
     ys
-        Values there, like `ys` but of shape `(2 n - 1, ...)`.
+        Values at the corners, like `ys` but of shape `(2 n - 1, ...)`.
 
     Raises
     ------
     ValueError
-        If a shape is not as said, or the times are not strictly increasing. Times known only at run time make all
-        values NaN instead.
+        If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
+        all values are NaN instead.
 
     Differentiability
     -----------------
-    With respect to `ts`, the observations and `replace_nans_at_start`; the derivative by a missing value is zero.
+    With respect to `ts`, the observations and `replace_nans_at_start`. The derivative with respect to a
+    missing value is zero.
 
     Cost
     ----
@@ -149,47 +151,46 @@ def backward_hermite_coefficients(
 ) -> tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]:
     r"""Coefficients of cubics through the observations, with slopes from the past only, for `CubicInterpolation`.
 
-    With $h = t_{i+1} - t_i$, $m = (y_{i+1} - y_i)/h$, and $k$ the same over the interval before:
+    With $h = t_{i+1} - t_i$, $m = (y_{i+1} - y_i)/h$, and $k$ the value of $m$ on the interval before:
 
     $$x(t_i + s) = y_i + k s + 2 (m - k) \frac{s^2}{h} - (m - k) \frac{s^3}{h^2}$$
 
-    Its derivative is continuous, $k$ at the beginning and $m$ at the end of the interval. On an interval the path
-    depends on the observations at its ends and the one before, and on none that come later.
+    The derivative is continuous: $k$ at the beginning and $m$ at the end of the interval. On an interval the path
+    depends on the observations at its ends and on the one before, but on none that come later.
 
-    A missing value counts as if there were no knot at its time for that entry: the cubic goes on to the next
-    observation.
+    Where an entry is missing, it has no knot: its cubic extends to the next observation.
 
     Parameters
     ----------
     ts
         Times, shape `(n,)`, at least two and strictly increasing.
     ys
-        Values there, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
+        Values at these times, NaN where missing: a pytree of arrays, real or complex, each of shape `(n, ...)`.
     deriv0
-        The derivative at the first time: a pytree like `ys` without the axis of time, or one number for all. By
-        default, and for entries that begin with a missing value, the first interval is a straight line.
+        The derivative at the first time: a pytree like `ys` without the time axis, or one number for all. By default,
+        and for entries that begin with a missing value, the path is a straight line on the first interval.
     replace_nans_at_start
-        What to take for the values at the first time where they are missing: a pytree like `ys` without the axis of
-        time, or one number for all. By default the path is NaN up to the first observation.
+        Replacements for values that are missing at the first time: a pytree like `ys` without the time axis, or one
+        number for all. By default the path is NaN up to the first observation.
     fill_forward_nans_at_end
         Whether to repeat the last observation at every later time; by default the path is NaN after it.
 
     Returns
     -------
     d, c, b, a
-        Coefficients of the third to the zeroth power of `t - ts[i]` on each interval: four pytrees like `ys`, but of
-        shape `(n - 1, ...)`.
+        Coefficients of the powers 3, 2, 1 and 0 of `t - ts[i]` on each interval: four pytrees like `ys`, but with
+        arrays of shape `(n - 1, ...)`.
 
     Raises
     ------
     ValueError
-        If a shape is not as said, or the times are not strictly increasing. Times known only at run time make all
-        coefficients NaN instead.
+        If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
+        all coefficients are NaN instead.
 
     Differentiability
     -----------------
-    With respect to `ts`, the observations, `deriv0` and `replace_nans_at_start`; the derivative by a missing value is
-    zero.
+    With respect to `ts`, the observations, `deriv0` and `replace_nans_at_start`. The derivative with respect to a
+    missing value is zero.
 
     Cost
     ----
@@ -227,9 +228,10 @@ def backward_hermite_coefficients(
 
 
 class _Observed(NamedTuple):
-    """Where values are observed: all of shape `(n, ...)`, counted along the first axis.
+    """Positions of the observations along the first axis, all arrays of shape `(n, ...)`.
 
-    `last` is the latest observation up to each time, -1 for none; `following` the earliest from then on, n for none.
+    `at` is true where a value is observed. `last` is the index of the latest observation up to each time, -1 if there
+    is none; `following` is the index of the earliest from each time on, n if there is none.
     """
 
     at: Bool[Array, "times ..."]
@@ -247,12 +249,12 @@ def _observed(y: Array) -> _Observed:
 
 
 def _pick(y: Array, index: Array) -> Array:
-    """The entries of `y` at `index` along the first axis; any of them where there is no such index."""
+    """The entries of `y` at `index` along the first axis; an arbitrary entry where `index` is out of range."""
     return jnp.take_along_axis(y, jnp.clip(index, 0, len(y) - 1), axis=0)
 
 
 def _known(y: Array, at: Array) -> Array:
-    """`y` with zeros for what is missing, so that no derivative meets a NaN."""
+    """`y` with zeros for missing values, so that no derivative becomes NaN."""
     return jnp.where(at, y, jnp.zeros_like(y))
 
 
@@ -265,7 +267,7 @@ def _fill_linearly(ts: Array, y: Array) -> Array:
     at, last, following = _observed(y)
     values = _known(y, at)
     between = (last >= 0) & (following < len(y))
-    # As a fraction, in the times' own dtype, for the difference of two times needs their precision.
+    # The fraction is computed in the dtype of the times, because differences of times need their precision.
     start, end = (ts[jnp.clip(index, 0, len(y) - 1)] for index in (last, following))
     now = jnp.broadcast_to(ts.reshape(-1, *[1] * (y.ndim - 1)), y.shape)
     gap = jnp.where(between & ~at, end - start, jnp.ones_like(start))
@@ -276,21 +278,21 @@ def _fill_linearly(ts: Array, y: Array) -> Array:
 
 @jax.jit
 def _fill_forward(y: Array) -> Array:
-    """Missing values are the last one observed, if there is one."""
+    """`y` with missing values replaced by the last observation before, if there is one."""
     at, last, _ = _observed(y)
     return _nan_unless(last >= 0, _pick(_known(y, at), last))
 
 
 @jax.jit
 def _fill_end(y: Array) -> Array:
-    """Values after the last observation are that one."""
+    """`y` with the last observation repeated at all later times."""
     _, _, following = _observed(y)
     return jnp.where(following == len(y), _fill_forward(y), y)
 
 
 @jax.jit
 def _hermite(ts: Array, y: Array, deriv0: Array | None) -> tuple[Array, Array, Array, Array]:
-    """The coefficients of one leaf, `(d, c, b, a)`."""
+    """The coefficients `(d, c, b, a)` of one leaf."""
     at, last, following = _observed(y)
     values = _known(y, at)
     # Each interval lies between the observations p and q; m is the slope of the straight line between them.
@@ -299,7 +301,7 @@ def _hermite(ts: Array, y: Array, deriv0: Array | None) -> tuple[Array, Array, A
     start, end = (ts[jnp.clip(index, 0, len(y) - 1)] for index in (p, q))
     h = jnp.where(valid, end - start, jnp.ones_like(start)).astype(y.dtype)
     m = (_pick(values, q) - _pick(values, p)) / h
-    # k is the slope of the line that ends in p, which is that over the interval just before it.
+    # k is the slope of the line that ends in p: the value of m on the interval just before p.
     k = jnp.where(_pick(valid, p - 1) & (p > 0), _pick(m, p - 1), m)
     if deriv0 is not None:
         k = jnp.where(p == 0, deriv0.astype(y.dtype)[None], k)
@@ -313,7 +315,7 @@ def _hermite(ts: Array, y: Array, deriv0: Array | None) -> tuple[Array, Array, A
 
 
 def _invalidate(y: Array, ts: Array) -> Array:
-    """`y`, or all NaN if `ts` has been found out of order."""
+    """`y`, or all NaN if `ts` is NaN because it was found out of order."""
     return _nan_unless(ts[0] == ts[0], y)
 
 
@@ -342,14 +344,14 @@ def _at_start(name: str, given: PyTree[Any], ys: PyTree[Any]) -> PyTree[Any]:
     Raises
     ------
     ValueError
-        If it does not fit.
+        If its structure, a shape or a dtype does not fit.
     """
     structure = jax.tree.structure(ys)
     if jax.tree.structure(given) == jax.tree.structure(0) and jnp.ndim(given) == 0:
         given = jax.tree.unflatten(structure, [given] * structure.num_leaves)
     if jax.tree.structure(given) != structure:
         raise ValueError(
-            f"`{name}` is for one time what `ys` is for all.\nExpected: {structure}\n"
+            f"`{name}` must have the structure of `ys`, for one time.\nExpected: {structure}\n"
             f"Found:    {jax.tree.structure(given)}\nGive one number, or a pytree of the same structure."
         )
 
@@ -357,9 +359,9 @@ def _at_start(name: str, given: PyTree[Any], ys: PyTree[Any]) -> PyTree[Any]:
         x = jnp.asarray(x)
         is_too_complex = jnp.iscomplexobj(x) and not jnp.iscomplexobj(y)
         if x.shape not in ((), y.shape[1:]) or is_too_complex:
-            where = f"leaf {jax.tree_util.keystr(path)} of `{name}`" if path else f"`{name}`"
+            where = f"Leaf {jax.tree_util.keystr(path)} of `{name}`" if path else f"`{name}`"
             raise ValueError(
-                f"The {where} must fit one time of `ys`.\nExpected: shape {y.shape[1:]}, {y.dtype}\n"
+                f"{where} must fit `ys` at one time.\nExpected: shape {y.shape[1:]}, {y.dtype}\n"
                 f"Found:    shape {x.shape}, {x.dtype}"
             )
         return jnp.broadcast_to(x.astype(y.dtype), y.shape[1:])

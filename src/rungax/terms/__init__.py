@@ -1,4 +1,4 @@
-"""What is solved: vector fields and what drives them."""
+"""Terms: the parts of an equation, each a vector field and its driver."""
 
 from .base import (
     AbstractTerm as AbstractTerm,
@@ -14,7 +14,7 @@ from .control import ControlTerm as ControlTerm
 from .directed import (
     DirectedTerm as DirectedTerm,
     bind_increments as bind_increments,
-    direct as direct,
+    in_direction_of_travel as in_direction_of_travel,
     start_drivers as start_drivers,
 )
 from .langevin import (
@@ -27,5 +27,5 @@ from .structure import (
     describe as describe,
     fits as fits,
     mismatches as mismatches,
-    parts_asked_for as parts_asked_for,
+    required_parts as required_parts,
 )

@@ -1,4 +1,4 @@
-"""The protocol of a term."""
+"""The protocol of terms."""
 
 import abc
 from typing import Any, Literal, Self
@@ -18,16 +18,16 @@ type Terms = PyTree[AbstractTerm[Any, Any]]
 
 
 class Noise(eqx.Module):
-    """How a Brownian path enters an equation.
+    """The structure of a Brownian path's noise in an equation.
 
     Parameters
     ----------
     path
         The path.
     is_additive
-        Whether the vector field does not depend on the state, as far as its program tells.
+        Whether the vector field is independent of the state, as far as its program shows.
     shape
-        Whether there is one source of noise, one for each entry of the state, or any number.
+        `"scalar"` for one source of noise, `"diagonal"` for one source for each entry of the state, else `"general"`.
     """
 
     path: AbstractBrownianPath
@@ -36,16 +36,16 @@ class Noise(eqx.Module):
 
 
 class AbstractTerm[VF, Control](eqx.Module):
-    r"""One part of an equation: a vector field times the increment of what drives it.
+    r"""One part of an equation: a vector field times the increment of its driver.
 
     $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}x(t)$$
 
-    A solver only ever asks for `vf` (f), `contr` (the increment of x over an interval) and their product.
-    Subclass it to drive an equation by something of your own: give `vf`, `contr` and `prod`.
+    A solver uses only `vf` (f), `contr` (the increment of x over an interval) and their product. To drive an equation
+    by something of your own, subclass it and implement `vf`, `contr` and `prod`.
 
     See Also
     --------
-    ODETerm, ControlTerm, MultiTerm : the terms that most equations are made of.
+    ODETerm, ControlTerm, MultiTerm : the terms that most equations need.
 
     Examples
     --------
@@ -77,12 +77,12 @@ class AbstractTerm[VF, Control](eqx.Module):
         y
             The state.
         args
-            Handed on from `diffeqsolve`.
+            The `args` of `diffeqsolve`.
 
         Returns
         -------
         VF
-            Whatever `prod` multiplies with an increment: for ordinary equations dy/dt, a pytree like `y`.
+            The vector field, in any form that `prod` accepts; for ordinary equations dy/dt, a pytree like `y`.
         """
 
     @abc.abstractmethod
@@ -92,10 +92,10 @@ class AbstractTerm[VF, Control](eqx.Module):
         Parameters
         ----------
         t0, t1
-            Times, real scalars; in a solve backwards the true ones, the earlier one first.
+            Times, real scalars, the earlier one first, also in a solve backwards in time.
         **kwargs
-            Options of the driver, such as `use_levy=True` for the Lévy areas of a Brownian path; ignore what does not
-            apply.
+            Options of the driver, such as `use_levy=True` for the Lévy areas of a Brownian path; ignore those that do
+            not apply.
 
         Returns
         -------
@@ -110,71 +110,71 @@ class AbstractTerm[VF, Control](eqx.Module):
         Parameters
         ----------
         vf
-            What `vf` returned.
+            The value of `vf`.
         control
-            What `contr` returned.
+            The value of `contr`.
 
         Returns
         -------
         PyTree
-            What the state changes by: like it in structure, shapes and dtypes.
+            The change of the state, with its structure, shapes and dtypes.
         """
 
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Control) -> Y:
-        """`prod(vf(t, y, args), control)`; override where the product is cheaper than the field.
+        """`prod(vf(t, y, args), control)`; override it if the product is cheaper to compute than the vector field.
 
         Parameters
         ----------
         t, y, args
-            As of `vf`.
+            See `vf`.
         control
-            As of `prod`.
+            See `prod`.
 
         Returns
         -------
         PyTree
-            What the state changes by.
+            The change of the state.
         """
         return self.prod(self.vf(t, y, args), control)
 
     def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
-        """Whether evaluating `vf_prod` several times is cheaper than evaluating `vf` once and keeping it."""
+        """True if it is cheaper to evaluate `vf_prod` several times than to evaluate `vf` once and store its value."""
         del t0, t1, y, args
         return False
 
     def quotient(self, increment: Y, control: Control) -> VF | None:
-        """The vector field whose product with `control` is `increment`, if that says it all, else `None`."""
+        """The vector field whose product with `control` is `increment`, or `None` if that does not determine it."""
         del increment, control
 
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """The derivative of `vf` with respect to `y` as the user gave it, a matrix or an operator; else `None`."""
+        """The derivative of `vf` with respect to `y` by the user's own function, or `None` if there is none."""
         del t, y, args
 
     @property
     def jacobian_tags(self) -> frozenset[object]:
-        """What is known of the structure of that derivative, as Lineax tags and `rungax.Banded`."""
+        """The known structure of the derivative of `vf` with respect to `y`: Lineax tags and `rungax.Banded`."""
         return frozenset()
 
     @property
     def parts(self) -> "tuple[AbstractTerm[Any, Any], ...]":
-        """The terms that this one is the sum of; none if it is not a sum."""
+        """The terms of which this one is the sum; empty if it is not a sum."""
         return ()
 
     @property
     def unwrapped(self) -> "AbstractTerm[Any, Any]":
-        """The term as the user wrote it, for a solver that needs more of it than vector field and increment."""
+        """The term as the user made it, for solvers that need more than its vector field and increments."""
         return self
 
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """dy/dt, zero for noise, or `None` if not known: for choosing a first step."""
+        """dy/dt, zero for noise, or `None` if unknown; used to choose the first step."""
         del t, y, args
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """How a Brownian path enters, `None` for terms without one; asked only after `trace_once`."""
+        """The structure of the term's noise, or `None` if it has none; called only after `trace_once`."""
         del t, y, args
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """Standard deviation that noise would give the state in a unit of time, `None` for terms without noise."""
+        """The standard deviation that the noise gives the state in a unit of time; `None` for terms without noise."""
         del t, y, args
 
     def stops(self) -> tuple[Stops, ...]:
@@ -182,41 +182,45 @@ class AbstractTerm[VF, Control](eqx.Module):
         return ()
 
     def initial_carry(self) -> PyTree[Any] | None:
-        """What a solve carries from step to step so that `move` is cheaper than `contr`; by default nothing."""
+        """The carry of a solve before its first step, for terms with `increment_and_carry`; `None` for others."""
 
-    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """The increment over a step in all detail, and the carry at its end; asked only where there is one."""
-        raise NotImplementedError(f"A `{type(self).__name__}` carries nothing, so nothing moves it.")
+    def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """The increment over a step, Lévy areas included, and the carry at the end of the step.
+
+        A driver that is cheaper to evaluate step after step keeps what it needs for the next step in the carry. The
+        method is called only if `initial_carry` returns one.
+        """
+        raise NotImplementedError(f"A `{type(self).__name__}` carries nothing from step to step; use `contr`.")
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """This term with its vector field traced once for states like `y`, and checked; by default itself.
+        """This term with its vector field checked, and traced once for states like `y`; by default the term itself.
 
         Raises
         ------
         ValueError
-            If the vector field's value does not fit the state.
+            If the value of the vector field does not fit the state.
         """
         del t, y, args
         return self
 
     def num_equations(self) -> int:
-        """Size of the traced vector field in JAX operations, 0 if unknown; solvers unroll small fields."""
+        """Number of JAX operations of the traced vector field, 0 if unknown; solvers unroll small fields."""
         return 0
 
 
 def is_term(x: PyTree[Any]) -> bool:
-    """Whether `x` is a term: for use as `is_leaf` when walking a pytree of terms."""
+    """True if `x` is a term; for use as `is_leaf` on pytrees of terms."""
     return isinstance(x, AbstractTerm)
 
 
-def is_no_sum(x: PyTree[Any]) -> bool:
-    """Whether `x` is a term that is not a sum of others: for use as `is_leaf`."""
+def is_single_term(x: PyTree[Any]) -> bool:
+    """True if `x` is a term that is not a sum of others; for use as `is_leaf`."""
     return is_term(x) and not x.parts
 
 
 def leaf_terms(terms: PyTree[Any]) -> list[AbstractTerm[Any, Any]]:
-    """All terms of a pytree of terms and sums of terms that are no sums."""
-    return [term for term in jax.tree.leaves(terms, is_leaf=is_no_sum) if is_term(term)]
+    """All terms in a pytree of terms; a sum counts as the terms of which it consists."""
+    return [term for term in jax.tree.leaves(terms, is_leaf=is_single_term) if is_term(term)]
 
 
 def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:
@@ -225,11 +229,11 @@ def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:
 
 
 def brownian_paths(terms: PyTree[Any]) -> list[AbstractBrownianPath]:
-    """All Brownian paths in `terms`, wherever they are."""
+    """All Brownian paths anywhere in `terms`."""
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
     return [path for path in leaves if isinstance(path, AbstractBrownianPath)]
 
 
 def is_stochastic(terms: PyTree[Any]) -> bool:
-    """Whether a Brownian path is anywhere in `terms`."""
+    """True if a Brownian path is anywhere in `terms`."""
     return bool(brownian_paths(terms))

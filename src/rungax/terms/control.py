@@ -1,4 +1,4 @@
-"""Controlled and stochastic equations: driven by a path."""
+"""Terms driven by a path, for controlled and stochastic equations."""
 
 from collections.abc import Callable
 from math import prod
@@ -22,36 +22,38 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
 
     $$\mathrm{d}y = g(t, y(t), \text{args})\,\mathrm{d}x(t)$$
 
-    Whether the product is Itô's or Stratonovich's with a Brownian path is the solver's choice.
+    The solver decides whether the integral with respect to a Brownian path is that of Itô or that of Stratonovich.
 
     Parameters
     ----------
     vector_field
-        A function `g(t, y, args)`. It returns one of two things. A pytree of arrays like `y` and like the path's
-        values, each of shape `y leaf shape + path leaf shape`: it is multiplied with the path's leaf and summed over
-        all of that leaf's axes. Or a Lineax operator from the path's values to `y`.
+        A function `g(t, y, args)`. It returns either arrays or an operator. Arrays: a pytree with the structure that
+        `y` and the path's values share, each array of shape `y leaf shape + path leaf shape`. Each is multiplied with
+        the leaf of the path's increment and summed over all axes of that leaf. Operator: a Lineax operator from the
+        path's values to `y`.
 
-        | noise | path | `vector_field` returns |
+        | noise | shape of path | `vector_field` returns |
         |---|---|---|
-        | scalar, one source for all of `y` of shape `(n,)` | `()` | shape `(n,)` |
+        | scalar, one source for all of `y` of shape `(n,)` | `()` | array of shape `(n,)` |
         | diagonal, one source for each entry | `(n,)` | `lineax.DiagonalLinearOperator(d)`, `d` of shape `(n,)` |
-        | general | `(m,)` | shape `(n, m)`, or any operator of that size |
+        | general | `(m,)` | array of shape `(n, m)`, or any operator of that size |
     control
         The path: an `AbstractPath`, or a function `control(t0, t1)` that returns its increment.
 
     Raises
     ------
     ValueError
-        If `vector_field` is no function or `control` neither path nor function; in a solve, if shapes do not fit.
+        If `vector_field` is not a function, or `control` is neither a path nor a function. In a solve, if shapes do
+        not fit.
 
     Differentiability
     -----------------
-    With respect to whatever is in `vector_field`, the state, `args`, and the path's own values.
+    With respect to all parameters inside `vector_field`, the state, `args`, and the path's own values.
 
     Cost
     ----
-    One evaluation of `vector_field` and what the path costs; arrays are contracted in as many products as they have
-    entries.
+    One evaluation of `vector_field` and one of the path. The product with arrays takes one multiplication for each of
+    their entries.
 
     Examples
     --------
@@ -78,26 +80,26 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
             )
         if not isinstance(control, AbstractPath) and not callable(control):
             raise ValueError(
-                "`ControlTerm(control=...)` is what drives the equation.\n"
+                "`ControlTerm(control=...)` is the driver of the equation.\n"
                 f"Expected: a path such as VirtualBrownianTree, or a function `control(t0, t1)`\nFound:    {control!r}"
             )
         owner = getattr(control, "__self__", None)
         if isinstance(owner, AbstractPath) and getattr(control, "__name__", "") == "evaluate":
-            # The method of a path is that path, of which more is known.
+            # Replaced by the path itself, which has more than this one method.
             control = owner
         self.vector_field = vector_field
-        self.control = control if isinstance(control, AbstractPath) else _Increments(control)
+        self.control = control if isinstance(control, AbstractPath) else _IncrementsOnly(control)
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
         """`vector_field(t, y, args)`: arrays or an operator."""
         return self.vector_field(t, y, args)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
-        """The path's increment from `t0` to `t1`; `use_levy=True` asks a Brownian path for its Lévy areas too."""
+        """The path's increment from `t0` to `t1`; with `use_levy=True`, that of a Brownian path with its Lévy areas."""
         return self.control.evaluate(t0, t1, **kwargs)
 
     def prod(self, vf: PyTree[Any], control: PyTree[Any]) -> Y:
-        """The operator applied to the increment, or arrays contracted with it; nothing is conjugated."""
+        """The operator applied to the increment, or the arrays contracted with it, without complex conjugation."""
         if isinstance(vf, lx.AbstractLinearOperator):
             like = vf.in_structure()
             return vf.mv(jax.tree.map(lambda x, s: jnp.asarray(x).astype(s.dtype), control, like))
@@ -105,7 +107,7 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
 
     def to_ode(self) -> ODETerm:
         r"""The equation $\mathrm{d}y/\mathrm{d}t = g(t, y)\,\dot x(t)$, for a path with a derivative."""
-        return ODETerm(_Driven(self))
+        return ODETerm(_ControlledField(self))
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
@@ -114,11 +116,11 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         return type(self)(field, self.control)
 
     def num_equations(self) -> int:
-        """Size of the traced vector field in JAX operations, 0 before `trace_once`."""
+        """Number of JAX operations of the traced vector field, 0 before `trace_once`."""
         return getattr(self.vector_field, "num_equations", 0)
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """How the path enters, if it is Brownian."""
+        """The structure of the noise, or `None` if the path is not Brownian."""
         if not isinstance(self.control, AbstractBrownianPath):
             return None
         uses = getattr(self.vector_field, "uses", (True, True, True))
@@ -127,12 +129,12 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         return Noise(self.control, is_additive=not uses[1], shape=_shape_of(field, y, like))
 
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """Zero for a Brownian path, which has no drift; of others nothing is known."""
+        """Zero for a Brownian path, which has no drift; unknown, and so `None`, for others."""
         del t, args
         return jax.tree.map(jnp.zeros_like, y) if isinstance(self.control, AbstractBrownianPath) else None
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """Square root of the sum of squares over all sources of noise, for a Brownian path."""
+        """The square root of the sum of squares over all sources of noise, or `None` if the path is not Brownian."""
         if not isinstance(self.control, AbstractBrownianPath):
             return None
         field = self.vf(t, y, args)
@@ -143,16 +145,16 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         )
 
     def initial_carry(self) -> PyTree[Any] | None:
-        """What the path carries."""
+        """The path's initial carry."""
         return self.control.initial_carry()
 
-    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """As the path moves."""
-        return self.control.move(carry, t0, t1)
+    def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """The path's increment and carry."""
+        return self.control.increment_and_carry(carry, t0, t1)
 
 
-class _Increments(AbstractPath):
-    """A path known only by its increments."""
+class _IncrementsOnly(AbstractPath):
+    """A path given by a function that returns its increments."""
 
     t0: RealScalar
     t1: RealScalar
@@ -172,8 +174,8 @@ class _Increments(AbstractPath):
         return self.increment(t0, t1)
 
 
-class _Driven(eqx.Module):
-    """The vector field of a controlled equation, times the derivative of its control."""
+class _ControlledField(eqx.Module):
+    """The vector field of a controlled equation times the derivative of its control."""
 
     term: ControlTerm
 
@@ -182,7 +184,7 @@ class _Driven(eqx.Module):
 
 
 def _contract(field: Any, control: Any) -> Array:
-    """The sum over all axes of `control`; as one fused loop, for a matrix product would be a call to a library."""
+    """`field * control`, summed over all axes of `control`, as a fused loop: a matrix product would call a library."""
     field, control = jnp.asarray(field), jnp.asarray(control)
     control = control.astype(field.dtype)
     if control.ndim == 0:
@@ -210,12 +212,12 @@ def _shape_of(field: PyTree[Any], y: Y, control: PyTree[Any]) -> NoiseShape:
 
 
 def _fit(value: PyTree[Any], y: Y, control: PyTree[Any]) -> PyTree[Any]:
-    """`value` of the vector field, its arrays in the dtypes of `y`.
+    """The `value` of the vector field, with arrays cast to the dtypes of `y`.
 
     Raises
     ------
     ValueError
-        If it does not lead from increments like `control` to states like `y`.
+        If it does not map increments like `control` to states like `y`.
     """
     if isinstance(value, lx.AbstractLinearOperator):
         _check_operator(value, y, control)
@@ -269,7 +271,7 @@ def _check_operator(operator: lx.AbstractLinearOperator, y: Y, control: PyTree[A
     shapes_fit = [s for s, _ in found[0]] == [s for s, _ in wanted[0]] and found[1] == wanted[1]
     if trees[:2] != trees[2:] or not shapes_fit:
         raise ValueError(
-            "The Lineax operator that the field of a `ControlTerm` returns must lead from the control to the state.\n"
+            "The Lineax operator that the field of a `ControlTerm` returns must map the control to the state.\n"
             f"Expected: {_arrow(trees[2:], wanted)}\nFound:    {_arrow(trees[:2], found)}\n"
             "Build it with these shapes, and in the state's dtype."
         )

@@ -1,7 +1,8 @@
-"""Integration backwards in time.
+"""Terms in the direction of travel, for integration backwards in time.
 
-A solve always runs forwards in `s = direction * t`. Solvers and controllers see `s`; vector fields and drivers must
-see the true time `t`, which is what this wrapper gives them. No other place negates a time before a user sees it.
+A solve always runs forwards in `s = direction * t`. Solvers and controllers see `s`. Vector fields and drivers must see
+the true time `t`: this wrapper converts between the two, and no other code negates a time before a user's function sees
+it.
 """
 
 from dataclasses import replace
@@ -14,11 +15,11 @@ from jaxtyping import PyTree
 from ..brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
 from ..stops import Stops
-from .base import AbstractTerm, Noise, is_no_sum
+from .base import AbstractTerm, Noise, is_single_term
 
 
-class _Known(NamedTuple):
-    """An increment that need not be asked for again."""
+class _StepIncrement(NamedTuple):
+    """The increment over the current step, so that the driver is not evaluated again."""
 
     t0: RealScalar
     t1: RealScalar
@@ -34,51 +35,55 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         The term.
     direction
         The direction of travel.
-    known
-        The increment over the step that is being made, where the loop has it.
+    step_increment
+        The increment over the current step, if the loop has computed it.
     """
 
     term: AbstractTerm[Any, Any]
     direction: Time
-    known: _Known | None = None
+    step_increment: _StepIncrement | None = None
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
         """The vector field at the true time."""
         return self.term.vf(t * self.direction, y, args)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The increment in the direction of travel, asked of the driver with the smaller true time first."""
-        known = self.known
-        # The same objects are the same times, and the program is then without a way from the root of the tree.
+        """The increment in the direction of travel; the driver is called with the smaller true time first."""
+        known = self.step_increment
+        # Compared as objects, at trace time, so that the program contains no descent from the root of the tree.
         if known is not None and t0 is known.t0 and t1 is known.t1:
             whole = kwargs.get("use_levy", False) or not isinstance(known.control, AbstractBrownianIncrement)
             return known.control if whole else known.control.W
         forwards = self.direction > 0
         a, b = t0 * self.direction, t1 * self.direction
         increment = self.term.contr(jnp.where(forwards, a, b), jnp.where(forwards, b, a), **kwargs)
-        return _reversed(increment, self.direction)
+        return _directed(increment, self.direction)
 
     def stops(self) -> tuple[Stops, ...]:
         """The wrapped term's stops, in the direction of travel."""
         return tuple(Stops(jnp.asarray(stop.times) * self.direction, stop.order) for stop in self.term.stops())
 
     def initial_carry(self) -> PyTree[Any] | None:
-        """As the wrapped term says."""
+        """The wrapped term's initial carry."""
         return self.term.initial_carry()
 
-    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """The wrapped term's, from true time to true time; only the length is turned, the rest has its sign."""
-        increment, carry = self.term.move(carry, t0 * self.direction, t1 * self.direction)
+    def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """The wrapped term's increment between the true times, and its carry.
+
+        It is the increment in the direction of travel already; only `dt` changes its sign, because it is measured in
+        `s`.
+        """
+        increment, carry = self.term.increment_and_carry(carry, t0 * self.direction, t1 * self.direction)
         if isinstance(increment, AbstractBrownianIncrement):
             increment = replace(increment, dt=jax.tree.map(lambda dt: scaled(self.direction, dt), increment.dt))
         return increment, carry
 
     def bind_increment(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> "tuple[DirectedTerm, PyTree[Any]]":
-        """This term with its increment from `t0` to `t1` at hand, and the carry there."""
+        """This term with its increment from `t0` to `t1` already computed, and the carry at `t1`."""
         if carry is None:
             return self, None
-        increment, carry = self.move(carry, t0, t1)
-        return replace(self, known=_Known(t0, t1, increment)), carry
+        increment, carry = self.increment_and_carry(carry, t0, t1)
+        return replace(self, step_increment=_StepIncrement(t0, t1, increment)), carry
 
     def prod(self, vf: Any, control: Any) -> Y:
         """The wrapped term's product."""
@@ -89,7 +94,7 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         return self.term.vf_prod(t * self.direction, y, args, control)
 
     def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
-        """As the wrapped term says."""
+        """The wrapped term's answer, at the true times."""
         return self.term.is_vf_expensive(t0 * self.direction, t1 * self.direction, y, args)
 
     def quotient(self, increment: Y, control: Any) -> Any:
@@ -102,63 +107,63 @@ class DirectedTerm(AbstractTerm[Any, Any]):
 
     @property
     def jacobian_tags(self) -> frozenset[object]:
-        """As the wrapped term says."""
+        """The wrapped term's tags."""
         return self.term.jacobian_tags
 
     @property
     def unwrapped(self) -> AbstractTerm[Any, Any]:
-        """The wrapped term."""
+        """The wrapped term as the user made it."""
         return self.term.unwrapped
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """As the wrapped term says."""
+        """The wrapped term's noise."""
         return self.term.noise(t * self.direction, y, args)
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """As the wrapped term says, at the true time."""
+        """The wrapped term's standard deviation, at the true time."""
         return self.term.deviation(t * self.direction, y, args)
 
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """dy/ds, that is dy/dt times the direction."""
+        """dy/ds: dy/dt times the direction."""
         derivative = self.term.time_derivative(t * self.direction, y, args)
         if derivative is None:
             return None
         return jax.tree.map(lambda x: scaled(self.direction, x), derivative)
 
     def num_equations(self) -> int:
-        """As the wrapped term says."""
+        """The wrapped term's number of JAX operations."""
         return self.term.num_equations()
 
 
-def direct(terms: Any, direction: Time) -> Any:
-    """Every term of a pytree of terms, seen in the direction of travel; a sum stays a sum, of such terms."""
-    return jax.tree.map(lambda term: DirectedTerm(term, direction), terms, is_leaf=is_no_sum)
+def in_direction_of_travel(terms: Any, direction: Time) -> Any:
+    """`terms` with every term wrapped in a `DirectedTerm`; a sum of terms becomes a sum of wrapped terms."""
+    return jax.tree.map(lambda term: DirectedTerm(term, direction), terms, is_leaf=is_single_term)
 
 
 def start_drivers(terms: PyTree[Any]) -> tuple[PyTree[Any], ...]:
-    """What the drivers of directed terms carry through a solve, `None` for some of them; empty if for all."""
-    carries = tuple(term.initial_carry() for term in jax.tree.leaves(terms, is_leaf=is_no_sum))
+    """The initial carries of the drivers of directed terms, `None` for a driver without; empty if no driver has one."""
+    carries = tuple(term.initial_carry() for term in jax.tree.leaves(terms, is_leaf=is_single_term))
     return carries if any(carry is not None for carry in carries) else ()
 
 
 def bind_increments(
     terms: PyTree[Any], drivers: tuple[PyTree[Any], ...], t0: RealScalar, t1: RealScalar
 ) -> tuple[PyTree[Any], tuple[PyTree[Any], ...]]:
-    """Directed terms that have their increments from `t0` to `t1` at hand, and what the drivers carry from there."""
+    """Directed terms with their increments from `t0` to `t1` already computed, and the drivers' carries at `t1`."""
     if not drivers:
         return terms, drivers
-    leaves, structure = jax.tree.flatten(terms, is_leaf=is_no_sum)
-    moved = [term.bind_increment(carry, t0, t1) for term, carry in zip(leaves, drivers, strict=True)]
-    return jax.tree.unflatten(structure, [term for term, _ in moved]), tuple(carry for _, carry in moved)
+    leaves, structure = jax.tree.flatten(terms, is_leaf=is_single_term)
+    bound = [term.bind_increment(carry, t0, t1) for term, carry in zip(leaves, drivers, strict=True)]
+    return jax.tree.unflatten(structure, [term for term, _ in bound]), tuple(carry for _, carry in bound)
 
 
-def _reversed(increment: Any, direction: Time) -> Any:
-    """An increment asked with the smaller true time first, as it is in the direction of travel.
+def _directed(increment: Any, direction: Time) -> Any:
+    """The increment in the direction of travel, from the one with the smaller true time first.
 
-    Backwards, `W` and `K` change their sign and `H` does not.
+    In a solve backwards, `W` and `K` change their sign and `H` does not.
     """
-    turned = jax.tree.map(lambda x: scaled(direction, x), increment)
+    signed = jax.tree.map(lambda x: scaled(direction, x), increment)
     if not isinstance(increment, AbstractBrownianIncrement):
-        return turned
-    turned = replace(turned, dt=increment.dt)
-    return replace(turned, H=increment.H) if isinstance(increment, AbstractSpaceTimeLevyArea) else turned
+        return signed
+    signed = replace(signed, dt=increment.dt)
+    return replace(signed, H=increment.H) if isinstance(increment, AbstractSpaceTimeLevyArea) else signed

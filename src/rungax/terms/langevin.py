@@ -1,10 +1,10 @@
-r"""Underdamped Langevin dynamics: a particle in a potential, with friction and noise.
+r"""Underdamped Langevin dynamics: the motion of a particle in a potential, with friction and noise.
 
 $$\mathrm{d}x = v\,\mathrm{d}t, \qquad
 \mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t + \sqrt{2\gamma u}\,\mathrm{d}W$$
 
-The state is the pair `(x, v)`. In the long run `x` has density proportional to $\exp(-f)$ and `v`, independent of it,
-is normal of variance `u`.
+The state is the pair `(x, v)`. In its stationary distribution `x` has density proportional to $\exp(-f)$, and `v` is
+normal with variance `u` and independent of `x`.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from ..paths import AbstractPath
 from .base import AbstractTerm, Noise
 
 type X = PyTree[Array]
-"""A position, or anything like it: a velocity, a gradient."""
+"""A position, or a pytree like it: a velocity or a gradient."""
 
 
 class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
@@ -32,26 +32,27 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
     Parameters
     ----------
     gamma
-        The friction, a rate: a number, or a pytree that is a prefix of `x`, of arrays that broadcast to the leaves of
-        `x` below them. Not negative.
+        The friction, a rate; not negative. A number, or a pytree that is a prefix of `x` and whose arrays broadcast to
+        the leaves of `x` below them.
     u
-        The inverse mass, likewise; the variance of `v` in the long run.
+        The inverse mass, in the same form; the stationary variance of `v`.
     grad_f
         A function `grad_f(x, args)` that returns the gradient of the potential, a pytree like `x`.
 
     Raises
     ------
     ValueError
-        If `gamma` or `u` is known to be negative or `grad_f` is no function; in a solve, if the state is no pair
-        `(x, v)` of pytrees alike, if `gamma` or `u` do not broadcast to `x`, or the gradient is not like `x`.
+        If `gamma` or `u` is known to be negative, or `grad_f` is not a function. In a solve, if the state is not a pair
+        `(x, v)` of pytrees with the same structure and shapes, if `gamma` or `u` does not broadcast to `x`, or if the
+        gradient is not like `x`.
 
     Differentiability
     -----------------
-    With respect to `gamma`, `u`, the state, `args`, and whatever is in `grad_f`.
+    With respect to `gamma`, `u`, the state, `args`, and all parameters inside `grad_f`.
 
     Cost
     ----
-    One evaluation of `grad_f` for each of the term.
+    One evaluation of `grad_f` for each evaluation of the term.
 
     Examples
     --------
@@ -86,16 +87,16 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         self.grad_f = grad_f
 
     def gradient(self, x: X, args: Args) -> X:
-        """`grad_f(x, args)`, fitted to the dtypes of `x`."""
+        """`grad_f(x, args)`, cast to the dtypes of `x`."""
         return _fit(self.grad_f(x, args), x)
 
     def friction(self, x: X) -> X:
-        """`gamma`, one array for each leaf of `x`, of its rank and (real) dtype or a scalar, that broadcasts to it."""
-        return spread("gamma", self.gamma, x)
+        """`gamma` as one real array for each leaf of `x`: a scalar, or of the leaf's rank and broadcasting to it."""
+        return broadcast_to_leaves("gamma", self.gamma, x)
 
     def inverse_mass(self, x: X) -> X:
-        """`u` in the same way."""
-        return spread("u", self.u, x)
+        """`u` in the same form as `friction`."""
+        return broadcast_to_leaves("u", self.u, x)
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[X, X]:
         """`(dx/dt, dv/dt)`."""
@@ -128,7 +129,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         return self.vf(t, y, args)
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """This term with `grad_f` traced once, and checked."""
+        """This term, checked, with `grad_f` traced once."""
         del t
         x, _ = position_and_velocity(y)
         self.friction(x)
@@ -136,7 +137,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         return type(self)(self.gamma, self.u, trace_once(self.gradient, x, args))
 
     def num_equations(self) -> int:
-        """Size of the traced gradient in JAX operations, 0 before `trace_once`."""
+        """Number of JAX operations of the traced gradient, 0 before `trace_once`."""
         return getattr(self.grad_f, "num_equations", 0)
 
 
@@ -148,15 +149,16 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
     Parameters
     ----------
     gamma, u
-        Friction and inverse mass, as in the drift, with which they must agree.
+        Friction and inverse mass, equal to those of the drift.
     bm
-        The Brownian path, with values like `x`. Kept as the attribute `control`.
+        The Brownian path, with values like `x`; stored as the attribute `control`.
 
     Raises
     ------
     ValueError
-        If `gamma` or `u` is known to be negative or `bm` is no path; in a solve, if the state is no pair `(x, v)` of
-        pytrees alike, if `gamma` or `u` do not broadcast to `x`, or if the values of the path are not like `x`.
+        If `gamma` or `u` is known to be negative, or `bm` is not a path. In a solve, if the state is not a pair
+        `(x, v)` of pytrees with the same structure and shapes, if `gamma` or `u` does not broadcast to `x`, or if the
+        values of the path are not like `x`.
 
     Differentiability
     -----------------
@@ -164,11 +166,11 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
 
     Cost
     ----
-    What the path costs; no vector field is evaluated.
+    One evaluation of the path; no vector field is evaluated.
 
     See Also
     --------
-    UnderdampedLangevinDriftTerm : with an example of both.
+    UnderdampedLangevinDriftTerm : the drift, with an example of both terms.
 
     Examples
     --------
@@ -194,26 +196,26 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         self.control = bm
 
     def friction(self, x: X) -> X:
-        """`gamma`, one array for each leaf of `x`, of its rank and (real) dtype or a scalar, that broadcasts to it."""
-        return spread("gamma", self.gamma, x)
+        """`gamma` as one real array for each leaf of `x`: a scalar, or of the leaf's rank and broadcasting to it."""
+        return broadcast_to_leaves("gamma", self.gamma, x)
 
     def inverse_mass(self, x: X) -> X:
-        """`u` in the same way."""
-        return spread("u", self.u, x)
+        """`u` in the same form as `friction`."""
+        return broadcast_to_leaves("u", self.u, x)
 
     def strength(self, x: X) -> X:
-        """The factor of dW, in the same way."""
+        r"""The factor of dW, $\sqrt{2\gamma u}$, in the same form as `friction`."""
         return jax.tree.map(lambda gamma, u: jnp.sqrt(2.0 * gamma * u), self.friction(x), self.inverse_mass(x))
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> tuple[X, X]:
-        """The factors of dW in `x`, zero, and in `v`: each entry of the path drives one of each."""
+        """The factors of dW in the equations for `x`, where they are zero, and for `v`, entry by entry."""
         del t, args
         x, _ = position_and_velocity(y)
         whole = jax.tree.map(lambda s, x: jnp.broadcast_to(s, jnp.shape(x)).astype(x.dtype), self.strength(x), x)
         return jax.tree.map(jnp.zeros_like, x), whole
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
-        """The path's increment from `t0` to `t1`; `use_levy=True` asks for its Lévy areas too."""
+        """The path's increment from `t0` to `t1`, with its Lévy areas if `use_levy=True`."""
         return self.control.evaluate(t0, t1, **kwargs)
 
     def prod(self, vf: tuple[X, X], control: X) -> Y:
@@ -221,12 +223,12 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         return tuple(jax.tree.map(lambda f, w: f * jnp.asarray(w).astype(f.dtype), part, control) for part in vf)
 
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """Zero for a Brownian path, which has no drift; of others nothing is known."""
+        """Zero for a Brownian path, which has no drift; unknown, and so `None`, for others."""
         del t, args
         return jax.tree.map(jnp.zeros_like, y) if isinstance(self.control, AbstractBrownianPath) else None
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """Additive."""
+        """The structure of the noise, which is additive, or `None` if the path is not Brownian."""
         del t, args
         if not isinstance(self.control, AbstractBrownianPath):
             return None
@@ -234,16 +236,16 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         return Noise(self.control, is_additive=True, shape="scalar" if sources == 1 else "general")
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """Zero in `x`; in `v` the factor of dW, for a Brownian path."""
+        """Zero for `x` and the factor of dW for `v`, or `None` if the path is not Brownian."""
         return self.vf(t, y, args) if isinstance(self.control, AbstractBrownianPath) else None
 
     def initial_carry(self) -> PyTree[Any] | None:
-        """What the path carries."""
+        """The path's initial carry."""
         return self.control.initial_carry()
 
-    def move(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """As the path moves."""
-        return self.control.move(carry, t0, t1)
+    def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
+        """The path's increment and carry."""
+        return self.control.increment_and_carry(carry, t0, t1)
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term, checked."""
@@ -258,37 +260,37 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
 
 
 def position_and_velocity(y: Y) -> tuple[X, X]:
-    """The two halves of the state.
+    """Position and velocity, the two halves of the state `y`.
 
     Raises
     ------
     ValueError
-        If it is no pair of pytrees alike.
+        If `y` is not a pair of pytrees with the same structure and shapes.
     """
     if not isinstance(y, tuple) or len(y) != 2:
         raise ValueError(
             "The state of underdamped Langevin dynamics is position and velocity.\n"
-            f"Expected: a tuple `(x, v)` of two pytrees alike\nFound:    {jax.tree.structure(y)}"
+            f"Expected: a tuple `(x, v)` of two pytrees of the same structure\nFound:    {jax.tree.structure(y)}"
         )
     x, v = y
     found = [(jax.tree.structure(part), [jnp.shape(leaf) for leaf in jax.tree.leaves(part)]) for part in (x, v)]
     if found[0] != found[1]:
         raise ValueError(
-            "Position and velocity of a state `(x, v)` of underdamped Langevin dynamics must be pytrees alike.\n"
+            "Position and velocity of underdamped Langevin dynamics must have the same structure and shapes.\n"
             f"Position: {found[0][0]} of shapes {found[0][1]}\nVelocity: {found[1][0]} of shapes {found[1][1]}"
         )
     return x, v
 
 
-def agreement(
+def have_equal_coefficients(
     drift: UnderdampedLangevinDriftTerm, diffusion: UnderdampedLangevinDiffusionTerm, x: X
 ) -> BoolScalar | None:
-    """Whether the two have the same friction and inverse mass; `None` if their values are known now and they have.
+    """True if both terms have the same friction and inverse mass; `None` if that is already known at trace time.
 
     Raises
     ------
     ValueError
-        If values are known now and differ.
+        If the values are known at trace time and differ.
     """
     unknown: list[BoolScalar] = []
     for name, one, other in (
@@ -307,15 +309,16 @@ def agreement(
     return jnp.all(jnp.stack(unknown)) if unknown else None
 
 
-def spread(name: str, value: PyTree[Any], x: X) -> X:
-    """`value`, a prefix of `x`, as one array for each leaf of `x`, in its real dtype, that broadcasts to it.
+def broadcast_to_leaves(name: str, value: PyTree[Any], x: X) -> X:
+    """`value`, a prefix of `x`, as one array for each leaf of `x` that broadcasts to the leaf and has its real dtype.
 
-    It is not enlarged: what depends on it is computed as often as it has entries.
+    The arrays are not enlarged to the shapes of the leaves, so functions of them are computed for their own entries
+    only.
 
     Raises
     ------
     ValueError
-        If it is no prefix of `x`, does not broadcast, or is complex.
+        If `value` is not a prefix of `x`, does not broadcast, or is complex.
     """
     try:
         each = jax.tree.broadcast(value, x)
@@ -326,13 +329,13 @@ def spread(name: str, value: PyTree[Any], x: X) -> X:
         ) from error
     paths = jax.tree.leaves_with_path(x)
     leaves = [
-        _spread_leaf(f"{name}` at `x{jax.tree_util.keystr(path)}", v, leaf)
+        _broadcast_to_leaf(f"{name}` at `x{jax.tree_util.keystr(path)}", v, leaf)
         for v, (path, leaf) in zip(jax.tree.leaves(each), paths, strict=True)
     ]
     return jax.tree.unflatten(jax.tree.structure(x), leaves)
 
 
-def _spread_leaf(where: str, value: Any, leaf: Any) -> Array:
+def _broadcast_to_leaf(where: str, value: Any, leaf: Any) -> Array:
     shape = jnp.shape(leaf)
     value = jnp.asarray(value)
     if jnp.issubdtype(value.dtype, jnp.complexfloating):
@@ -364,7 +367,7 @@ def _check_sign(term: str, gamma: PyTree[Any], u: PyTree[Any]) -> None:
 
 
 def _fit(gradient: X, x: X) -> X:
-    """`gradient` in the dtypes of `x`."""
+    """`gradient`, cast to the dtypes of `x`."""
     expected, found = jax.tree.structure(x), jax.tree.structure(gradient)
     if expected != found:
         raise ValueError(
@@ -392,13 +395,13 @@ def _fit_leaf(path: str, gradient: Any, x: Any) -> Array:
 
 
 def _check_path(like: PyTree[Any], x: X) -> None:
-    """That increments like `like` can be added to a velocity like `x`."""
+    """Raise a `ValueError` unless increments like `like` can be added to a velocity like `x`."""
     found = [(jax.tree.structure(part), [jnp.shape(leaf) for leaf in jax.tree.leaves(part)]) for part in (x, like)]
     if found[0] != found[1]:
         raise ValueError(
             "The path of `UnderdampedLangevinDiffusionTerm` must have values like the position.\n"
             f"Expected: {found[0][0]} of shapes {found[0][1]}\nFound:    {found[1][0]} of shapes {found[1][1]}\n"
-            "Give the path that `shape`; for a pytree, one of `jax.ShapeDtypeStruct`."
+            "Give the path this `shape`; for a pytree, a pytree of `jax.ShapeDtypeStruct`."
         )
     for w, leaf in zip(jax.tree.leaves(like), jax.tree.leaves(x), strict=True):
         if jnp.issubdtype(w.dtype, jnp.complexfloating) != jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):

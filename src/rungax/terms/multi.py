@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y
+from ..jaxkit import Args, RealScalar, Time, Y, add
 from .base import AbstractTerm, is_term
 
 
@@ -14,22 +14,23 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
 
     $$\mathrm{d}y = \sum_i f_i(t, y(t), \text{args})\,\mathrm{d}x_i(t)$$
 
-    Drift and diffusion of a stochastic equation, or the two halves of an implicit–explicit splitting. A vector
-    field and an increment of it are tuples, their product is the sum.
+    For example, drift and diffusion of a stochastic equation, or the two parts of an implicit–explicit splitting. Its
+    vector field and its increment are tuples with an item for each term, and their product is the sum of the terms'
+    products.
 
     Parameters
     ----------
     *terms
-        The terms to add; they may be `MultiTerm`s themselves. Kept as the attribute `terms`.
+        The terms to add, which may be `MultiTerm`s themselves; stored as the attribute `terms`.
 
     Raises
     ------
     ValueError
-        If one is no term, such as a bare vector field.
+        If an argument is not a term, such as a bare vector field.
 
     Differentiability
     -----------------
-    As the terms.
+    With respect to everything that the terms can be differentiated with respect to.
 
     Cost
     ----
@@ -67,19 +68,19 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
 
     def prod(self, vf: tuple[Any, ...], control: tuple[Any, ...]) -> Y:
         """The sum of the terms' products."""
-        return _add([term.prod(f, c) for term, f, c in zip(self.terms, vf, control, strict=True)])
+        return add(*(term.prod(f, c) for term, f, c in zip(self.terms, vf, control, strict=True)))
 
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: tuple[Any, ...]) -> Y:
-        """The sum of the terms' products, each by its own rule."""
-        return _add([term.vf_prod(t, y, args, c) for term, c in zip(self.terms, control, strict=True)])
+        """The sum of the terms' products, each by the term's own `vf_prod`."""
+        return add(*(term.vf_prod(t, y, args, c) for term, c in zip(self.terms, control, strict=True)))
 
     def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
-        """Whether it is so for any of the terms."""
+        """True if `is_vf_expensive` is true for any of the terms."""
         return any(term.is_vf_expensive(t0, t1, y, args) for term in self.terms)
 
     @property
     def jacobian_tags(self) -> frozenset[object]:
-        """What all terms have in common, which then holds for their sum."""
+        """The tags that all terms have in common, which therefore hold for their sum."""
         return frozenset.intersection(*(term.jacobian_tags for term in self.terms))
 
     @property
@@ -88,23 +89,19 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
         return self.terms
 
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """The sum of the terms' time derivatives, if all have one."""
+        """The sum of the terms' time derivatives, or `None` if one is unknown."""
         parts = [term.time_derivative(t, y, args) for term in self.terms]
-        return None if any(part is None for part in parts) else _add(parts)
+        return None if any(part is None for part in parts) else add(*parts)
 
     def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """That of all the terms' noises together, which are independent."""
+        """The standard deviation by the noise of all terms, which is independent between terms."""
         found = [d for d in (term.deviation(t, y, args) for term in self.terms) if d is not None]
         return jax.tree.map(lambda *x: jnp.sqrt(sum(d**2 for d in x)), *found) if found else None
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """The sum of the closed terms."""
+        """The sum of the terms, each traced once."""
         return type(self)(*(term.trace_once(t, y, args) for term in self.terms))
 
     def num_equations(self) -> int:
-        """The sum of the terms' sizes."""
+        """The sum of the terms' numbers of JAX operations."""
         return sum(term.num_equations() for term in self.terms)
-
-
-def _add(parts: list[Y]) -> Y:
-    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *parts)

@@ -1,4 +1,4 @@
-"""Ordinary differential equations."""
+"""Terms of ordinary differential equations."""
 
 from collections.abc import Callable
 from typing import Any, Self
@@ -19,33 +19,34 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     Parameters
     ----------
     vector_field
-        A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return
-        another width of the same kind of number (float32 for float64): the value takes the dtype of `y`. A Python
-        number counts for every entry of its leaf.
+        A function `f(t, y, args)` that returns dy/dt with the tree structure and shapes of `y`. It may return another
+        precision of the same kind of number, such as float32 for float64: the value is cast to the dtype of `y`. A
+        Python number stands for every entry of its leaf.
     jacobian
         For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
-        respect to `y`: a matrix of as many rows and columns as `y` has entries, what `jax.jacfwd` returns, or a Lineax
-        operator. A complex state counts twice, its real parts before its imaginary ones, unless declared holomorphic.
-        By default it is derived from `vector_field`.
+        respect to `y`: a square matrix with a row for each entry of `y`, the pytree that `jax.jacfwd` returns, or a
+        Lineax operator. For a complex state the matrix has twice the size, with the real parts before the imaginary
+        ones, unless the field is declared holomorphic. By default JAX differentiates `vector_field`.
     tags
-        What is known of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
-        upper)`, and for complex states `rungax.holomorphic_tag`; one or several. It is then derived, stored and
-        factorised at the cost of its diagonals.
+        The structure of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
+        upper)`, and for complex states `rungax.holomorphic_tag`; one or several. The Jacobian is then computed, stored
+        and factorised at a cost proportional to the number of its diagonals.
 
     Raises
     ------
     ValueError
-        If `vector_field` or `jacobian` is no function; in a solve, if the value of `vector_field` differs from `y` in
-        structure or shapes, or is complex where `y` is real.
+        If `vector_field` or `jacobian` is not a function. In a solve, if the value of `vector_field` differs from `y`
+        in structure or shapes, or is complex where `y` is real.
 
     Differentiability
     -----------------
-    With respect to whatever is in `vector_field`, the state, time and `args`. Derivatives never use `jacobian`, which
-    implicit solvers' iterations do; a Rosenbrock step does, and is differentiated through it.
+    With respect to all parameters inside `vector_field`, the state, time and `args`. Implicit solvers use `jacobian`
+    only in their iterations, so their derivatives do not depend on it. A Rosenbrock step uses it in its formula and is
+    differentiated through it.
 
     Cost
     ----
-    One evaluation of `vector_field` for each of the term.
+    One evaluation of `vector_field` for each evaluation of the term.
 
     Examples
     --------
@@ -68,7 +69,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
                 )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
-        """dy/dt at time `t` and state `y`, fitted to the dtypes of `y`."""
+        """dy/dt at time `t` and state `y`, cast to the dtypes of `y`."""
         return _fit(self.vector_field(t, y, args), y)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
@@ -85,7 +86,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         return jax.tree.map(lambda x: x / jnp.asarray(control).astype(x.dtype), increment)
 
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """What the user's `jacobian` returns, if there is one."""
+        """The value of the user's `jacobian`, or `None` if there is none."""
         return None if self.jacobian is None else self.jacobian(t, y, args)
 
     @property
@@ -104,17 +105,17 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         return type(self)(field, jacobian, self.tags)
 
     def num_equations(self) -> int:
-        """Size of the traced vector field in JAX operations, 0 before `trace_once`."""
+        """Number of JAX operations of the traced vector field, 0 before `trace_once`."""
         return getattr(self.vector_field, "num_equations", 0)
 
 
 def _fit(value: Y, y: Y) -> Y:
-    """`value` with the dtypes of `y`.
+    """`value`, cast to the dtypes of `y`.
 
     Raises
     ------
     ValueError
-        If its structure, a shape, or a kind of number is not that of `y`.
+        If it differs from `y` in structure or in a shape, or is complex where `y` is real.
     """
     expected, found = jax.tree.structure(y), jax.tree.structure(value)
     if expected != found:

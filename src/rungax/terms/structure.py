@@ -1,4 +1,4 @@
-"""What a solver's `term_structure` asks for, and whether terms are that."""
+"""Comparison of terms with the structure of terms that a solver requires, its `term_structure`."""
 
 from typing import Any, get_args, get_origin
 
@@ -11,18 +11,18 @@ from .base import AbstractTerm, is_term
 from .multi import MultiTerm
 
 
-def parts_asked_for(structure: Any) -> tuple[Any, ...]:
-    """The parts of a `MultiTerm` that a structure asks for; none if it asks for something else, or for any."""
+def required_parts(structure: Any) -> tuple[Any, ...]:
+    """The required parts of a `MultiTerm`; empty if `structure` is something else, or any `MultiTerm`."""
     if get_origin(structure) is not MultiTerm:
         return ()
     parts = get_args(structure)
-    # Both `MultiTerm[tuple[A, B]]` and `MultiTerm[A, B]` say the same.
+    # `MultiTerm[tuple[A, B]]` and `MultiTerm[A, B]` mean the same.
     return get_args(parts[0]) if len(parts) == 1 and get_origin(parts[0]) is tuple else parts
 
 
 def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
-    """Whether `terms` are what `structure` asks for."""
-    parts = parts_asked_for(structure)
+    """True if `terms` have the required structure."""
+    parts = required_parts(structure)
     if parts:
         return (
             isinstance(terms, MultiTerm)
@@ -41,31 +41,32 @@ def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
 
 
 def mismatches(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
-    """What differs from the annotations of an `AbstractTerm[VF, Control]` in `structure`, which `terms` fit.
+    """Descriptions of the values that contradict an annotation `AbstractTerm[VF, Control]` in `structure`.
 
-    Of a pytree of terms only the solver knows which part of the state each one sees: its annotations are not checked.
+    `terms` must have the required structure. The annotations of a pytree of terms are not checked, because only the
+    solver knows which part of the state each of its terms sees.
     """
-    parts = parts_asked_for(structure)
+    parts = required_parts(structure)
     if parts:
         pairs = zip(parts, terms.terms, strict=True)
         return [text for part, term in pairs for text in mismatches(part, term, t, y, args)]
     annotations = get_args(structure)
     found: list[str] = []
 
-    def look(t: Time, y: Y) -> None:
+    def compare(t: Time, y: Y) -> None:
         values = {"vf": terms.vf(t, y, args), "contr": terms.contr(t, t)}
         for (name, value), annotation in zip(values.items(), annotations, strict=False):
-            if not _is_one(value, annotation):
+            if not _is_instance(value, annotation):
                 shapes = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", value)
                 found.append(f"`{name}` to return {annotation}\nFound:    {shapes}")
 
     if is_term(terms) and annotations:
-        jax.eval_shape(look, t, y)
+        jax.eval_shape(compare, t, y)
     return found
 
 
-def _is_one(value: Any, annotation: Any) -> bool:
-    """Whether `value` is an instance of `annotation`, as far as Python can tell: jaxtyping's classes can."""
+def _is_instance(value: Any, annotation: Any) -> bool:
+    """True if `value` is an instance of `annotation`, or if Python cannot tell; with jaxtyping's classes it can."""
     try:
         return isinstance(value, annotation)
     except TypeError:
@@ -73,8 +74,8 @@ def _is_one(value: Any, annotation: Any) -> bool:
 
 
 def describe(structure: PyTree[Any]) -> str:
-    """A structure, or terms, in a few words."""
-    parts = structure.parts if is_term(structure) else parts_asked_for(structure)
+    """A short description of a required structure, or of terms."""
+    parts = structure.parts if is_term(structure) else required_parts(structure)
     if parts:
         return f"MultiTerm({', '.join(map(describe, parts))})"
     cls = type(structure) if is_term(structure) else get_origin(structure) or structure

@@ -2,7 +2,6 @@
 
 from typing import Any, ClassVar
 
-import jax
 from jaxtyping import PyTree
 
 from ...interpolation import LocalLinearInterpolation
@@ -24,8 +23,3 @@ class AbstractTwoTermSolver(AbstractSolver[None]):
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """Both vector fields at `t0`, `y0`, as a tuple."""
         return terms.vf(t0, y0, args)
-
-
-def add[T](*trees: T) -> T:
-    """The sum, leaf by leaf."""
-    return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *trees)

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 from jaxtyping import PyTree
 
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add
 from ...results import RESULTS, Result
 from ..base import AbstractStratonovichSolver
-from .base import AbstractTwoTermSolver, add
+from .base import AbstractTwoTermSolver
 
 
 class EulerHeun(AbstractTwoTermSolver, AbstractStratonovichSolver[None]):

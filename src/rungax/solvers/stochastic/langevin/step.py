@@ -38,7 +38,7 @@ from ....terms.langevin import (
     UnderdampedLangevinDiffusionTerm,
     UnderdampedLangevinDriftTerm,
     X,
-    agreement,
+    have_equal_coefficients,
     position_and_velocity,
 )
 from ...base import AbstractItoSolver, AbstractStratonovichSolver
@@ -180,7 +180,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
         """That drift and diffusion have the same `gamma` and `u`."""
-        agreement(*_unwrapped(terms), position_and_velocity(y0)[0])
+        have_equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0])
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LangevinState:
         """The gradient at the start, for methods that need it; costs at most one evaluation.
@@ -193,7 +193,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         """
         del t0, t1
         x, _ = position_and_velocity(y0)
-        agrees = agreement(*_unwrapped(terms), x)
+        agrees = have_equal_coefficients(*_unwrapped(terms), x)
         return LangevinState(agrees, self._first_gradient(terms, y0, args))
 
     def restart(

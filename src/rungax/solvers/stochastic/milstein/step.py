@@ -21,11 +21,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
 from ...base import SolverNoise
-from ..base import AbstractTwoTermSolver, add
+from ..base import AbstractTwoTermSolver
 from ..noise_basis import NoiseBasis
 
 

@@ -26,12 +26,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ....brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combination
 from ....results import RESULTS, Result
 from ....terms import is_stochastic
 from ...base import AbstractAdaptiveSolver, AbstractItoSolver, SolverNoise
 from ...tableaus.types.ito import ItoTableau
-from ..base import AbstractTwoTermSolver, add
+from ..base import AbstractTwoTermSolver
 
 
 class AbstractSRI(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractItoSolver[None]):

@@ -30,12 +30,12 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ....brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination, scaled
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combination, scaled
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
 from ...base import AbstractItoSolver
 from ...tableaus.types.ito import ItoTableau
-from ..base import AbstractTwoTermSolver, add
+from ..base import AbstractTwoTermSolver
 from ..noise_basis import NoiseBasis, Vector
 
 
