@@ -120,11 +120,11 @@ def is_pair(solver: Solver) -> bool:
 PLAIN: Columns = {"order": order, "error estimate": estimate}
 STAGED: Columns = {**PLAIN, "stages a step": evaluations}
 NOISY: Columns = {
-    "sense": lambda solver: ", ".join(sorted(solver.interpretations)),
+    "interpretation": lambda solver: ", ".join(sorted(solver.interpretations)),
     "noise": lambda solver: solver.noise,
     "strong order": lambda solver: solver.strong_order(SDE),
     "weak order": lambda solver: solver.weak_order(SDE) or "–",
-    "path tells": area,
+    "needs": area,
     "adaptive steps": steps_may_adapt,
 }
 
