@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^( *)```python\b.*\n(?P<code>(?s:.*?))^\1```$", re.MULTILIN
 
 
 class Block(NamedTuple):
-    """Some code, after how many lines of its page it starts, and where its optimization_barrier ends."""
+    """A block of code, the line of its page it starts after, its indentation, and the end of its closing fence."""
 
     code: str
     line: int
