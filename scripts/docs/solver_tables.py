@@ -123,7 +123,7 @@ NOISY: Columns = {
     "noise": lambda solver: solver.noise,
     "strong order": lambda solver: solver.strong_order(SDE),
     "weak order": lambda solver: solver.weak_order(SDE) or "–",
-    "path must have": area,
+    "needs": area,
     "adaptive steps": steps_may_adapt,
 }
 
