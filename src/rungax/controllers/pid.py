@@ -16,7 +16,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, broadcast_to_tree, single_power
 from ..results import RESULTS, Result, choose
 from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
@@ -218,10 +218,10 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
 
     def _factor(self, error: Time, keep: jax.Array, order: RealScalar, state: PIDState) -> tuple[Time, PIDState]:
         p, i, d = self.pcoeff, self.icoeff, self.dcoeff
-        factor = self.safety * _power(error, -(i + p + d) / order)
+        factor = self.safety * single_power(error, -(i + p + d) / order)
         if state is not None:
             e1, e2 = state
-            factor = factor * _power(e1, (p + 2 * d) / order) * _power(e2, -d / order)
+            factor = factor * single_power(e1, (p + 2 * d) / order) * single_power(e2, -d / order)
             # An error of zero or infinity is no information for later steps.
             usable = keep & jnp.isfinite(error) & (error > 0)
             state = (jnp.where(usable, error, e1), jnp.where(usable, e1, e2))
@@ -248,11 +248,6 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         return dt if self.dtmax is None else jnp.minimum(dt, self.dtmax)
 
 
-def _power(error: Time, exponent: RealScalar) -> jax.Array:
-    """`error ** exponent` to seven digits, more than a step size needs, for half the time of all sixteen."""
-    return error.astype(jnp.float32) ** jnp.asarray(exponent, jnp.float32)
-
-
 def _is_zero(coefficient: RealScalar) -> bool:
     return isinstance(coefficient, int | float) and coefficient == 0
 
@@ -260,14 +255,12 @@ def _is_zero(coefficient: RealScalar) -> bool:
 def _broadcast(tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
     """`tolerance` as a pytree like `y`."""
     expected, found = jax.tree.structure(y), jax.tree.structure(tolerance)
-    if found == expected:
-        return tolerance
-    if not jax.tree_util.treedef_is_leaf(found):
+    if found != expected and not jax.tree_util.treedef_is_leaf(found):
         raise ValueError(
             "`PIDController(rtol=..., atol=...)` are numbers, arrays, or pytrees like the state.\n"
             f"Expected (like y): {expected}\nFound:             {found}\nGive one for every leaf, or one for all."
         )
-    return jax.tree.map(lambda _: tolerance, y)
+    return broadcast_to_tree(tolerance, y)
 
 
 def _ratio(x: Y, scale: PyTree[Any], dtype: np.dtype[Any]) -> PyTree[Any]:

@@ -33,4 +33,8 @@ from .stage import (
     solve_stage as solve_stage,
 )
 from .tags import Banded as Banded, holomorphic_tag as holomorphic_tag
-from .tolerances import Tolerances as Tolerances, Weights as Weights, default_tolerances as default_tolerances
+from .tolerances import (
+    ErrorWeights as ErrorWeights,
+    Tolerances as Tolerances,
+    default_tolerances as default_tolerances,
+)

@@ -1,7 +1,8 @@
-r"""The matrices $I - \beta J$ of implicit methods: where the Jacobian comes from, and how it is stored.
+r"""The matrices $M - \beta J$ of implicit methods: where the Jacobian $J$ comes from, and how it is stored.
 
-A Jacobian is dense, or banded as the user declares, or never formed. What is kept of it from step to step are plain
-arrays; the operator that a linear solver takes is made of them when it is needed.
+A Jacobian is dense, or banded as the user declares, or never formed. It is stored from step to step as a plain array.
+The operator that a linear solver takes is built from the stored array when it is needed, in `shifted` and nowhere else:
+the mass matrix $M$ enters there, and the scale $\beta$ may be complex.
 """
 
 import abc
@@ -12,14 +13,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Inexact
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Complex, Inexact
 
-from ..jaxkit import RealScalar, match_varying, scaled
+from ..jaxkit import RealScalar, complex_dtype, match_varying, scaled
 from .banded import BandedLinearOperator
 from .banded_lu import BandedLU
 from .lu import MAX_UNROLLED, SmallLU
 
 type Vector = Inexact[Array, " n"]
+type Scale = RealScalar | complex | Complex[Array, ""]
+"""The factor of the Jacobian in a shifted matrix."""
+
 type Field = Callable[[Vector], Vector]
 """A vector field at a fixed time, as a function of the state's vector."""
 
@@ -30,23 +36,37 @@ class AbstractJacobian(eqx.Module):
     @property
     @abc.abstractmethod
     def is_stored(self) -> bool:
-        """Whether arrays stand for it, which can be kept and factorised."""
+        """True if the stored array holds the Jacobian's entries, from which a matrix can be factorised."""
 
     @abc.abstractmethod
     def evaluate(self, field: Field, y: Vector) -> Array:
-        """What is kept of the Jacobian at `y`."""
+        """The stored array for the Jacobian at `y`."""
 
     @abc.abstractmethod
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
-        """The same, of a Jacobian given as an operator."""
+        """The stored array for a matrix given as an operator."""
 
     @abc.abstractmethod
-    def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
-        r"""The operator $I - \text{scale} \cdot J$."""
+    def shifted(
+        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+    ) -> lx.AbstractLinearOperator:
+        r"""The operator $M - \text{scale} \cdot J$, complex if the scale is.
+
+        Parameters
+        ----------
+        field
+            The vector field at the time of the Jacobian.
+        stored
+            The stored array for $J$.
+        scale
+            The factor of $J$, real or complex.
+        mass
+            The mass matrix $M$; `None` stands for the identity.
+        """
 
     @abc.abstractmethod
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
-        """What solves such systems of `size` unknowns by default."""
+        """The default linear solver for such systems of `size` unknowns."""
 
 
 class DenseJacobian(AbstractJacobian):
@@ -54,21 +74,26 @@ class DenseJacobian(AbstractJacobian):
 
     @property
     def is_stored(self) -> bool:
-        """It is."""
+        """True: the array holds all entries."""
         return True
 
     def evaluate(self, field: Field, y: Vector) -> Array:
-        """The matrix."""
+        """The Jacobian matrix."""
         return _products(field, y, jnp.eye(y.size, dtype=y.dtype)).T
 
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
         """The operator's matrix."""
         return operator.as_matrix()
 
-    def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
-        """The matrix with the identity."""
+    def shifted(
+        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+    ) -> lx.AbstractLinearOperator:
+        """The shifted matrix, with all its entries."""
         del field
-        return lx.MatrixLinearOperator(jnp.eye(kept.shape[0], dtype=kept.dtype) - scaled(scale, kept))
+        jacobian = scaled(scale, stored)
+        if mass is None:
+            return lx.MatrixLinearOperator(jnp.eye(stored.shape[0], dtype=jacobian.dtype) - jacobian)
+        return lx.MatrixLinearOperator(self.of_operator(mass).astype(jacobian.dtype) - jacobian)
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
         """The unrolled factorisation for few unknowns, LAPACK's for many."""
@@ -78,7 +103,7 @@ class DenseJacobian(AbstractJacobian):
 class BandedJacobian(AbstractJacobian):
     """The diagonals of a matrix that has few; costs one derivative of the field for each diagonal.
 
-    Columns far enough apart share no row, so that one derivative serves them all.
+    Columns that are at least the width of the band apart have no row in common, so that one derivative serves them all.
 
     Parameters
     ----------
@@ -96,7 +121,7 @@ class BandedJacobian(AbstractJacobian):
 
     @property
     def is_stored(self) -> bool:
-        """It is."""
+        """True: the array holds all diagonals."""
         return True
 
     def evaluate(self, field: Field, y: Vector) -> Array:
@@ -112,10 +137,16 @@ class BandedJacobian(AbstractJacobian):
         """The diagonals of the operator's matrix."""
         return BandedLinearOperator.of(operator, self.lower, self.upper).diagonals
 
-    def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
-        """The diagonals with the identity."""
+    def shifted(
+        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+    ) -> lx.AbstractLinearOperator:
+        """The shifted matrix, with the same diagonals."""
         del field
-        diagonals = (-scaled(scale, kept)).at[self.lower].add(1)
+        jacobian = scaled(scale, stored)
+        if mass is None:
+            diagonals = (-jacobian).at[self.lower].add(1)
+        else:
+            diagonals = self.of_operator(mass).astype(jacobian.dtype) - jacobian
         match self.lower, self.upper:
             case 0, 0:
                 return lx.DiagonalLinearOperator(diagonals[0])
@@ -125,7 +156,7 @@ class BandedJacobian(AbstractJacobian):
                 return BandedLinearOperator(diagonals, self.lower, self.upper)
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
-        """What the shape of the band allows."""
+        """The direct solver for a band of this shape."""
         del size
         match self.lower, self.upper:
             case 0, 0:
@@ -137,35 +168,48 @@ class BandedJacobian(AbstractJacobian):
 
 
 class ImplicitJacobian(AbstractJacobian):
-    """Only its products with vectors, for iterative linear solvers; what is kept is where it is taken."""
+    """Products of the Jacobian with vectors, for iterative linear solvers; the stored array is the state it is at."""
 
     @property
     def is_stored(self) -> bool:
-        """It is not."""
+        """False: entries are never computed."""
         return False
 
     def evaluate(self, field: Field, y: Vector) -> Array:
-        """The place."""
+        """The state at which products are taken."""
         del field
         return y
 
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
-        """Nothing can be kept of an operator without its entries."""
+        """Raise a `ValueError`: products are derived from the field, not from an operator."""
         raise ValueError(
             "An iterative linear solver takes the Jacobian's products from the vector field itself.\n"
             "Expected: no `jacobian`\nFound:    `ODETerm(..., jacobian=...)`\nLeave it out, or use a direct solver."
         )
 
-    def shifted(self, field: Field, kept: Array, scale: RealScalar) -> lx.AbstractLinearOperator:
-        """The product with a vector, as a function."""
-        _, times_jacobian = jax.linearize(field, kept)
-        return lx.FunctionLinearOperator(
-            lambda v: v - scaled(scale, times_jacobian(match_varying(v, kept))), jax.eval_shape(lambda: kept)
-        )
+    def shifted(
+        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+    ) -> lx.AbstractLinearOperator:
+        """The product of the shifted matrix with a vector, as a function."""
+        _, times_jacobian = jax.linearize(field, stored)
+
+        def product(vector: Vector) -> Vector:
+            change = scaled(scale, _product(times_jacobian, match_varying(vector, stored), stored.dtype))
+            return (vector if mass is None else _product(mass.mv, vector, stored.dtype)) - change
+
+        dtype = complex_dtype(stored.dtype) if jnp.iscomplexobj(scale) else stored.dtype
+        return lx.FunctionLinearOperator(product, jax.eval_shape(lambda: stored.astype(dtype)))
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
-        """None: it was chosen because a solver was given that needs no more."""
-        raise AssertionError("a solver was given")
+        """Unreachable: this kind of Jacobian is chosen by a linear solver that the user gave."""
+        raise AssertionError("a linear solver was given")
+
+
+def _product(linear: Callable[[Vector], Vector], vector: Vector, dtype: np.dtype[Any]) -> Vector:
+    """The value of a linear function of vectors of `dtype`, which if real is extended to complex vectors."""
+    if jnp.iscomplexobj(vector) and not jnp.issubdtype(dtype, jnp.complexfloating):
+        return lax.complex(linear(vector.real), linear(vector.imag))
+    return linear(vector)
 
 
 def _products(field: Field, y: Vector, vectors: Array) -> Array:

@@ -1,4 +1,4 @@
-r"""Solving $(I - \beta J)\,x = b$ with a factorisation that outlives the step it was made for."""
+r"""Linear systems $(M - \beta J)\,x = b$, solved with a factorisation that may be stored from an earlier step."""
 
 import abc
 from functools import singledispatch
@@ -13,68 +13,79 @@ from jaxtyping import Array, PyTree
 
 from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, without_derivatives
 from .banded import BandedLinearOperator
-from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Vector
+from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Scale, Vector
 from .tags import Banded, holomorphic_tag
 
 type LinearSolver = lx.AbstractLinearSolver[Any]
 
 
 class LinearAlgebra(eqx.Module):
-    """How the Jacobian of a field is stored, and what solves with it."""
+    """The storage of a field's Jacobian, and the linear solver for its systems."""
 
     jacobian: AbstractJacobian
     solver: LinearSolver
 
     def factorise(self, system: "LinearSystem") -> PyTree[Array]:
-        """The arrays of the linear solver's state for a system."""
+        """The factorisation of a system: the arrays in the linear solver's state."""
         return eqx.filter(self.solver.init(system.operator(self), {}), eqx.is_array)
 
     def empty_factors(self, system: "LinearSystem") -> PyTree[Array]:
-        """Arrays like those of `factorise`."""
+        """Zeros of the shapes and dtypes of `factorise`."""
         arrays = eqx.filter(self._shape_of_state(system), _is_shape)
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), arrays)
 
     def restored(self, factors: PyTree[Array], system: "LinearSystem") -> PyTree[Any]:
-        """The linear solver's state from its arrays."""
+        """The linear solver's state, from the arrays that `factorise` returned."""
         return eqx.combine(factors, eqx.filter(self._shape_of_state(system), _is_shape, inverse=True))
 
     def _shape_of_state(self, system: "LinearSystem") -> PyTree[Any]:
-        """The linear solver's state, its arrays replaced by their shapes."""
+        """The linear solver's state, with its arrays replaced by their shapes."""
         return eqx.filter_eval_shape(lambda system: self.solver.init(system.operator(self), {}), system)
 
 
 class LinearSystem(eqx.Module):
-    r"""The matrix $I - \beta J$ of a field at a time.
+    r"""The matrix $M - \beta J$ of a field at a time.
 
     Parameters
     ----------
     field
-        The vector field over a step.
+        The vector field over a step, which has the mass matrix $M$.
     t
-        The time.
-    kept
-        What is kept of the Jacobian.
+        The time of the Jacobian.
+    stored
+        The stored array for the Jacobian $J$.
     scale
-        The factor $\beta$.
+        The factor $\beta$, real or complex.
     """
 
     field: "AbstractField"
     t: Time
-    kept: Array
-    scale: RealScalar
+    stored: Array
+    scale: Scale
 
     @classmethod
-    def at(cls, algebra: LinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: RealScalar) -> Self:
+    def at(cls, algebra: LinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: Scale) -> Self:
         """The system whose Jacobian is that at `y`."""
         return cls(field, t, field.jacobian(algebra, t, y), scale)
 
     def operator(self, algebra: LinearAlgebra) -> lx.AbstractLinearOperator:
         """The matrix as a linear operator."""
-        return algebra.jacobian.shifted(lambda y: self.field.slope(self.t, y), self.kept, self.scale)
+        slope = lambda y: self.field.slope(self.t, y)
+        return algebra.jacobian.shifted(slope, self.stored, self.scale, self.field.mass)
 
 
 class AbstractField(eqx.Module):
-    """The vector field over one step, on vectors."""
+    r"""The vector field $f$ of $M y' = f(t, y)$ over one step, on vectors."""
+
+    @property
+    def mass(self) -> lx.AbstractLinearOperator | None:
+        """The mass matrix $M$, constant over the step; `None` stands for the identity."""
+        return None
+
+    def mass_product(self, vector: Vector) -> Vector:
+        """The mass matrix times a vector."""
+        mass = self.mass
+        return vector if mass is None else mass.mv(vector)
 
     @abc.abstractmethod
     def increment(self, t: RealScalar, y: Vector) -> Vector:
@@ -82,21 +93,24 @@ class AbstractField(eqx.Module):
 
     @abc.abstractmethod
     def slope(self, t: RealScalar, y: Vector) -> Vector:
-        """The same for each unit of time."""
+        """The vector field times the mean rate of its driver: `increment` divided by the length of the step."""
 
     @abc.abstractmethod
     def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
-        """What `algebra` keeps of the Jacobian of `slope`."""
+        """The array that `algebra` stores for the Jacobian of `slope`."""
 
 
 def solve(algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None) -> Vector:
-    """The solution for a right-hand side, from a factorisation if there is one; moves with the system and with `b`."""
+    """The solution for a right-hand side, from a factorisation if there is one.
+
+    It depends differentiably on the system and on `b`, as if the factorisation were that of the system's own matrix.
+    """
     return _solve((system, b), without_derivatives((algebra, factors)))
 
 
 @eqx.filter_custom_jvp
-def _solve(moving: tuple[LinearSystem, Vector], others: Any) -> Vector:
-    (system, b), (algebra, factors) = moving, others
+def _solve(differentiable: tuple[LinearSystem, Vector], static: Any) -> Vector:
+    (system, b), (algebra, factors) = differentiable, static
     return algebra.solver.compute(_state(algebra, system, factors), b, {})[0]
 
 
@@ -106,20 +120,20 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
     (system, b), (algebra, factors) = primals
     x = _solve(*primals)
 
-    def residual(moving: tuple[LinearSystem, Vector]) -> Vector:
-        system, b = moving
+    def residual(differentiable: tuple[LinearSystem, Vector]) -> Vector:
+        system, b = differentiable
         return b - system.operator(algebra).mv(x)
 
-    moved = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
-    return x, solve_tangent(algebra, system, moved, factors)
+    residual_tangent = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
+    return x, solve_tangent(algebra, system, residual_tangent, factors)
 
 
 def solve_tangent(
     algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None
 ) -> Vector:
-    """The solution for a right-hand side that is a tangent: the map can be transposed, whatever solves.
+    """The solution for a right-hand side that is a tangent: a map that can be transposed for every linear solver.
 
-    By JAX's own linear solve: Lineax's has a callback in its derivatives, which a loop must not have.
+    It uses JAX's own linear solve. Lineax's has a callback in its derivatives, which a loop must not contain.
     """
     system, b, factors = match_varying((system, b, factors), (system, b, factors))
     solver, state = algebra.solver, without_derivatives(_state(algebra, system, factors))
@@ -132,6 +146,7 @@ def solve_tangent(
 
 
 def _state(algebra: LinearAlgebra, system: LinearSystem, factors: PyTree[Array] | None) -> PyTree[Any]:
+    """The linear solver's state for a system, from a factorisation if there is one."""
     if factors is None:
         return algebra.solver.init(system.operator(algebra), {})
     return algebra.restored(factors, system)
@@ -143,7 +158,7 @@ def _is_shape(x: Any) -> bool:
 
 @singledispatch
 def needs_matrix(solver: Any) -> bool:
-    """Whether a linear solver works on the entries of a matrix, not only on its products with vectors.
+    """True if a linear solver works on the entries of a matrix, and not only on its products with vectors.
 
     Register an iterative solver of your own: `needs_matrix.register(MySolver)(lambda solver: False)`.
     """
@@ -162,13 +177,7 @@ def _(solver: Any) -> bool:
 
 
 def check_linear_solver(solver: Any) -> None:
-    """That a solver's `linear_solver` is one.
-
-    Raises
-    ------
-    ValueError
-        If it is neither a Lineax solver nor `None`.
-    """
+    """Raise a `ValueError` unless a solver's `linear_solver` is a Lineax solver or `None`."""
     if solver is not None and not isinstance(solver, lx.AbstractLinearSolver):
         raise ValueError(
             "`linear_solver` solves the linear systems of implicit steps.\n"
@@ -178,7 +187,7 @@ def check_linear_solver(solver: Any) -> None:
 
 
 def structure_of(operator: lx.AbstractLinearOperator) -> frozenset[object]:
-    """The tag that says which diagonals an operator has, if it has few."""
+    """The tag for the diagonals of a banded operator; no tag for any other operator."""
     if isinstance(operator, BandedLinearOperator):
         return frozenset([Banded(operator.lower, operator.upper)])
     if lx.is_diagonal(operator):
@@ -187,12 +196,13 @@ def structure_of(operator: lx.AbstractLinearOperator) -> frozenset[object]:
 
 
 def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> LinearAlgebra:
-    """What suits the structure that a term's tags declare and the linear solver that was asked for."""
+    """The storage and the linear solver that suit a term's tags and the linear solver that the user gave, if any."""
     jacobian = _jacobian(tags, solver, space)
     return LinearAlgebra(jacobian, jacobian.linear_solver(space.size) if solver is None else solver)
 
 
 def _jacobian(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> AbstractJacobian:
+    """The storage of the Jacobian: none for an iterative solver, else the band that the tags declare, or all of it."""
     if solver is not None and not needs_matrix(solver):
         return ImplicitJacobian()
     band = _band(tags)
@@ -225,7 +235,7 @@ def _band(tags: frozenset[object]) -> Banded | None:
     unknown = [tag for tag in tags if not (isinstance(tag, Banded) or tag in _LINEAX_BANDS or tag in _OTHER_TAGS)]
     if unknown:
         raise ValueError(
-            "`ODETerm(tags=...)` says what is known of the Jacobian.\n"
+            "`ODETerm(tags=...)` declares the structure of the Jacobian.\n"
             "Expected: Lineax's tags, `rungax.Banded(lower, upper)`, or `rungax.holomorphic_tag`\n"
             f"Found:    {unknown[0]!r}\nFor example `tags=lineax.tridiagonal_tag`."
         )

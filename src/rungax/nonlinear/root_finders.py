@@ -1,4 +1,4 @@
-"""Root finders as users give them: Optimistix's, our own, and ones whose tolerances are the step size controller's."""
+"""The root finders that users give: Optimistix's, our own, and those with the step size controller's tolerances."""
 
 import abc
 from collections.abc import Callable
@@ -15,20 +15,22 @@ from ..jaxkit import FlatSpace, RealScalar, Y
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
-from .newton import DIVERGED, RUNNING, FullNewtonStages, Iterate, NewtonStages
+from .newton import DIVERGED, RUNNING, FullNewtonStages, Iteration, NewtonStages
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
-from .tolerances import Norm, Tolerances, Weights, default_tolerances
+from .tolerances import ErrorWeights, Norm, Tolerances, default_tolerances
 
 
 class AbstractUnresolvedFinder(eqx.Module):
-    """A root finder that is yet to be told its tolerances."""
+    """A root finder whose tolerances are not known yet."""
 
     @abc.abstractmethod
     def with_tolerances(self, tolerances: Tolerances) -> optx.AbstractRootFinder[Any, Any, Any, Any]:
-        """The root finder."""
+        """The root finder with these tolerances."""
 
 
 class _FromController(AbstractUnresolvedFinder):
+    """A root finder class and its other arguments, by name."""
+
     cls: Callable[..., Any] = eqx.field(static=True)
     names: tuple[str, ...] = eqx.field(static=True)
     values: tuple[Any, ...]
@@ -40,7 +42,7 @@ class _FromController(AbstractUnresolvedFinder):
 
 
 def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., AbstractUnresolvedFinder]:
-    """A root finder class without its tolerances, which come from the step size controller.
+    """A root finder class that takes its tolerances from the step size controller.
 
     Parameters
     ----------
@@ -50,8 +52,8 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
     Returns
     -------
     callable
-        Called with the other arguments of `cls`, it gives a root finder for `root_finder=` of an implicit solver.
-        Where nothing controls the error, the tolerances are the machine's, to the power 2/3.
+        Called with the other arguments of `cls`, it returns a root finder for `root_finder=` of an implicit solver.
+        In a solve without error control, the tolerances are the machine precision to the power 2/3.
 
     Raises
     ------
@@ -60,7 +62,7 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
 
     See Also
     --------
-    AbstractDIRK : whose default root finder is made so.
+    AbstractDIRK : its default root finder is made with this function.
 
     Examples
     --------
@@ -83,13 +85,7 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
 
 
 def check_root_finder(finder: Any, max_steps: Any) -> None:
-    """That an implicit solver's `root_finder` and `root_find_max_steps` are what they must be.
-
-    Raises
-    ------
-    ValueError
-        If not.
-    """
+    """Raise a `ValueError` unless `finder` is a root finder and `max_steps` an integer of at least 2."""
     if not isinstance(finder, AbstractUnresolvedFinder | AbstractStageFinder | optx.AbstractRootFinder):
         raise ValueError(
             "`root_finder` solves the equations of implicit stages.\n"
@@ -98,59 +94,60 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
         )
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 2:
         raise ValueError(
-            "`root_find_max_steps` is how often a stage may iterate.\n"
-            "Expected: an integer, at least 2, for one iteration alone does not show whether it converges\n"
+            "`root_find_max_steps` is the maximum number of iterations for a stage.\n"
+            "Expected: an integer, at least 2: one iteration does not show whether it converges\n"
             f"Found:    {max_steps!r}\nLeave it out for 10."
         )
 
 
 def resolved(finder: Any, tolerances: Tolerances | None, y0: Y) -> Any:
-    """The root finder for a solve with these tolerances, or for one that controls no error."""
+    """The root finder for a solve with these tolerances; `None` stands for a solve without error control."""
     if isinstance(finder, AbstractUnresolvedFinder):
         finder = finder.with_tolerances(default_tolerances(y0) if tolerances is None else tolerances)
     return finder.with_full_newton() if tolerances is None and isinstance(finder, AbstractStageFinder) else finder
 
 
 class AbstractStageFinder(eqx.Module):
-    """A root finder that has a way of its own to serve all stages of a step, and many steps."""
+    """A root finder with a method of its own for the stages of a step, which may carry data from step to step."""
 
     linear_solver: eqx.AbstractVar[lx.AbstractLinearSolver[Any] | None]
 
     @abc.abstractmethod
     def stages(self, space: FlatSpace) -> AbstractStageSolver:
-        """That way, for states of this kind."""
+        """The method for the stages, for states that these vectors stand for."""
 
     @abc.abstractmethod
     def with_full_newton(self) -> "AbstractStageFinder":
-        """The same for solves where a failed stage cannot be mended by a shorter step."""
+        """This root finder for solves with constant steps, where no failed step can be repeated with a shorter one."""
 
 
 class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder):
-    r"""Simplified Newton iteration that knows when to stop: the root finder of implicit solvers.
+    r"""Simplified Newton iteration, the default root finder of implicit solvers.
 
-    The Jacobian is evaluated once, and the iteration stops by its own rate of convergence. Inside a solve the
-    Jacobian and its factorisation are kept across stages and steps; with `optimistix.root_find` for one call.
+    The Jacobian is evaluated once. The iteration stops when its rate of convergence shows that the remaining error is
+    small enough. Inside a solve the Jacobian and its factorisation are used for several stages and steps; with
+    `optimistix.root_find`, for one call.
 
     Parameters
     ----------
     rtol, atol
         Relative and absolute tolerance: scalars, or pytrees like the unknowns.
     norm
-        Reduces a pytree of scaled displacements to one number; by default the largest.
+        Reduces a pytree of scaled corrections to one number; by default the largest entry.
     kappa
-        The fraction of the tolerances to which equations are solved. At the default 0.01 what is left of a stage's
-        equation is well below the error of the step.
+        The fraction of the tolerances to which equations are solved. With the default 0.01 the remaining error of a
+        stage is well below the error of the step.
     linear_solver
         A Lineax solver; `None` chooses by size and structure.
 
     Differentiability
     -----------------
-    Roots and stages move by the implicit function theorem; the iteration is not differentiated.
+    Roots and stages are differentiated by the implicit function theorem; the iteration is not differentiated.
 
     Cost
     ----
-    An evaluation of the function and a solve for each iteration; one Jacobian and one factorisation for each call, and
-    in a solve of a differential equation only where the old ones no longer serve: see `AbstractDIRK`.
+    An evaluation of the function and a linear solve for each iteration. One Jacobian and one factorisation for each
+    call; a solve of a differential equation computes new ones only when needed: see `AbstractDIRK`.
 
     References
     ----------
@@ -174,11 +171,11 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
     linear_solver: lx.AbstractLinearSolver[Any] | None = None
 
     def stages(self, space: FlatSpace) -> NewtonStages:
-        """The same iteration, with the Jacobian and its factorisation kept while they serve."""
-        return NewtonStages(Weights(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
+        """The iteration for stages, with a Jacobian and a factorisation that are carried from step to step."""
+        return NewtonStages(ErrorWeights(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
 
     def with_full_newton(self) -> "FullNewtonChord":
-        """With full Newton iteration where this one fails."""
+        """The root finder that falls back on full Newton iteration where this one fails."""
         tolerances = Tolerances(self.rtol, self.atol, self.norm)
         return FullNewtonChord(tolerances=tolerances, kappa=self.kappa, linear_solver=self.linear_solver)
 
@@ -192,13 +189,13 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         aux_struct: PyTree[Any],
         tags: frozenset[object],
     ) -> "_ChordState":
-        """The Jacobian at `y`, factorised."""
+        """The Jacobian at `y` and its factorisation."""
         del options, f_struct, aux_struct
         field = _Residual(fn, args, FlatSpace(y))
         algebra = linear_algebra(tags, self.linear_solver, field.space)
         one = jnp.ones((), jnp.finfo(field.space.dtype).dtype)
         system = LinearSystem.at(algebra, field, one, field.space.ravel(y), one)
-        return _ChordState(system.kept, algebra.factorise(system), Iterate.start(one))
+        return _ChordState(system.stored, algebra.factorise(system), Iteration.start(one))
 
     def step(
         self,
@@ -209,7 +206,7 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         state: "_ChordState",
         tags: frozenset[object],
     ) -> tuple[PyTree[Any], "_ChordState", Any]:
-        """One displacement."""
+        """One iteration."""
         del options
         space = FlatSpace(y)
         algebra = linear_algebra(tags, self.linear_solver, space)
@@ -218,10 +215,10 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         system = LinearSystem(_Residual(fn, args, space), one, state.jacobian, one)
         delta = solve(algebra, system, -space.ravel(value), state.factors)
         vector = space.ravel(y)
-        size_of = Weights(Tolerances(self.rtol, self.atol, self.norm), space).at(vector)
-        noise = 10 * float(jnp.finfo(space.dtype).eps) * size_of(vector)
-        iterate = state.iterate.judge(size_of(delta), noise, self.kappa, None)
-        return space.unravel(vector + delta), _ChordState(state.jacobian, state.factors, iterate), aux
+        size_of = ErrorWeights(Tolerances(self.rtol, self.atol, self.norm), space).at(vector)
+        rounding = 10 * float(jnp.finfo(space.dtype).eps) * size_of(vector)
+        iteration = state.iteration.judge(size_of(delta), rounding, self.kappa, None)
+        return space.unravel(vector + delta), _ChordState(state.jacobian, state.factors, iteration), aux
 
     def terminate(
         self,
@@ -232,11 +229,11 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         state: "_ChordState",
         tags: frozenset[object],
     ) -> tuple[Bool[Array, ""], Any]:
-        """Whether the iteration has converged or diverges."""
+        """True if the iteration has converged or diverges, with the result."""
         del fn, y, args, options, tags
-        diverged = state.iterate.status == DIVERGED
+        diverged = state.iteration.status == DIVERGED
         result = optx.RESULTS.where(diverged, optx.RESULTS.nonlinear_divergence, optx.RESULTS.successful)
-        return state.iterate.status != RUNNING, result
+        return state.iteration.status != RUNNING, result
 
     def postprocess(
         self,
@@ -249,66 +246,66 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
         tags: frozenset[object],
         result: Any,
     ) -> tuple[PyTree[Any], Any, dict[str, Any]]:
-        """Nothing more to do."""
+        """The root as it is."""
         del fn, args, options, state, tags, result
         return y, aux, {}
 
 
 class _Residual(AbstractField):
-    """The field whose matrix $I - J$ is the Jacobian of a function whose root is sought."""
+    """The field $y - g(y)$ for a function $g$ whose root is sought: its matrix $I - J$ is the Jacobian of $g$."""
 
     fn: Callable[..., Any]
     args: PyTree[Any]
     space: FlatSpace
 
     def increment(self, t: RealScalar, y: Vector) -> Vector:
-        """The same as the slope."""
+        """The slope: the field has no driver."""
         return self.slope(t, y)
 
     def slope(self, t: RealScalar, y: Vector) -> Vector:
-        """What is left of a vector when the function is taken from it."""
+        """The vector minus the function of it."""
         del t
         return y - self.space.ravel(self.fn(self.space.unravel(y), self.args)[0])
 
     def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
-        """Derived from the slope."""
+        """The Jacobian, derived from the slope."""
         return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
 
 
 class _ChordState(eqx.Module):
-    """The Jacobian, its factorisation, and how the iteration stands."""
+    """The Jacobian, its factorisation, and the progress of the iteration."""
 
     jacobian: Array
     factors: PyTree[Array]
-    iterate: Iterate
+    iteration: Iteration
 
 
 class FullNewtonChord(AbstractStageFinder):
-    """`VeryChord`, and where it fails full Newton iteration: for constant steps."""
+    """`VeryChord` with full Newton iteration where it fails, for solves with constant steps."""
 
     tolerances: Tolerances
     kappa: RealScalar
     linear_solver: lx.AbstractLinearSolver[Any] | None
 
     def stages(self, space: FlatSpace) -> FullNewtonStages:
-        """Both, for states of this kind."""
-        return FullNewtonStages(Weights(self.tolerances, space), self.kappa)
+        """The method for the stages, for states that these vectors stand for."""
+        return FullNewtonStages(ErrorWeights(self.tolerances, space), self.kappa)
 
     def with_full_newton(self) -> Self:
-        """It is."""
+        """This root finder itself."""
         return self
 
 
 def stage_solver(finder: Any, space: FlatSpace) -> AbstractStageSolver:
-    """How a root finder serves the stages of a step."""
+    """The method for the stages of a step that a root finder gives."""
     return finder.stages(space) if isinstance(finder, AbstractStageFinder) else RootFinderStages(finder)
 
 
 class RootFinderStages(AbstractStageSolver):
-    """Any Optimistix root finder, for the stages of a step, each on its own.
+    """An Optimistix root finder, called once for every stage of a step.
 
-    A finder of the user's may want to do something once a step: `options["init_state"]` holds what its `init` returned
-    for the step's first stage.
+    A user's root finder can do work once a step, in its `init`: for every stage `options["init_state"]` holds the value
+    that `init` returned at the start of the step.
 
     Parameters
     ----------
@@ -319,26 +316,26 @@ class RootFinderStages(AbstractStageSolver):
     finder: optx.AbstractRootFinder[Any, Any, Any, Any]
 
     def empty_cache(self, start: StepStart) -> None:
-        """Nothing is kept from step to step."""
+        """No cache: nothing is carried from step to step."""
 
     def outdated(self, cache: None) -> None:
         """No cache."""
 
     def prepare(self, start: StepStart, cache: None) -> tuple[PyTree[Any], None]:
-        """What the root finder's `init` makes of the first stage."""
+        """The value of the root finder's `init` at the start of the step."""
         del cache
         diagonal = 1.0 if start.diagonal is None else start.diagonal
-        stage = Stage(start.field, start.t0, start.y0, diagonal, start.step_size)
-        struct = jax.eval_shape(lambda: start.y0)
         zero = jnp.zeros_like(start.y0)
+        stage = Stage(start.field, start.t0, start.y0, zero, diagonal, start.step_size)
+        struct = jax.eval_shape(lambda: start.y0)
         return self.finder.init(_residual, zero, stage, {}, struct, None, frozenset()), None
 
     def solve(
         self, stage: Stage, guess: Vector, start: StepStart, prepared: PyTree[Any], convergence: None
     ) -> StageSolution:
-        """Find the root of the stage's residual."""
+        """The root of the stage's residual."""
         root = optx.root_find(
-            lambda k, stage: k - stage.increment(k),
+            lambda displacement, stage: _residual(displacement, stage)[0],
             self.finder,
             guess,
             stage,
@@ -349,8 +346,9 @@ class RootFinderStages(AbstractStageSolver):
         return StageSolution(root.value, RESULTS.promote(root.result), convergence)
 
     def update_cache(self, prepared: PyTree[Any], convergence: None) -> None:
-        """Nothing."""
+        """No cache: nothing is carried from step to step."""
 
 
-def _residual(k: Vector, stage: Stage) -> tuple[Vector, None]:
-    return k - stage.increment(k), None
+def _residual(displacement: Vector, stage: Stage) -> tuple[Vector, None]:
+    r"""Minus the residual of the stage, with derivative $M - \gamma h J$ by the displacement; no other output."""
+    return -stage.residual(displacement), None

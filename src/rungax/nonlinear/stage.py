@@ -1,11 +1,16 @@
 r"""The equation of an implicit stage, and its derivative.
 
-With increments as unknowns a stage of a diagonally implicit method is
+The unknown of a stage is its displacement $z = Y - y_n$, the distance of its state $Y$ from the start of the step:
 
-$$k = F(t, b + \gamma k), \qquad F = f \cdot h,$$
+$$M z = r + \gamma F(t, y_n + z), \qquad F = f \cdot h, \qquad r = \sum_{j<i} a_{ij} F_j,$$
 
-where $b$ collects the earlier stages. Whoever solves it, its solution is differentiated by the implicit function
-theorem, so that no iteration is ever differentiated.
+where $M$ is the mass matrix and $r$ is known from earlier stages. The unknown is not the slope, because an algebraic
+equation, a zero row of $M$, determines the state but no slope. The increment of the stage, $F = (M z - r) / \gamma$, is
+recovered from the solution: an evaluation of the field at the stage's state would multiply the error that the iteration
+leaves by the stiffness.
+
+The solution is differentiated by the implicit function theorem, whatever solves the equation, so that no iteration is
+ever differentiated.
 """
 
 import abc
@@ -13,6 +18,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..jaxkit import RealScalar, Time, scaled, without_derivatives
@@ -30,46 +36,66 @@ class Stage(eqx.Module):
         The vector field over the step.
     t
         Time of the stage.
-    base
-        What its state is without its own contribution.
+    y0
+        The state $y_n$ at the start of the step.
+    known
+        The contribution $r$ of earlier stages.
     diagonal
-        The coefficient $\gamma$ of its own contribution.
+        The diagonal coefficient $\gamma$, which is not zero.
     step_size
         Length of the step.
     """
 
     field: AbstractField
     t: Time
-    base: Vector
+    y0: Vector
+    known: Vector
     diagonal: RealScalar
     step_size: Time
 
-    def state(self, k: Vector) -> Vector:
-        """The state at the stage."""
-        return self.base + scaled(self.diagonal, k)
+    def state(self, displacement: Vector) -> Vector:
+        """The state of the stage."""
+        return self.y0 + displacement
 
-    def increment(self, k: Vector) -> Vector:
-        """What `k` must be equal to."""
-        return self.field.increment(self.t, self.state(k))
+    def residual(self, displacement: Vector) -> Vector:
+        """The right-hand side of the stage's equation minus its left-hand side; zero at the solution."""
+        increment = self.field.increment(self.t, self.state(displacement))
+        return self.known + scaled(self.diagonal, increment) - self.field.mass_product(displacement)
+
+    def increment(self, displacement: Vector) -> Vector:
+        """The increment of the stage, without an evaluation of the field; `displacement` is the solution."""
+        change = self.field.mass_product(displacement) - self.known
+        return change / jnp.asarray(self.diagonal).astype(change.dtype)
 
 
 class StageSolution(eqx.Module):
-    """The increment that solves a stage's equation, whether it really does, and what the next stage may learn of it."""
+    """The solution of a stage's equation.
 
-    k: Vector
+    Parameters
+    ----------
+    displacement
+        The displacement of the stage's state from the start of the step.
+    result
+        Successful, or the reason why the equation was not solved.
+    convergence
+        Convergence information for the next stage.
+    """
+
+    displacement: Vector
     result: Result
     convergence: PyTree[Any]
 
 
 class AbstractStageSolver(eqx.Module):
-    """How the equations of a step's stages are solved.
+    """A method for the equations of a step's stages.
 
-    What serves later steps as well, its *cache*, never changes what the solution is.
+    The *cache* is carried from step to step, for example a Jacobian and its factorisation. It speeds up the iteration
+    and never changes the solution beyond the tolerance. The *convergence information* is carried from stage to stage.
     """
 
     @abc.abstractmethod
     def empty_cache(self, start: "StepStart") -> PyTree[Any]:
-        """What is known before the first step: nothing."""
+        """The cache before the first step, with the shapes and dtypes of every later one."""
 
     @abc.abstractmethod
     def outdated(self, cache: PyTree[Any]) -> PyTree[Any]:
@@ -77,36 +103,58 @@ class AbstractStageSolver(eqx.Module):
 
     @abc.abstractmethod
     def prepare(self, start: "StepStart", cache: PyTree[Any]) -> tuple[PyTree[Any], PyTree[Any]]:
-        """What the stages of a step have in common, and the convergence that the first of them starts with."""
+        """The data that all stages of a step use, and the convergence information for the first stage.
+
+        Parameters
+        ----------
+        start
+            The start of the step.
+        cache
+            The cache that `update_cache` returned after the last attempt, or the empty one.
+        """
 
     @abc.abstractmethod
     def solve(
         self, stage: Stage, guess: Vector, start: "StepStart", prepared: PyTree[Any], convergence: PyTree[Any]
     ) -> StageSolution:
-        """Solve one stage's equation, starting from `guess`."""
+        """The solution of one stage's equation, by iteration from `guess`.
+
+        Parameters
+        ----------
+        stage
+            The equation.
+        guess
+            A displacement near the solution.
+        start
+            The start of the step.
+        prepared
+            The data that `prepare` returned.
+        convergence
+            The convergence information of the stage before.
+        """
 
     @abc.abstractmethod
     def update_cache(self, prepared: PyTree[Any], convergence: PyTree[Any]) -> PyTree[Any]:
-        """The cache for the next attempt."""
+        """The cache for the next attempt, from the data that the stages used and the last convergence information."""
 
 
 class StepStart(eqx.Module):
-    """Where a step starts, as its stage equations see it.
+    """The start of a step, as its stage equations use it.
 
     Parameters
     ----------
     field
-        The vector field over the step; no derivative flows through it here.
+        The vector field over the step, without derivatives.
     algebra
-        How linear systems are solved.
+        The storage of the Jacobian and the linear solver.
     t0, y0
-        The start.
+        Time and state at the start.
     step_size
         Length of the step.
     diagonal
-        The coefficient that all implicit stages share, or `None` if they differ.
+        The diagonal coefficient that all implicit stages share, or `None` if they differ.
     max_steps
-        How often a stage may iterate.
+        Maximum number of iterations for one stage.
     """
 
     field: AbstractField
@@ -126,26 +174,26 @@ def solve_stage(
     prepared: PyTree[Any],
     convergence: PyTree[Any],
 ) -> StageSolution:
-    """Solve a stage's equation; the solution moves with the field, the time and the earlier stages."""
+    """The solution of a stage's equation; it depends differentiably on all parts of `stage` and on nothing else."""
     return _solve(stage, without_derivatives((solver, guess, start, prepared, convergence)))
 
 
 @eqx.filter_custom_jvp
-def _solve(stage: Stage, others: Any) -> StageSolution:
-    solver, guess, start, prepared, convergence = others
+def _solve(stage: Stage, static: Any) -> StageSolution:
+    solver, guess, start, prepared, convergence = static
     return solver.solve(stage, guess, start, prepared, convergence)
 
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> Any:
-    r"""From $k = F(p, k)$: $(I - F_k)\,\dot k = F_p\,\dot p$."""
-    stage, others = primals
-    solution = _solve(stage, others)
-    k, algebra = solution.k, others[2].algebra
-    moved = eqx.filter_jvp(lambda stage: stage.increment(k), (stage,), (tangents[0],))[1]
-    # Not the user's Jacobian: the iteration does with an approximate one, the derivative does not.
-    kept = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(k))
-    system = LinearSystem(stage.field, stage.t, kept, stage.diagonal * stage.step_size)
-    k_dot = solve_tangent(algebra, system, moved)
-    still = jax.tree.map(lambda x: None, solution)
-    return solution, eqx.tree_at(lambda s: s.k, still, k_dot, is_leaf=lambda x: x is None)
+    r"""From $M z = r + \gamma F(p, z)$: $(M - \gamma F_z)\,\dot z = \dot r + \gamma F_p\,\dot p - \dot M z$."""
+    stage, static = primals
+    solution = _solve(stage, static)
+    displacement, algebra = solution.displacement, static[2].algebra
+    residual_tangent = eqx.filter_jvp(lambda stage: stage.residual(displacement), (stage,), (tangents[0],))[1]
+    # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
+    stored = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(displacement))
+    system = LinearSystem(stage.field, stage.t, stored, stage.diagonal * stage.step_size)
+    tangent = solve_tangent(algebra, system, residual_tangent)
+    no_tangents = jax.tree.map(lambda x: None, solution)
+    return solution, eqx.tree_at(lambda s: s.displacement, no_tangents, tangent, is_leaf=lambda x: x is None)

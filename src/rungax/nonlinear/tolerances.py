@@ -1,4 +1,4 @@
-"""The tolerances that equations inside a step are solved to."""
+"""The tolerances to which equations inside a step are solved."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Y
+from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree
 from .jacobian import Vector
 
 type Norm = Callable[[PyTree[Any]], RealScalar]
@@ -24,20 +24,20 @@ class Tolerances(NamedTuple):
 
 
 def default_tolerances(y: Y) -> Tolerances:
-    """For solves without error control: so tight that what is left is a few roundings, or little more."""
+    """The tolerances of a solve without error control: the remaining error is a few roundings, or little more."""
     eps = max((float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(y)), default=1e-16)
     return Tolerances(eps ** (2 / 3), eps ** (2 / 3), optx.rms_norm)
 
 
-class Weights(eqx.Module):
-    """The size of vectors relative to a tolerance.
+class ErrorWeights(eqx.Module):
+    """The weights by which a norm measures vectors relative to a tolerance.
 
     Parameters
     ----------
     tolerances
-        The tolerance.
+        The tolerance and the norm.
     space
-        What the vectors stand for.
+        The states that the vectors stand for.
     """
 
     tolerances: Tolerances
@@ -46,27 +46,20 @@ class Weights(eqx.Module):
     def at(self, y: Vector) -> Callable[[Vector], Array]:
         """The norm of vectors divided by `atol + rtol * abs(y)`."""
         state = self.space.unravel(y)
-        rtol, atol = (_like(x, state) for x in (self.tolerances.rtol, self.tolerances.atol))
+        rtol, atol = (broadcast_to_tree(x, state) for x in (self.tolerances.rtol, self.tolerances.atol))
         real = jnp.finfo(self.space.dtype).dtype
 
         def weight(y: Array, rtol: Any, atol: Any) -> Array:
             size = jnp.abs(y)
             return 1 / (jnp.asarray(atol).astype(size.dtype) + jnp.asarray(rtol).astype(size.dtype) * size)
 
-        def weigh(x: Array, w: Array) -> Array:
+        def weighted(x: Array, w: Array) -> Array:
             return ((jnp.abs(x) if jnp.iscomplexobj(x) else x) * w).astype(real)
 
         weights = jax.tree.map(weight, state, rtol, atol)
 
         def size_of(vector: Vector) -> Array:
-            weighed = jax.tree.map(weigh, self.space.unravel(vector), weights)
-            return jnp.asarray(self.tolerances.norm(weighed)).astype(real)
+            weighted_state = jax.tree.map(weighted, self.space.unravel(vector), weights)
+            return jnp.asarray(self.tolerances.norm(weighted_state)).astype(real)
 
         return size_of
-
-
-def _like(tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
-    """`tolerance` as a pytree like `y`."""
-    if jax.tree.structure(tolerance) == jax.tree.structure(y):
-        return tolerance
-    return jax.tree.map(lambda _: tolerance, y)

@@ -1,4 +1,4 @@
-"""A term over one step, as a function of vectors."""
+"""The vector field of a term over one step, as a function of vectors."""
 
 from typing import Any, Self
 
@@ -31,9 +31,9 @@ class FlatField(AbstractField):
     control
         The increment of the term's driver over the step.
     rate
-        The same for each unit of time.
+        The increment divided by the length of the step.
     space
-        What the vectors stand for.
+        The states that the vectors stand for.
     """
 
     term: AbstractTerm[Any, Any]
@@ -52,10 +52,13 @@ class FlatField(AbstractField):
         args: Args,
         space: FlatSpace | None = None,
     ) -> Self:
-        """The field over a step, for states like `y`; by default on the vectors that the term's own tags ask for."""
+        """The field over a step, for states like `y`.
+
+        By default complex states become complex vectors if the term is tagged as holomorphic, else real ones.
+        """
         control = term.contr(t0, t1)
         length = jnp.asarray(t1 - t0)
-        # Where a lane makes no step, nothing moves, and nothing must be divided by zero.
+        # A batch element that takes no step has length zero and increment zero, which must not be divided by it.
         length = jnp.where(length == 0, 1.0, length)
         rate = jax.tree.map(lambda x: x / length.astype(jnp.result_type(x)), control)
         space = FlatSpace(y, holomorphic_tag in term.jacobian_tags) if space is None else space
@@ -66,19 +69,19 @@ class FlatField(AbstractField):
         return self._product(t, y, self.control)
 
     def slope(self, t: RealScalar, y: Vector) -> Vector:
-        """The same for each unit of time."""
+        """The vector field times the mean rate of its driver over the step."""
         return self._product(t, y, self.rate)
 
     def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
-        """What `algebra` keeps of the Jacobian of `slope`: the user's, if given, else derived."""
+        """The array that `algebra` stores for the Jacobian of `slope`: the user's, if given, else derived."""
         given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
         if given is None:
             return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
-        kept = algebra.jacobian.of_operator(as_operator(given, self.space))
-        return kept * jnp.asarray(self.rate).astype(kept.dtype)
+        stored = algebra.jacobian.of_operator(as_operator(given, self.space))
+        return stored * jnp.asarray(self.rate).astype(stored.dtype)
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
-        """How linear systems with the Jacobian are solved, for states like `y`."""
+        """The storage of the Jacobian and the linear solver, for states like `y`."""
         tags = self.term.jacobian_tags
         given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
         if isinstance(given, lx.AbstractLinearOperator):
@@ -90,12 +93,13 @@ class FlatField(AbstractField):
 
 
 def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
-    """What a user's `jacobian` returned, as an operator on vectors.
+    """The value that a user's `jacobian` returned, as an operator on vectors.
 
     Raises
     ------
     ValueError
-        If it has not as many rows and columns as the state has entries, or is complex where the state is real.
+        If the numbers of rows and columns are not the number of entries of the state, or if it is complex and the
+        vectors are real.
     """
     size = space.size
     if isinstance(given, lx.AbstractLinearOperator):
@@ -106,7 +110,7 @@ def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
     matrix = jnp.asarray(given) if is_matrix else _matrix_of_blocks(given, space)
     if jnp.iscomplexobj(matrix) and not jnp.issubdtype(space.dtype, jnp.complexfloating):
         raise ValueError(
-            "`ODETerm(..., jacobian=...)` must be real where the state is solved as a real one.\n"
+            "`ODETerm(..., jacobian=...)` must be real if the state is solved as a real one.\n"
             f"Expected: {space.dtype}\nFound:    {matrix.dtype}\n"
             "Return the real part; a complex state whose field is differentiable needs `rungax.holomorphic_tag`."
         )

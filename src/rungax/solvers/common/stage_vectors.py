@@ -1,7 +1,7 @@
-"""The increments of a step's stages, in a loop over the stages.
+"""The vectors of a step's stages, such as their increments, in a loop over the stages.
 
-They are separate vectors, not the rows of one array: so under `vmap` every operation on them runs over the lanes, which
-for a thousand lanes of three unknowns takes a tenth of the time.
+They are separate vectors, not the rows of one array. Under `vmap` every operation on them then runs over the batch,
+which takes a tenth of the time for a thousand batch elements of three unknowns.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from jaxtyping import Array, ArrayLike
 from ...jaxkit import IntScalar
 from ...nonlinear import Vector
 
-type Increments = tuple[Vector, ...]
-"""One vector for each stage; zero for stages not made yet."""
+type StageVectors = tuple[Vector, ...]
+"""One vector for each stage; zero for stages that are not computed yet."""
 
 
-def combine(weights: ArrayLike, increments: Increments) -> Vector:
-    """The weighted sum."""
-    weights = jnp.asarray(weights, increments[0].dtype)
-    return sum((weights[i] * x for i, x in enumerate(increments)), start=jnp.zeros_like(increments[0]))
+def combine(weights: ArrayLike, vectors: StageVectors) -> Vector:
+    """The weighted sum of the vectors."""
+    weights = jnp.asarray(weights, vectors[0].dtype)
+    return sum((weights[i] * x for i, x in enumerate(vectors)), start=jnp.zeros_like(vectors[0]))
 
 
-def put(increments: Increments, index: IntScalar, new: Vector) -> Increments:
-    """With one of them set."""
-    return tuple(jnp.where(index == i, new, x) for i, x in enumerate(increments))
+def put(vectors: StageVectors, index: IntScalar, new: Vector) -> StageVectors:
+    """The vectors with the one at `index` replaced by `new`."""
+    return tuple(jnp.where(index == i, new, x) for i, x in enumerate(vectors))
 
 
 def square(rows: Sequence[np.ndarray], dtype: Any) -> Array:
-    """Rows of lengths 1, 2, ... as the strict lower triangle of a matrix."""
+    """The matrix whose strict lower triangle has these rows, of lengths 1, 2, ..."""
     matrix = np.zeros((len(rows) + 1, len(rows) + 1))
     for i, row in enumerate(rows):
         matrix[i + 1, : row.size] = row
@@ -39,5 +39,5 @@ def square(rows: Sequence[np.ndarray], dtype: Any) -> Array:
 
 
 def stacked(trees: Sequence[Any]) -> Any:
-    """Pytrees as one, with a new first axis."""
+    """One pytree of the same structure, whose leaves are stacked along a new first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

@@ -1,4 +1,4 @@
-"""The Rosenbrock methods; their coefficients are in `tableaus`, how they step is in `rosenbrock_step`."""
+"""The Rosenbrock methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from ..tableaus.rodas5p import RODAS5P
 from ..tableaus.ros3p import ROS3P as ROS3P_TABLEAU
 from ..tableaus.rosenbrock23 import ROSENBROCK23
 from ..tableaus.types.rosenbrock import RosenbrockTableau
-from .step import AbstractRosenbrock, Made
+from .step import AbstractRosenbrock, RosenbrockStages
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,20 +26,20 @@ class DenseWeights:
 
 
 def own_dense_output(tableau: RosenbrockTableau) -> DenseWeights:
-    """The dense output that comes with the method."""
+    """The method's own dense output."""
     assert tableau.weights is not None, "its file gives an interpolant"
     return DenseWeights(tableau.weights)
 
 
 class Rosenbrock23(AbstractRosenbrock):
-    """Shampine and Reichelt's method of order 2, known as ode23s, for crude tolerances.
+    """Shampine and Reichelt's method of order 2, known as ode23s, for loose tolerances.
 
     L-stable; dense output of order 2.
 
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear systems; `None` lets size and structure choose: see `AbstractRosenbrock`.
+        A Lineax solver for the linear systems; `None` chooses by size and structure: see `AbstractRosenbrock`.
 
     Raises
     ------
@@ -52,8 +52,8 @@ class Rosenbrock23(AbstractRosenbrock):
 
     Cost
     ----
-    Three evaluations of the vector field an attempt, one derivative by time, one Jacobian, one factorisation, and three
-    solves with it: see `AbstractRosenbrock`.
+    Every attempt takes three evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    and three solves with it: see `AbstractRosenbrock`.
 
     References
     ----------
@@ -72,18 +72,18 @@ class Rosenbrock23(AbstractRosenbrock):
 
 
 class ROS3P(AbstractRosenbrock):
-    """Lang and Verwer's method of order 3, which keeps its order for nonlinear parabolic equations.
+    """Lang and Verwer's method of order 3, without order reduction for nonlinear parabolic equations.
 
     A-stable; cubic Hermite dense output.
 
     The paper's embedded solution damps stiff components as little as the solution itself, by the factor -0.73 a step,
-    so that their difference cannot see them. The estimate here adds the difference to the trapezoidal rule, solved
-    with the matrix of the stages, which takes the fourth evaluation and solve.
+    so that their difference does not contain them. The estimate here adds the difference to the trapezoidal rule,
+    multiplied by the inverse of the stages' matrix. It takes the fourth evaluation and solve.
 
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear systems; `None` lets size and structure choose: see `AbstractRosenbrock`.
+        A Lineax solver for the linear systems; `None` chooses by size and structure: see `AbstractRosenbrock`.
 
     Raises
     ------
@@ -96,8 +96,8 @@ class ROS3P(AbstractRosenbrock):
 
     Cost
     ----
-    Four evaluations of the vector field an attempt, one derivative by time, one Jacobian, one factorisation, and four
-    solves with it: see `AbstractRosenbrock`. Two more evaluations where the interior of a step is asked for.
+    Every attempt takes four evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    and four solves with it: see `AbstractRosenbrock`. Dense output takes two more evaluations a step.
 
     References
     ----------
@@ -115,16 +115,16 @@ class ROS3P(AbstractRosenbrock):
     tableau = ROS3P_TABLEAU
     interpolation_cls = ThirdOrderHermitePolynomialInterpolation
 
-    def error(self, made: Made) -> Vector:
+    def error(self, stages: RosenbrockStages) -> Vector:
         """The difference to the embedded solution, and to the trapezoidal rule."""
-        last = made.field.increment(made.t1, made.y1)
-        difference = made.y1 - made.y0 - 0.5 * (made.first + last)
-        embedded = super().error(made)
-        assert embedded is not None, "the tableau below has an embedded solution"
-        return embedded - made.solution(difference)
+        last = stages.field.increment(stages.t1, stages.y1)
+        change = stages.field.mass_product(stages.y1 - stages.y0)
+        embedded = super().error(stages)
+        assert embedded is not None, "the tableau has an embedded solution"
+        return embedded - stages.solve(change - 0.5 * (stages.first + last))
 
     def densify(self, step: Step) -> DenseInfo:
-        """The slopes at both ends, for two evaluations."""
+        """The slopes at both ends, which take two evaluations."""
         return slopes_at_ends(step)
 
 
@@ -136,7 +136,7 @@ class Rodas4(AbstractRosenbrock):
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear systems; `None` lets size and structure choose: see `AbstractRosenbrock`.
+        A Lineax solver for the linear systems; `None` chooses by size and structure: see `AbstractRosenbrock`.
 
     Raises
     ------
@@ -149,8 +149,8 @@ class Rodas4(AbstractRosenbrock):
 
     Cost
     ----
-    Six evaluations of the vector field an attempt, one derivative by time, one Jacobian, one factorisation, and six
-    solves with it: see `AbstractRosenbrock`.
+    Every attempt takes six evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    and six solves with it: see `AbstractRosenbrock`.
 
     References
     ----------
@@ -177,7 +177,7 @@ class Rodas5P(AbstractRosenbrock):
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear systems; `None` lets size and structure choose: see `AbstractRosenbrock`.
+        A Lineax solver for the linear systems; `None` chooses by size and structure: see `AbstractRosenbrock`.
 
     Raises
     ------
@@ -190,8 +190,8 @@ class Rodas5P(AbstractRosenbrock):
 
     Cost
     ----
-    Eight evaluations of the vector field an attempt, one derivative by time, one Jacobian, one factorisation, and eight
-    solves with it: see `AbstractRosenbrock`.
+    Every attempt takes eight evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    and eight solves with it: see `AbstractRosenbrock`.
 
     References
     ----------

@@ -1,11 +1,12 @@
-r"""Rosenbrock methods: implicit stages that are linear, so that nothing is iterated.
+r"""Rosenbrock methods: their implicit stages are linear equations, which need no iteration.
 
-With $F = f \cdot h$ and the Jacobian $J$ of $f$ at the start of the step, each stage solves
+With $F = f \cdot h$, the mass matrix $M$, and the Jacobian $J$ of $f$ at the start of the step, each stage solves
 
-$$(I - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big)
-+ \sum_{j<i} c_{ij} u_j + \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
+$$(M - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big)
++ M \sum_{j<i} c_{ij} u_j + \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
 
-Their order conditions need the exact Jacobian, which is therefore evaluated at every step.
+Their order conditions need the exact Jacobian, which is therefore evaluated at every step. The mass matrix is the
+identity for every term there is.
 """
 
 from collections.abc import Callable
@@ -17,25 +18,25 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, match_varying, optimization_barrier
-from ...nonlinear import LinearSolver, LinearSystem, Vector, check_linear_solver, solve
+from ...nonlinear import LinearAlgebra, LinearSolver, LinearSystem, Vector, check_linear_solver, solve
 from ...results import RESULTS, Result
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
-from ..common.stage_vectors import Increments, combine, put, square
+from ..common.stage_vectors import StageVectors, combine, put, square
 from ..tableaus.types.rosenbrock import RosenbrockTableau
 
 
 class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
-    """A Rosenbrock method, given by its coefficients: stages that are linear equations, so that nothing is iterated.
+    """A Rosenbrock method, given by its coefficients: its stages are linear equations, which need no iteration.
 
-    Subclass it for a method of your own: give `tableau` and `interpolation_cls`, which receives `y0`, `y1` and as `k`
+    Subclass it for a method of your own: define `tableau` and `interpolation_cls`, which receives `y0`, `y1` and as `k`
     the tuple of the stages $u_i$ (see `RosenbrockTableau`). The Jacobian must be exact.
 
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear systems; by default what suits their size and the structure that the term
+        A Lineax solver for the linear systems. By default it is chosen by their size and by the structure that the term
         declares. An iterative one never forms the Jacobian.
 
     Raises
@@ -45,12 +46,12 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
 
     Differentiability
     -----------------
-    In every mode; through the Jacobian too, so that the vector field must be twice differentiable. It must itself be
+    In every mode; through the Jacobian too, so that the vector field must be twice differentiable. It must be
     differentiable in forward mode, which functions with a `jax.custom_vjp` are not.
 
     Cost
     ----
-    An attempt, also a repeated one, takes one evaluation of the vector field for each stage, one derivative by time,
+    Every attempt, rejected ones too, takes one evaluation of the vector field for each stage, one derivative by time,
     one Jacobian (a directional derivative for each column, or for each diagonal of a band that `ODETerm(tags=...)`
     declares), one factorisation, and a solve with it for each stage. Memory: the Jacobian and its factors.
 
@@ -93,7 +94,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         check_linear_solver(self.linear_solver)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
-        """Nothing to remember."""
+        """No solver state."""
         del terms, t0, t1, y0, args
 
     def step(
@@ -110,14 +111,16 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         del solver_state, made_jump
         field = FlatField.for_step(terms, t0, t1, y0, args)
         unravel = field.space.unravel
-        made = self._make(field, jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0))
-        error, y1, k = self.error(made), unravel(made.y1), tuple(unravel(u) for u in made.us)
+        start, end = jnp.asarray(t0), jnp.asarray(t1)
+        algebra = field.linear_algebra(self.linear_solver, start, y0)
+        stages = solve_stages(self.tableau, algebra, field, start, end, field.space.ravel(y0))
+        error, y1, k = self.error(stages), unravel(stages.y1), tuple(unravel(u) for u in stages.us)
         y_error = None if error is None else unravel(error)
         return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
 
-    def error(self, made: "Made") -> Vector | None:
+    def error(self, stages: "RosenbrockStages") -> Vector | None:
         """The error estimate: by default the difference to the embedded solution, if the tableau has one."""
-        return None if self.tableau.e is None else combine(self.tableau.e, made.us)
+        return None if self.tableau.e is None else combine(self.tableau.e, stages.us)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -134,36 +137,65 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         order = self.tableau.error_order
         return None if order is None else min(self.tableau.order, order) + 1
 
-    def _make(self, field: FlatField, t0: Time, t1: Time, y0: Vector) -> "Made":
-        """The step, on vectors."""
-        tableau, step_size = self.tableau, t1 - t0
-        algebra = field.linear_algebra(self.linear_solver, t0, field.space.unravel(y0))
-        system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
-        factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
 
-        def solution(right: Vector) -> Vector:
-            return optimization_barrier(solve(algebra, system, right, factors))
+class RosenbrockStages(NamedTuple):
+    """The stages of a step, and the data that an error estimate may use.
 
-        first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
-        by_time = step_size.astype(y0.dtype) * by_time
-        u = solution(tableau.gamma * (first + float(tableau.gamma_sums[0]) * by_time))
-        us = (u, *[jnp.zeros_like(u)] * (tableau.num_stages - 1))
+    Parameters
+    ----------
+    field
+        The vector field.
+    t1, y0, y1
+        The end of the step, and the states at its start and its end.
+    first
+        The increment by the slope at the start.
+    us
+        The stages $u_i$.
+    solve
+        The solution of a system with the matrix of the stages, for a right-hand side.
+    """
 
-        def stage(carry: tuple[Increments, Vector], row: _Row) -> tuple[tuple[Increments, Vector], None]:
-            us, _ = carry
-            t = jnp.where(row.node == 1, t1, t0 + row.node * step_size)
-            argument = y0 + combine(row.a, us)
-            right = field.increment(t, argument) + combine(row.c, us) + row.gamma_sum * by_time
-            return (put(us, row.number, solution(tableau.gamma * right)), argument), None
+    field: FlatField
+    t1: Time
+    y0: Vector
+    y1: Vector
+    first: Vector
+    us: StageVectors
+    solve: Callable[[Vector], Vector]
 
-        carry = match_varying((us, y0), (field, t0, t1, y0))
-        (us, argument), _ = lax.scan(stage, carry, _rows(tableau, y0.dtype, t0.dtype))
-        y1 = argument + us[-1] if tableau.stiffly_accurate else y0 + combine(tableau.m, us)
-        return Made(field, t1, y0, y1, first, us, solution)
+
+def solve_stages(
+    tableau: RosenbrockTableau, algebra: LinearAlgebra, field: FlatField, t0: Time, t1: Time, y0: Vector
+) -> RosenbrockStages:
+    """The stages of the step from `t0`, `y0` to `t1`."""
+    step_size = t1 - t0
+    system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
+    factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
+
+    def solution(right: Vector) -> Vector:
+        return optimization_barrier(solve(algebra, system, right, factors))
+
+    first, by_time = jax.jvp(lambda t: field.increment(t, y0), (t0,), (jnp.ones_like(t0),))
+    by_time = step_size.astype(y0.dtype) * by_time
+    u = solution(tableau.gamma * (first + float(tableau.gamma_sums[0]) * by_time))
+    us = (u, *[jnp.zeros_like(u)] * (tableau.num_stages - 1))
+
+    def stage(carry: tuple[StageVectors, Vector], row: _Row) -> tuple[tuple[StageVectors, Vector], None]:
+        us, _ = carry
+        t = jnp.where(row.node == 1, t1, t0 + row.node * step_size)
+        argument = y0 + combine(row.a, us)
+        earlier = field.mass_product(combine(row.c, us))
+        right = field.increment(t, argument) + earlier + row.gamma_sum * by_time
+        return (put(us, row.number, solution(tableau.gamma * right)), argument), None
+
+    carry = match_varying((us, y0), (field, t0, t1, y0))
+    (us, argument), _ = lax.scan(stage, carry, _rows(tableau, y0.dtype, t0.dtype))
+    y1 = argument + us[-1] if tableau.stiffly_accurate else y0 + combine(tableau.m, us)
+    return RosenbrockStages(field, t1, y0, y1, first, us, solution)
 
 
 class _Row(NamedTuple):
-    """What one stage needs to know of the method."""
+    """The coefficients of one stage."""
 
     number: Array
     node: Array
@@ -181,29 +213,3 @@ def _rows(tableau: RosenbrockTableau, dtype: Any, time_dtype: Any) -> _Row:
         c=square(tableau.c[1:], dtype)[1:],
         gamma_sum=jnp.asarray(tableau.gamma_sums[1:], dtype),
     )
-
-
-class Made(NamedTuple):
-    """A step, and what an error estimate may be made of.
-
-    Parameters
-    ----------
-    field
-        The vector field.
-    t1, y0, y1
-        The step's end, and the states at both ends.
-    first
-        The increment with the slope at the start.
-    us
-        The stages.
-    solution
-        Solves with the matrix of the stages.
-    """
-
-    field: FlatField
-    t1: Time
-    y0: Vector
-    y1: Vector
-    first: Vector
-    us: Increments
-    solution: Callable[[Vector], Vector]

@@ -24,7 +24,7 @@ from ...jaxkit import (
     select,
     without_derivatives,
 )
-from ...nonlinear import Tolerances, Vector, Weights, default_tolerances
+from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
 from ...results import Result, choose
 from ...step import Step
 from ...terms import AbstractTerm
@@ -266,7 +266,7 @@ class Auto(AbstractAdaptiveSolver[State]):
         field = FlatField.for_step(step.terms, step.t0, step.t1, step.y1, step.args)
         # Small components may be the stiff ones, so that sizes are relative to the tolerances.
         tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
-        size_of = Weights(tolerances, field.space).at(field.space.ravel(step.y0))
+        size_of = ErrorWeights(tolerances, field.space).at(field.space.ravel(step.y0))
         seen = self.nonstiff.stiffness(step, lambda y: size_of(field.space.ravel(y)))
         assert seen is not None, "a method of two or more stages sees stiffness"
         turned = _where_any(

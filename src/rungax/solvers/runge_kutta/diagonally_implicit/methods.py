@@ -1,4 +1,4 @@
-"""The diagonally implicit Runge–Kutta methods; coefficients are in `tableaus`, how they step is in `implicit_rk`."""
+"""The diagonally implicit Runge–Kutta methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from typing import Any, ClassVar
 
@@ -44,13 +44,13 @@ class ImplicitEuler(_PublishedESDIRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractDIRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractDIRK` says it must be.
+        If a parameter is not valid for `AbstractDIRK`.
 
     Differentiability
     -----------------
@@ -88,13 +88,13 @@ class TRBDF2(_PublishedESDIRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractDIRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractDIRK` says it must be.
+        If a parameter is not valid for `AbstractDIRK`.
 
     Differentiability
     -----------------
@@ -132,13 +132,13 @@ class Kvaerno3(_PublishedESDIRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractDIRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractDIRK` says it must be.
+        If a parameter is not valid for `AbstractDIRK`.
 
     Differentiability
     -----------------
@@ -173,13 +173,13 @@ class Kvaerno4(_PublishedESDIRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractDIRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractDIRK` says it must be.
+        If a parameter is not valid for `AbstractDIRK`.
 
     Differentiability
     -----------------
@@ -214,13 +214,13 @@ class Kvaerno5(_PublishedESDIRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractDIRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractDIRK` says it must be.
+        If a parameter is not valid for `AbstractDIRK`.
 
     Differentiability
     -----------------

@@ -1,5 +1,7 @@
 """The stages of one step of a diagonally implicit method, one after another."""
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -8,27 +10,27 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ....jaxkit import Time, match_varying, scaled
+from ....jaxkit import Time, match_varying
 from ....nonlinear import AbstractStageSolver, Stage, StepStart, Vector, solve_stage
 from ....results import RESULTS, Result, first_failure
 from ...common.flat_field import FlatField
-from ...common.stage_vectors import Increments, combine, put, square
+from ...common.stage_vectors import StageVectors, combine, put, square
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import CalculateJacobian
 
-type Weights = tuple[np.ndarray | None, np.ndarray]
-"""Of the explicit increments, if there are any, and of the implicit ones."""
+type StageWeights = tuple[np.ndarray | None, np.ndarray]
+"""Weights of the explicit increments, if there is an explicit term, and of the implicit ones."""
 
 
 class Coefficients(NamedTuple):
-    """Coefficients as the stages use them.
+    """The coefficients of a method, as the stages use them.
 
     Parameters
     ----------
     explicit, implicit
         The tableaus of the explicit term, if there is one, and of the implicit one.
     calculate_jacobian
-        Whether the implicit stages share their linear systems.
+        The stages that need a new matrix.
     """
 
     explicit: ButcherTableau | None
@@ -42,65 +44,71 @@ class Coefficients(NamedTuple):
 
     @property
     def diagonal(self) -> np.ndarray:
-        """The implicit diagonal."""
+        """The diagonal of the implicit tableau."""
         assert self.implicit.a_diagonal is not None, "checked on construction"
         return self.implicit.a_diagonal
 
     @property
     def shared_diagonal(self) -> float | None:
-        """The coefficient of all implicit stages, if their linear systems are to be the same."""
+        """The diagonal coefficient of all implicit stages, if they share their linear systems."""
         return None if self.calculate_jacobian == CalculateJacobian.every_stage else self.implicit.constant_diagonal
 
     @property
     def starts_explicitly(self) -> bool:
-        """Whether the first stage is the vector field at the start."""
+        """True if the first stage is the vector field at the start of the step."""
         return self.implicit.c1 == 0 and self.diagonal[0] == 0
 
     @property
     def ssal(self) -> bool:
-        """Whether the last stage is made at the solution."""
+        """True if the last stage is evaluated at the solution."""
         return self.implicit.ssal and (self.explicit is None or self.explicit.ssal)
 
     @property
     def fsal(self) -> bool:
-        """Whether the last stage is the next step's first."""
+        """True if the last stage is the next step's first."""
         return self.implicit.fsal and (self.explicit is None or self.explicit.fsal)
 
     @property
-    def b(self) -> Weights:
+    def b(self) -> StageWeights:
         """Weights of the solution."""
         return None if self.explicit is None else self.explicit.b_sol, self.implicit.b_sol
 
     @property
-    def b_error(self) -> Weights | None:
+    def b_error(self) -> StageWeights | None:
         """Weights of the error estimate, if there is one."""
         if self.implicit.b_error is None:
             return None
         return None if self.explicit is None else self.explicit.b_error, self.implicit.b_error
 
+    def runs(self, first: int) -> Iterator[tuple[bool, range]]:
+        """The stages from `first` on, in runs of stages that are all implicit (true) or all explicit."""
+        for is_implicit, run in groupby(range(first, self.num_stages), lambda stage: bool(self.diagonal[stage] != 0)):
+            stages = list(run)
+            yield is_implicit, range(stages[0], stages[-1] + 1)
 
-class Done(eqx.Module):
-    """Stages made so far.
+
+class StageValues(eqx.Module):
+    """The stages computed so far; vectors of later stages are zero.
 
     Parameters
     ----------
     explicit, implicit
-        The increments of both terms, those of stages not made yet being zero.
-    states
-        The states at the stages.
+        The increments of both terms.
+    displacements
+        The states of the stages minus the state at the start of the step.
     result
-        Whether all equations were solved.
+        Successful, or the reason why a stage equation was not solved.
     convergence
-        What the last stage taught.
+        Convergence information of the last stage.
     """
 
-    explicit: Increments | None
-    implicit: Increments
-    states: Increments
+    explicit: StageVectors | None
+    implicit: StageVectors
+    displacements: StageVectors
     result: Result
     convergence: PyTree[Any]
 
-    def weigh(self, weights: Any) -> Vector:
+    def weighted_sum(self, weights: Any) -> Vector:
         """The weighted sum of the increments."""
         explicit, implicit = weights
         total = combine(implicit, self.implicit)
@@ -108,7 +116,7 @@ class Done(eqx.Module):
 
 
 class _Row(eqx.Module):
-    """What one stage needs to know of the method."""
+    """The coefficients of one stage."""
 
     index: Array
     node: Array
@@ -118,7 +126,7 @@ class _Row(eqx.Module):
 
 
 class Stages(eqx.Module):
-    """How the stages of one step are made.
+    """The equations of one step's stages, and their solver.
 
     Parameters
     ----------
@@ -127,9 +135,9 @@ class Stages(eqx.Module):
     field, explicit
         The implicit and, if there is one, the explicit vector field.
     t0, t1, y0
-        The step and its start.
+        Start and end of the step, and the state at its start.
     start, solver, prepared
-        What solves the stage equations.
+        The solver of the stage equations, and its data for this step.
     """
 
     method: Coefficients = eqx.field(static=True)
@@ -142,47 +150,62 @@ class Stages(eqx.Module):
     solver: AbstractStageSolver
     prepared: PyTree[Any]
 
-    def run(self, first: Vector | None, convergence: PyTree[Any]) -> Done:
-        """All stages, of which the first may be known."""
-        nothing = (jnp.zeros_like(self.y0),) * self.method.num_stages
-        # The first stage, where it is implicit, is guessed from the start alone.
-        states = (self.y0,) * self.method.num_stages
-        done = Done(None if self.explicit is None else nothing, nothing, states, RESULTS.successful, convergence)
+    def solve(self, first: Vector | None, convergence: PyTree[Any]) -> StageValues:
+        """The values of all stages; `first` is the increment of the first one if it is explicit."""
+        zeros = (jnp.zeros_like(self.y0),) * self.method.num_stages
+        explicit = None if self.explicit is None else zeros
+        values = StageValues(explicit, zeros, zeros, RESULTS.successful, convergence)
         num_known = 0
         if first is not None:
-            done, num_known = self._with(done, 0, self.t0, first, self.y0), 1
-        rows = _rows(self.method, num_known, self.y0.dtype, self.t0.dtype)
-        done = match_varying(done, (self, done))
-        return lax.scan(lambda done, row: (self._next(done, row), None), done, rows)[0]
+            values, num_known = self._with_stage(values, 0, self.t0, zeros[0], first), 1
+        values = match_varying(values, (self, values))
+        for is_implicit, stages in self.method.runs(num_known):
+            rows = _rows(self.method, stages, self.y0.dtype, self.t0.dtype)
+            following = self._with_implicit_stage if is_implicit else self._with_explicit_stage
+            values, _ = lax.scan(lambda values, row, following=following: (following(values, row), None), values, rows)
+        return values
 
-    def _next(self, done: Done, row: _Row) -> Done:
-        """One more stage."""
-        t = jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
-        stage = Stage(self.field, t, self.y0 + done.weigh(row.lower), row.diagonal, self.t1 - self.t0)
-        diagonal = jnp.where(row.diagonal == 0, 1.0, row.diagonal)
-        guess = scaled(1 / diagonal, combine(row.predictor, done.states) - stage.base)
-        solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, done.convergence)
-        done = self._with(done, row.index, t, solution.k, stage.state(solution.k))
-        result = first_failure(done.result, solution.result)
-        return Done(done.explicit, done.implicit, done.states, result, solution.convergence)
+    def _with_implicit_stage(self, values: StageValues, row: _Row) -> StageValues:
+        """The values with one more stage, whose equation is solved."""
+        t, known = self._time(row), values.weighted_sum(row.lower)
+        stage = Stage(self.field, t, self.y0, known, row.diagonal, self.t1 - self.t0)
+        # The weights sum to one: extrapolated displacements are those of the extrapolated states.
+        guess = combine(row.predictor, values.displacements)
+        solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, values.convergence)
+        increment = stage.increment(solution.displacement)
+        values = self._with_stage(values, row.index, t, solution.displacement, increment)
+        result = first_failure(values.result, solution.result)
+        return StageValues(values.explicit, values.implicit, values.displacements, result, solution.convergence)
 
-    def _with(self, done: Done, index: Any, t: Time, k: Vector, state: Vector) -> Done:
-        """With a stage's increments."""
-        explicit = done.explicit
+    def _with_explicit_stage(self, values: StageValues, row: _Row) -> StageValues:
+        """The values with one more stage, whose diagonal coefficient is zero: its state is known from earlier ones."""
+        assert self.field.mass is None, "the displacement would be the solution of a system with the mass matrix"
+        t, displacement = self._time(row), values.weighted_sum(row.lower)
+        increment = self.field.increment(t, self.y0 + displacement)
+        return self._with_stage(values, row.index, t, displacement, increment)
+
+    def _with_stage(
+        self, values: StageValues, index: Any, t: Time, displacement: Vector, increment: Vector
+    ) -> StageValues:
+        """The values with one more stage, whose explicit increment is evaluated here."""
+        explicit = values.explicit
         if explicit is not None and self.explicit is not None:
-            explicit = put(explicit, index, self.explicit.increment(t, state))
-        implicit, states = put(done.implicit, index, k), put(done.states, index, state)
-        return Done(explicit, implicit, states, done.result, done.convergence)
+            explicit = put(explicit, index, self.explicit.increment(t, self.y0 + displacement))
+        implicit, displacements = put(values.implicit, index, increment), put(values.displacements, index, displacement)
+        return StageValues(explicit, implicit, displacements, values.result, values.convergence)
+
+    def _time(self, row: _Row) -> Time:
+        return jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
 
 
-def _rows(method: Coefficients, num_known: int, dtype: Any, time_dtype: Any) -> _Row:
-    """The rows of all stages but the known ones, stacked."""
-    implicit, explicit, num_stages = method.implicit, method.explicit, method.num_stages
-    predictor = square(implicit.a_predictor or (), dtype).at[0, 0].set(1)
+def _rows(method: Coefficients, stages: range, dtype: Any, time_dtype: Any) -> _Row:
+    """The rows of these stages, stacked."""
+    implicit, explicit, rows = method.implicit, method.explicit, slice(stages.start, stages.stop)
+    predictor = square(implicit.a_predictor or (), dtype)
     return _Row(
-        index=jnp.arange(num_known, num_stages),
-        node=jnp.asarray(np.append(implicit.c1, implicit.c)[num_known:], time_dtype),
-        diagonal=jnp.asarray(method.diagonal[num_known:], time_dtype),
-        lower=tuple(None if part is None else square(part.a_lower, dtype)[num_known:] for part in (explicit, implicit)),
-        predictor=predictor[num_known:],
+        index=jnp.arange(stages.start, stages.stop),
+        node=jnp.asarray(np.append(implicit.c1, implicit.c)[rows], time_dtype),
+        diagonal=jnp.asarray(method.diagonal[rows], time_dtype),
+        lower=tuple(None if part is None else square(part.a_lower, dtype)[rows] for part in (explicit, implicit)),
+        predictor=predictor[rows],
     )

@@ -1,9 +1,12 @@
 r"""Diagonally implicit Runge–Kutta methods, alone or together with an explicit one for a second term.
 
-$$k_i = F\Big(t_0 + c_i h,\; y_0 + \sum_{j<i} a_{ij} k_j + \gamma_i k_i\Big), \qquad y_1 = y_0 + \sum_i b_i k_i$$
+$$M z_i = \sum_{j<i} a_{ij} F_j + \gamma_i F_i, \qquad F_i = F(t_0 + c_i h,\; y_0 + z_i), \qquad
+M (y_1 - y_0) = \sum_i b_i F_i$$
 
-where $F = f \cdot h$. The unknowns are the increments $k_i$ themselves: a slope is never recomputed from a state, which
-would multiply the error of the iteration by the stiffness. States are vectors here.
+where $F = f \cdot h$ and $M$ is the mass matrix, the identity for every term there is. The unknown of an implicit stage
+is the displacement $z_i$ of its state from $y_0$. Its increment is $F_i = (M z_i - \sum_{j<i} a_{ij} F_j) / \gamma_i$:
+an evaluation of the field at the state would multiply the error of the iteration by the stiffness. States are vectors
+here.
 """
 
 import abc
@@ -40,26 +43,34 @@ from ..base import AbstractRungeKutta, CalculateJacobian
 from .stages import Coefficients, Stages
 
 
-class State(eqx.Module):
-    """What is kept from step to step: the implicit term's slope at the start, if the last stage gave it, and cache."""
+class DIRKState(eqx.Module):
+    """The solver state of a diagonally implicit method.
+
+    Parameters
+    ----------
+    first
+        The implicit term's slope at the start of the next step, if the last stage of a step gives it.
+    cache
+        The cache of the stage solver.
+    """
 
     first: PyTree[Any] | None
     cache: PyTree[Any]
 
 
-class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State]):
+class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[DIRKState]):
     """A Runge–Kutta method whose implicit stages are solved one after another.
 
     Parameters
     ----------
     root_finder
-        What solves the stage equations: `VeryChord`, any Optimistix root finder, or either without its tolerances
-        (`with_stepsize_controller_tols`), which the step size controller then gives.
+        The solver of the stage equations: `VeryChord`, any Optimistix root finder, or
+        `with_stepsize_controller_tols(...)` of either, which takes its tolerances from the step size controller.
     root_find_max_steps
-        How often a stage may iterate before it counts as failed. A failed stage rejects the step.
+        Maximum number of iterations for a stage. A stage that needs more has failed, and its step is rejected.
     linear_solver
-        A Lineax solver for the linear systems of the iteration and of the derivatives; by default what suits their
-        size and the structure that the term declares. An iterative one never forms the Jacobian.
+        A Lineax solver for the linear systems of the iteration and of the derivatives. By default it is chosen by their
+        size and by the structure that the term declares. An iterative one never forms the Jacobian.
     """
 
     root_finder: Any = with_stepsize_controller_tols(VeryChord)()
@@ -72,30 +83,30 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
 
     @abc.abstractmethod
     def coefficients(self) -> Coefficients:
-        """The method's coefficients, as the stages use them."""
+        """The coefficients of the method, as the stages use them."""
 
     @abc.abstractmethod
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any] | None, AbstractTerm[Any, Any]]:
         """The explicit term, if there is one, and the implicit one."""
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
-        """This solver with a root finder that knows its tolerances, and whether a failed step can be made again."""
+        """This solver with a root finder that has its tolerances; `None` stands for a solve without error control."""
         return replace(self, root_finder=resolved(self.root_finder, tolerances, y0))
 
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
-        """The implicit slope at the start for methods whose last stage is the next step's first; no cache yet."""
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> DIRKState:
+        """An empty cache and, if the last stage of a step is the first of the next, the implicit slope at the start."""
         _, implicit = self.split(terms)
         first = implicit.vf(t0, y0, args) if self.coefficients().fsal else None
         field = FlatField.for_step(implicit, t0, t1, y0, args)
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), field.space)
-        return State(first, solver.empty_cache(start))
+        return DIRKState(first, solver.empty_cache(start))
 
-    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: State) -> State:
+    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: DIRKState) -> DIRKState:
         """The slope at the new state, and a cache whose Jacobian will be evaluated again."""
         _, implicit = self.split(terms)
         first = None if solver_state.first is None else implicit.vf(t0, y0, args)
         space = FlatField.for_step(implicit, t0, t1, y0, args).space
-        return State(first, stage_solver(self._finder(y0), space).outdated(solver_state.cache))
+        return DIRKState(first, stage_solver(self._finder(y0), space).outdated(solver_state.cache))
 
     def step(
         self,
@@ -104,10 +115,10 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: State,
+        solver_state: DIRKState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
-        """One step; each implicit stage costs one evaluation for each iteration, usually one to three."""
+    ) -> tuple[Y, Y | None, DenseInfo, DIRKState, Result]:
+        """One step; each implicit stage takes one evaluation of the field an iteration, usually one to three."""
         explicit, implicit = self.split(terms)
         method = self.coefficients()
         field = FlatField.for_step(implicit, t0, t1, y0, args)
@@ -130,31 +141,32 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         if method.starts_explicitly:
             slope = implicit.vf(t0, y0, args) if solver_state.first is None else solver_state.first
             first = space.ravel(implicit.prod(slope, field.control))
-        done = stages.run(first, convergence)
+        values = stages.solve(first, convergence)
 
-        y1 = space.unravel(done.states[-1] if method.ssal else stages.y0 + done.weigh(method.b))
+        # The weighted sums are M (y1 - y0) and M times the error estimate, where M is the identity.
+        y1 = space.unravel(stages.y0 + (values.displacements[-1] if method.ssal else values.weighted_sum(method.b)))
         error = None
         if method.b_error is not None:
-            error = space.unravel(jnp.where(is_successful(done.result), done.weigh(method.b_error), jnp.inf))
-        following = None
+            error = space.unravel(jnp.where(is_successful(values.result), values.weighted_sum(method.b_error), jnp.inf))
+        last = None
         if method.fsal:
-            following = implicit.quotient(space.unravel(done.implicit[-1]), field.control)
-            following = implicit.vf(t1, y1, args) if following is None else following
-        k = stacked([space.unravel(x) for x in done.implicit])
-        k = k if done.explicit is None else (stacked([space.unravel(x) for x in done.explicit]), k)
-        state = State(following, solver.update_cache(prepared, done.convergence))
-        return y1, error, {"y0": y0, "y1": y1, "k": k}, state, done.result
+            last = implicit.quotient(space.unravel(values.implicit[-1]), field.control)
+            last = implicit.vf(t1, y1, args) if last is None else last
+        k = stacked([space.unravel(x) for x in values.implicit])
+        k = k if values.explicit is None else (stacked([space.unravel(x) for x in values.explicit]), k)
+        state = DIRKState(last, solver.update_cache(prepared, values.convergence))
+        return y1, error, {"y0": y0, "y1": y1, "k": k}, state, values.result
 
-    def after_rejection(self, before: State, after: State) -> State:
-        """The old slope, and what the attempt has taught."""
-        return State(before.first, after.cache)
+    def after_rejection(self, before: DIRKState, after: DIRKState) -> DIRKState:
+        """The slope from before the attempt, and the cache from after it."""
+        return DIRKState(before.first, after.cache)
 
-    def checkpoint_state(self, solver_state: State) -> None:
-        """Nothing: the first stage is made again, and cache changes no solution."""
+    def checkpoint_state(self, solver_state: DIRKState) -> None:
+        """No checkpoint: the first stage is evaluated again, and the cache does not change the solution."""
         del solver_state
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> State:
-        """As before the first step."""
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> DIRKState:
+        """The solver state of a first step from `t0`, `y0`."""
         del checkpoint
         return self.init(terms, jnp.asarray(t0), jnp.asarray(t0), y0, args)
 
@@ -163,11 +175,12 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
         return terms.vf(t0, y0, args)
 
     def _finder(self, y0: Y) -> Any:
-        """The root finder; by hand, without a solve that would tell tolerances, it takes the default ones."""
+        """The root finder, with the default tolerances if the solver is used by hand and no solve has given any."""
         finder = self.root_finder
         return resolved(finder, None, y0) if isinstance(finder, AbstractUnresolvedFinder) else finder
 
     def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y) -> StepStart:
+        """The start of the step, as a constant to differentiation."""
         finder = self._finder(y0)
         solver = finder.linear_solver if isinstance(finder, AbstractStageFinder) else None
         return StepStart(
@@ -184,26 +197,26 @@ class AbstractImplicitRK(AbstractRungeKutta[State], AbstractImplicitSolver[State
 class AbstractDIRK(AbstractImplicitRK):
     """A diagonally implicit Runge–Kutta method, given by its coefficients.
 
-    Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. `interpolation_cls` receives
-    `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each leaf).
+    Subclass it for a method of your own: define `tableau`, `interpolation_cls` and `order`. `interpolation_cls`
+    receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each leaf).
 
     Parameters
     ----------
     root_finder
-        What solves the stage equations: `VeryChord`, any Optimistix root finder, or either without its tolerances
-        (`with_stepsize_controller_tols`), which the step size controller then gives. By default simplified Newton
-        iteration, `VeryChord`, with the tolerances of the controller.
+        The solver of the stage equations: `VeryChord`, any Optimistix root finder, or
+        `with_stepsize_controller_tols(...)` of either, which takes its tolerances from the step size controller. By
+        default simplified Newton iteration, `VeryChord`, with the tolerances of the controller.
     root_find_max_steps
-        How often a stage may iterate before it counts as failed, at least 2. A failed stage rejects the step. The
-        default 10 leaves room for slow convergence; most stages take one to three.
+        Maximum number of iterations for a stage, at least 2. A stage that needs more has failed, and its step is
+        rejected. Most stages take one to three iterations; the default 10 allows for slow convergence.
     linear_solver
-        A Lineax solver for the linear systems of the iteration and of the derivatives; by default what suits their
-        size and the structure that the term declares. An iterative one never forms the Jacobian.
+        A Lineax solver for the linear systems of the iteration and of the derivatives. By default it is chosen by their
+        size and by the structure that the term declares. An iterative one never forms the Jacobian.
 
     Raises
     ------
     ValueError
-        If `root_finder` is none of these, `root_find_max_steps` is no integer of at least 2, or `linear_solver` is
+        If `root_finder` is none of these, `root_find_max_steps` is not an integer of at least 2, or `linear_solver` is
         neither a Lineax solver nor `None`.
 
     Differentiability
@@ -215,15 +228,15 @@ class AbstractDIRK(AbstractImplicitRK):
     ----
     One evaluation of the vector field for each iteration of each implicit stage, mostly one to three. The Jacobian
     takes one directional derivative of the field for each column, or for each diagonal of a band that
-    `ODETerm(tags=...)` declares. With the default root finder it is kept until the iteration becomes slow, until steps
+    `ODETerm(tags=...)` declares. With the default root finder it is used until the iteration becomes slow, until steps
     have doubled, until a jump, and for fifty steps at most; its factorisation until the step size has changed by a
-    fifth. Stages whose diagonal coefficients differ factorise each their own matrix (`CalculateJacobian.every_stage`).
+    fifth. Stages with different diagonal coefficients need a factorisation each (`CalculateJacobian.every_stage`).
     Memory: the Jacobian and its factors.
 
     References
     ----------
-    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.6 for such methods, IV.8 for
-    how their stages are solved.
+    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.6 on such methods, IV.8 on
+    the solution of their stages.
 
     Examples
     --------
@@ -245,11 +258,11 @@ class AbstractDIRK(AbstractImplicitRK):
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.every_stage
 
     def coefficients(self) -> Coefficients:
-        """Those of the tableau."""
+        """The coefficients of the tableau."""
         return Coefficients(None, self.tableau, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[None, AbstractTerm[Any, Any]]:
-        """All of it is implicit."""
+        """No explicit term, and the whole equation as the implicit one."""
         return None, terms
 
 
@@ -258,18 +271,18 @@ class AbstractSDIRK(AbstractDIRK):
 
     See Also
     --------
-    AbstractDIRK : what a subclass gives, and what it costs.
+    AbstractDIRK : what a subclass defines, and what a step costs.
     """
 
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.first_stage
 
 
 class AbstractESDIRK(AbstractDIRK):
-    """An explicit first stage, and one diagonal coefficient for all others; see `AbstractDIRK`.
+    """A diagonally implicit method with an explicit first stage and one diagonal coefficient for all others.
 
     See Also
     --------
-    AbstractDIRK : what a subclass gives, and what it costs.
+    AbstractDIRK : what a subclass defines, and what a step costs.
 
     Kvaerno5 : one of them.
     """

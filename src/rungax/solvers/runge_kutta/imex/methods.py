@@ -1,4 +1,4 @@
-"""The implicit–explicit Runge–Kutta methods; coefficients are in `tableaus`, how they step is in `implicit_rk`."""
+"""The implicit–explicit Runge–Kutta methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -71,13 +71,13 @@ class KenCarp3(_PublishedIMEXRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractIMEXRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractIMEXRK` says it must be.
+        If a parameter is not valid for `AbstractIMEXRK`.
 
     Differentiability
     -----------------
@@ -116,13 +116,13 @@ class KenCarp4(_PublishedIMEXRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractIMEXRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractIMEXRK` says it must be.
+        If a parameter is not valid for `AbstractIMEXRK`.
 
     Differentiability
     -----------------
@@ -167,13 +167,13 @@ class KenCarp5(_PublishedIMEXRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractIMEXRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractIMEXRK` says it must be.
+        If a parameter is not valid for `AbstractIMEXRK`.
 
     Differentiability
     -----------------
@@ -212,13 +212,13 @@ class Sil3(_PublishedIMEXRK):
     Parameters
     ----------
     root_finder, root_find_max_steps, linear_solver
-        What solves the stage equations, how often it may iterate, and what solves its linear systems: see
+        The solver of the stage equations, its maximum number of iterations, and the solver of its linear systems: see
         `AbstractIMEXRK`.
 
     Raises
     ------
     ValueError
-        If a parameter is not what `AbstractIMEXRK` says it must be.
+        If a parameter is not valid for `AbstractIMEXRK`.
 
     Differentiability
     -----------------

@@ -1,4 +1,4 @@
-"""Implicit–explicit Runge–Kutta methods: one term is stepped explicitly, the other implicitly."""
+"""Implicit–explicit Runge–Kutta methods: one term is treated explicitly, the other implicitly."""
 
 from typing import Any, ClassVar
 
@@ -13,27 +13,27 @@ from ..diagonally_implicit.step import AbstractImplicitRK
 class AbstractIMEXRK(AbstractImplicitRK):
     """Two Runge–Kutta methods with common nodes: an explicit one for the first of two terms, and an implicit one.
 
-    Subclass it for a method of your own: give a `tableau` of the explicit and the implicit coefficients, in this order,
-    `calculate_jacobian`, `interpolation_cls` and `order`. `interpolation_cls` receives `y0`, `y1`, and as `k` a pair of
-    the explicit and the implicit stages (times the step, stacked along the first axis of each leaf).
+    Subclass it for a method of your own: define a `tableau` of the explicit and the implicit coefficients, in this
+    order, `calculate_jacobian`, `interpolation_cls` and `order`. `interpolation_cls` receives `y0`, `y1`, and as `k` a
+    pair of the explicit and the implicit stages (times the step, stacked along the first axis of each leaf).
 
     Parameters
     ----------
     root_finder
-        What solves the stage equations: `VeryChord`, any Optimistix root finder, or either without its tolerances
-        (`with_stepsize_controller_tols`), which the step size controller then gives. By default simplified Newton
-        iteration, `VeryChord`, with the tolerances of the controller.
+        The solver of the stage equations: `VeryChord`, any Optimistix root finder, or
+        `with_stepsize_controller_tols(...)` of either, which takes its tolerances from the step size controller. By
+        default simplified Newton iteration, `VeryChord`, with the tolerances of the controller.
     root_find_max_steps
-        How often a stage may iterate before it counts as failed, at least 2. A failed stage rejects the step. The
-        default 10 leaves room for slow convergence; most stages take one to three.
+        Maximum number of iterations for a stage, at least 2. A stage that needs more has failed, and its step is
+        rejected. Most stages take one to three iterations; the default 10 allows for slow convergence.
     linear_solver
-        A Lineax solver for the linear systems of the iteration and of the derivatives; by default what suits their
-        size and the structure that the term declares. An iterative one never forms the Jacobian.
+        A Lineax solver for the linear systems of the iteration and of the derivatives. By default it is chosen by their
+        size and by the structure that the term declares. An iterative one never forms the Jacobian.
 
     Raises
     ------
     ValueError
-        If `root_finder` is none of these, `root_find_max_steps` is no integer of at least 2, or `linear_solver` is
+        If `root_finder` is none of these, `root_find_max_steps` is not an integer of at least 2, or `linear_solver` is
         neither a Lineax solver nor `None`.
 
     Differentiability
@@ -45,9 +45,9 @@ class AbstractIMEXRK(AbstractImplicitRK):
     ----
     One evaluation of the implicit vector field for each iteration of each implicit stage, mostly one to three; one of
     the explicit one for each stage. The Jacobian takes one directional derivative of the field for each column, or for
-    each diagonal of a band that `ODETerm(tags=...)` declares. With the default root finder it is kept until the
+    each diagonal of a band that `ODETerm(tags=...)` declares. With the default root finder it is used until the
     iteration becomes slow, until steps have doubled, until a jump, and for fifty steps at most; its factorisation until
-    the step size has changed by a fifth. Stages whose diagonal coefficients differ factorise each their own matrix
+    the step size has changed by a fifth. Stages with different diagonal coefficients need a factorisation each
     (`CalculateJacobian.every_stage`). Memory: the Jacobian and its factors.
 
     Examples
@@ -75,10 +75,10 @@ class AbstractIMEXRK(AbstractImplicitRK):
     tableau: ClassVar[MultiButcherTableau]
 
     def coefficients(self) -> Coefficients:
-        """Those of the tableau."""
+        """The coefficients of both tableaus."""
         explicit, implicit = self.tableau.tableaus
         return Coefficients(explicit, implicit, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any], AbstractTerm[Any, Any]]:
-        """The first term is the explicit one."""
+        """The first term, which is explicit, and the second, which is implicit."""
         return terms.terms
