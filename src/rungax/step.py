@@ -1,6 +1,7 @@
 """The records that flow through a solve, and the protocols of those who make and use them."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import equinox as eqx
@@ -79,7 +80,7 @@ class Problem(eqx.Module):
 class Solver(Protocol):
     """What the loop needs of a solver; `rungax.AbstractSolver` documents it."""
 
-    interpolation_cls: ClassVar[Any]
+    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
 
     def step(
         self,

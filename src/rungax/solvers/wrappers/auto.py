@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -30,6 +30,7 @@ from ...step import Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
+from ..facts import SolverFacts
 from ..rosenbrock.methods import Rodas5P
 from ..runge_kutta.explicit.methods import Tsit5
 from ..runge_kutta.explicit.step import AbstractERK
@@ -113,8 +114,6 @@ class Auto(AbstractAdaptiveSolver[State]):
     stiff: AbstractAdaptiveSolver[Any] = Rodas5P()
     tolerances: Tolerances | None = None
 
-    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
-
     def __check_init__(self) -> None:
         explicit = isinstance(self.nonstiff, AbstractERK) and self.nonstiff.tableau.num_stages > 1
         if not explicit or self.nonstiff.tableau.b_error is None:
@@ -131,11 +130,11 @@ class Auto(AbstractAdaptiveSolver[State]):
                 "A split equation needs a method for split equations alone, such as `KenCarp4()`."
             )
 
-    # Not known before the two methods are.
     @property
-    def interpolation_cls(self) -> "Interpolations":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The dense output of whichever method made the step."""
-        return Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+    def facts(self) -> SolverFacts:
+        """The facts of a solver for ordinary equations, with the dense output of the method that made a step."""
+        interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+        return SolverFacts(AbstractTerm, interpolation_cls)
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Both methods, told the tolerances."""
