@@ -94,16 +94,16 @@ def evaluations(solver: Solver) -> object:
 
 def steps_may_adapt(solver: Solver) -> str:
     """Yes if steps may be adapted to the solver's error estimate, or only to that of `HalfSolver`."""
-    if not solver.safe_with_adaptive_steps:
+    if not solver.facts.safe_with_adaptive_steps:
         return "no"
     return "yes" if isinstance(solver, rungax.AbstractAdaptiveSolver) else "in `HalfSolver`"
 
 
 def area(solver: Solver) -> str:
     """The values that a Brownian path must have: the increment W, the Lévy areas H and K."""
-    if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeTimeLevyArea):
+    if issubclass(solver.facts.minimal_levy_area, rungax.AbstractSpaceTimeTimeLevyArea):
         return "W, H, K"
-    return "W, H" if issubclass(solver.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "W"
+    return "W, H" if issubclass(solver.facts.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "W"
 
 
 def is_stiff(solver: Solver) -> bool:
@@ -113,14 +113,14 @@ def is_stiff(solver: Solver) -> bool:
 
 def is_pair(solver: Solver) -> bool:
     """True if the solver is for a pair of terms."""
-    return isinstance(solver.term_structure, tuple)
+    return isinstance(solver.facts.term_structure, tuple)
 
 
 PLAIN: Columns = {"order": order, "error estimate": estimate}
 STAGED: Columns = {**PLAIN, "stages a step": evaluations}
 NOISY: Columns = {
-    "interpretation": lambda solver: ", ".join(sorted(solver.interpretations)),
-    "noise": lambda solver: solver.noise,
+    "interpretation": lambda solver: ", ".join(sorted(solver.facts.interpretations)),
+    "noise": lambda solver: solver.facts.noise,
     "strong order": lambda solver: solver.strong_order(SDE),
     "weak order": lambda solver: solver.weak_order(SDE) or "–",
     "needs": area,
@@ -133,5 +133,5 @@ FAMILIES: tuple[tuple[str, Callable[[Solver], bool], Columns], ...] = (
     ("Stiff in one of two terms", lambda solver: isinstance(solver, rungax.AbstractIMEXRK), STAGED),
     ("Symplectic, for a pair of terms", is_pair, PLAIN),
     ("Reversible", lambda solver: isinstance(solver, rungax.LeapfrogMidpoint | rungax.ReversibleHeun), PLAIN),
-    ("With noise", lambda solver: bool(solver.interpretations), NOISY),
+    ("With noise", lambda solver: bool(solver.facts.interpretations), NOISY),
 )

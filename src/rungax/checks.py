@@ -200,7 +200,7 @@ def _check_no_noise(terms: Any) -> None:
 
 def _check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
     """Raise a `ValueError` unless the terms are those that the solver solves."""
-    structure = solver.term_structure
+    structure = solver.facts.term_structure
     if not fits(structure, terms):
         raise ValueError(
             f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {describe(structure)}\n"
@@ -230,13 +230,13 @@ def _check_noise(
         _check_kind_of_noise(noise, solver)
     for path in paths:
         _check_memory(path, solver, controller)
-    if controller.may_reject and not solver.safe_with_adaptive_steps:
+    if controller.may_reject and not solver.facts.safe_with_adaptive_steps:
         warnings.warn(
             f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
             "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
             stacklevel=2,
         )
-    if not solver.interpretations:
+    if not solver.facts.interpretations:
         warnings.warn(
             f"`{_name(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
@@ -254,7 +254,7 @@ def _check_slots(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """Raise a `ValueError` unless a solver that distinguishes drift and diffusion gets one of each, in this order."""
-    if not required_parts(solver.term_structure) or not solver.interpretations:
+    if not required_parts(solver.facts.term_structure) or not solver.facts.interpretations:
         return
     drift, diffusion = terms.parts
     if brownian_paths(drift) or diffusion.parts:
@@ -268,7 +268,7 @@ def _check_slots(
             f"Found:    the first with {found[0]}; the second with {found[1]}\n"
             "Put the drift first; put several sources of noise side by side into one ControlTerm, as columns."
         )
-    if solver.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
+    if solver.facts.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
         raise ValueError(
             f"`{_name(solver)}` needs a Brownian path to drive the second of its terms.\n"
             f"Expected: a ControlTerm with a path such as VirtualBrownianTree\nFound:    {type(diffusion).__name__}"
@@ -281,7 +281,7 @@ def _check_memory(
     """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""
     if path.increments_add_up:
         return
-    if not solver.asks_for_whole_steps:
+    if not solver.facts.asks_for_whole_steps:
         raise ValueError(
             f"`{_name(solver)}` asks a path for parts of a step as well as for the whole.\n"
             "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
@@ -296,7 +296,7 @@ def _check_memory(
 
 
 def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
-    needed, given = solver.minimal_levy_area, noise.path.levy_area
+    needed, given = solver.facts.minimal_levy_area, noise.path.levy_area
     if not issubclass(given, needed):
         raise ValueError(
             f"`{_name(solver)}` needs more of the Brownian path than its increments.\n"
@@ -311,14 +311,14 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
     Commutative noise does not show in the structure.
     """
     name = _name(solver)
-    if solver.noise == "additive" and not noise.is_additive:
+    if solver.facts.noise == "additive" and not noise.is_additive:
         raise ValueError(
             f"`{name}` is for additive noise: a diffusion that does not depend on the state.\n"
             "Expected: a `vector_field(t, y, args)` of the ControlTerm that makes no use of `y`\n"
             "Found:    one that does (shapes and dtypes are free to use)\n"
             "For noise that depends on the state use `SPaRK` or `SlowRK` (Stratonovich), `Euler` or `SRIW1` (Itô)."
         )
-    if solver.noise == "diagonal" and noise.shape == "general":
+    if solver.facts.noise == "diagonal" and noise.shape == "general":
         raise ValueError(
             f"`{name}` is for diagonal noise, one source for each entry of the state, or for a single source.\n"
             "Expected: a vector field that returns a `lineax.DiagonalLinearOperator`, or a path of shape ()\n"

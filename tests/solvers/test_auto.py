@@ -23,7 +23,7 @@ from rungax import (
     Vern7,
     diffeqsolve,
 )
-from rungax.solvers.wrappers.auto import PATIENCE
+from rungax.solvers.wrappers.auto import VOTES_TO_SWITCH
 
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh
@@ -134,13 +134,13 @@ def pulled(t: Any, y: Any, rate: Any) -> Any:
 @pytest.mark.parametrize("rate", [26.4, 24.0])
 def test_with_constant_steps_patience_is_what_it_says(rate: float) -> None:
     """Steps of an eighth at rates that make 3.3 and 3.0 of it: within stability, at its limit or not so near."""
-    for steps in (PATIENCE - 1, PATIENCE, 2 * PATIENCE):
+    for steps in (VOTES_TO_SWITCH - 1, VOTES_TO_SWITCH, 2 * VOTES_TO_SWITCH):
         solution = solve(
             pulled, Auto(), y0=np.asarray([1.0]), args=rate, t1=steps / 8, dt0=0.125,
             stepsize_controller=ConstantStepSize(), saveat=SaveAt(t1=True, solver_state=True),
         )  # fmt: skip
         assert int(solution.num_steps) == steps
-        assert is_stiff(solution) == (rate == 26.4 and steps >= PATIENCE)
+        assert is_stiff(solution) == (rate == 26.4 and steps >= VOTES_TO_SWITCH)
         np.testing.assert_allclose(end(solution), np.cos(steps / 8), atol=5e-2)
 
 
@@ -156,7 +156,7 @@ def test_with_constant_steps_it_goes_back() -> None:
     )  # fmt: skip
     stiff = methods(solution)
     # The power iteration of one unknown knows its eigenvalue at once.
-    assert np.flatnonzero(np.diff(stiff.astype(int))).tolist() == [PATIENCE - 1, 16 + PATIENCE - 2]
+    assert np.flatnonzero(np.diff(stiff.astype(int))).tolist() == [VOTES_TO_SWITCH - 1, 16 + VOTES_TO_SWITCH - 2]
 
 
 STANDARD = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)

@@ -22,7 +22,7 @@ from rungax import (
     VirtualBrownianTree,
     diffeqsolve,
 )
-from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, State
+from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, ReversibleHeunState
 from rungax.terms import in_direction_of_travel
 
 from ..compare import assert_trees_close
@@ -129,7 +129,7 @@ def test_the_facts_for_noise(key: jax.Array) -> None:
 @pytest.mark.parametrize("jump", [True, jnp.asarray(True)], ids=["known", "traced"])
 def test_the_companion_starts_anew_after_a_jump(jump: Any) -> None:
     term, y0 = ODETerm(lambda t, y, args: -y), jnp.asarray(2.0)
-    stale = State(jnp.asarray(-50.0), jnp.asarray(70.0))
+    stale = ReversibleHeunState(jnp.asarray(-50.0), jnp.asarray(70.0))
     t0, t1 = jnp.asarray(0.1), jnp.asarray(0.3)
     found = SOLVER.step(term, t0, t1, y0, None, stale, jump)
     expected = SOLVER.step(term, t0, t1, y0, None, SOLVER.init(term, t0, t1, y0, None), False)

@@ -30,7 +30,8 @@ from rungax import (
     Yoshida4,
     diffeqsolve,
 )
-from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
+from rungax.solvers.common.stage_loop import StepInputs
+from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _plan, _Point, _scan, _unroll
 
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope
@@ -250,9 +251,9 @@ def test_what_is_remembered_can_be_made_again() -> None:
 
 def test_a_loop_over_the_moves_is_the_same_step() -> None:
     plan = _plan(KahanLi8().weights)
-    grid = _Grid(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), STRENGTH, (0.3, 0.3))
+    inputs = StepInputs(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH, (0.3, 0.3))
     start = _Point(*Y0, DRIVEN[0].vf(0.2, Y0[1], STRENGTH))
-    assert_trees_close(_scan(grid, start, plan.moves), _unroll(grid, start, plan.moves), rtol=1e-13)
+    assert_trees_close(_scan(inputs, start, plan.moves), _unroll(inputs, start, plan.moves), rtol=1e-13)
 
 
 @pytest.mark.parametrize(("solver", "stages"), [(SemiImplicitEuler(), 1), (VelocityVerlet(), 1), (KahanLi8(), 17)])

@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -15,11 +15,12 @@ from ..nonlinear import Tolerances
 from ..results import Result
 from ..step import Step
 from ..terms import is_stochastic, is_term
+from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
 
-type Interpretation = Literal["Itô", "Stratonovich"]
 
-type SolverNoise = Literal["additive", "diagonal", "commutative", "general"]
-"""Kinds of noise, each with those before it: additive noise commutes, as does diagonal noise."""
+def _interpretations(cls: type[Any]) -> frozenset[Interpretation]:
+    """The interpretations of all base classes of a solver that have one."""
+    return frozenset(vars(base)["_interpretation"] for base in cls.__mro__ if "_interpretation" in vars(base))
 
 
 class AbstractSolver[SolverState](eqx.Module):
@@ -39,6 +40,9 @@ class AbstractSolver[SolverState](eqx.Module):
         For stochastic equations, the widest kind of noise for which `strong_order` holds.
     minimal_levy_area
         What the solver must be told of a Brownian path over a step.
+    interpretations
+        The interpretations of a stochastic equation, Itô or Stratonovich, whose solution it converges to: both for
+        additive noise, else one at most. Base classes state it: `AbstractItoSolver`, `AbstractStratonovichSolver`.
     safe_with_adaptive_steps
         Whether it converges to the right limit when the size of a step depends on the noise in it.
     asks_for_whole_steps
@@ -76,17 +80,18 @@ class AbstractSolver[SolverState](eqx.Module):
     Array([0.25], dtype=float64)
     """
 
-    term_structure: ClassVar[PyTree[Any]]
-    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
-    noise: ClassVar[SolverNoise] = "general"
-    minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractBrownianIncrement
-    safe_with_adaptive_steps: ClassVar[bool] = True
-    asks_for_whole_steps: ClassVar[bool] = True
+    term_structure: ClassVar[PyTree[Any]] = fact()
+    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]] = fact()
+    noise: ClassVar[SolverNoise] = fact()
+    minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact()
+    interpretations: ClassVar[frozenset[Interpretation]] = fact(_interpretations)
+    safe_with_adaptive_steps: ClassVar[bool] = fact()
+    asks_for_whole_steps: ClassVar[bool] = fact()
 
     @property
-    def interpretations(self) -> frozenset[Interpretation]:
-        """The interpretations, Itô or Stratonovich, in which it converges; both for additive noise, else one."""
-        return frozenset()
+    def facts(self) -> SolverFacts:
+        """The attributes above in one record; a solver made of other solvers overrides it."""
+        return stated_facts(self)
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
         """Raise a `ValueError` if values in `terms`, known when a solve is called, do not go together."""
@@ -315,11 +320,7 @@ class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
     AbstractSolver : what a subclass gives besides.
     """
 
-    @property
-    def interpretations(self) -> frozenset[Interpretation]:
-        """Itô's, besides what else it is."""
-        own: frozenset[Interpretation] = frozenset({"Itô"})
-        return own | super().interpretations
+    _interpretation: ClassVar[Interpretation] = "Itô"
 
 
 class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
@@ -332,11 +333,7 @@ class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
     AbstractSolver : what a subclass gives besides.
     """
 
-    @property
-    def interpretations(self) -> frozenset[Interpretation]:
-        """Stratonovich's, besides what else it is."""
-        own: frozenset[Interpretation] = frozenset({"Stratonovich"})
-        return own | super().interpretations
+    _interpretation: ClassVar[Interpretation] = "Stratonovich"
 
 
 class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):

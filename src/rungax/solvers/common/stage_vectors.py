@@ -41,3 +41,8 @@ def square(rows: Sequence[np.ndarray], dtype: Any) -> Array:
 def stacked(trees: Sequence[Any]) -> Any:
     """One pytree of the same structure, whose leaves are stacked along a new first axis."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+
+def unstacked(tree: Any, length: int) -> list[Any]:
+    """The pytrees that `stacked` made into one, `length` in number."""
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], tree) for i in range(length)]

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 
 from ...jaxkit import FlatSpace
 
-type Vector = Float[Array, " m"]
+type NoiseVector = Float[Array, " m"]
 
 
 class NoiseBasis(eqx.Module):
@@ -36,12 +36,12 @@ class NoiseBasis(eqx.Module):
         """How many sources there are."""
         return self.space.size
 
-    def coordinates(self, increment: PyTree[Any]) -> Vector:
+    def coordinates(self, increment: PyTree[Any]) -> NoiseVector:
         """The sources' increments, one vector."""
         vector = self.space.ravel(increment)
         return vector / self._scales() if self.space.is_split else vector
 
-    def increment(self, coordinates: Vector) -> PyTree[Any]:
+    def increment(self, coordinates: NoiseVector) -> PyTree[Any]:
         """The pytree that a path would give for these increments of its sources."""
         return self.space.unravel(self._scales() * coordinates if self.space.is_split else coordinates)
 
@@ -49,7 +49,7 @@ class NoiseBasis(eqx.Module):
         """The coordinates of a unit increment of each source alone, one row each."""
         return jnp.eye(self.size, dtype=self.space.dtype)
 
-    def _scales(self) -> Vector:
+    def _scales(self) -> NoiseVector:
         parts: list[np.ndarray] = []
         for shape, dtype in self.space.leaves:
             count = int(np.prod(shape))

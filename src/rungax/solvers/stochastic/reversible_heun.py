@@ -15,7 +15,7 @@ from ..base import AbstractAdaptiveSolver, AbstractStratonovichSolver
 from ..common.restart import after_jump
 
 
-class State(eqx.Module):
+class ReversibleHeunState(eqx.Module):
     """What is kept from step to step.
 
     Parameters
@@ -30,7 +30,7 @@ class State(eqx.Module):
     field: PyTree[Any]
 
 
-class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[State]):
+class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStratonovichSolver[ReversibleHeunState]):
     r"""The reversible Heun method, of order 2, whose steps can be undone in closed form.
 
     It takes a companion $\hat y$ of the solution along, which starts where the solution does:
@@ -70,10 +70,10 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     interpolation_cls = LocalLinearInterpolation
 
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ReversibleHeunState:
         """The companion starts at `y0`."""
         del t1
-        return State(y0, _arrays(terms.vf(t0, y0, args)))
+        return ReversibleHeunState(y0, _arrays(terms.vf(t0, y0, args)))
 
     def step(
         self,
@@ -82,9 +82,9 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: State,
+        solver_state: ReversibleHeunState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
+    ) -> tuple[Y, Y | None, DenseInfo, ReversibleHeunState, Result]:
         """One step; costs one evaluation. After a jump the companion starts anew at `y0`."""
         before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         control = terms.contr(t0, t1)
@@ -93,7 +93,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         k0 = terms.prod(eqx.combine(before.field, other), control)
         companion = jax.tree.map(_leap, y0, before.companion, k0)
         field = terms.vf(t1, companion, args)
-        after = State(companion, _arrays(field))
+        after = ReversibleHeunState(companion, _arrays(field))
         k1 = terms.prod(field, control)
         y1 = jax.tree.map(lambda y, a, b: y + 0.5 * (a + b), y0, k0, k1)
         y_error = jax.tree.map(lambda a, b: 0.5 * (b - a), k0, k1)
@@ -123,14 +123,14 @@ class ReversibleHeun(AbstractAdaptiveSolver[State], AbstractStratonovichSolver[S
         k0 = terms.vf_prod(t0, start, args, control)
         return jax.tree.map(lambda y, a, b: y - 0.5 * (a + b), y1, k0, k1), start
 
-    def checkpoint_state(self, solver_state: State) -> Y:
+    def checkpoint_state(self, solver_state: ReversibleHeunState) -> Y:
         """The companion, on which the solution depends; the field there can be made again."""
         return solver_state.companion
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> State:
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> ReversibleHeunState:
         """The companion, and the field there; costs one evaluation."""
         del y0
-        return State(checkpoint, _arrays(terms.vf(t0, checkpoint, args)))
+        return ReversibleHeunState(checkpoint, _arrays(terms.vf(t0, checkpoint, args)))
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""

@@ -28,7 +28,7 @@ from ...jaxkit import (
 from ...results import RESULTS, Result
 from ...step import Step
 from ..common.restart import after_jump
-from ..runge_kutta.explicit.step import MAX_UNROLLED_EQUATIONS
+from ..common.stage_loop import StepInputs, are_unrolled
 from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
 
 
@@ -95,15 +95,14 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     ) -> tuple[Pair, None, DenseInfo, Y, Result]:
         """One step; costs one evaluation of each vector field for each weight."""
         first = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
-        grid = _Grid(terms, t0, t1, args, (terms[0].contr(t0, t1), terms[1].contr(t0, t1)))
+        inputs = StepInputs(terms, t0, t1, y0, args, (terms[0].contr(t0, t1), terms[1].contr(t0, t1)))
         plan = _plan(self.weights)
         v, w = y0
-        kick0 = terms[0].prod(first, grid.controls[0])
+        kick0 = terms[0].prod(first, inputs.control[0])
         start = _Point(moved(v, plan.first_kick, kick0), w, first)
-        large = sum(term.num_equations() for term in terms) > MAX_UNROLLED_EQUATIONS
-        end = (_scan if large else _unroll)(grid, start, plan.moves)
+        end = (_unroll if are_unrolled(*terms) else _scan)(inputs, start, plan.moves)
         y1 = (end.v, end.w)
-        dense_info = {"y0": y0, "y1": y1, "kick0": kick0, "kick1": terms[0].prod(end.field, grid.controls[0])}
+        dense_info = {"y0": y0, "y1": y1, "kick0": kick0, "kick1": terms[0].prod(end.field, inputs.control[0])}
         return y1, None, dense_info, end.field, RESULTS.successful
 
     def densify(self, step: Step) -> DenseInfo:
@@ -122,19 +121,6 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         """The vector field that kicks, at `t0`, `y0`; costs one evaluation of it."""
         del checkpoint
         return terms[0].vf(t0, y0[1], args)
-
-
-class _Grid(NamedTuple):
-    """What all kicks and drifts of a step have in common."""
-
-    terms: PairTerms
-    t0: RealScalar
-    t1: RealScalar
-    args: Args
-    controls: tuple[Any, Any]
-
-    def time(self, c: Any) -> RealScalar:
-        return self.t0 + c * (self.t1 - self.t0)
 
 
 class _Point(NamedTuple):
@@ -171,25 +157,24 @@ def _plan(weights: Sequence[float]) -> _StepPlan:
     return _StepPlan(float(kicks[0]), _Moves(np.cumsum(kicks)[:-1], drifts, w_times, kicks[1:]))
 
 
-def _advance(grid: _Grid, point: _Point, move: _Moves) -> _Point:
+def _drift_and_kick(inputs: StepInputs, point: _Point, move: _Moves) -> _Point:
     """A drift and a kick."""
-    (f, g), (of_f, of_g) = grid.terms, grid.controls
-    w = moved(point.w, move.drift, g.vf_prod(grid.time(move.v_time), point.v, grid.args, of_g))
-    t = grid.t1 if isinstance(move.w_time, float) and move.w_time == 1 else grid.time(move.w_time)
-    field = f.vf(t, w, grid.args)
+    (f, g), (of_f, of_g) = inputs.terms, inputs.control
+    w = moved(point.w, move.drift, g.vf_prod(inputs.time(move.v_time), point.v, inputs.args, of_g))
+    field = f.vf(inputs.time(move.w_time), w, inputs.args)
     return _Point(moved(point.v, move.kick, f.prod(field, of_f)), w, field)
 
 
-def _unroll(grid: _Grid, point: _Point, moves: _Moves) -> _Point:
+def _unroll(inputs: StepInputs, point: _Point, moves: _Moves) -> _Point:
     """The moves one after another in the program, with their weights as constants."""
     for row in zip(*moves, strict=True):
-        point = optimization_barrier(_advance(grid, point, _Moves(*map(float, row))))
+        point = optimization_barrier(_drift_and_kick(inputs, point, _Moves(*map(float, row))))
     return point
 
 
-def _scan(grid: _Grid, point: _Point, moves: _Moves) -> _Point:
+def _scan(inputs: StepInputs, point: _Point, moves: _Moves) -> _Point:
     """The moves as one loop, so that the program holds each vector field once."""
-    dtype = jnp.result_type(grid.t0)
+    dtype = jnp.result_type(inputs.t0)
     rows = jax.tree.map(lambda x: jnp.asarray(x, dtype), moves)
-    point = match_varying(point, grid)
-    return lax.scan(lambda point, move: (_advance(grid, point, move), None), point, rows)[0]
+    point = match_varying(point, inputs)
+    return lax.scan(lambda point, move: (_drift_and_kick(inputs, point, move), None), point, rows)[0]

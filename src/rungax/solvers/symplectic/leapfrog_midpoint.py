@@ -15,7 +15,7 @@ from ..base import AbstractSolver
 from ..common.restart import after_jump
 
 
-class State(eqx.Module):
+class LeapfrogState(eqx.Module):
     """The step's other past.
 
     Parameters
@@ -30,7 +30,7 @@ class State(eqx.Module):
     y: Y
 
 
-class LeapfrogMidpoint(AbstractSolver[State]):
+class LeapfrogMidpoint(AbstractSolver[LeapfrogState]):
     r"""The midpoint rule over two steps, also called leapfrog, of order 2.
 
     $$y_{n+1} = y_{n-1} + f(t_n, y_n)\,(t_{n+1} - t_{n-1})$$
@@ -73,10 +73,10 @@ class LeapfrogMidpoint(AbstractSolver[State]):
     interpolation_cls = LocalLinearInterpolation
     asks_for_whole_steps: ClassVar[bool] = False
 
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LeapfrogState:
         """No past: the start itself."""
         del terms, t1, args
-        return State(jnp.asarray(t0), y0)
+        return LeapfrogState(jnp.asarray(t0), y0)
 
     def step(
         self,
@@ -85,14 +85,14 @@ class LeapfrogMidpoint(AbstractSolver[State]):
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: State,
+        solver_state: LeapfrogState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, None, DenseInfo, State, Result]:
+    ) -> tuple[Y, None, DenseInfo, LeapfrogState, Result]:
         """One step; costs one evaluation. After a jump there is no past, and the step is Euler's."""
         before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         increment = terms.vf_prod(t0, y0, args, terms.contr(before.t, t1))
         y1 = jax.tree.map(lambda y, d: y + d, before.y, increment)
-        return y1, None, {"y0": y0, "y1": y1}, State(jnp.asarray(t0), y0), RESULTS.successful
+        return y1, None, {"y0": y0, "y1": y1}, LeapfrogState(jnp.asarray(t0), y0), RESULTS.successful
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""

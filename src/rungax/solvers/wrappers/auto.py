@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
@@ -30,18 +30,19 @@ from ...step import Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
+from ..facts import SolverFacts
 from ..rosenbrock.methods import Rodas5P
 from ..runge_kutta.explicit.methods import Tsit5
 from ..runge_kutta.explicit.step import AbstractERK
 
-PATIENCE = 10
+VOTES_TO_SWITCH = 10
 """So many more steps must speak for the other method than against it before it takes over."""
 
-MARGIN = 0.9
+STABILITY_FRACTION = 0.9
 """A step this close to the limit of the explicit method's stability was limited by stability."""
 
 
-class State(eqx.Module):
+class AutoState(eqx.Module):
     """What is kept from step to step.
 
     Parameters
@@ -63,7 +64,7 @@ class State(eqx.Module):
     stiff: PyTree[Any]
 
 
-class Auto(AbstractAdaptiveSolver[State]):
+class Auto(AbstractAdaptiveSolver[AutoState]):
     r"""An explicit method where the equation is not stiff, and an implicit one where it is.
 
     The solve starts with the explicit method. Its last two stages estimate the Jacobian's largest eigenvalue
@@ -113,8 +114,6 @@ class Auto(AbstractAdaptiveSolver[State]):
     stiff: AbstractAdaptiveSolver[Any] = Rodas5P()
     tolerances: Tolerances | None = None
 
-    term_structure: ClassVar[PyTree[Any]] = AbstractTerm
-
     def __check_init__(self) -> None:
         explicit = isinstance(self.nonstiff, AbstractERK) and self.nonstiff.tableau.num_stages > 1
         if not explicit or self.nonstiff.tableau.b_error is None:
@@ -131,21 +130,21 @@ class Auto(AbstractAdaptiveSolver[State]):
                 "A split equation needs a method for split equations alone, such as `KenCarp4()`."
             )
 
-    # Not known before the two methods are.
     @property
-    def interpolation_cls(self) -> "Interpolations":  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The dense output of whichever method made the step."""
-        return Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+    def facts(self) -> SolverFacts:
+        """The facts of a solver for ordinary equations, with the dense output of the method that made a step."""
+        interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+        return SolverFacts(AbstractTerm, interpolation_cls)
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """Both methods, told the tolerances."""
         nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
         return type(self)(nonstiff, stiff, default_tolerances(y0) if tolerances is None else tolerances)
 
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> AutoState:
         """The memory of both methods; the first is the one for equations that are not stiff."""
         start = FlatField.for_step(terms, t0, t1, y0, args).space.ravel(y0)
-        return State(
+        return AutoState(
             is_stiff=jnp.asarray(False),
             votes=jnp.asarray(0, jnp.int32),
             direction=jnp.ones_like(start) / max(start.size, 1) ** 0.5,
@@ -153,7 +152,7 @@ class Auto(AbstractAdaptiveSolver[State]):
             stiff=self.stiff.init(terms, t0, t1, y0, args),
         )
 
-    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: State) -> State:
+    def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: AutoState) -> AutoState:
         """Both methods' states after a jump; the method at work stays at work."""
 
         def restarted_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
@@ -168,9 +167,9 @@ class Auto(AbstractAdaptiveSolver[State]):
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: State,
+        solver_state: AutoState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
+    ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
         """One step of the method at work; under `vmap`, of both where lanes differ."""
         state = solver_state
 
@@ -184,7 +183,7 @@ class Auto(AbstractAdaptiveSolver[State]):
         stiff = by(self.stiff, state.stiff, state.is_stiff)
         y1, error = (select(state.is_stiff, b, a) for a, b in zip(plain[:2], stiff[:2], strict=True))
         dense_info = {"is_stiff": state.is_stiff, "nonstiff": plain[2], "stiff": stiff[2]}
-        after = State(state.is_stiff, state.votes, state.direction, plain[3], stiff[3])
+        after = AutoState(state.is_stiff, state.votes, state.direction, plain[3], stiff[3])
         result = choose(state.is_stiff, stiff[4], plain[4])
         made = Step(
             terms=terms,
@@ -216,11 +215,11 @@ class Auto(AbstractAdaptiveSolver[State]):
         plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
         return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, step.dense_info["stiff"], is_stiff)}
 
-    def after_rejection(self, before: State, after: State) -> State:
+    def after_rejection(self, before: AutoState, after: AutoState) -> AutoState:
         """As before, but for what each method has learnt."""
         nonstiff = self.nonstiff.after_rejection(before.nonstiff, after.nonstiff)
         stiff = self.stiff.after_rejection(before.stiff, after.stiff)
-        return State(
+        return AutoState(
             before.is_stiff,
             before.votes,
             before.direction,
@@ -228,11 +227,11 @@ class Auto(AbstractAdaptiveSolver[State]):
             select(before.is_stiff, stiff, before.stiff),
         )
 
-    def checkpoint_state(self, solver_state: State) -> State:
+    def checkpoint_state(self, solver_state: AutoState) -> AutoState:
         """All that decides which method makes the next steps, and what each of them must remember."""
         return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.stiff.checkpoint_state)
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: State) -> State:
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: AutoState) -> AutoState:
         """The same, with both methods' checkpoint made again."""
 
         def restored_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
@@ -255,12 +254,12 @@ class Auto(AbstractAdaptiveSolver[State]):
         known = [order for order in orders if order is not None]
         return min(known) if len(known) == len(orders) else None
 
-    def _mapped(self, state: State, nonstiff: Callable[[Any], Any], stiff: Callable[[Any], Any]) -> State:
+    def _mapped(self, state: AutoState, nonstiff: Callable[[Any], Any], stiff: Callable[[Any], Any]) -> AutoState:
         """The state with the memory of each method replaced by a function of it."""
         direction = lax.stop_gradient(state.direction)
-        return State(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
+        return AutoState(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
 
-    def _with_vote(self, step: Step, state: State) -> State:
+    def _with_vote(self, step: Step, state: AutoState) -> AutoState:
         """The state with what a step says of stiffness; `dense_info` is the explicit method's."""
         step = without_derivatives(step)
         field = FlatField.for_step(step.terms, step.t0, step.t1, step.y1, step.args)
@@ -278,15 +277,15 @@ class Auto(AbstractAdaptiveSolver[State]):
         grown = length / jnp.where(before > 0, before, 1.0)
         eigenvalue = jnp.where(state.is_stiff, grown, jnp.asarray(seen).astype(length.dtype))
         size = jnp.asarray(step.t1 - step.t0).astype(length.dtype)
-        limited = eigenvalue * size > MARGIN * self.nonstiff.tableau.real_stability
+        limited = eigenvalue * size > STABILITY_FRACTION * self.nonstiff.tableau.real_stability
         vote = jnp.where(limited != state.is_stiff, 1, -1)
         usable = state.is_stiff & (length > 0) & jnp.isfinite(length)
         direction = jnp.where(usable, scaled(1 / jnp.where(usable, length, 1.0), turned), state.direction)
-        return State(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
+        return AutoState(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
 
-    def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: State) -> State:
+    def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: AutoState) -> AutoState:
         """The state with the other method at work, if the votes say so; what it remembers is made anew."""
-        switches = state.votes >= PATIENCE
+        switches = state.votes >= VOTES_TO_SWITCH
         is_stiff = switches != state.is_stiff
 
         def fresh(method: AbstractAdaptiveSolver[Any], memory: PyTree[Any], starts: Array) -> PyTree[Any]:
@@ -296,7 +295,7 @@ class Auto(AbstractAdaptiveSolver[State]):
                 lambda: memory,
             )
 
-        return State(
+        return AutoState(
             is_stiff,
             jnp.where(switches, 0, state.votes),
             state.direction,

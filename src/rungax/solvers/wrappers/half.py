@@ -2,21 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...brownian import AbstractBrownianIncrement
 from ...interpolation import AbstractLocalInterpolation
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select
 from ...nonlinear import Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
 from ...step import Step
 from ...terms import is_stochastic
-from ..base import AbstractAdaptiveSolver, AbstractSolver, Interpretation, SolverNoise
+from ..base import AbstractAdaptiveSolver, AbstractSolver
+from ..facts import SolverFacts
 from .base import AbstractWrappedSolver
 
 
@@ -63,7 +63,6 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
     """
 
     solver: AbstractSolver[SolverState]
-    asks_for_whole_steps: ClassVar[bool] = False
 
     def __check_init__(self) -> None:
         if not isinstance(self.solver, AbstractSolver):
@@ -72,36 +71,11 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
                 f"Expected: a solver such as `Euler()`\nFound:    {self.solver!r}"
             )
 
-    # Facts that other solvers state as a class are here not known before the wrapped solver is.
     @property
-    def term_structure(self) -> PyTree[Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the wrapped solver's."""
-        return self.solver.term_structure
-
-    @property
-    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The wrapped solver's, over each half."""
-        return _OverHalves(self.solver.interpolation_cls)
-
-    @property
-    def noise(self) -> SolverNoise:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the wrapped solver's."""
-        return self.solver.noise
-
-    @property
-    def minimal_levy_area(self) -> type[AbstractBrownianIncrement]:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the wrapped solver's."""
-        return self.solver.minimal_levy_area
-
-    @property
-    def safe_with_adaptive_steps(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """As the wrapped solver."""
-        return self.solver.safe_with_adaptive_steps
-
-    @property
-    def interpretations(self) -> frozenset[Interpretation]:
-        """As the wrapped solver's."""
-        return self.solver.interpretations
+    def facts(self) -> SolverFacts:
+        """The wrapped solver's facts, with its dense output over each half, and with parts of a step asked for."""
+        interpolation_cls = _OverHalves(self.solver.interpolation_cls)
+        return replace(self.solver.facts, interpolation_cls=interpolation_cls, asks_for_whole_steps=False)
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
         """As the wrapped solver."""

@@ -34,18 +34,16 @@ from ....results import RESULTS, Result
 from ....step import Step
 from ....terms import AbstractTerm
 from ...common.restart import after_jump
+from ...common.stage_loop import StepInputs, are_unrolled
+from ...common.stage_vectors import stacked, unstacked
 from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
 from ..base import AbstractRungeKutta, CalculateJacobian
 
-# Fields of more operations than this are traced into the loop once, in a scan over the stages, not once a stage:
-# unrolling makes small fields faster and only makes large ones slow to compile. The number is no measured crossover:
-# it lies between two benchmark fields, Pleiades (25, better unrolled) and an MLP of ten layers (29, better scanned).
-MAX_UNROLLED_EQUATIONS = 28
-
-type State = Any | None
+type ERKState = Any | None
+"""The vector field at the start of the next step if the method's last stage is evaluated there, else `None`."""
 
 
-class AbstractERK(AbstractRungeKutta[State]):
+class AbstractERK(AbstractRungeKutta[ERKState]):
     """An explicit Runge–Kutta method, given by its coefficients.
 
     Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. Without `extension`,
@@ -81,7 +79,7 @@ class AbstractERK(AbstractRungeKutta[State]):
     extension: ClassVar[ContinuousExtension | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> State:
+    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ERKState:
         """The vector field at the start for methods whose last stage is the next step's first, else nothing."""
         del t1
         return terms.vf(t0, y0, args) if self.tableau.fsal else None
@@ -93,19 +91,19 @@ class AbstractERK(AbstractRungeKutta[State]):
         t1: RealScalar,
         y0: Y,
         args: Args,
-        solver_state: State,
+        solver_state: ERKState,
         made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, State, Result]:
+    ) -> tuple[Y, Y | None, DenseInfo, ERKState, Result]:
         """One step; costs `num_stages` evaluations, one less where the last stage serves the next step again."""
         tableau = self.tableau
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         first = solver_state if tableau.fsal else terms.vf(t0, y0, args)
-        grid = _Grid(terms, t0, t1, y0, args, terms.contr(t0, t1))
-        stages = _evaluate(grid, [terms.prod(first, grid.control)], tableau.c, tableau.a_lower)
+        inputs = StepInputs(terms, t0, t1, y0, args, terms.contr(t0, t1))
+        stages = _evaluate(inputs, [terms.prod(first, inputs.control)], tableau.c, tableau.a_lower)
         y1 = stages.last_y if tableau.ssal else combination(tableau.b_sol, stages.ks, y0)
         y_error = None if tableau.b_error is None else combination(tableau.b_error, stages.ks)
         # An extension takes the stages one by one, which is faster; users' own classes are promised them stacked.
-        k = _stack(stages.ks) if self.extension is None else tuple(stages.ks)
+        k = stacked(stages.ks) if self.extension is None else tuple(stages.ks)
         dense_info = {"y0": y0, "y1": y1, "k": k}
         return y1, y_error, dense_info, stages.last_vf if tableau.fsal else None, RESULTS.successful
 
@@ -114,8 +112,8 @@ class AbstractERK(AbstractRungeKutta[State]):
         if self.extension is None or not self.extension.a_lower:
             return step.dense_info
         terms, t0, t1 = step.terms, step.t0, step.t1
-        grid = _Grid(terms, t0, t1, step.y0, step.args, terms.contr(t0, t1))
-        stages = _evaluate(grid, list(step.dense_info["k"]), self.extension.c, self.extension.a_lower)
+        inputs = StepInputs(terms, t0, t1, step.y0, step.args, terms.contr(t0, t1))
+        stages = _evaluate(inputs, list(step.dense_info["k"]), self.extension.c, self.extension.a_lower)
         return {"y0": step.y0, "y1": step.y1, "k": tuple(stages.ks)}
 
     def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:
@@ -128,7 +126,7 @@ class AbstractERK(AbstractRungeKutta[State]):
         if self.tableau.num_stages < 2:
             return None
         k = step.dense_info["k"]
-        ks = _listed(k, self.tableau.num_stages) if self.extension is None else list(k)
+        ks = unstacked(k, self.tableau.num_stages) if self.extension is None else list(k)
         rows = [np.zeros(0), *self.tableau.a_lower][-2:]
         arguments = [combination(row, ks[: len(row)], step.y0) for row in rows]
         norm = _two_norm if norm is None else norm
@@ -136,11 +134,11 @@ class AbstractERK(AbstractRungeKutta[State]):
         scale = scaled(step.t1 - step.t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
         return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
 
-    def checkpoint_state(self, solver_state: State) -> None:
+    def checkpoint_state(self, solver_state: ERKState) -> None:
         """Nothing: the first stage is made again."""
         del solver_state
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> State:
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> ERKState:
         """The first stage, where the method keeps it from step to step."""
         del checkpoint
         return terms.vf(t0, y0, args) if self.tableau.fsal else None
@@ -155,20 +153,6 @@ def _two_norm(tree: Y) -> jax.Array:
     return jnp.asarray(optx.two_norm(FlatSpace(tree).ravel(tree)))
 
 
-class _Grid(NamedTuple):
-    """What all stages of a step have in common."""
-
-    terms: Any
-    t0: RealScalar
-    t1: RealScalar
-    y0: Y
-    args: Args
-    control: Any
-
-    def time(self, c: Any) -> RealScalar:
-        return self.t0 + c * (self.t1 - self.t0)
-
-
 class _Stages(NamedTuple):
     """All stages so far, and the argument and the vector field of the last one."""
 
@@ -177,30 +161,28 @@ class _Stages(NamedTuple):
     last_vf: Any
 
 
-def _evaluate(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+def _evaluate(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
     """`ks` and the further stages with nodes `c` and coefficients `a_lower`."""
     if not a_lower:
-        return _Stages(ks, grid.y0, None)
-    large = grid.terms.num_equations() > MAX_UNROLLED_EQUATIONS
-    return (_scan if large else _unroll)(grid, ks, c, a_lower)
+        return _Stages(ks, inputs.y0, None)
+    return (_unroll if are_unrolled(inputs.terms) else _scan)(inputs, ks, c, a_lower)
 
 
-def _unroll(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+def _unroll(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
     """The stages one after another in the program, with their coefficients as constants."""
     ks = list(ks)
-    y, vf = grid.y0, None
+    y, vf = inputs.y0, None
     for node, row in zip(c, a_lower, strict=True):
         # The newest stage is added last, so that the processor can add the others while it waits for it. Where the
         # argument is the solution itself, small terms are added to each other before the large one instead.
         is_solution = row is a_lower[-1]
-        y = optimization_barrier(combination(row, ks, grid.y0) if is_solution else accumulation(row, ks, grid.y0))
-        t = grid.t1 if node == 1 else grid.time(float(node))
-        vf = grid.terms.vf(t, y, grid.args)
-        ks.append(optimization_barrier(grid.terms.prod(vf, grid.control)))
+        y = optimization_barrier(combination(row, ks, inputs.y0) if is_solution else accumulation(row, ks, inputs.y0))
+        vf = inputs.terms.vf(inputs.time(float(node)), y, inputs.args)
+        ks.append(optimization_barrier(inputs.terms.prod(vf, inputs.control)))
     return _Stages(ks, y, vf)
 
 
-def _scan(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
+def _scan(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
     """The stages as one loop, so that the program holds the vector field once."""
     num_known, num_all = len(ks), len(ks) + len(a_lower)
     matrix = np.stack([np.pad(row, (0, num_all - len(row))) for row in a_lower])
@@ -211,22 +193,14 @@ def _scan(grid: _Grid, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ..
     def stage(carry: tuple[Any, Y, Any], coefficients: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
         k, _, _ = carry
         i, node, row = coefficients
-        y = jax.tree.map(lambda y0, k: y0 + jnp.tensordot(row.astype(y0.dtype), k, axes=1), grid.y0, k)
-        vf = grid.terms.vf(grid.time(node), y, grid.args)
-        new = grid.terms.prod(vf, grid.control)
+        y = jax.tree.map(lambda y0, k: y0 + jnp.tensordot(row.astype(y0.dtype), k, axes=1), inputs.y0, k)
+        vf = inputs.terms.vf(inputs.time(node), y, inputs.args)
+        new = inputs.terms.prod(vf, inputs.control)
         k = jax.tree.map(lambda k, new: lax.dynamic_update_index_in_dim(k, new, i, 0), k, new)
         return (k, y, vf), None
 
-    first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: grid.terms.vf(grid.t0, grid.y0, grid.args)))
-    carry = match_varying((jax.tree.map(allocate, *ks), grid.y0, first_vf), grid)
-    nodes = jnp.asarray(c, jnp.result_type(grid.t0))
+    first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: inputs.terms.vf(inputs.t0, inputs.y0, inputs.args)))
+    carry = match_varying((jax.tree.map(allocate, *ks), inputs.y0, first_vf), inputs)
+    nodes = jnp.asarray(c, jnp.result_type(inputs.t0))
     (k, y, vf), _ = lax.scan(stage, carry, (jnp.arange(num_known, num_all), nodes, jnp.asarray(matrix)))
-    return _Stages(_listed(k, num_all), y, vf)
-
-
-def _listed(k: Y, num_stages: int) -> list[Y]:
-    return [jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(num_stages)]
-
-
-def _stack(ks: list[Y]) -> Y:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *ks)
+    return _Stages(unstacked(k, num_all), y, vf)

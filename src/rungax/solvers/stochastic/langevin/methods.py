@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 from ....brownian import AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea
 from ....jaxkit import RealScalar
 from ...base import AbstractAdaptiveSolver
-from .step import AbstractFosterLangevinSRK, LangevinState, LangevinStep, Outcome, X, plus
+from .step import AbstractFosterLangevinSRK, LangevinState, LangevinStep, StepEnd, X, plus
 
 # The nodes of the two-point Gauss–Legendre rule.
 LOW, HIGH = (3 - sqrt(3)) / 6, (3 + sqrt(3)) / 6
@@ -20,21 +20,23 @@ LOW, HIGH = (3 - sqrt(3)) / 6, (3 + sqrt(3)) / 6
 class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
     r"""Adaptive Langevin via interpolated gradients and noise, of strong order 2 for underdamped Langevin dynamics.
 
-    With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, and $N_x$, $N_v$ what
-    noise adds to position and velocity in the mean, given $W$ and $H$:
+    With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, and $N_x$, $N_v$ the
+    mean contributions of noise to position and velocity, given $W$ and $H$:
 
     $$x_1 = x_0 + h\varphi_1 v_0 - h^2 \varphi_2 u \nabla f(x_0) + N_x, \qquad
     v_1 = e^{-z} v_0 - h u \big((\varphi_1 - \varphi_2)\nabla f(x_0) + \varphi_2 \nabla f(x_1)\big) + N_v$$
 
-    The error estimate is the difference to the method that keeps the first gradient, which is of order 2, and in the
-    velocity only. For `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is
-    additive, so Itô and Stratonovich agree. Linear dense output.
+    The error estimate is the difference to the method that uses the first gradient for the whole step. It is of order
+    2, and zero for the position. For
+    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so that
+    the Itô and the Stratonovich solution are the same. Linear dense output.
 
     Parameters
     ----------
     taylor_threshold
-        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
-        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+        The value of friction times step size, above 0 and at most 1, below which series replace closed formulas, which
+        lose digits to cancellation there: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a
+        factor of 20 of their precision.
 
     Raises
     ------
@@ -67,15 +69,15 @@ class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
     minimal_levy_area = AbstractSpaceTimeLevyArea
     reuses_gradient: ClassVar[bool] = True
 
-    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
-        """The formulas above."""
+    def end_of_step(self, step: LangevinStep, gradient: X | None) -> StepEnd:
+        """The end of the step, by the formulas in the docstring of the class."""
         response, first = step.response, step.impulse(gradient)
         noise_x, noise_v = step._replace(K=None).noise()
-        x1 = plus(step.x, (response.glide(), step.v), (response.push(), first), (1.0, noise_x))
+        x1 = plus(step.x, (response.x_from_v(), step.v), (response.x_from_impulse(), first), (1.0, noise_x))
         gradient = step.gradient(x1)
-        change = plus(None, (response.mean_kick(), jax.tree.map(jnp.subtract, step.impulse(gradient), first)))
-        v1 = plus(noise_v, (response.decay(), step.v), (response.kick(), first), (1.0, change))
-        return Outcome(x1, v1, (jax.tree.map(jnp.zeros_like, x1), change), gradient)
+        change = plus(None, (response.mean_v_from_impulse(), jax.tree.map(jnp.subtract, step.impulse(gradient), first)))
+        v1 = plus(noise_v, (response.v_from_v(), step.v), (response.v_from_impulse(), first), (1.0, change))
+        return StepEnd(x1, v1, (jax.tree.map(jnp.zeros_like, x1), change), gradient)
 
     def order(self, terms: PyTree[Any]) -> int:
         """Two."""
@@ -88,7 +90,7 @@ class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
         return 2.0
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar:
-        """Two: the gradient changes by an amount of order one, and is multiplied by the step."""
+        """Two: the change of the gradient is of order one, and is multiplied by the step size."""
         del terms
         return 2.0
 
@@ -98,7 +100,7 @@ class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
 
     With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$,
     $V = v_0 + \sigma (H + 6K)$ and $C = \sigma (W - 12 K)$, the start of the shifted path and its slope times $h$, and
-    $N_x$, $N_v$ what noise adds to position and velocity in the mean, given $W$, $H$ and $K$:
+    $N_x$, $N_v$ the mean contributions of noise to position and velocity, given $W$, $H$ and $K$:
 
     $$x_m = x_0 + \tfrac h2 \varphi_1(\tfrac z2) V + \tfrac h4 \varphi_2(\tfrac z2) (C - h u \nabla f(x_0))$$
 
@@ -107,14 +109,15 @@ class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
     $$v_1 = e^{-z} v_0 - \tfrac h6 u \big(e^{-z} \nabla f(x_0) + 4 e^{-z/2} \nabla f(x_m) + \nabla f(x_1)\big) + N_v$$
 
     The error estimate is the difference to the trapezoidal rule with the same evaluations, of order 2.5. For
-    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so Itô and
-    Stratonovich agree. Linear dense output.
+    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so that
+    the Itô and the Stratonovich solution are the same. Linear dense output.
 
     Parameters
     ----------
     taylor_threshold
-        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
-        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+        The value of friction times step size, above 0 and at most 1, below which series replace closed formulas, which
+        lose digits to cancellation there: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a
+        factor of 20 of their precision.
 
     Raises
     ------
@@ -148,22 +151,24 @@ class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
     minimal_levy_area = AbstractSpaceTimeTimeLevyArea
     reuses_gradient: ClassVar[bool] = True
 
-    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
-        """The formulas above."""
+    def end_of_step(self, step: LangevinStep, gradient: X | None) -> StepEnd:
+        """The end of the step, by the formulas in the docstring of the class."""
         response, first = step.response, step.impulse(gradient)
         shifted, slope = _shifted_path(step)
         driven = jax.tree.map(jnp.add, slope, first)
-        x_mid = plus(step.x, (response.glide(0.5), shifted), (response.push(0.5), driven))
+        x_mid = plus(step.x, (response.x_from_v(0.5), shifted), (response.x_from_impulse(0.5), driven))
         middle = step.impulse(step.gradient(x_mid))
         noise_x, noise_v = step.noise()
-        more = jax.tree.map(jnp.subtract, middle, first)
-        way = plus(None, (response.push(), plus(None, (2 / 3, more))))
-        x1 = plus(step.x, (response.glide(), step.v), (response.push(), first), (1.0, way), (1.0, noise_x))
+        change = jax.tree.map(jnp.subtract, middle, first)
+        shift = plus(None, (response.x_from_impulse(), plus(None, (2 / 3, change))))
+        x1 = plus(
+            step.x, (response.x_from_v(), step.v), (response.x_from_impulse(), first), (1.0, shift), (1.0, noise_x)
+        )
         gradient = step.gradient(x1)
-        decay, halfway, last = response.decay(), response.decay(0.5), step.impulse(gradient)
-        inner, outer = plus(None, (halfway, middle)), plus(last, (decay, first))
-        v1 = plus(noise_v, (decay, step.v), (2 / 3, inner), (1 / 6, outer))
-        return Outcome(x1, v1, (way, plus(None, (2 / 3, inner), (-1 / 3, outer))), gradient)
+        v_from_v, halfway, last = response.v_from_v(), response.v_from_v(0.5), step.impulse(gradient)
+        inner, outer = plus(None, (halfway, middle)), plus(last, (v_from_v, first))
+        v1 = plus(noise_v, (v_from_v, step.v), (2 / 3, inner), (1 / 6, outer))
+        return StepEnd(x1, v1, (shift, plus(None, (2 / 3, inner), (-1 / 3, outer))), gradient)
 
     def order(self, terms: PyTree[Any]) -> int:
         """Three."""
@@ -199,14 +204,15 @@ class QUICSORT(AbstractFosterLangevinSRK):
     \big(e^{-\lambda_+ z} \nabla f(x_-) + e^{-\lambda_- z} \nabla f(x_+)\big) - \sigma (H - 6K)$$
 
     No error estimate: for adaptive steps use `HalfSolver(QUICSORT())`. For
-    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so Itô and
-    Stratonovich agree. Linear dense output.
+    `MultiTerm(UnderdampedLangevinDriftTerm(...), UnderdampedLangevinDiffusionTerm(...))`; noise is additive, so that
+    the Itô and the Stratonovich solution are the same. Linear dense output.
 
     Parameters
     ----------
     taylor_threshold
-        Below which friction times step series replace closed formulas that lose digits to cancellation, above 0 and at
-        most 1: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a factor of 20 of their precision.
+        The value of friction times step size, above 0 and at most 1, below which series replace closed formulas, which
+        lose digits to cancellation there: see `AbstractFosterLangevinSRK`. At the default 0.1 the formulas lose a
+        factor of 20 of their precision.
 
     Raises
     ------
@@ -241,22 +247,24 @@ class QUICSORT(AbstractFosterLangevinSRK):
     taylor_threshold: float = eqx.field(default=0.1, static=True)
     minimal_levy_area = AbstractSpaceTimeTimeLevyArea
 
-    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
-        """The formulas above."""
+    def end_of_step(self, step: LangevinStep, gradient: X | None) -> StepEnd:
+        """The end of the step, by the formulas in the docstring of the class."""
         del gradient
         response = step.response
         shifted, slope = _shifted_path(step)
-        glide_low, glide_high = response.glide(LOW), response.glide(HIGH)
-        x_low = plus(step.x, (glide_low, shifted), (response.push(LOW), slope))
+        low, high = response.x_from_v(LOW), response.x_from_v(HIGH)
+        x_low = plus(step.x, (low, shifted), (response.x_from_impulse(LOW), slope))
         first = step.impulse(step.gradient(x_low))
-        x_high = plus(step.x, (glide_high, shifted), (response.push(HIGH), slope), (response.glide(1 / 3), first))
+        x_high = plus(
+            step.x, (high, shifted), (response.x_from_impulse(HIGH), slope), (response.x_from_v(1 / 3), first)
+        )
         second = step.impulse(step.gradient(x_high))
-        way = plus(None, (glide_high, first), (glide_low, second))
-        gained = plus(None, (response.decay(HIGH), first), (response.decay(LOW), second))
-        x1 = plus(step.x, (response.glide(), shifted), (response.push(), slope), (0.5, way))
+        displacement = plus(None, (high, first), (low, second))
+        gain = plus(None, (response.v_from_v(HIGH), first), (response.v_from_v(LOW), second))
+        x1 = plus(step.x, (response.x_from_v(), shifted), (response.x_from_impulse(), slope), (0.5, displacement))
         unshifted = plus(None, (-1.0, step.H), (6.0, step.K))
-        v1 = plus(unshifted, (response.decay(), shifted), (response.kick(), slope), (0.5, gained))
-        return Outcome(x1, v1, None, None)
+        v1 = plus(unshifted, (response.v_from_v(), shifted), (response.v_from_impulse(), slope), (0.5, gain))
+        return StepEnd(x1, v1, None, None)
 
     def order(self, terms: PyTree[Any]) -> int:
         """Three."""
@@ -270,9 +278,9 @@ class QUICSORT(AbstractFosterLangevinSRK):
 
 
 def _shifted_path(step: LangevinStep) -> tuple[X, X]:
-    """Velocity after the first jump of the path that replaces the noise, and what that path adds evenly from there.
+    """Velocity after the first jump of the path that replaces the noise, and the increment of its linear part.
 
-    The path jumps by `H + 6K`, rises evenly by `W - 12K` and jumps back by `H - 6K`, so that its increment and the
-    first two moments of it are those of the noise.
+    The path jumps by `H + 6K`, rises linearly by `W - 12K` and jumps back by `H - 6K`, so that its increment and its
+    first two moments are those of the noise.
     """
     return plus(step.v, (1.0, step.H), (6.0, step.K)), plus(step.W, (-12.0, step.K))

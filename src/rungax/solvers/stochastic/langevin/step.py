@@ -4,19 +4,20 @@ $$\mathrm{d}x = v\,\mathrm{d}t, \qquad
 \mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t + \sigma\,\mathrm{d}W, \qquad
 \sigma = \sqrt{2\gamma u}$$
 
-Friction and noise are linear and integrated exactly, as far as `W`, `H` and `K` tell of the noise; only the force is
-sampled at stages. All formulas are made of the response of a particle without force, after the fraction $\theta$ of a
+Friction is linear and integrated exactly. So is the noise, by its mean given `W`, `H` and `K`. Only the force is
+evaluated at stages. All formulas consist of the response of a particle without force, after the fraction $\theta$ of a
 step of length $h$, with $z = \gamma h$, $\varphi_1(z) = (1-e^{-z})/z$ and $\varphi_2(z) = (1-\varphi_1(z))/z$:
 
-| name | formula | what it is |
+| name | formula | meaning |
 |---|---|---|
-| `decay` | $e^{-\theta z}$ | velocity that is left of a unit of it |
-| `glide` | $\theta h\,\varphi_1(\theta z)$ | way made by it |
-| `kick` | $\theta\,\varphi_1(\theta z)$ | velocity gained when a unit of it is given evenly over the whole step |
-| `push` | $\theta^2 h\,\varphi_2(\theta z)$ | way made by that |
+| `v_from_v` | $e^{-\theta z}$ | velocity that remains of a unit of velocity at the start |
+| `x_from_v` | $\theta h\,\varphi_1(\theta z)$ | displacement by a unit of velocity at the start |
+| `v_from_impulse` | $\theta\,\varphi_1(\theta z)$ | velocity from a unit impulse spread evenly over the whole step |
+| `x_from_impulse` | $\theta^2 h\,\varphi_2(\theta z)$ | displacement by that impulse |
 
-Backwards in time $h$ is negative and nothing else changes: with `W`, `K` negated and `H` kept, as a path reversed in
-time has them, noise enters the velocity as it does forwards, and the way made carries the sign of $h$.
+An impulse is measured by the change of velocity that it makes without friction. Backwards in time $h$ is negative and
+nothing else changes. A path reversed in time has `W` and `K` negated and `H` unchanged, so that noise enters the
+velocity as it does forwards, and the displacement has the sign of $h$.
 """
 
 import abc
@@ -46,14 +47,14 @@ from ...common.restart import after_jump
 
 
 class LangevinState(eqx.Module):
-    """What a method remembers from step to step.
+    """The solver state of a Langevin method.
 
     Parameters
     ----------
     agrees
-        Whether drift and diffusion have the same friction and inverse mass; `None` if that is known to be so.
+        True if drift and diffusion have the same friction and inverse mass; `None` if that is already known.
     gradient
-        The gradient of the potential where the next step starts, for methods that end a step by evaluating it.
+        The gradient of the potential at the start of the next step, for methods that evaluate it at the end of a step.
     """
 
     agrees: BoolScalar | None
@@ -61,46 +62,46 @@ class LangevinState(eqx.Module):
 
 
 class Response(NamedTuple):
-    """What velocity and impulses lead to, by friction alone: one coefficient for each leaf of the position."""
+    """Velocity and displacement by friction alone: one coefficient for each leaf of the position."""
 
     z: X
     h: X
     threshold: float
 
-    def decay(self, theta: float = 1.0) -> X:
-        """Velocity left of a unit after the fraction `theta` of the step."""
+    def v_from_v(self, theta: float = 1.0) -> X:
+        """Velocity that remains of a unit after the fraction `theta` of the step."""
         return jax.tree.map(lambda z: jnp.exp(-theta * z), self.z)
 
-    def kick(self, theta: float = 1.0) -> X:
-        """Velocity gained by then from a unit given evenly over the whole step."""
+    def v_from_impulse(self, theta: float = 1.0) -> X:
+        """Velocity after the fraction `theta` from a unit impulse spread evenly over the whole step."""
         return jax.tree.map(lambda z: theta * phi1(theta * z, self.threshold), self.z)
 
-    def glide(self, theta: float = 1.0) -> X:
-        """Way made by then by a unit of velocity."""
-        return jax.tree.map(jnp.multiply, self.h, self.kick(theta))
+    def x_from_v(self, theta: float = 1.0) -> X:
+        """Displacement after the fraction `theta` by a unit of velocity at the start."""
+        return jax.tree.map(jnp.multiply, self.h, self.v_from_impulse(theta))
 
-    def mean_kick(self) -> X:
-        """The average of `kick(theta)` over the step."""
+    def mean_v_from_impulse(self) -> X:
+        """The average of `v_from_impulse(theta)` over the step."""
         return jax.tree.map(lambda z: phi2(z, self.threshold), self.z)
 
-    def push(self, theta: float = 1.0) -> X:
-        """Way made by then by a unit of velocity given evenly over the whole step."""
+    def x_from_impulse(self, theta: float = 1.0) -> X:
+        """Displacement after the fraction `theta` by a unit impulse spread evenly over the whole step."""
         return jax.tree.map(lambda z, h: theta**2 * h * phi2(theta * z, self.threshold), self.z, self.h)
 
 
 class LangevinStep(NamedTuple):
-    """One step, as the formulas of a method see it.
+    """The quantities of one step in the formulas of a method.
 
     Parameters
     ----------
     x, v
-        Position and velocity at its start.
+        Position and velocity at the start.
     W, H, K
-        Increment and Lévy areas of the noise, times its strength; `K` is `None` if the path does not tell it.
+        Increment and Lévy areas of the noise, times its strength; `K` is `None` if the path does not have it.
     response
-        How friction answers over the step.
+        The response to velocity and impulses under friction.
     impulse
-        A gradient as impulse of its force over the whole step, `-u h gradient`.
+        The impulse of the force over the whole step, `-u h gradient`, as a function of the gradient.
     gradient
         The gradient of the potential at a position; every call is an evaluation.
     """
@@ -115,17 +116,20 @@ class LangevinStep(NamedTuple):
     gradient: Callable[[X], X]
 
     def noise(self) -> tuple[X, X]:
-        """What noise adds to position and velocity over the step: its mean, given `W`, `H` and, where known, `K`."""
+        """The contribution of noise to position and velocity: its mean given `W`, `H` and, if there is one, `K`."""
         threshold = self.response.threshold
         eta, kappa = (jax.tree.map(lambda z, f=f: f(z, threshold), self.response.z) for f in (eta_of, kappa_of))
-        arched = plus(None, (eta, self.H)) if self.K is None else plus(None, (eta, self.H), (kappa, self.K))
-        way = plus(None, (self.response.push(), self.W), (self.response.h, arched))
-        gained = plus(None, (self.response.kick(), self.W), (self.response.z, jax.tree.map(jnp.negative, arched)))
-        return way, gained
+        areas = plus(None, (eta, self.H)) if self.K is None else plus(None, (eta, self.H), (kappa, self.K))
+        damped = jax.tree.map(jnp.negative, areas)
+        displacement = plus(None, (self.response.x_from_impulse(), self.W), (self.response.h, areas))
+        return displacement, plus(None, (self.response.v_from_impulse(), self.W), (self.response.z, damped))
 
 
-class Outcome(NamedTuple):
-    """What a method makes of a step: the state at its end, the error and the gradient there, each if it has them."""
+class StepEnd(NamedTuple):
+    """The end of a step: position, velocity, error estimate and gradient.
+
+    The last two are `None` for methods that do not compute them.
+    """
 
     x: X
     v: X
@@ -136,17 +140,17 @@ class Outcome(NamedTuple):
 class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStratonovichSolver[LangevinState]):
     """A Runge–Kutta method for underdamped Langevin dynamics.
 
-    Subclass it for a method of your own: give `minimal_levy_area`, `order`, `strong_order`, the field
-    `taylor_threshold` and `advance`; set `reuses_gradient` if the gradient at the end of a step is evaluated in it.
+    Subclass it for a method of your own: define `minimal_levy_area`, `order`, `strong_order`, the field
+    `taylor_threshold` and `end_of_step`. Set `reuses_gradient` if a step evaluates the gradient at its end.
 
     Attributes
     ----------
     taylor_threshold
-        Where $|γh|$ is below it, Taylor series replace the closed formulas of the coefficients, which lose a factor of
-        $2/|γh|$ of their precision to cancellation, some more: those use their series where they would lose as much as
-        the others at the threshold. At most 1.
+        The value of $|γh|$, at most 1, below which Taylor series replace the closed formulas of the coefficients. Most
+        of these formulas lose a factor of $2/|γh|$ of their precision to cancellation. Those that lose more use their
+        series up to the value at which they lose as much as the others at the threshold.
     reuses_gradient
-        Whether the gradient at the end of a step is what the next one starts with.
+        True if the gradient at the end of a step serves at the start of the next one.
 
     Raises
     ------
@@ -155,7 +159,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
 
     See Also
     --------
-    ALIGN, ShOULD, QUICSORT : the methods there are.
+    ALIGN, ShOULD, QUICSORT : the methods of this kind.
     """
 
     taylor_threshold: eqx.AbstractVar[float]
@@ -170,16 +174,24 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         threshold = self.taylor_threshold
         if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise ValueError(
-                f"`{type(self).__name__}(taylor_threshold=...)` says where series replace closed formulas.\n"
+                f"`{type(self).__name__}(taylor_threshold=...)` is the bound below which series replace formulas.\n"
                 f"Expected: a Python number above 0 and at most 1\nFound:    {threshold!r}"
             )
 
     @abc.abstractmethod
-    def advance(self, step: LangevinStep, gradient: X | None) -> Outcome:
-        """The formulas of the method; `gradient` is that at the start of the step if `reuses_gradient`."""
+    def end_of_step(self, step: LangevinStep, gradient: X | None) -> StepEnd:
+        """The end of a step by the formulas of the method.
+
+        Parameters
+        ----------
+        step
+            The quantities in the formulas.
+        gradient
+            The gradient at the start of the step if `reuses_gradient`, else `None`.
+        """
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """That drift and diffusion have the same `gamma` and `u`."""
+        """Raise a `ValueError` if `gamma` or `u` are known to differ between drift and diffusion."""
         have_equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0])
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LangevinState:
@@ -188,8 +200,8 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         Raises
         ------
         ValueError
-            If drift and diffusion differ in `gamma` or `u`, as far as values are known. Where only the running program
-            knows them, the first step fails, with `RESULTS.invalid_input`.
+            If `gamma` or `u` are known to differ between drift and diffusion. If they differ by values that are known
+            only at run time, the first step fails with `RESULTS.invalid_input`.
         """
         del t0, t1
         x, _ = position_and_velocity(y0)
@@ -213,22 +225,22 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         solver_state: LangevinState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, LangevinState, Result]:
-        """One step; fails if drift and diffusion do not agree."""
+        """One step; it fails if `gamma` or `u` differ between drift and diffusion."""
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
-        outcome = self.advance(self._prepare(terms, t0, t1, y0, args), solver_state.gradient)
-        y1 = outcome.x, outcome.v
+        end = self.end_of_step(self._prepare(terms, t0, t1, y0, args), solver_state.gradient)
+        y1 = end.x, end.v
         agrees = solver_state.agrees
-        # No callback says so, for there is none in the loop, and none at all in a solve that does not throw.
+        # A result, not a callback that raises: the loop has no callbacks, and a solve need not throw.
         result = RESULTS.successful if agrees is None else choose(agrees, RESULTS.successful, RESULTS.invalid_input)
-        state = LangevinState(agrees, outcome.gradient if self.reuses_gradient else None)
-        return y1, outcome.error, {"y0": y0, "y1": y1}, state, result
+        state = LangevinState(agrees, end.gradient if self.reuses_gradient else None)
+        return y1, end.error, {"y0": y0, "y1": y1}, state, result
 
     def checkpoint_state(self, solver_state: LangevinState) -> None:
-        """Nothing: the gradient is made again."""
+        """No checkpoint: the gradient can be evaluated again."""
         del solver_state
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> LangevinState:
-        """The gradient, made again."""
+        """The solver state with the gradient evaluated again; costs at most one evaluation."""
         del t0, checkpoint
         return LangevinState(None, self._first_gradient(terms, y0, args))
 
@@ -240,7 +252,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         return _unwrapped(terms)[0].gradient(y0[0], args) if self.reuses_gradient else None
 
     def _prepare(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> LangevinStep:
-        """What the formulas need of the terms."""
+        """The quantities of the step in the formulas."""
         drift, diffusion = _unwrapped(terms)
         signed = jnp.asarray(terms.terms[0].contr(t0, t1))
         increment = terms.terms[1].contr(t0, t1, use_levy=True)
@@ -261,7 +273,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
             K=None if K is None else of_strength(K),
             response=Response(jax.tree.map(jnp.multiply, gamma, h), h, float(self.taylor_threshold)),
             impulse=lambda gradient: jax.tree.map(jnp.multiply, scale, gradient),
-            # Without the fences, fusion would compute a stage again in everything that uses it.
+            # Without the barriers, fusion would compute a stage again in everything that uses it.
             gradient=lambda x: optimization_barrier(drift.gradient(optimization_barrier(x), args)),
         )
 
@@ -291,20 +303,20 @@ def _unwrapped(terms: Any) -> tuple[UnderdampedLangevinDriftTerm, UnderdampedLan
 
 def phi1(z: Array, threshold: float) -> Array:
     r"""$(1 - e^{-z})/z$, the average of $e^{-z(1-\theta)}$ over $\theta$ from 0 to 1."""
-    return _guarded(z, threshold, lambda j: 1 / factorial(j + 1), lambda z: -jnp.expm1(-z) / z)
+    return _series_or_formula(z, threshold, lambda j: 1 / factorial(j + 1), lambda z: -jnp.expm1(-z) / z)
 
 
 def phi2(z: Array, threshold: float) -> Array:
     r"""$(1 - \varphi_1(z))/z$, the average of $(1 - e^{-z(1-\theta)})/z$."""
-    return _guarded(z, threshold, lambda j: 1 / factorial(j + 2), lambda z: (z + jnp.expm1(-z)) / z**2)
+    return _series_or_formula(z, threshold, lambda j: 1 / factorial(j + 2), lambda z: (z + jnp.expm1(-z)) / z**2)
 
 
 def eta_of(z: Array, threshold: float) -> Array:
-    r"""Six times the average of $(1 - 2\theta)(1 - e^{-z(1-\theta)})/z$: the way made by `H`, in units of $hH$.
+    r"""Six times the average of $(1 - 2\theta)(1 - e^{-z(1-\theta)})/z$: the displacement by `H`, in units of $hH$.
 
     Given `W` and `H` alone, dW has the mean $(W + 6 (1 - 2\theta) H)\,\mathrm{d}\theta$.
     """
-    return _guarded(
+    return _series_or_formula(
         z,
         # Terms of size 2z cancel to z³/6.
         (6 * threshold) ** (1 / 2),
@@ -314,11 +326,12 @@ def eta_of(z: Array, threshold: float) -> Array:
 
 
 def kappa_of(z: Array, threshold: float) -> Array:
-    r"""Sixty times the average of $(1 - 6\theta + 6\theta^2)(1 - e^{-z(1-\theta)})/z$: that of `K`.
+    r"""Sixty times the average of $(1 - 6\theta + 6\theta^2)(1 - e^{-z(1-\theta)})/z$: the displacement by `K`.
 
-    `K` adds $60 (1 - 6\theta + 6\theta^2) K\,\mathrm{d}\theta$ to the mean of dW, the next Legendre polynomial.
+    In units of $hK$. `K` adds $60 (1 - 6\theta + 6\theta^2) K\,\mathrm{d}\theta$ to the mean of dW: the next Legendre
+    polynomial.
     """
-    return _guarded(
+    return _series_or_formula(
         z,
         # Terms of size 12z cancel to z⁵/60.
         (360 * threshold) ** (1 / 4),
@@ -327,16 +340,18 @@ def kappa_of(z: Array, threshold: float) -> Array:
     )
 
 
-def _guarded(z: Array, limit: float, coefficient: Callable[[int], float], formula: Callable[[Array], Array]) -> Array:
+def _series_or_formula(
+    z: Array, limit: float, coefficient: Callable[[int], float], formula: Callable[[Array], Array]
+) -> Array:
     """`formula(z)`, by the series of `coefficient(j) (-z)^j` where `|z|` is below `limit`."""
     small = jnp.abs(z) < limit
-    # Neither branch may overflow or divide by zero where it is not taken, or derivatives become NaN.
+    # A branch that overflows or divides by zero where it is not selected would make derivatives NaN.
     series = _series(jnp.where(small, z, 0.0), limit, coefficient)
     return jnp.where(small, series, formula(jnp.where(small, 1.0, z)))
 
 
 def _series(z: Array, limit: float, coefficient: Callable[[int], float]) -> Array:
-    """As many terms as matter up to `limit`, in the precision of `z`."""
+    """The series, with the terms that are not negligible for `|z| <= limit` in the precision of `z`."""
     scale = abs(coefficient(0)) + abs(coefficient(1)) * limit
     negligible = 0.1 * float(jnp.finfo(z.dtype).eps) * scale
     count = next(j for j in range(2, 100) if abs(coefficient(j)) * limit**j < negligible)

@@ -24,7 +24,7 @@ from jaxtyping import PyTree
 from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
-from ...base import SolverNoise
+from ...facts import SolverNoise
 from ..base import AbstractTwoTermSolver
 from ..noise_basis import NoiseBasis
 

@@ -29,7 +29,8 @@ from ....brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combination
 from ....results import RESULTS, Result
 from ....terms import is_stochastic
-from ...base import AbstractAdaptiveSolver, AbstractItoSolver, SolverNoise
+from ...base import AbstractAdaptiveSolver, AbstractItoSolver
+from ...facts import SolverNoise
 from ...tableaus.types.ito import ItoTableau
 from ..base import AbstractTwoTermSolver
 

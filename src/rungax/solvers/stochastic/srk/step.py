@@ -6,8 +6,10 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from ....brownian import AbstractBrownianIncrement
 from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination, optimization_barrier
 from ....results import RESULTS, Result
+from ...facts import SolverNoise, fact
 from ...tableaus.types.stochastic import StochasticButcherTableau
 from ..base import AbstractTwoTermSolver
 
@@ -76,13 +78,8 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     tableau: ClassVar[StochasticButcherTableau]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "tableau" not in cls.__dict__:
-            return
-        cls.minimal_levy_area = cls.tableau.minimal_levy_area
-        if "noise" not in cls.__dict__:
-            cls.noise = "additive" if cls.tableau.is_additive else "general"
+    noise: ClassVar[SolverNoise] = fact(lambda cls: "additive" if cls.tableau.is_additive else "general")
+    minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact(lambda cls: cls.tableau.minimal_levy_area)
 
     def step(
         self,

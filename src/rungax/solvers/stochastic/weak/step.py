@@ -34,9 +34,10 @@ from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combinat
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
 from ...base import AbstractItoSolver
+from ...common.stage_vectors import stacked, unstacked
 from ...tableaus.types.ito import ItoTableau
 from ..base import AbstractTwoTermSolver
-from ..noise_basis import NoiseBasis, Vector
+from ..noise_basis import NoiseBasis, NoiseVector
 
 
 class AbstractWeakSRK(AbstractTwoTermSolver, AbstractItoSolver[None]):
@@ -101,13 +102,12 @@ class _Columns(NamedTuple):
     def at_own(self, nodes: np.ndarray, arguments: list[Columns]) -> list[Columns]:
         """For all stages but the first, each column at an argument of its own; one batch for all of them."""
 
-        def column(t: RealScalar, y: Y, unit: Vector) -> Y:
+        def column(t: RealScalar, y: Y, unit: NoiseVector) -> Y:
             return self.diffusion.vf_prod(t, y, self.args, self.basis.increment(unit))
 
         times = self.t0 + jnp.asarray(nodes[1:], jnp.result_type(self.t1 - self.t0)) * (self.t1 - self.t0)
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arguments)
-        values = jax.vmap(jax.vmap(column, (None, 0, 0)), (0, 0, None))(times, stacked, self.basis.units())
-        return [jax.tree.map(lambda x, i=i: x[i], values) for i in range(len(arguments))]
+        values = jax.vmap(jax.vmap(column, (None, 0, 0)), (0, 0, None))(times, stacked(arguments), self.basis.units())
+        return unstacked(values, len(arguments))
 
 
 def _drifts(
@@ -148,7 +148,7 @@ def _cross_arguments(tableau: ItoTableau, y0: Y, stages: list[Columns], mixed: j
     ]
 
 
-def _mixed_integrals(w: Vector, signs: Vector) -> Float[Array, "m m"]:
+def _mixed_integrals(w: NoiseVector, signs: NoiseVector) -> Float[Array, "m m"]:
     """The integrals of pairs of different sources, row by column; zero on the diagonal."""
     index = jnp.arange(w.size)
     rows, columns = index[:, None], index[None, :]
@@ -157,7 +157,7 @@ def _mixed_integrals(w: Vector, signs: Vector) -> Float[Array, "m m"]:
     return jnp.where(rows == columns, 0.0, 0.5 * (w[:, None] * w[None, :] + root * of_smaller))
 
 
-def _weigh(weights: Vector, columns: Columns) -> Y:
+def _weigh(weights: NoiseVector, columns: Columns) -> Y:
     """The weighted sum of columns, as one fused loop: a matrix product would be a call to a library."""
 
     def leaf(x: jax.Array) -> jax.Array:
