@@ -96,6 +96,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
             for name, recorder in plan.recorders.items()
         },
         events=None if events is None else select(running, events.state, state.events),
+        step_state=select(accepted, plan.updated_step_state(step.t1, y1, state.step_state), state.step_state),
     )
 
 

@@ -1,6 +1,6 @@
 """The beginning of a solve: its plan and its first state, from an equation in the direction of travel."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from .controllers import AbstractStepSizeController, retrying_rejected_times
 from .jaxkit import BoolScalar, Time, clip_to_end
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
-from .step import AbstractRecorder, EventDetector, Plan, Problem, State
-from .stops import StopQueue
+from .step import AbstractRecorder, EventDetector, Plan, Problem, State, StepState, StepUpdate
+from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
 
 
@@ -51,6 +51,8 @@ def set_up(
     resumed: Resumed = Resumed(),
     result: Result = RESULTS.successful,
     stops: StopQueue | None = None,
+    step_update: StepUpdate | None = None,
+    step_state: StepState = None,
 ) -> tuple[Plan, State]:
     """The plan and the first state of a solve.
 
@@ -70,12 +72,17 @@ def set_up(
         The result so far: a failure ends the solve before its first step.
     stops
         The stop queue, instead of the one that controller and terms fill.
+    step_update, step_state
+        The change of the user's own state with each accepted step, and its first value.
     """
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
     controller = stepping.controller
     controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
     controller = controller.wrap(problem.direction)
-    queue = StopQueue.of([*controller.stops(), *stops_of(terms)], jnp.ones_like(t0)) if stops is None else stops
+    if stops is None:
+        of_terms = stops_of(terms)
+        _check_stops(of_terms, controller)
+        stops = StopQueue.of([*controller.stops(), *of_terms], jnp.ones_like(t0))
     controller = controller.without_stops()
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
@@ -83,7 +90,7 @@ def set_up(
     if resumed.controller_state is not None:
         controller_state = controller.resume(controller_state, resumed.controller_state)
         t_next = controller.first_end(t0, t_next, controller_state)
-    t_next = clip_to_end(t1, t_next if queue is None else queue.clip(True, t0, t_next))
+    t_next = clip_to_end(t1, t_next if stops is None else stops.clip(True, t0, t_next))
     solver_state = resumed.solver_state
     if solver_state is None:
         solver_state = solver.init(terms, t0, t_next, y0, args)
@@ -96,7 +103,8 @@ def set_up(
         max_steps=stepping.max_steps,
         recorders=recorders,
         detector=detector,
-        stops=queue,
+        stops=stops,
+        step_update=step_update,
     )
     zero = jnp.asarray(0, jnp.int32)
     events = None if detector is None else detector.init(problem, t_next)
@@ -117,7 +125,18 @@ def set_up(
         result=result,
         records={},
         events=events,
+        step_state=step_state,
     )
+
+
+def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[Any]) -> None:
+    """Raise a `ValueError` if a controller of steps with given ends would have to end them elsewhere."""
+    if stops and not controller.may_reject:
+        raise ValueError(
+            "A term is not smooth at given times, at which steps must end.\n"
+            f"Expected: an adaptive controller, such as PIDController\nFound:    {type(controller).__name__}\n"
+            "Use one, or leave the times out."
+        )
 
 
 def _made_jump(plan: Plan, resumed: Resumed) -> BoolScalar | None:

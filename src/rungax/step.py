@@ -23,6 +23,9 @@ type ControllerState = PyTree[Array]
 type DriverState = PyTree[Array]
 """The part of a random driver's path that is carried from step to step, `None` for drivers that carry nothing."""
 
+type StepState = PyTree[Array]
+"""A user's own state, which changes with each accepted step; `None` in solves without."""
+
 type Record = PyTree[Array]
 """The state of a recorder: its own pytree."""
 
@@ -46,6 +49,8 @@ class Step(eqx.Module):
         never jump.
     y1, y_error, dense_info, solver_state, result
         The solver's answer, see `rungax.AbstractSolver.step`.
+    step_state0
+        The user's own state at `t0`.
     active_events
         The events that change the state at the end of the step; `None` in solves in which none does.
     """
@@ -63,7 +68,23 @@ class Step(eqx.Module):
     dense_info: DenseInfo
     solver_state: SolverState
     result: Result
+    step_state0: StepState = None
     active_events: Flags | None = None
+
+
+class Proposal(eqx.Module):
+    """The solver's own account of an attempt, for methods that choose their order or their step sizes.
+
+    Parameters
+    ----------
+    error_order
+        The order of the step's error estimate in the step size; `None` for the order that the solver states.
+    factor
+        The size of the next step divided by that of this one, if it is accepted; `None` to leave it to the controller.
+    """
+
+    error_order: RealScalar | None = None
+    factor: RealScalar | None = None
 
 
 class EventState(eqx.Module):
@@ -151,6 +172,8 @@ class State(eqx.Module):
         The recorders' states, by name.
     events
         The event detector's state, `None` in a solve without events.
+    step_state
+        The user's own state.
     """
 
     t: Time
@@ -165,16 +188,18 @@ class State(eqx.Module):
     result: Result
     records: Mapping[str, Record]
     events: EventState | None = None
+    step_state: StepState = None
 
 
 class Start(eqx.Module):
-    """The start of a step: its state, and the checkpoint of the solver state.
+    """The start of a step: its state, the checkpoint of the solver state, and the user's own state.
 
     This is all that is differentiable and cannot be made again from less, so the tape stores it.
     """
 
     y: Y
     checkpoint: PyTree[Array]
+    step_state: StepState = None
 
 
 class Problem(eqx.Module):
@@ -222,6 +247,8 @@ class Solver(Protocol):
 
     def stiffness(self, step: Step) -> RealScalar | None: ...
 
+    def proposal(self, step: Step) -> Proposal | None: ...
+
 
 class Controller(Protocol):
     """A step size controller, as the loop sees it; `rungax.AbstractStepSizeController` documents it."""
@@ -245,6 +272,16 @@ class Controller(Protocol):
         error_order: RealScalar | None,
         controller_state: ControllerState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]: ...
+
+    def with_factor(
+        self,
+        factor: RealScalar,
+        accepted: BoolScalar,
+        dt: Time,
+        next_t0: Time,
+        next_t1: Time,
+        controller_state: ControllerState,
+    ) -> Time: ...
 
     def differentiable_step_times(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: ControllerState
@@ -282,6 +319,12 @@ class EventDetector(Protocol):
     def ended_by(self, events: EventState) -> Flags: ...
 
     def has_moved(self, events: EventState) -> BoolScalar: ...
+
+
+class StepUpdate(Protocol):
+    """The change of the user's own state with an accepted step, from the true time and the state at the step's end."""
+
+    def __call__(self, t: Time, y: Y, args: Args, step_state: StepState) -> StepState: ...
 
 
 class AbstractRecorder(eqx.Module):
@@ -327,6 +370,7 @@ class Plan(eqx.Module):
     recorders: Mapping[str, AbstractRecorder]
     detector: EventDetector | None = None
     stops: StopQueue | None = None
+    step_update: StepUpdate | None = None
 
     @property
     def is_noisy(self) -> bool:
@@ -335,7 +379,8 @@ class Plan(eqx.Module):
 
     def attempt(self, state: State) -> Step:
         """The next step of the solve in `state`."""
-        return self.attempt_from(state.t, state.t_next, state.y, state.drivers, state.solver_state, state.made_jump)
+        t, t_next, solver_state, step_state = state.t, state.t_next, state.solver_state, state.step_state
+        return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, step_state)
 
     def attempt_from(
         self,
@@ -345,16 +390,19 @@ class Plan(eqx.Module):
         drivers: tuple[DriverState, ...],
         solver_state: SolverState,
         made_jump: BoolScalar | None,
+        step_state: StepState,
     ) -> Step:
         """The solver's step from `t0`, `y0` to `t1`."""
         args = self.problem.args
         terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
         made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
-        return Step(terms, args, drivers, t0, t1, y0, solver_state, made_jump, *made)
+        return Step(terms, args, drivers, t0, t1, y0, solver_state, made_jump, *made, step_state)
 
     def judge(self, state: State, step: Step) -> Verdict:
         """The controller's verdict on an attempt, with the next one clipped to the stop queue."""
+        proposal = self.solver.proposal(step)
+        error_order, factor = (None, None) if proposal is None else (proposal.error_order, proposal.factor)
         accepted, next_t0, next_t1, made_jump, controller_state, result = self.controller.adapt_step_size(
             step.t0,
             step.t1,
@@ -362,10 +410,13 @@ class Plan(eqx.Module):
             step.y1,
             step.args,
             step.y_error,
-            self.error_order,
+            self.error_order if error_order is None else error_order,
             state.controller_state,
         )
         next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
+        if factor is not None:
+            dt = step.t1 - step.t0
+            next_t1 = self.controller.with_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
         if self.stops is not None:
             next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
             next_t1 = self.stops.clip(accepted, next_t0, next_t1)
@@ -387,9 +438,15 @@ class Plan(eqx.Module):
             start, end = self.stops.around(t0, t1, start, end)
         return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
 
-    def start(self, y: Y, solver_state: SolverState) -> Start:
+    def start(self, y: Y, solver_state: SolverState, step_state: StepState) -> Start:
         """The start of a step from `y`, as the tape stores it."""
-        return Start(y, self.solver.checkpoint_state(solver_state))
+        return Start(y, self.solver.checkpoint_state(solver_state), step_state)
+
+    def updated_step_state(self, t1: Time, y1: Y, step_state: StepState) -> StepState:
+        """The user's own state after a step that ends in `y1` at `t1`."""
+        if self.step_update is None:
+            return step_state
+        return self.step_update(t1 * self.problem.direction, y1, self.problem.args, step_state)
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
         """The solution over `step`; evaluates the stages that only dense output needs."""

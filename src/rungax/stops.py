@@ -53,13 +53,12 @@ class StopQueue(eqx.Module):
     @classmethod
     def of(cls, stops: Sequence[Stops], direction: Time) -> Self | None:
         """The queue of all `stops`, `None` if there are none."""
-        stops = [stop for stop in stops if jnp.size(stop.times) > 0]
-        if not stops:
+        given = [(stop, jnp.asarray(stop.times)) for stop in stops]
+        pairs = [(stop, times.astype(direction.dtype) * direction) for stop, times in given if times.size > 0]
+        if not pairs:
             return None
-        times = [jnp.asarray(stop.times).astype(direction.dtype) * direction for stop in stops]
-        pairs = list(zip(stops, times, strict=True))
         ends = jnp.concatenate([just_before(t) if stop.jumps else t for stop, t in pairs])
-        if not any(stop.jumps for stop in stops):
+        if not any(stop.jumps for stop, _ in pairs):
             return cls(_padded(jnp.sort(ends)), None)
         restarts = jnp.concatenate([just_after(t) if stop.jumps else t for stop, t in pairs])
         places = jnp.argsort(ends)

@@ -69,6 +69,6 @@ def _played(solve: Solve) -> Kept:
     size = TapeSize.of(plan, 2)  # only the times are of use
     kept = record(without_derivatives(solve), size)
     replay = Replay(plan, kept.tape, kept.saved_parts)
-    end, values = play_bounded(replay, plan.start(state.y, state.solver_state), size.max_steps)
+    end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.step_state), size.max_steps)
     end, values = nan_if_failed((end, values), kept.outcome.result)
     return Kept(end, values, kept.tape, kept.saved, kept.outcome)

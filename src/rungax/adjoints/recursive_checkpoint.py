@@ -95,7 +95,10 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
 
     def _slots(self, plan: Plan, state: State) -> int:
         """The largest number of checkpoints."""
-        size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(plan.start(state.y, state.solver_state)))
+        size = sum(
+            x.size * x.dtype.itemsize
+            for x in jax.tree.leaves(plan.start(state.y, state.solver_state, state.step_state))
+        )
         if self.checkpoints is not None:
             return self.checkpoints
         if self.budget is None:

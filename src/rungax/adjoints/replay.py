@@ -53,7 +53,7 @@ class Replay(eqx.Module):
         problem = self.plan.problem
         t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
         solver_state = self.plan.solver.restore(problem.terms, t0, start.y, problem.args, start.checkpoint)
-        return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index))
+        return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index), start.step_state)
 
     def step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:
         """The start of the step after step `index`, and the parts of step `index` that are saved."""
@@ -65,7 +65,8 @@ class Replay(eqx.Module):
             saver = savers[name]
             assert isinstance(saver, AbstractSaver), "others have no saved parts"
             parts[name] = saver.part(self.plan, step, end)
-        return self.plan.start(following, step.solver_state), parts
+        step_state = self.plan.updated_step_state(step.t1, following, start.step_state)
+        return self.plan.start(following, step.solver_state, step_state), parts
 
     def _end(self, index: IntScalar, step: Step) -> tuple[tuple[Time, Y], Y]:
         """The end of `step`, with the derivatives of an event there, and the state that the next step starts from."""

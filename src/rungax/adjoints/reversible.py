@@ -175,6 +175,10 @@ class _ReversibleSolver(eqx.Module):
         del terms, t0, y0, args
         return checkpoint
 
+    def proposal(self, step: Step) -> None:
+        """`None`: the reversible method has no order or step size of its own."""
+        del step
+
     def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends; costs two evaluations."""
         control = step.terms.contr(step.t0, step.t1)

@@ -6,6 +6,7 @@ to the tangents of what it kept: the sweep, which runs forwards (`replay`) or in
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -57,7 +58,7 @@ def record(solve: Solve, size: TapeSize) -> Kept:
     saved = dict(outcome.outputs)
     tape = saved.pop("tape")
     values = {name: parts.value for name, parts in saved.items() if isinstance(parts, SavedParts)}
-    end = plan.start(outcome.state.y, outcome.state.solver_state)
+    end = plan.start(outcome.state.y, outcome.state.solver_state, outcome.state.step_state)
     return Kept(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
 
 
@@ -84,7 +85,7 @@ def _differentiable_state(plan: Plan, kept: Kept) -> State:
         assert state.events is not None, "the loop of a solve with events carries their state"
         active = plan.detector.ended_by(state.events) & is_event(state.result)
         t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
-    return eqx.tree_at(lambda s: (s.t, s.y), state, (t, y))
+    return replace(state, t=t, y=y, step_state=kept.end.step_state)
 
 
 class ReverseSweep(Protocol):
@@ -180,7 +181,7 @@ class _Chain(NamedTuple):
         for i, value in zip(self.differentiable, parameters, strict=True):
             leaves[i] = value
         solve = self.restore(leaves)
-        start = solve.plan.start(solve.state.y, solve.state.solver_state)
+        start = solve.plan.start(solve.state.y, solve.state.solver_state, solve.state.step_state)
         return Replay(solve.plan, residuals.tape, residuals.saved), start
 
     def reversed(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:

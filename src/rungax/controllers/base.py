@@ -126,6 +126,29 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         """This controller without the times of `stops`."""
         return self
 
+    def with_factor(
+        self,
+        factor: RealScalar,
+        accepted: BoolScalar,
+        dt: Time,
+        next_t0: Time,
+        next_t1: Time,
+        controller_state: ControllerState,
+    ) -> Time:
+        """The end of the next attempt where the solver proposes its size; by default the controller's own, `next_t1`.
+
+        Parameters
+        ----------
+        factor
+            The proposed size, divided by that of the attempt just made.
+        accepted, dt
+            Whether that attempt was accepted, and its size.
+        next_t0, next_t1, controller_state
+            The controller's answer of `adapt_step_size`.
+        """
+        del factor, accepted, dt, next_t0, controller_state
+        return next_t1
+
     def differentiable_step_times(
         self,
         t0: Time,

@@ -218,6 +218,20 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         next_t1 = self._clip(keep, next_t0, next_t1, rejected)
         return keep, next_t0, next_t1, made_jump, ClipState(None, None, rejected, inner_state), result
 
+    def with_factor(
+        self,
+        factor: RealScalar,
+        accepted: BoolScalar,
+        dt: Time,
+        next_t0: Time,
+        next_t1: Time,
+        controller_state: ClipState,
+    ) -> Time:
+        """The inner controller's answer, shortened to the next of the times."""
+        inner_state, rejected = controller_state.inner_state, controller_state.reject_info
+        next_t1 = self.controller.with_factor(factor, accepted, dt, next_t0, next_t1, inner_state)
+        return self._clip(accepted, next_t0, next_t1, rejected)
+
     def _own_stops(self) -> tuple[Stops, ...]:
         """`step_ts`, where the vector field has a kink, and `jump_ts`, where it jumps."""
         ordered = ((self.step_ts, 2), (self.jump_ts, 1))

@@ -193,6 +193,20 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         next_t1 = jnp.where(hopeless, jnp.nan, next_t1)
         return keep, next_t0, next_t1, False, state, result
 
+    def with_factor(
+        self,
+        factor: RealScalar,
+        accepted: BoolScalar,
+        dt: Time,
+        next_t0: Time,
+        next_t1: Time,
+        controller_state: PIDState,
+    ) -> Time:
+        """The end of a step of the proposed size, within the bounds; after a rejected step the controller's own."""
+        del controller_state
+        factor = jnp.clip(jnp.asarray(factor).astype(dt.dtype), self.factormin, self.factormax)
+        return jnp.where(accepted, next_t0 + lax.stop_gradient(self._within_bounds(dt * factor)), next_t1)
+
     def _scaled_error(self, y0: Y, y1: Y, y_error: Y | None, dtype: np.dtype[Any]) -> jax.Array:
         if not jax.tree.leaves(y0):
             return jnp.zeros((), dtype)  # an empty state has no error

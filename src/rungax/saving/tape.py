@@ -130,7 +130,7 @@ class TapeRecorder(AbstractRecorder):
         if plan.detector is not None and plan.detector.has_effects:
             assert state.events is not None, "the loop of a solve with events carries their state"
             events = jnp.zeros((self.size.max_steps, state.events.active.size), bool)
-        checkpoints = Slots.zeros(self.size.slots, plan.start(state.y, state.solver_state)).entries
+        checkpoints = Slots.zeros(self.size.slots, plan.start(state.y, state.solver_state, state.step_state)).entries
         zero = jnp.asarray(0, jnp.int32)
         return Tape(state.t, TapedTimes(times, jumps, events), checkpoints, zero, zero)
 
@@ -140,7 +140,7 @@ class TapeRecorder(AbstractRecorder):
             full = accepted & (index >> record.log_stride >= self.size.slots)
             record = lax.cond(any_element(full), lambda: halved_tape(record, full), lambda: record)
         is_checkpoint = accepted & (index & ((1 << record.log_stride) - 1) == 0)
-        start = plan.start(step.y0, step.solver_state0)
+        start = plan.start(step.y0, step.solver_state0, step.step_state0)
         checkpoints = Slots(record.checkpoints).write(index >> record.log_stride, start, is_checkpoint)
         jumps = None if step.made_jump is None else (step.t0, jnp.asarray(step.made_jump))
         entry = TapedTimes(step.t1, jumps, step.active_events)

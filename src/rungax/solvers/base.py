@@ -13,7 +13,7 @@ from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
-from ..step import Step
+from ..step import Proposal, Step
 from ..terms import is_stochastic, is_term
 from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
 
@@ -232,6 +232,13 @@ class AbstractSolver[SolverState](eqx.Module):
         """
         del solver_state
         return self.init(terms, t0, t1, y0, args)
+
+    def proposal(self, step: Step) -> Proposal | None:
+        """The order of the step's error estimate and the size of the next step, for methods that choose them.
+
+        By default `None`: the order is that of `error_order`, and the controller chooses the size.
+        """
+        del step
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, told the tolerances of the solve, `None` if it controls no error.

@@ -178,7 +178,7 @@ class AbstractTerm[VF, Control](eqx.Module):
         del t, y, args
 
     def stops(self) -> tuple[Stops, ...]:
-        """The times at which steps must end, because this term is not smooth there; by default none."""
+        """The times at which adaptive steps must end, because this term is not smooth there; by default none."""
         return ()
 
     def initial_carry(self) -> PyTree[Any] | None:

@@ -1,6 +1,7 @@
 """Terms of ordinary differential equations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -102,7 +103,8 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """This term with its vector field traced once."""
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
         jacobian = None if self.jacobian is None else trace_once(self.jacobian, t, y, args)
-        return type(self)(field, jacobian, self.tags)
+        # A subclass may have fields of its own.
+        return replace(self, vector_field=field, jacobian=jacobian)
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""
