@@ -80,7 +80,7 @@ def test_of_everything_at_once(solver: Any) -> None:
 @pytest.mark.parametrize("which", ["args", "t1", *(pytest.param(x, marks=pytest.mark.slow) for x in ("y0", "t0"))])
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
 def test_of_one_thing_alone(solver: Any, which: str) -> None:
-    """With respect to one input, the other tangents are known to be zero."""
+    """The tangents of the other inputs are known to be zero."""
 
     def function(x: Any) -> jax.Array:
         return loss(solver, {**INPUTS, which: x})
@@ -236,7 +236,7 @@ def test_hessians_in_every_order_of_modes(solver: Any) -> None:
 
 
 def test_each_term_of_a_split_equation_has_its_derivative() -> None:
-    """With respect to a parameter of the explicit term, and to one of the implicit term."""
+    """One parameter is in the explicit term, one in the implicit term."""
     solver = SPLIT[0]
 
     def of_rates(rates: Any) -> jax.Array:

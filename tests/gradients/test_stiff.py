@@ -251,7 +251,7 @@ def test_through_rejected_steps_and_reused_jacobians(solver: Any) -> None:
 
 
 def test_on_its_grid_it_is_exact_for_a_method_without_iteration() -> None:
-    """With loose tolerances too: on a fixed grid, to the digits that a difference quotient has."""
+    """On a fixed grid it agrees with a difference quotient to all its digits, with loose tolerances too."""
     loose = {"stepsize_controller": PIDController(rtol=1e-3, atol=1e-5)}
     solution = swing(VAN_DER_POL, Rodas5P(), saveat=SaveAt(t0=True, steps=True), **loose)
     assert int(solution.stats["num_rejected_steps"]) > 5
@@ -314,7 +314,7 @@ def test_of_interpolated_values(save: str) -> None:
 
 
 def test_of_the_times() -> None:
-    """By the end and by saved times it is the field; by the start, minus the field, propagated to the end."""
+    """The derivative by the end and by saved times is the field; by the start, minus the propagated field."""
     ts = np.asarray([3.0, 8.0])
     times = {"t0": np.asarray(0.0), "ts": ts, "t1": np.asarray(12.0)}
 
