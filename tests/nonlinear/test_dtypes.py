@@ -58,7 +58,7 @@ def test_a_complex_state_is_not_promoted(solver: str, tags: Any) -> None:
 @pytest.mark.parametrize("time_dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("solver", ["Kvaerno3", "Rosenbrock23", pytest.param("Sil3", marks=pytest.mark.slow)])
 def test_each_leaf_keeps_its_dtype(state: str, time_dtype: Any, solver: str) -> None:
-    """Also with JAX's default promotion."""
+    """JAX's default promotion changes none."""
     with jax.numpy_dtype_promotion("standard"):
         check(ODETerm(decay), SOLVERS[solver], STATES[state], time_dtype)
 

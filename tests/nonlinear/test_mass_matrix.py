@@ -88,7 +88,7 @@ def test_a_regular_mass_matrix_is_that_of_the_equation(solver: Any, request: pyt
     request.getfixturevalue("mass_in_args")
     found = make_step(solver, coupled, Y0, args)
     np.testing.assert_allclose(found[0], expected[0], rtol=1e-10)
-    if isinstance(solver, rungax.AbstractRosenbrock):  # the estimate of the others is still the mass matrix times it
+    if isinstance(solver, rungax.AbstractRosenbrock):  # the others estimate the mass matrix times the error
         np.testing.assert_allclose(found[1], expected[1], rtol=1e-7)
 
 
@@ -206,7 +206,7 @@ def test_a_product_with_a_jacobian_that_is_never_formed(has_mass: bool, scale: A
 
 
 def test_derivatives_of_a_complex_system() -> None:
-    """By the real Jacobian, in both modes, against the closed form."""
+    """The derivatives by the real Jacobian agree with the closed form, in both modes."""
     matrix, change, scale = entries(DenseJacobian(), 0), entries(DenseJacobian(), 2), SCALES["complex"]
 
     def imaginary_part(s: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Matrices with few diagonals."""
+"""Banded matrices as linear operators."""
 
 from typing import Self, final
 
@@ -12,7 +12,7 @@ from jaxtyping import Array, Inexact, Shaped
 
 @final
 class BandedLinearOperator(lx.AbstractLinearOperator):
-    r"""A square matrix of which only some diagonals around the main one are not zero.
+    r"""A square banded matrix: only some diagonals around the main one are not zero.
 
     $$A_{ij} = D_{j - i + l,\; i} \quad \text{for } -l \le j - i \le u, \qquad A_{ij} = 0 \text{ otherwise.}$$
 
@@ -20,8 +20,8 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
     ----------
     diagonals
         The diagonals $D$ of a matrix of `n` rows, from the lowest to the highest. Shape `(lower + upper + 1, n)`: entry
-        `(d, i)` is that of row `i` and column `i + d - lower`. Where there is no such column, entries are ignored,
-        whatever they are. Integers become floats.
+        `(d, i)` is that of row `i` and column `i + d - lower`. Entries without such a column are ignored, even NaN.
+        Integers become floats.
     lower, upper
         Number of diagonals below and above the main one.
 
@@ -36,7 +36,7 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
 
     Cost
     ----
-    A product with a vector takes `n * (lower + upper + 1)` multiplications. `as_matrix` makes the `n * n` matrix.
+    A product with a vector takes `n * (lower + upper + 1)` multiplications. `as_matrix` forms the `n * n` matrix.
 
     Examples
     --------
@@ -71,19 +71,19 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
         array = jnp.asarray(diagonals)
         dtype = array.dtype if jnp.issubdtype(array.dtype, jnp.inexact) else jnp.result_type(float)
         columns = np.arange(shape[1])[None, :] + np.arange(-lower, upper + 1)[:, None]
-        # Zeros, not products with zero: what is ignored may be NaN.
+        # Zeros, not products with zero: ignored entries may be NaN.
         array = jnp.where((columns >= 0) & (columns < shape[1]), array.astype(dtype), jnp.zeros((), dtype))
         self.diagonals, self.lower, self.upper = array, lower, upper
 
     @classmethod
     def of(cls, operator: lx.AbstractLinearOperator, lower: int, upper: int) -> Self:
-        """The band of any linear operator whose matrix is square.
+        """The banded operator with the entries of another linear operator, whose matrix is square.
 
         Parameters
         ----------
         operator
-            Where the entries are read. Diagonal, tridiagonal and banded operators are read without making a matrix;
-            of others the matrix is made, and entries outside the band are dropped.
+            The operator with the entries. Diagonal, tridiagonal and banded operators are read without forming a matrix.
+            Of others the matrix is formed, and entries outside the band are dropped.
         lower, upper
             Number of diagonals below and above the main one.
 
@@ -116,15 +116,15 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
         return sum(terms[1:], start=terms[0])
 
     def as_matrix(self) -> Inexact[Array, "n n"]:
-        """The matrix with all its zeros."""
+        """The full matrix, with its zeros."""
         width, n = self.diagonals.shape
-        # Rows of the band, one entry further right in each row, because they are written longer than they are read.
+        # Rows are padded by n entries and read back one entry shorter, so that each starts one entry further right.
         padded = jnp.pad(self.diagonals.T, ((0, 0), (0, n)))
         skewed = padded.reshape(-1)[: n * (n + width - 1)].reshape(n, n + width - 1)
         return skewed[:, self.lower : self.lower + n]
 
     def transpose(self) -> "BandedLinearOperator":
-        """The transposed matrix, which has as many lower diagonals as this one has upper ones."""
+        """The transposed matrix, with lower and upper diagonals exchanged."""
         n = self.diagonals.shape[1]
         padded = jnp.pad(self.diagonals, ((0, 0), (self.upper, self.lower)))
         rows = [padded[self.lower + self.upper - d, d : d + n] for d in range(self.lower + self.upper + 1)]
@@ -139,10 +139,10 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
         return self.in_structure()
 
     def _within(self, lower: int, upper: int) -> Self:
-        """The same matrix, stored with more diagonals."""
+        """This matrix, stored with more diagonals."""
         if self.lower > lower or self.upper > upper:
             raise ValueError(
-                "`BandedLinearOperator.of(operator=...)` has diagonals outside the band that is asked for.\n"
+                "`BandedLinearOperator.of(operator=...)` has diagonals outside the requested band.\n"
                 f"Expected: at most {lower} lower and {upper} upper diagonals\n"
                 f"Found:    {self.lower} lower and {self.upper} upper\n"
                 "Declare the wider band, or return an operator without these diagonals."
@@ -162,7 +162,7 @@ def _check_band(lower: int, upper: int) -> None:
 
 
 def _diagonal(operator: lx.AbstractLinearOperator) -> Inexact[Array, " n"]:
-    """The main diagonal in the dtype of the operator's vectors, which Lineax does not keep for an identity."""
+    """The main diagonal in the dtype of the operator's vectors; for an identity Lineax returns another dtype."""
     dtype = jnp.result_type(*jax.tree.leaves(operator.in_structure()))
     return lx.diagonal(operator).astype(dtype)
 
@@ -174,7 +174,7 @@ def _band(matrix: Inexact[Array, "n n"], lower: int, upper: int) -> Inexact[Arra
     return jnp.pad(skewed, (0, n)).reshape(n, n + width)[:, :width].T
 
 
-# What Lineax asks of an operator is a function that dispatches on its class, for each question.
+# Lineax's properties of an operator are functions that dispatch on its class.
 
 
 @lx.linearise.register(BandedLinearOperator)

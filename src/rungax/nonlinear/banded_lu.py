@@ -1,13 +1,14 @@
-r"""The factorisation of matrices with few diagonals.
+r"""The LU factorisation of banded matrices.
 
-It is Gaussian elimination with partial pivoting, one column after another. Column $j$ has entries in
-rows $j$ to $j + l$ only, where $l$ is the number of lower diagonals; bringing the largest of them to row $j$ may extend
-that row by $l$ more columns, so that $U$ has $l + u$ diagonals above the main one. All of it happens in a window of
-$l + 1$ rows and $l + u + 1$ columns that slides down the matrix: a loop over columns with small arrays of fixed size.
-The row that enters the window at the bottom is a full row of the band, because its first column is the window's.
+It is Gaussian elimination with partial pivoting, one column after another. Column $j$ has entries in rows $j$ to
+$j + l$ only, where $l$ is the number of lower diagonals. The exchange that brings the largest of them to row $j$ may
+extend that row by $l$ more columns, so that $U$ has $l + u$ diagonals above the main one. The elimination works in a
+window of $l + 1$ rows and $l + u + 1$ columns that moves down the matrix: a loop over columns with small arrays of
+fixed size. The row that enters the window at the bottom is a full row of the band, because its first column is the
+window's.
 
 There is no LAPACK and no custom call, so that XLA compiles the loop over columns, and the loop around it, as one
-function. Lanes of a `vmap` run through the window side by side.
+function. Under `vmap` all batch elements use the loop together.
 
 References
 ----------
@@ -27,8 +28,8 @@ from ..jaxkit import match_varying
 from .banded import BandedLinearOperator
 
 _ROWS_AT_ONCE = 2
-"""Rows that a trip of a substitution's loop takes: two hide half of the loop's own cost; more do not pay on CPUs, and
-neither does a second column in a trip of the factorisation."""
+"""Rows for each iteration of a substitution's loop. Two halve the overhead of the loop; more gain nothing on CPUs, and
+neither do two columns for each iteration of the factorisation."""
 
 
 class BandedLUState(eqx.Module):
@@ -37,17 +38,17 @@ class BandedLUState(eqx.Module):
     Attributes
     ----------
     reciprocals
-        One over each pivot: products cost less than divisions, and these are used in every solve.
+        One over each pivot. Every solve multiplies by them, which costs less than divisions.
     rows
-        What is to the right of each pivot in the row that was brought there.
+        The entries to the right of each pivot, in the pivot's row.
     multipliers
-        By column: how much of that row was taken from each of the `lower` rows below it.
+        By column: the multiples of the pivot's row that were subtracted from each of the `lower` rows below it.
     pivots
-        By column: how many rows below its place that row was found.
+        By column: the number of rows between the pivot's final place and its original one below it.
     singular
-        Whether some pivot is zero, or not a number.
+        True if some pivot is zero, or not a number.
     transposed
-        Whether solutions are those of the transpose.
+        True if solutions are those of the transpose.
     """
 
     reciprocals: Inexact[Array, " n"]
@@ -62,7 +63,7 @@ class BandedLUState(eqx.Module):
 class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
     """Solves linear systems with a `BandedLinearOperator` by elimination with partial pivoting within the band.
 
-    A matrix that is singular in floating-point arithmetic gives `lineax.RESULTS.singular`.
+    The result is `lineax.RESULTS.singular` for a matrix that is singular in floating-point arithmetic.
 
     Raises
     ------
@@ -76,9 +77,9 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
 
     Cost
     ----
-    For `n` unknowns a factorisation takes `n * lower * (lower + upper)` multiplications and keeps
+    For `n` unknowns a factorisation takes `n * lower * (lower + upper)` multiplications and stores
     `n * (2 * lower + upper + 2)` numbers; a solve takes `n * (2 * lower + upper + 1)` multiplications. All are loops
-    over `n` rows, made for CPUs: on a GPU each row costs a few launches, whatever the number of lanes.
+    over `n` rows, made for CPUs: on a GPU each row takes a few kernel launches, whatever the size of the batch.
 
     Examples
     --------
@@ -92,7 +93,7 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
     """
 
     def init(self, operator: lx.AbstractLinearOperator, options: dict[str, Any]) -> BandedLUState:
-        """The factorisation."""
+        """The factorisation of the operator's matrix."""
         del options
         if lx.is_diagonal(operator) or lx.is_tridiagonal(operator):
             width = 0 if lx.is_diagonal(operator) else 1
@@ -119,7 +120,7 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
         return solution, result, {}
 
     def transpose(self, state: BandedLUState, options: dict[str, Any]) -> tuple[BandedLUState, dict[str, Any]]:
-        """The same factorisation, to be used the other way round."""
+        """The factorisation of the transpose: the same arrays, used in the opposite order."""
         arrays = (state.reciprocals, state.rows, state.multipliers, state.pivots, state.singular)
         return BandedLUState(*arrays, transposed=not state.transposed), options
 
@@ -129,7 +130,7 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
         return BandedLUState(*factors, state.pivots, state.singular, state.transposed), options
 
     def assume_full_rank(self) -> bool:
-        """Other matrices give no solution."""
+        """True: singular matrices give no solution."""
         return True
 
 
@@ -137,7 +138,7 @@ class BandedLU(lx.AbstractLinearSolver[BandedLUState]):
 
 
 def _factorise(operator: BandedLinearOperator) -> BandedLUState:
-    """Elimination, column by column."""
+    """The factorisation, column by column."""
     lower = operator.lower
     padded = jnp.pad(operator.diagonals, ((0, 0), (0, lower))).T  # rows of zeros, which are never chosen as pivots
     width = padded.shape[1]
@@ -162,18 +163,18 @@ def _factorise(operator: BandedLinearOperator) -> BandedLUState:
 
 
 def _size(x: Inexact[Array, " m"]) -> Array:
-    """What pivots are compared by: as good as the absolute value and, of complex numbers, without a root."""
+    """The measure for the choice of pivots, which for complex numbers needs no square root."""
     return jnp.abs(x.real) + jnp.abs(x.imag) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 # -------------------------------------------------------------------------------------------------------- substitution
 #
-# What a loop carries here are tuples of single entries rather than small vectors: a lane's worth of work is a few
-# multiplications, and lanes of a `vmap` then lie next to each other in memory.
+# The loops carry tuples of single entries rather than small vectors. The work for one system is a few multiplications,
+# and under `vmap` the entries of all systems then lie next to each other in memory.
 
 
 def _substitute_down(state: BandedLUState, b: Array) -> Array:
-    """Does to `b` what elimination did to the matrix."""
+    """The solution with the permuted lower triangular factor: the row operations of the elimination, applied to `b`."""
     n, lower = state.multipliers.shape
     window, entering = _head_and_rest(state, b, lower)
 
@@ -187,13 +188,13 @@ def _substitute_down(state: BandedLUState, b: Array) -> Array:
 
 
 def _substitute_up(state: BandedLUState, b: Array) -> Array:
-    """Solves with the upper triangular factor."""
+    """The solution with the upper triangular factor."""
     n, width = state.rows.shape
     window = match_varying((jnp.zeros((), b.dtype),) * width, (state, b))
 
     def step(window: tuple[Array, ...], row: tuple[Array, Array, Array]) -> tuple[tuple[Array, ...], Array]:
         value, reciprocal, entries = row
-        for k in reversed(range(width)):  # the entry that was found last comes last: the rest need not wait for it
+        for k in reversed(range(width)):  # the newest entry last, so that the others need not wait for it
             value = value - entries[k] * window[k]
         value = value * reciprocal
         return (value, *window)[:width], value
@@ -202,7 +203,7 @@ def _substitute_up(state: BandedLUState, b: Array) -> Array:
 
 
 def _substitute_down_transposed(state: BandedLUState, b: Array) -> Array:
-    """Solves with the transpose of the upper triangular factor."""
+    """The solution with the transpose of the upper triangular factor."""
     n, width = state.rows.shape
     window, entering = _head_and_rest(state, b, width)
 
@@ -216,7 +217,7 @@ def _substitute_down_transposed(state: BandedLUState, b: Array) -> Array:
 
 
 def _substitute_up_transposed(state: BandedLUState, b: Array) -> Array:
-    """The transpose of `_substitute_down`, its steps in reverse."""
+    """The solution with the transpose of the permuted lower factor: the transposed row operations in reverse order."""
     n, lower = state.multipliers.shape
     window = match_varying((jnp.zeros((), b.dtype),) * lower, (state, b))
 
@@ -225,22 +226,22 @@ def _substitute_up_transposed(state: BandedLUState, b: Array) -> Array:
         for k in reversed(range(lower)):
             top = top - multipliers[k] * window[k]
         top, others = _exchange((top, *window), pivot)
-        *kept, done = (top, *others)
-        return tuple(kept), done
+        *remaining, final = (top, *others)
+        return tuple(remaining), final
 
-    # A row is done when the exchange of the column `lower` before it is; the first rows are left in the window.
-    window, done = lax.scan(step, window, (b, state.multipliers, state.pivots), reverse=True, unroll=_unroll(n))
-    return jnp.concatenate([jnp.stack(window), done])[:n] if lower else done
+    # A row is final after the exchange of the column `lower` before it; the first rows remain in the window.
+    window, final = lax.scan(step, window, (b, state.multipliers, state.pivots), reverse=True, unroll=_unroll(n))
+    return jnp.concatenate([jnp.stack(window), final])[:n] if lower else final
 
 
 def _head_and_rest(state: BandedLUState, b: Array, size: int) -> tuple[tuple[Array, ...], Array]:
-    """The first entries of a right-hand side, and those that enter the window after them, which are zeros at last."""
+    """The first entries of a right-hand side, and those that enter the window after them, with zeros at the end."""
     padded = match_varying(jnp.pad(b, (0, size)), state)
     return tuple(padded[k] for k in range(size)), padded[size:]
 
 
 def _exchange(window: tuple[Array, ...], pivot: Int[Array, ""]) -> tuple[Array, list[Array]]:
-    """The first entry and the others, after the first has changed places with that at `pivot`."""
+    """The first entry and the others, after the exchange of the first with that at `pivot`."""
     first, *others = window
     top = first
     for k, x in enumerate(others):

@@ -1,13 +1,13 @@
-"""A factorisation that XLA compiles into the loop around it, for systems of a few unknowns.
+"""An LU factorisation that XLA compiles into the loop around it, for systems of a few unknowns.
 
-The mathematics is $P A = L D U$: $P$ permutes rows so that each pivot is the largest entry left in its column, $L$ and
-$U$ are triangular with unit diagonals, $D$ is diagonal. The usual form is $P A = L (D U)$. To scale the rows of $D U$
-once saves every solve a step for each unknown, and it makes the transpose $A^T P^T = U^T D L^T$ a factorisation of the
-same form, so that one substitution serves both.
+The factorisation is $P A = L D U$: $P$ permutes rows so that each pivot is the largest remaining entry of its column,
+$L$ and $U$ are triangular with unit diagonals, and $D$ is diagonal. The usual form is $P A = L (D U)$. With the rows of
+$D U$ scaled once, every solve has one step less for each unknown. The transpose $A^T P^T = U^T D L^T$ is then a
+factorisation of the same form, so that one substitution solves with both.
 
-Everything is unrolled: no library routine, no custom call, no inner loop. LAPACK factorises a small matrix fast also
-from inside a compiled loop (0.3 µs for 4 unknowns on a CPU), but each solve through it costs 0.4 µs, where plain
-operations that XLA fuses with what is around them cost 0.02 µs.
+The code is unrolled: no library routine, no custom call, no inner loop. LAPACK also factorises a small matrix fast from
+inside a compiled loop (0.3 µs for 4 unknowns on a CPU). But each solve through it costs 0.4 µs, and plain operations,
+which XLA fuses with the surrounding ones, cost 0.02 µs.
 """
 
 import math
@@ -21,36 +21,38 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Inexact, Int, PyTree
 
+from ..jaxkit import complex_dtype
+
 MAX_UNROLLED = 16
-"""Up to how many unknowns `SmallLU` is worth its compilation; above, `lineax.LU` is the better choice.
+"""Number of unknowns up to which `SmallLU` is worth its compilation; above, `lineax.LU` is the better choice.
 
 Measured on two cores of a server CPU in float64: a loop that factorises one matrix and solves with it six times, each
-solve with what the one before has found. Microseconds per round, and seconds to trace and compile the loop:
+solve with the result of the one before. Microseconds per iteration, and seconds to trace and compile the loop:
 
 ==================  =====  =====  =====  =====  =====  =====  =====
 unknowns                4      8     12     16     20     24     32
 ==================  =====  =====  =====  =====  =====  =====  =====
-one lane, LAPACK      2.8    3.5    4.3    5.5    6.5    7.6   10.7
-one lane, SmallLU     0.2    0.5    1.3    2.7    3.8    6.1   10.2
-256 lanes, LAPACK     240    424    623    900   1210   1611   2580
-256 lanes, SmallLU     32    115    257    953   2089   3730   6535
+one, LAPACK           2.8    3.5    4.3    5.5    6.5    7.6   10.7
+one, SmallLU          0.2    0.5    1.3    2.7    3.8    6.1   10.2
+batch 256, LAPACK     240    424    623    900   1210   1611   2580
+batch 256, SmallLU     32    115    257    953   2089   3730   6535
 to compile:
-one lane, LAPACK      0.3    0.3    0.3    0.3    0.3    0.3    0.3
-one lane, SmallLU     0.4    0.5    1.0    1.3    1.9    2.7    7.3
-256 lanes, LAPACK     0.4    0.4    0.5    0.4    0.6    0.5    0.5
-256 lanes, SmallLU    0.4    1.2    1.7    3.4    4.8    6.1   11.7
+one, LAPACK           0.3    0.3    0.3    0.3    0.3    0.3    0.3
+one, SmallLU          0.4    0.5    1.0    1.3    1.9    2.7    7.3
+batch 256, LAPACK     0.4    0.4    0.5    0.4    0.6    0.5    0.5
+batch 256, SmallLU    0.4    1.2    1.7    3.4    4.8    6.1   11.7
 ==================  =====  =====  =====  =====  =====  =====  =====
 
-With 1000 lanes: 80 µs against LAPACK's 930 for 3 unknowns, 305 against 1346 for 6, 1702 against 2502 for 12, and 4635
-against 3527 for 16. So up to 12 unknowns it is faster with any number of lanes, and a lone system gains up to 24: a
-whole solve of 16 unknowns by `Kvaerno5` takes 0.26 ms with it and 0.64 with LAPACK. 16 lies between.
+In a batch of 1000: 80 µs against LAPACK's 930 for 3 unknowns, 305 against 1346 for 6, 1702 against 2502 for 12, and
+4635 against 3527 for 16. So up to 12 unknowns it is faster for every size of the batch, and for a single system up to
+24: a whole solve of 16 unknowns by `Kvaerno5` takes 0.26 ms with it and 0.64 with LAPACK. 16 is a compromise.
 """
 
 
 class Layout(eqx.Module):
-    """How the unknowns lie in a pytree: its structure, and shape and dtype of each leaf.
+    """The layout of unknowns in a pytree: its structure, and shape and dtype of each leaf.
 
-    Not `jax.ShapeDtypeStruct`: that also remembers sharding and weak types, which may differ between two traces.
+    It is not a `jax.ShapeDtypeStruct`, which also holds sharding and weak types: they may differ between two traces.
     """
 
     structure: Any = eqx.field(static=True)
@@ -68,8 +70,9 @@ class Layout(eqx.Module):
         start = 0
         for shape, dtype in self.leaves:
             stop = start + math.prod(shape)
-            kept = _complex(dtype) if jnp.iscomplexobj(vector) else dtype  # a real operator may have a complex solution
-            parts.append(lax.slice_in_dim(vector, start, stop).reshape(shape).astype(kept))
+            # A real operator may have a complex solution.
+            leaf_dtype = complex_dtype(dtype) if jnp.iscomplexobj(vector) else dtype
+            parts.append(lax.slice_in_dim(vector, start, stop).reshape(shape).astype(leaf_dtype))
             start = stop
         return jax.tree.unflatten(self.structure, parts)
 
@@ -80,17 +83,17 @@ class SmallLUState(eqx.Module):
     Attributes
     ----------
     factors
-        $L$ below the diagonal and $U$ above it; the diagonal means nothing. For a transpose $U^T$ and $L^T$.
+        $L$ below the diagonal and $U$ above it; the diagonal is not used. For a transpose $U^T$ and $L^T$.
     reciprocals
-        The diagonal of $D^{-1}$. Products cost less than divisions, and it is used in every solve.
+        The diagonal of $D^{-1}$. Every solve multiplies by it, which costs less than divisions.
     permutation
         Row $i$ of $P A$ is row `permutation[i]` of $A$.
     solution
-        How the unknowns lie in a pytree.
+        Layout of the solution.
     vector
-        The same for the right-hand side.
+        Layout of the right-hand side.
     transposed
-        Whether $P$ permutes the solution rather than the right-hand side.
+        True if $P$ permutes the solution rather than the right-hand side.
     """
 
     factors: Inexact[Array, "n n"]
@@ -105,13 +108,13 @@ class SmallLUState(eqx.Module):
 class SmallLU(lx.AbstractLinearSolver[SmallLUState]):
     """LU factorisation with partial pivoting, written in operations that XLA compiles into the loop around it.
 
-    A solver for Lineax, for any nonsingular square operator of a few unknowns, real or complex. Under `jax.vmap` each
-    lane has pivots of its own, and the lanes are computed together.
+    A Lineax solver for every nonsingular square operator of a few unknowns, real or complex. Under `jax.vmap` each
+    batch element has its own pivots, and the batch is computed together.
 
     Notes
     -----
-    As stable as LAPACK's routine: the same pivots, up to ties and to the order of roundings. A pivot whose reciprocal
-    overflows counts as zero, and a matrix with such a pivot as singular: `compute` then returns
+    It is as stable as LAPACK's routine: the pivots are the same, up to ties and to the order of roundings. A pivot
+    whose reciprocal overflows counts as zero, and a matrix with such a pivot as singular: `compute` then returns
     `lineax.RESULTS.singular`.
 
     Raises
@@ -121,13 +124,13 @@ class SmallLU(lx.AbstractLinearSolver[SmallLUState]):
 
     Differentiability
     -----------------
-    Both modes, to any order, through `lineax.linear_solve` as well as through `init` and `compute` themselves. The
-    choice of pivots has no derivative; it does not change the solution.
+    Both modes, to any order, through `lineax.linear_solve` as well as through `init` and `compute`. The choice of
+    pivots has no derivative; it does not change the solution.
 
     Cost
     ----
-    The program grows as the number of unknowns, its operations as the cube for `init` and as the square for `compute`.
-    Beyond about 16 unknowns `lineax.LU` is the better choice.
+    The size of the program is proportional to the number of unknowns. The number of operations is proportional to its
+    cube for `init` and to its square for `compute`. Above about 16 unknowns `lineax.LU` is the better choice.
 
     Examples
     --------
@@ -191,13 +194,14 @@ def _factorise(
 ) -> tuple[Inexact[Array, "n n"], Inexact[Array, " n"], Int[Array, " n"]]:
     """`factors`, `reciprocals` and `permutation` of a `SmallLUState`.
 
-    The rows not yet used as pivots are one array, which loses its pivot row in every round. So a row is moved once, and
-    the work shrinks as the elimination proceeds; columns stay, for to their left the rows carry their part of $L$.
+    The rows that have not been pivot rows are one array, which loses its pivot row in every round. So a row is moved
+    once, and the work shrinks as the elimination proceeds. Columns are not removed: to the left the rows hold their
+    part of $L$.
 
-    Other ways to write it were measured for 8 unknowns, with six solves, in µs for one lane and for 256 and in seconds
-    to compile the latter. This one: 0.5, 116 and 1.3. Each entry a scalar, rows swapped by comparing them one by one:
-    4.2, 501 and 7.3. Each row a vector, swapped likewise: 1.4, 328 and 8.5. The whole array updated under masks: 0.9,
-    1234 and 3.3. Only for 2 or 3 unknowns are they level. To lay lanes out last gained nothing.
+    Alternatives were measured for 8 unknowns, with six solves: µs for one system, µs for a batch of 256, and seconds to
+    compile the batch. This one: 0.5, 116 and 1.3. Scalar entries, with rows swapped by comparing them one by one: 4.2,
+    501 and 7.3. Rows as vectors, swapped likewise: 1.4, 328 and 8.5. The whole array, updated under masks: 0.9, 1234
+    and 3.3. Only for 2 or 3 unknowns are they equally fast. A layout with the batch axis last gained nothing.
     """
     n = matrix.shape[0]
     columns = np.arange(n)
@@ -214,7 +218,7 @@ def _factorise(
         permutation.append(place)
         if k == n - 1:
             break
-        vacant = np.arange(1, n - k, dtype=np.int32) == pivot  # where the pivot row was, the first one moves in
+        vacant = np.arange(1, n - k, dtype=np.int32) == pivot  # the first row moves to the place of the pivot row
         rest, order = jnp.where(vacant[:, None], rest[:1], rest[1:]), jnp.where(vacant, order[0], order[1:])
         multipliers = rest[:, k : k + 1] * reciprocal
         rest = jnp.concatenate(
@@ -226,7 +230,7 @@ def _factorise(
 
 
 def _solve(state: SmallLUState, b: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
-    """Substitution forwards with $L$ and backwards with $U$, column by column."""
+    """The solution by forward substitution with $L$ and back substitution with $U$, column by column."""
     n = b.shape[0]
     entries = lax.broadcasted_iota(jnp.int32, (n,), 0)
     factors, reciprocals = state.factors.astype(b.dtype), state.reciprocals.astype(b.dtype)
@@ -242,13 +246,13 @@ def _solve(state: SmallLUState, b: Inexact[Array, " n"]) -> Inexact[Array, " n"]
 
 
 def _magnitude(x: Inexact[Array, " m"]) -> Array:
-    """What pivots are compared by; for complex numbers the norm that LAPACK uses, which needs no square root."""
+    """The measure for the choice of pivots; for complex numbers LAPACK's norm, which needs no square root."""
     x = lax.stop_gradient(x)
     return jnp.abs(x.real) + jnp.abs(x.imag) if jnp.iscomplexobj(x) else jnp.abs(x)
 
 
 def _entry(x: Array, index: Int[Array, ""]) -> Array:
-    """`x[index]` without the arithmetic for negative indices."""
+    """The entry `x[index]`, without the arithmetic for negative indices."""
     return lax.dynamic_index_in_dim(x, index, keepdims=False, allow_negative_indices=False)
 
 
@@ -257,8 +261,8 @@ def _permuted(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact
 
 
 def _permuted_back(x: Inexact[Array, " n"], permutation: Int[Array, " n"]) -> Inexact[Array, " n"]:
-    """The inverse of `_permuted`, by comparing all pairs: for few unknowns as good as a sort or a scatter."""
-    # Not a NumPy array: JAX's linear solve would make a captured constant of it, which does not vary in `shard_map`.
+    """The inverse of `_permuted`, by comparing all pairs: for few unknowns as fast as a sort or a scatter."""
+    # Not a NumPy array: JAX's linear solve would capture it as a constant, which does not vary in `shard_map`.
     comes_from = permutation[:, None] == lax.broadcasted_iota(jnp.int32, (1, x.shape[0]), 1)
     return jnp.sum(jnp.where(comes_from, x[:, None], 0), axis=0)
 
@@ -267,10 +271,5 @@ def _ravel(vector: PyTree[Array], dtype: np.dtype[Any]) -> Inexact[Array, " n"]:
     """The leaves of `vector`, flattened and joined, in `dtype` or in complex numbers of its width if any is complex."""
     leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(vector)]
     if any(jnp.iscomplexobj(leaf) for leaf in leaves):
-        dtype = _complex(dtype)
+        dtype = complex_dtype(dtype)
     return jnp.concatenate([leaf.reshape(-1).astype(dtype) for leaf in leaves])
-
-
-def _complex(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The complex numbers of this width, whatever promotion JAX allows."""
-    return np.promote_types(dtype, np.complex64)

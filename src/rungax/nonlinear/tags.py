@@ -1,11 +1,11 @@
-"""What a user may declare of a vector field's Jacobian, besides Lineax's tags."""
+"""Tags by which a user declares the structure of a vector field's Jacobian, in addition to Lineax's."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Banded:
-    """A tag for terms whose Jacobian has entries near its diagonal only.
+    """A tag for terms whose Jacobian is banded.
 
     Parameters
     ----------
@@ -15,12 +15,12 @@ class Banded:
     Raises
     ------
     ValueError
-        If either is negative.
+        If either is negative or not an integer.
 
     Cost
     ----
-    The Jacobian takes one directional derivative of the field for each diagonal instead of each column; for the rest
-    see `BandedLU`.
+    The Jacobian takes one directional derivative of the field for each diagonal instead of each column. For the
+    factorisation see `BandedLU`.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class Banded:
 
 @dataclass(frozen=True)
 class _HolomorphicTag:
-    """A field of complex states that is differentiable in the complex sense."""
+    """The type of `holomorphic_tag`."""
 
     def __repr__(self) -> str:
         return "holomorphic_tag"
@@ -55,8 +55,8 @@ class _HolomorphicTag:
 holomorphic_tag = _HolomorphicTag()
 """A tag for terms with complex states whose field is differentiable in the complex sense.
 
-The Jacobian of such a field is a complex matrix with one row for each entry of the state, half as many as for real and
-imaginary parts side by side. Without it a tag of structure on a term with a complex state is refused.
+The Jacobian of such a field is a complex matrix with one row for each entry of the state; a field without the tag has
+twice as many, for real and imaginary parts. A term with a complex state needs this tag for any tag of structure.
 
 Examples
 --------

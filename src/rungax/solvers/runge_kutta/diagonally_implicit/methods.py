@@ -14,7 +14,7 @@ from .step import AbstractESDIRK
 
 
 class _PublishedESDIRK(AbstractESDIRK):
-    """A method with a paper; its order is the paper's, its dense output cubic Hermite."""
+    """A published method, with its published order and cubic Hermite dense output."""
 
     method: ClassVar[PublishedMethod]
     interpolation_cls = ThirdOrderHermitePolynomialInterpolation.from_k
@@ -38,8 +38,8 @@ class _PublishedESDIRK(AbstractESDIRK):
 class ImplicitEuler(_PublishedESDIRK):
     r"""The implicit Euler method of order 1, $y_1 = y_0 + f(t_1, y_1)\,h$.
 
-    L-stable; linear dense output. The error estimate is half the difference of the slopes at both
-    ends, that is, the difference to the trapezoidal rule.
+    L-stable; linear dense output. The error estimate is half the difference of the slopes at both ends, which is the
+    difference to the trapezoidal rule.
 
     Parameters
     ----------

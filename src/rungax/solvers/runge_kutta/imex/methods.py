@@ -19,14 +19,14 @@ from .step import AbstractIMEXRK
 
 
 def _sum_of_both(k: tuple[Y, Y]) -> Y:
-    """The stages of the whole equation, from those of its two terms."""
+    """The increments of the whole equation, from those of its two terms."""
     return jax.tree.map(jnp.add, *k)
 
 
 def _stage_interpolation(
     *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: tuple[Y, Y], extension: ContinuousExtension
 ) -> StageInterpolation:
-    """The method's own dense output, which weighs both terms' stages alike."""
+    """The method's own dense output, with the same weights for the stages of both terms."""
     total = _sum_of_both(k)
     stages = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], total) for i in range(extension.num_stages))
     return StageInterpolation(t0=t0, t1=t1, y0=y0, y1=y1, k=stages, extension=extension)
@@ -40,13 +40,13 @@ def _hermite(
 
 
 def own_extension(method: PublishedSplitMethod) -> ContinuousExtension:
-    """The dense output that comes with the method."""
+    """The method's own dense output."""
     assert method.implicit.extension is not None, "its file gives an interpolant"
     return method.implicit.extension
 
 
 class _PublishedIMEXRK(AbstractIMEXRK):
-    """A pair of methods with a paper; its order is the paper's."""
+    """A published pair of methods, with its published order."""
 
     method: ClassVar[PublishedSplitMethod]
     calculate_jacobian = CalculateJacobian.second_stage
@@ -227,8 +227,8 @@ class Sil3(_PublishedIMEXRK):
     Cost
     ----
     Three implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three;
-    four evaluations of the explicit one. The implicit stages differ in their coefficients, so that each factorises its
-    own matrix. For Jacobians and memory see `AbstractIMEXRK`.
+    four evaluations of the explicit one. The implicit stages have different diagonal coefficients, so that each needs
+    its own factorisation. For Jacobians and memory see `AbstractIMEXRK`.
 
     References
     ----------
