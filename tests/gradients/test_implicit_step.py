@@ -15,6 +15,7 @@ import rungax
 from rungax import ODETerm
 
 from ..catalogue import SPLIT, name, terms_for
+from ..steps import make_step
 from .measure import along, assert_derivative, difference_quotient, direction_like, weigh
 
 FAST = (rungax.Kvaerno5(), rungax.Sil3(), rungax.Rodas5P())
@@ -52,20 +53,18 @@ def field(t: Any, y: Any, args: Any) -> Any:
     return jnp.stack([fast, jnp.sin(args["pull"] * t) * a - args["pull"] * b])
 
 
-def make_step(solver: Any, inputs: Any, solver_state: Any = None, made_jump: Any = False) -> Any:
+def outcome_of_step(solver: Any, inputs: Any, **options: Any) -> Any:
     """The state, the error estimate, the dense output inside the step; all NaN if its equations were not solved."""
     y0, args, t0, t1 = (inputs[k] for k in ("y0", "args", "t0", "t1"))
     t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
-    terms = terms_for(solver, field)
-    state = solver.init(terms, t0, t1, y0, args) if solver_state is None else solver_state
-    y1, error, info, state, result = solver.step(terms, t0, t1, y0, args, state, made_jump)
-    info = solver.densify(terms, t0, t1, y0, y1, args, info)
-    inside = solver.interpolation_cls(t0=t0, t1=t1, **info).evaluate(t0 + 0.4 * (t1 - t0))
-    return jax.tree.map(lambda x: jnp.where(rungax.is_successful(result), x, jnp.nan), (y1, error, inside))
+    step = make_step(solver, terms_for(solver, field), t0, t1, y0, args, **options)
+    interpolation = solver.interpolation_cls(t0=step.t0, t1=step.t1, **solver.densify(step))
+    outcome = step.y1, step.y_error, interpolation.evaluate(step.t0 + 0.4 * (step.t1 - step.t0))
+    return jax.tree.map(lambda x: jnp.where(rungax.is_successful(step.result), x, jnp.nan), outcome)
 
 
 def loss(solver: Any, inputs: Any, **options: Any) -> jax.Array:
-    made = make_step(solver, inputs, **options)
+    made = outcome_of_step(solver, inputs, **options)
     return jnp.where(jnp.isfinite(made[0][0]), weigh(made), jnp.nan)
 
 
@@ -93,7 +92,7 @@ def test_both_jacobians_agree(solver: Any) -> None:
     """Of all that the step computes; column by column they are the difference quotients."""
 
     def function(y0: Any) -> Any:
-        return jnp.concatenate(make_step(solver, {**INPUTS, "y0": y0}))
+        return jnp.concatenate(outcome_of_step(solver, {**INPUTS, "y0": y0}))
 
     forward, reverse = (np.asarray(jax.jit(mode(function))(INPUTS["y0"])) for mode in (jax.jacfwd, jax.jacrev))
     np.testing.assert_allclose(reverse, forward, rtol=1e-11, atol=1e-12)
@@ -163,13 +162,13 @@ def test_a_step_of_no_length_goes_nowhere_and_starts_along_the_field(solver: Any
     \partial t_0$, and `args` have no say.
     """
     still = {**INPUTS, "t1": INPUTS["t0"]}
-    y1, error, inside = make_step(solver, still)
+    y1, error, inside = outcome_of_step(solver, still)
     np.testing.assert_array_equal(y1, INPUTS["y0"])
     np.testing.assert_array_equal(inside, INPUTS["y0"])
     np.testing.assert_array_equal(error, 0.0)
 
     slope = np.asarray(field(INPUTS["t0"], INPUTS["y0"], INPUTS["args"]))
-    jacobians = [jax.jit(mode(lambda x: make_step(solver, x)))(still) for mode in (jax.jacfwd, jax.jacrev)]
+    jacobians = [jax.jit(mode(lambda x: outcome_of_step(solver, x)))(still) for mode in (jax.jacfwd, jax.jacrev)]
     for of_y1, of_error, of_inside in jacobians:
         np.testing.assert_allclose(of_y1["y0"], np.eye(2), atol=1e-12)
         np.testing.assert_allclose(of_y1["t1"], slope, rtol=1e-9)

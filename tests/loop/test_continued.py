@@ -11,6 +11,7 @@ import rungax
 from rungax import ClipStepSizeController, Heun, ODETerm, PIDController, SaveAt, Solution, Tsit5, diffeqsolve
 
 from ..fakes import CountedField
+from ..steps import make_step
 from .problems import DECAY, ONE, counts
 
 STATES = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
@@ -134,14 +135,13 @@ def test_stepping_by_hand_is_the_solve_with_a_fixed_step(solver: Any) -> None:
     state = solver.init(OSCILLATOR, t, t + dt, y, None)
     for i in range(4):
         t, t_next = i * dt, (i + 1) * dt
-        y0 = y
-        y, error, dense_info, state, result = solver.step(OSCILLATOR, t, t_next, y0, None, state, made_jump=False)
-        assert result == rungax.RESULTS.successful
-        assert error is None or error.shape == y.shape
+        step = make_step(solver, OSCILLATOR, t, t_next, y, solver_state=state)
+        y, state = step.y1, step.solver_state
+        assert step.result == rungax.RESULTS.successful
+        assert step.y_error is None or step.y_error.shape == y.shape
     solution = diffeqsolve(OSCILLATOR, solver, 0.0, 1.0, dt, START, saveat=SaveAt(t1=True, dense=True), max_steps=4)
     np.testing.assert_allclose(y, solution.ys[0], rtol=1e-14)
-    dense_info = solver.densify(OSCILLATOR, t, t_next, y0, y, None, dense_info)
-    interpolation = solver.interpolation_cls(t0=t, t1=t_next, **dense_info)
+    interpolation = solver.interpolation_cls(t0=t, t1=t_next, **solver.densify(step))
     np.testing.assert_allclose(interpolation.evaluate(0.9), solution.evaluate(0.9), rtol=1e-13)
 
 

@@ -38,6 +38,7 @@ from rungax.solvers.wrappers.half import HalfSolver
 
 from ..compare import assert_trees_close
 from ..fakes import FAKE_TERM, FakeSolver, fake_y0
+from ..steps import make_step
 
 TERM = ODETerm(lambda t, y, args: jnp.cos(t) * y - y * y)
 Y0 = jnp.asarray([0.7, 1.3])
@@ -99,20 +100,17 @@ def test_the_estimate_has_the_order_of_the_local_error() -> None:
 def test_dense_output_is_that_of_the_halves() -> None:
     """Stages that only dense output needs are made for each."""
     solver = Dopri5()
-    state = solver.init(TERM, T0, T1, Y0, None)
-    middle = solver.step(TERM, T0, MIDDLE, Y0, None, state, False)
-    end = solver.step(TERM, MIDDLE, T1, middle[0], None, middle[3], False)
+    first = make_step(solver, TERM, T0, MIDDLE, Y0)
+    second = make_step(solver, TERM, MIDDLE, T1, first.y1, solver_state=first.solver_state)
     half = HalfSolver(solver)
-    made = half.step(TERM, T0, T1, Y0, None, half.init(TERM, T0, T1, Y0, None), False)
-    found = half.densify(TERM, T0, T1, Y0, made[0], None, made[2])
-    first = solver.densify(TERM, T0, MIDDLE, Y0, middle[0], None, middle[2])
-    second = solver.densify(TERM, MIDDLE, T1, middle[0], end[0], None, end[2])
-    assert_trees_close(found, {"y_middle": middle[0], "first": first, "second": second}, rtol=1e-14)
+    whole = make_step(half, TERM, T0, T1, Y0)
+    found = half.densify(whole)
+    halves = {"first": solver.densify(first), "second": solver.densify(second)}
+    assert_trees_close(found, {"y_middle": first.y1, **halves}, rtol=1e-14)
     interpolation = half.interpolation_cls(t0=T0, t1=T1, **found)
-    for t, y in ((T0, Y0), (MIDDLE, middle[0]), (T1, end[0])):
+    for t, y in ((T0, Y0), (MIDDLE, first.y1), (T1, second.y1)):
         assert_trees_close(interpolation.evaluate(t), y, rtol=1e-13)
-    of_second = solver.stiffness(MIDDLE, T1, middle[0], end[2])
-    assert_trees_close(half.stiffness(T0, T1, Y0, made[2]), of_second, rtol=1e-12)
+    assert_trees_close(half.stiffness(whole), solver.stiffness(second), rtol=1e-12)
 
 
 def test_dense_output_in_a_solve() -> None:

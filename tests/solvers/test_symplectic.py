@@ -35,6 +35,7 @@ from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, 
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope
 from ..fakes import CountedField
+from ..steps import make_step
 
 COMPOSITIONS: tuple[AbstractSymmetricComposition, ...] = (VelocityVerlet(), Yoshida4(), KahanLi8())
 SOLVERS: tuple[AbstractSolver[Any], ...] = (SemiImplicitEuler(), *COMPOSITIONS)
@@ -177,10 +178,9 @@ def test_order_between_steps(solver: AbstractSolver[Any], reference: Any) -> Non
 def test_dense_output_meets_the_ends_of_steps_and_their_slopes() -> None:
     times = jnp.asarray([0.5, 0.75])
     terms, solver = DRIVEN, Yoshida4()
-    state = solver.init(terms, times[0], times[1], Y0, STRENGTH)
-    y1, _, dense, _, _ = solver.step(terms, *times, Y0, STRENGTH, state, False)
-    path = solver.interpolation_cls(t0=times[0], t1=times[1], **solver.densify(terms, *times, Y0, y1, STRENGTH, dense))
-    for t, y in zip(times, (Y0, y1), strict=True):
+    step = make_step(solver, terms, *times, Y0, STRENGTH)
+    path = solver.interpolation_cls(t0=times[0], t1=times[1], **solver.densify(step))
+    for t, y in zip(times, (Y0, step.y1), strict=True):
         assert_trees_close(path.evaluate(t), y, rtol=1e-15)
         assert_trees_close(path.derivative(t), solver.func(terms, t, y, STRENGTH), rtol=1e-13)
 
