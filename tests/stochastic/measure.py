@@ -15,7 +15,7 @@ import numpy as np
 from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from .problems import Problem, Sense, stratonovich_drift
+from ..problems.stochastic import NoisyProblem, Sense, stratonovich_drift
 
 TOLERANCE = 0.15
 """How far a measured order, its interval included, may be from the stated one."""
@@ -45,12 +45,12 @@ def keys(paths: int = PATHS, seed: int = 0) -> jax.Array:
     return jax.random.split(jax.random.key(seed), paths)
 
 
-def terms(problem: Problem, path: VirtualBrownianTree) -> MultiTerm:
+def terms(problem: NoisyProblem, path: VirtualBrownianTree) -> MultiTerm:
     return MultiTerm(ODETerm(problem.drift), ControlTerm(problem.diffusion, path))
 
 
 @functools.cache
-def reference(problem: Problem, sense: Sense, backwards: bool = False, use_exact: bool = True) -> np.ndarray:
+def reference(problem: NoisyProblem, sense: Sense, backwards: bool = False, use_exact: bool = True) -> np.ndarray:
     """The solution at the end, of each path."""
     if problem.exact is not None and use_exact and not backwards:
         exact = problem.exact
@@ -59,7 +59,7 @@ def reference(problem: Problem, sense: Sense, backwards: bool = False, use_exact
     return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, sense, key, backwards)))(keys()))
 
 
-def _along_parabolas(problem: Problem, sense: Sense, key: jax.Array, backwards: bool) -> jax.Array:
+def _along_parabolas(problem: NoisyProblem, sense: Sense, key: jax.Array, backwards: bool) -> jax.Array:
     drift, path = stratonovich_drift(problem, sense), tree(key, problem.shape)
     width = (SPAN[1] - SPAN[0]) / FINE
 
@@ -86,7 +86,7 @@ def _along_parabolas(problem: Problem, sense: Sense, key: jax.Array, backwards: 
     return jax.lax.scan(piece, (jnp.asarray(problem.y0), path.initial_carry()), pieces)[0][0]
 
 
-def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
+def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
     """The solver's state at the end: (steps, paths, components). One program for all step sizes."""
     t0, t1 = SPAN[::-1] if backwards else SPAN
     sign = -1.0 if backwards else 1.0
@@ -103,7 +103,7 @@ def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[fl
     )
 
 
-def strong_errors(solver, problem: Problem, sense: Sense, backwards: bool = False) -> np.ndarray:
+def strong_errors(solver, problem: NoisyProblem, sense: Sense, backwards: bool = False) -> np.ndarray:
     """Distance from the reference at the end, squared: (steps, paths)."""
     found = solutions(solver, problem, backwards)
     return np.sum((found - reference(problem, sense, backwards)) ** 2, axis=2)

@@ -29,8 +29,8 @@ from rungax import (
 )
 from rungax.solvers import AbstractSolver
 
+from ..problems.stochastic import BY_KIND, CLOSED, GEOMETRIC, SCALAR, SENSES, Kind, Sense
 from . import measure
-from .problems import BY_KIND, CLOSED, GEOMETRIC, SCALAR, SENSES, Kind, Sense
 
 KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
 

@@ -6,7 +6,7 @@ references were computed by us: the Radau IIA method of order 13 in 80-bit arith
 1e-17. Halving every step changes no component by more than 1e-13 of itself. They agree with the values the test set
 publishes to 2e-13 (HIRES, Oregonator), 2e-14 (Van der Pol, Robertson at 1e11) and 1e-15 (Pollution), and to what is
 said at E5 and at Medical Akzo.
-`test_problems.py` certifies every solution with SciPy's Radau.
+`stiff/test_problems.py` certifies every solution with SciPy's Radau.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..problems import Problem, traits
+from .base import Problem, traits
 
 # -------------------------------------------------------------------------------------------------- with exact solution
 
