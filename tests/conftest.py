@@ -5,8 +5,12 @@ The environment is set before JAX is imported, the flags before it is used:
 - 64-bit numbers are on; a test of float32 asks for it by dtype.
 - Promotion is strict in dtype and in rank, so that the library never relies on either.
 - The CPU shows four devices, for `shard_map`.
-- Compiled programs are kept in `.cache/jax`. All workers share it: a half-written entry is one that JAX reports and
-  compiles anew (pyproject.toml ignores that warning). `JAX_ENABLE_COMPILATION_CACHE=0` switches it off.
+- Programs are compiled without optimizations of their machine code, which take a third of the time of compilation.
+  `tracing/hlo.py` compiles as users do, for tests that read the compiled program.
+  `JAX_DISABLE_MOST_OPTIMIZATIONS=0` optimizes everything, as `make test-all` does.
+- Compiled programs are stored in `.cache/jax`. All workers share it: JAX reports a half-written entry and compiles the
+  program again (pyproject.toml ignores that warning). `JAX_ENABLE_COMPILATION_CACHE=0` switches the cache off.
+- Python's garbage collector runs less often: tracing makes millions of objects and few cycles.
 """
 
 import gc
@@ -29,6 +33,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 if jax.config.jax_compilation_cache_dir is None:
     jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    jax.config.update("jax_disable_most_optimizations", True)
+
+gc.set_threshold(50_000, 20, 100)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -50,7 +58,7 @@ MOST_MAPPINGS = 30_000
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Between two files, let go of compiled programs before there are too many."""
+    """Free the compiled programs between two files, before there are too many."""
     stays = nextitem is None or nextitem.path == item.path or not MAPPINGS.exists()
     if not stays and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Fakes: a solver that reports what it is shown, a controller that follows a script, a field that counts its calls.
+"""Fakes: a solver that reports what it is shown, a controller that follows a script, fields that count their calls.
 
 A solve of the fakes has the state `fake_y0()`. The solver advances `"time"` by the length of each step, and writes into
 `"seen"` what it was shown; the controller judges by its script and logs what the solver saw, one row an attempt. That
@@ -121,12 +121,23 @@ def scripted(first_t1: float, *lines: Script, jumps: bool = True) -> FakeControl
     return FakeController(np.asarray(first_t1), *columns, jumps=jumps)
 
 
-class CountedField:
-    """A vector field that counts how often it is traced and, once `jax.effects_barrier` returns, how often it ran."""
+class CountedTraces:
+    """A vector field that counts its calls in Python, which are its traces."""
 
     def __init__(self, field: Callable[[Any, Any, Any], Any]):
         self.field = field
         self.num_traces = 0
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        self.num_traces += 1
+        return self.field(t, y, args)
+
+
+class CountedField(CountedTraces):
+    """A vector field that counts its traces and, once `jax.effects_barrier` returns, its evaluations."""
+
+    def __init__(self, field: Callable[[Any, Any, Any], Any]):
+        super().__init__(field)
         self._num_calls = 0
 
     @property
@@ -135,9 +146,8 @@ class CountedField:
         return self._num_calls
 
     def __call__(self, t: Any, y: Any, args: Any) -> Any:
-        self.num_traces += 1
         jax.debug.callback(self._count)
-        return self.field(t, y, args)
+        return super().__call__(t, y, args)
 
     def _count(self) -> None:
         self._num_calls += 1

@@ -13,7 +13,7 @@ import scipy.integrate
 import scipy.linalg
 import scipy.sparse
 
-from ..stiff.problems import HIRES
+from ..problems.stiff import HIRES
 
 matplotlib = pytest.importorskip("matplotlib", reason="the examples draw figures: pip install rungax[examples]")
 

@@ -26,7 +26,8 @@ from ..catalogue import (
     steps_of_graded,
     terms_for,
 )
-from ..problems import CLOCKED_TORUS, GRADED, LEVELS, SPRING, Problem
+from ..problems.base import Problem
+from ..problems.ordinary import CLOCKED_TORUS, GRADED, LEVELS, SPRING
 from .measure import TOLERANCE, graded_order, slope
 
 # From a whole number on, so that a step of the graded problem starts on a state that is not zero.

@@ -20,7 +20,8 @@ from ..catalogue import (
     steps_of_graded,
     terms_for,
 )
-from ..problems import CLOCKED_TORUS, GRADED, LEVELS, Problem
+from ..problems.base import Problem
+from ..problems.ordinary import CLOCKED_TORUS, GRADED, LEVELS
 from .measure import TOLERANCE, graded_order
 
 START = 1.0

@@ -11,7 +11,8 @@ import pytest
 import rungax
 
 from ..catalogue import SOLVERS, SPLIT, name, order, rounding, solved_exactly, terms_for
-from ..problems import CLOCKED_TORUS, GRADED, Problem
+from ..problems.base import Problem
+from ..problems.ordinary import CLOCKED_TORUS, GRADED
 from .measure import TOLERANCE, graded_order, slope
 
 NUM_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64])

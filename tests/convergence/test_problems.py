@@ -6,7 +6,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
-from ..problems import DETEST, SMALL, Problem
+from ..problems.base import Problem
+from ..problems.detest import DETEST
+from ..problems.ordinary import SMALL
 
 
 @pytest.mark.parametrize("problem", [*DETEST, *SMALL], ids=lambda problem: problem.name)

@@ -17,7 +17,9 @@ from jax.flatten_util import ravel_pytree
 import rungax
 
 from ..catalogue import error_order, name
-from ..problems import BELL, CLOCKED_TORUS, COMPLEX_OSCILLATOR, DETEST, KEPLER, SPRING, Problem
+from ..problems.base import Problem
+from ..problems.detest import DETEST
+from ..problems.ordinary import BELL, CLOCKED_TORUS, COMPLEX_OSCILLATOR, KEPLER, SPRING
 from .measure import slope
 
 SIZE = max(problem.y0.size for problem in DETEST)

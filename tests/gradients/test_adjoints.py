@@ -33,8 +33,8 @@ from rungax import (
 )
 
 from ..compare import assert_trees_close
+from ..problems.fields import ARGS, STATES, pendulum
 from .measure import assert_derivative, direction_like, weigh
-from .problems import ARGS, STATES, pendulum
 
 DEFAULT = RecursiveCheckpointAdjoint()
 Y0 = np.asarray([1.0, 0.5])

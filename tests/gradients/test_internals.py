@@ -28,8 +28,8 @@ from rungax import (
 )
 
 from ..compare import assert_trees_close
+from ..problems.fields import ARGS, STATES, pendulum
 from .measure import assert_derivative, kept_times, stretched
-from .problems import ARGS, STATES, pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 INPUTS = (Y0, ARGS)

@@ -14,8 +14,7 @@ import pytest
 import rungax
 from rungax import ConstantStepSize, PIDController, StepTo, Tsit5, diffeqsolve
 
-from .measure import assert_derivative, direction_like, weigh
-from .problems import (
+from ..problems.fields import (
     ARGS,
     decay,
     logistic,
@@ -24,6 +23,7 @@ from .problems import (
     oscillator_solution,
     pendulum,
 )
+from .measure import assert_derivative, direction_like, weigh
 
 TIGHT = PIDController(rtol=1e-9, atol=1e-11)
 

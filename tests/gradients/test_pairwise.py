@@ -17,9 +17,9 @@ import rungax
 from rungax import ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
 from ..catalogue import estimates_error
+from ..problems.fields import ARGS, STATES, in_double
 from ..transforms.pairs import Combination, pairwise
 from .measure import along, difference_quotient, direction_like, kept_times, stretched, weigh
-from .problems import ARGS, STATES, in_double
 
 SOLVERS: dict[str, rungax.AbstractSolver[Any]] = {
     name: getattr(rungax, name)() for name in ("Euler", "Heun", "RK4", "Bosh3", "Tsit5", "Dopri8", "Vern7")

@@ -12,8 +12,8 @@ import rungax
 from rungax import Bosh3, ConstantStepSize, PIDController, SaveAt, StepTo, SubSaveAt, diffeqsolve
 
 from ..compare import assert_trees_close
+from ..problems.fields import ARGS, pendulum
 from .measure import assert_derivative, kept_times, weigh
-from .problems import ARGS, pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 MAX_STEPS = 16

@@ -24,9 +24,9 @@ from rungax import (
 
 from ..compare import assert_trees_close
 from ..fakes import CountedField
+from ..problems.fields import ARGS, pendulum
 from ..tracing.hlo import compiled_text, count_loops, custom_calls_in_loops
 from .measure import kept_times, weigh
-from .problems import ARGS, pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 INPUTS = (Y0, ARGS)

@@ -15,8 +15,8 @@ import rungax
 from rungax import RK4, Bosh3, ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
 from ..compare import assert_trees_close
+from ..problems.fields import ARGS, pendulum
 from .measure import weigh
-from .problems import ARGS, pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 PID = PIDController(rtol=1e-4, atol=1e-5)

@@ -29,8 +29,8 @@ from rungax import (
 )
 
 from ..compare import assert_trees_close
+from ..problems.fields import ARGS, STATES, decay, in_double, pendulum
 from .measure import along, assert_derivative, difference_quotient, direction_like, kept_times, stretched, weigh
-from .problems import ARGS, STATES, decay, in_double, pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 PID = PIDController(rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ import rungax
 from rungax import RESULTS, ClipStepSizeController, ODETerm, PIDController, SaveAt, Tsit5, diffeqsolve
 
 from ..fakes import FAKE_TERM, CountedField, FakeSolver, Script, fake_y0, scripted
-from .problems import DECAY, ONE, PID, STEPS, counts, finite
+from .measure import DECAY, ONE, PID, STEPS, counts, finite
 
 KEEP, REJECT = True, False
 LOOSE = PIDController(rtol=1e3, atol=1e3)

@@ -12,7 +12,7 @@ from rungax import ClipStepSizeController, Heun, ODETerm, PIDController, SaveAt,
 
 from ..fakes import CountedField
 from ..steps import make_step
-from .problems import DECAY, ONE, counts
+from .measure import DECAY, ONE, counts
 
 STATES = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
 PI = PIDController(rtol=1e-6, atol=1e-9, pcoeff=0.3, icoeff=0.3, dcoeff=0.1)

@@ -8,7 +8,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ConstantStepSize, Euler, Heun, SaveAt, StepTo, diffeqsolve
 
-from .problems import DECAY, ONE, PID, SQUARE, STEPS, counts, finite
+from .measure import DECAY, ONE, PID, SQUARE, STEPS, counts, finite
 
 
 def fixed(t0: float, t1: float, dt0: float, max_steps: int = 128) -> rungax.Solution:

@@ -10,7 +10,7 @@ import pytest
 import rungax
 from rungax import RESULTS, Euler, Heun, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
-from .problems import DECAY, ONE, counts
+from .measure import DECAY, ONE, counts
 
 
 def _singular(t: Any, y: Any, args: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ClipStepSizeController, Euler, Heun, PIDController, SaveAt, Solution, SubSaveAt, diffeqsolve
 
-from .problems import DECAY, ONE, SQUARE
+from .measure import DECAY, ONE, SQUARE
 
 INF = np.inf
 

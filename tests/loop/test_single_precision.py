@@ -11,7 +11,7 @@ import rungax
 from rungax import RESULTS, ClipStepSizeController, Euler, Heun, PIDController, SaveAt, StepTo, Tsit5, diffeqsolve
 
 from ..fakes import FAKE_TERM, FakeSolver, Script, fake_y0, scripted
-from .problems import DECAY
+from .measure import DECAY
 
 F32 = np.float32
 ONE = jnp.asarray(1.0, jnp.float32)

@@ -11,8 +11,8 @@ import rungax
 from rungax import ODETerm, PIDController
 from rungax.nonlinear import newton
 
-from ..problems import Problem
-from ..stiff.problems import HIRES, ROBERTSON
+from ..problems.base import Problem
+from ..problems.stiff import HIRES, ROBERTSON
 from .problems import LoggedJacobian
 
 RTOL = 1e-6

@@ -27,8 +27,8 @@ from rungax.solvers.wrappers.auto import VOTES_TO_SWITCH
 
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh
-from ..problems import Problem
-from ..stiff.problems import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
+from ..problems.base import Problem
+from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
 OTHER = Auto(nonstiff=Vern7(), stiff=Kvaerno5())
 BOTH = [pytest.param(Auto(), id="Tsit5, Rodas5P"), pytest.param(OTHER, id="Vern7, Kvaerno5")]

@@ -10,8 +10,8 @@ import pytest
 import rungax
 
 from ..catalogue import STIFF, name, order, terms_for
-from ..problems import Problem
-from .problems import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
+from ..problems.base import Problem
+from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
 PROBLEMS = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
 RTOL, ATOL = 1e-6, 1e-10

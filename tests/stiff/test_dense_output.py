@@ -15,8 +15,8 @@ import pytest
 import rungax
 
 from ..catalogue import STIFF, name, order, terms_for
-from ..problems import Problem
-from .problems import HIRES, ROBERTSON
+from ..problems.base import Problem
+from ..problems.stiff import HIRES, ROBERTSON
 
 RTOL, ATOL = 1e-6, 1e-10
 TIMES = {

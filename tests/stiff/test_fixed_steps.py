@@ -11,8 +11,9 @@ import rungax
 
 from ..catalogue import IMPLICIT, SPLIT, name, order, terms_for
 from ..convergence.measure import TOLERANCE, slope
-from ..problems import CLOCKED_TORUS, SPRING, Problem
-from .problems import CLOCKED_KAPS, KAPS, LAMBERT, PROTHERO_ROBINSON
+from ..problems.base import Problem
+from ..problems.ordinary import CLOCKED_TORUS, SPRING
+from ..problems.stiff import CLOCKED_KAPS, KAPS, LAMBERT, PROTHERO_ROBINSON
 
 ITERATIVE = IMPLICIT + SPLIT
 KINDS = ("Kvaerno5", "KenCarp4")

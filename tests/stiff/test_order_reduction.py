@@ -33,7 +33,7 @@ import rungax
 
 from ..catalogue import STIFF, name, order, solved_exactly, terms_for
 from ..convergence.measure import TOLERANCE, slope
-from .problems import KAPS, prothero_robinson
+from ..problems.stiff import KAPS, prothero_robinson
 
 
 class Limit(NamedTuple):

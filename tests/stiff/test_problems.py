@@ -11,8 +11,8 @@ import scipy.sparse
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
-from ..problems import Problem
-from .problems import (
+from ..problems.base import Problem
+from ..problems.stiff import (
     AKZO_JUMP,
     E5,
     E5_EARLY,

@@ -12,8 +12,8 @@ import rungax
 
 from ..catalogue import STIFF, Field, name, order, terms_for
 from ..compare import assert_trees_close
-from ..problems import Problem
-from .problems import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
+from ..problems.base import Problem
+from ..problems.stiff import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
 
 KINDS = ("Kvaerno4", "KenCarp4", "Rodas4")
 """One method of each family; the others repeat them and are marked as slow."""

@@ -15,7 +15,7 @@ import numpy as np
 from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from .problems import Interpretation, Problem, stratonovich_drift
+from ..problems.stochastic import Interpretation, NoisyProblem, stratonovich_drift
 
 TOLERANCE = 0.15
 """The largest allowed distance of a measured order, with its interval, from the stated one."""
@@ -45,13 +45,13 @@ def keys(paths: int = PATHS, seed: int = 0) -> jax.Array:
     return jax.random.split(jax.random.key(seed), paths)
 
 
-def terms(problem: Problem, path: VirtualBrownianTree) -> MultiTerm:
+def terms(problem: NoisyProblem, path: VirtualBrownianTree) -> MultiTerm:
     return MultiTerm(ODETerm(problem.drift), ControlTerm(problem.diffusion, path))
 
 
 @functools.cache
 def reference(
-    problem: Problem, interpretation: Interpretation, backwards: bool = False, use_exact: bool = True
+    problem: NoisyProblem, interpretation: Interpretation, backwards: bool = False, use_exact: bool = True
 ) -> np.ndarray:
     """The solution at the end of the interval, for each path."""
     if problem.exact is not None and use_exact and not backwards:
@@ -61,7 +61,9 @@ def reference(
     return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))(keys()))
 
 
-def _along_parabolas(problem: Problem, interpretation: Interpretation, key: jax.Array, backwards: bool) -> jax.Array:
+def _along_parabolas(
+    problem: NoisyProblem, interpretation: Interpretation, key: jax.Array, backwards: bool
+) -> jax.Array:
     drift, path = stratonovich_drift(problem, interpretation), tree(key, problem.shape)
     width = (SPAN[1] - SPAN[0]) / FINE
 
@@ -88,7 +90,7 @@ def _along_parabolas(problem: Problem, interpretation: Interpretation, key: jax.
     return jax.lax.scan(piece, (jnp.asarray(problem.y0), path.initial_carry()), pieces)[0][0]
 
 
-def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
+def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
     """The solver's final states, of shape (steps, paths, components), by one program for all step sizes."""
     t0, t1 = SPAN[::-1] if backwards else SPAN
     sign = -1.0 if backwards else 1.0
@@ -105,7 +107,7 @@ def solutions(solver, problem: Problem, backwards: bool = False, steps: tuple[fl
     )
 
 
-def strong_errors(solver, problem: Problem, interpretation: Interpretation, backwards: bool = False) -> np.ndarray:
+def strong_errors(solver, problem: NoisyProblem, interpretation: Interpretation, backwards: bool = False) -> np.ndarray:
     """Squared distances from the reference at the end, of shape (steps, paths)."""
     found = solutions(solver, problem, backwards)
     return np.sum((found - reference(problem, interpretation, backwards)) ** 2, axis=2)

@@ -34,13 +34,13 @@ from rungax import (
 )
 from rungax.controllers import AbstractAdaptiveStepSizeController
 
+from ..problems.stochastic import BY_KIND, GEOMETRIC, NoisyProblem
 from . import measure
-from .problems import BY_KIND, GEOMETRIC, Problem
 
 PATHS = 300
 
 
-def adaptive(solver, problem: Problem, controller, dt0=0.05, paths=PATHS, **options):
+def adaptive(solver, problem: NoisyProblem, controller, dt0=0.05, paths=PATHS, **options):
     """A `Solution` with a batch axis, of adaptive solves along the first paths of `measure`."""
 
     def solve(key):
@@ -59,7 +59,7 @@ def adaptive(solver, problem: Problem, controller, dt0=0.05, paths=PATHS, **opti
     return jax.jit(jax.vmap(solve))(measure.keys()[:paths])
 
 
-def errors(solution, problem: Problem, interpretation) -> np.ndarray:
+def errors(solution, problem: NoisyProblem, interpretation) -> np.ndarray:
     """The errors at the end, of shape (paths, components)."""
     ends = solution.ys[:, 0]
     return np.asarray(ends) - measure.reference(problem, interpretation)[: len(ends)]
@@ -116,7 +116,7 @@ def test_too_many_rejections_are_a_result():
 
 # ------------------------------------------------------------------------------------------------------ the wrong limit
 
-AREA = Problem(
+AREA = NoisyProblem(
     "general",
     lambda t, y, args: jnp.zeros_like(y),
     lambda t, y, args: jnp.stack([jnp.asarray([1.0, 0.0]), jnp.asarray([0.0, 1.0]), 0.5 * jnp.stack([-y[1], y[0]])]),

@@ -13,7 +13,7 @@ import pytest
 from rungax import ControlTerm, Euler, Heun, MultiTerm, ODETerm, SaveAt, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from .problems import Interpretation
+from ..problems.stochastic import Interpretation
 from .test_strong_order import SOLVERS, name_of, own_interpretation
 
 LIMIT = 5.0

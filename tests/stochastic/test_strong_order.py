@@ -30,8 +30,8 @@ from rungax import (
 )
 from rungax.solvers import AbstractSolver
 
+from ..problems.stochastic import BY_KIND, CLOSED, GEOMETRIC, INTERPRETATIONS, SCALAR, Interpretation, Kind
 from . import measure
-from .problems import BY_KIND, CLOSED, GEOMETRIC, INTERPRETATIONS, SCALAR, Interpretation, Kind
 
 KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
 

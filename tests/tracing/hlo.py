@@ -12,9 +12,18 @@ WHILE = re.compile(r"= .* while\(")
 TARGET = re.compile(r'custom-call\S*\(.*custom_call_target="([^"]*)"')
 
 
+OPTIMIZED = {"xla_backend_optimization_level": 3, "xla_llvm_disable_expensive_passes": False}
+"""The compiler's defaults, which `tests/conftest.py` lowers for all other programs."""
+
+
+def compiled(function: Callable[..., Any], *args: Any) -> jax.stages.Compiled:
+    """The program of `function`, compiled as users compile it."""
+    return jax.jit(function).lower(*args).compile(compiler_options=OPTIMIZED)
+
+
 def compiled_text(function: Callable[..., Any], *args: Any) -> str:
-    """The optimised program of `function`."""
-    return jax.jit(function).lower(*args).compile().as_text()
+    """The instructions of the compiled program of `function`."""
+    return compiled(function, *args).as_text()
 
 
 def computations(text: str) -> dict[str, list[str]]:

@@ -15,13 +15,13 @@ import pytest
 import rungax
 
 from .hlo import compiled_text, count_loops, custom_calls_in_loops
-from .problems import DAMPING, Y0, Pendulum, adaptive, solve
+from .solves import DAMPING, Y0, adaptive, counted_pendulum, solve
 
 TS = np.linspace(0.0, 1.0, 100)
 
 
 def final(y0: Any, **options: Any) -> Any:
-    return solve(Pendulum(), y0, throw=False, **options).ys
+    return solve(counted_pendulum(), y0, throw=False, **options).ys
 
 
 def noisy(key: jax.Array, adaptive: bool = False) -> Any:
@@ -58,7 +58,7 @@ PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
         1,
         lambda y0: (
             solve(
-                Pendulum(), y0, throw=False, max_steps=64, saveat=rungax.SaveAt(dense=True), **adaptive()
+                counted_pendulum(), y0, throw=False, max_steps=64, saveat=rungax.SaveAt(dense=True), **adaptive()
             ).interpolation
         ),
     ),

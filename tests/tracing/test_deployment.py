@@ -17,9 +17,9 @@ from jax.sharding import AxisType, PartitionSpec as P
 
 import rungax
 
-from .problems import DAMPING, Y0, Pendulum, adaptive, solve
+from .solves import DAMPING, Y0, adaptive, counted_pendulum, solve
 
-FIELD = Pendulum()
+FIELD = counted_pendulum()
 TS = np.asarray([0.25, 0.5, 1.0])
 LANES = np.stack([Y0 * scale for scale in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)])
 
@@ -137,10 +137,10 @@ def test_the_persistent_cache_keeps_a_solve(cache: pathlib.Path, hits: list[str]
 
 def test_the_persistent_cache_keeps_an_eager_solve(cache: pathlib.Path, hits: list[str]) -> None:
     """Even with `throw=True`: called eagerly, the result is read on the host, and no callback is needed."""
-    ys = solve(Pendulum()).ys
+    ys = solve(counted_pendulum()).ys
     assert entries(cache) != set()
     hits.clear()
-    assert jnp.array_equal(ys, solve(Pendulum()).ys)
+    assert jnp.array_equal(ys, solve(counted_pendulum()).ys)
     assert hits != []
 
 

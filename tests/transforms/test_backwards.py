@@ -11,7 +11,7 @@ import rungax
 
 from ..catalogue import CONTROLLERS, ONE_OF_A_KIND, estimates_error, order, terms_for
 from ..compare import assert_trees_close
-from ..problems import BELL, CLOCKED_TORUS
+from ..problems.ordinary import BELL, CLOCKED_TORUS
 
 T0, T1 = 1.5, -0.5
 

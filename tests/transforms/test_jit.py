@@ -11,7 +11,7 @@ import rungax
 
 from ..catalogue import CONTROLLERS, SOLVERS, name, order, terms_for
 from ..compare import assert_trees_close
-from ..problems import SPRING
+from ..problems.ordinary import SPRING
 from .outcome import Outcome, everything, outcome
 
 # The eager solve is handed its numbers, the other has some of them as constants, which XLA folds.

@@ -12,7 +12,8 @@ import pytest
 import rungax
 
 from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order, terms_for
-from ..problems import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING, Problem
+from ..problems.base import Problem
+from ..problems.ordinary import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING
 from .pairs import Combination, pairwise
 
 ENDS = (1.0, 0.5)

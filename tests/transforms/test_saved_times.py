@@ -12,7 +12,7 @@ import rungax
 
 from ..catalogue import name, terms_for
 from ..compare import assert_trees_close
-from ..problems import SPRING
+from ..problems.ordinary import SPRING
 
 NUM_TIMES = 6
 

@@ -10,7 +10,7 @@ import rungax
 
 from ..catalogue import ONE_OF_A_KIND, terms_for
 from ..compare import assert_trees_close
-from ..problems import CLOCKED_TORUS
+from ..problems.ordinary import CLOCKED_TORUS
 
 T0, MIDDLE, T1 = 0.0, 1.0, 2.0
 DT = 1 / 16  # a power of two, so that times carry no rounding

@@ -12,7 +12,7 @@ import rungax
 
 from ..catalogue import name, terms_for
 from ..compare import assert_trees_close
-from ..problems import LOTKA_VOLTERRA
+from ..problems.ordinary import LOTKA_VOLTERRA
 from .outcome import Outcome, everything, outcome
 
 LANES = 4

@@ -1,27 +1,14 @@
-"""What the tests of the loop have in common: tiny problems, named so that they share compiled programs."""
-
-from typing import Any
+"""Tiny problems for the tests of the loop, named so that they share compiled programs, and the counts of a solve."""
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from rungax import ODETerm, PIDController, SaveAt, Solution
 
+from ..problems.fields import growth_of_time, unit_decay
 
-def _decay(t: Any, y: Any, args: Any) -> Any:
-    return -y
-
-
-def _growth_of_time(t: Any, y: Any, args: Any) -> Any:
-    return jnp.broadcast_to(2 * t, jnp.shape(y)).astype(jnp.result_type(y))
-
-
-DECAY = ODETerm(_decay)
-"""y' = -y"""
-
-SQUARE = ODETerm(_growth_of_time)
-"""y' = 2 t, with solution t² + constant"""
-
+DECAY = ODETerm(unit_decay)
+SQUARE = ODETerm(growth_of_time)
 ONE = jnp.asarray(1.0)
 PID = PIDController(rtol=1e-6, atol=1e-9)
 STEPS = SaveAt(t1=True, steps=True)

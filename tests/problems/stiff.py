@@ -6,7 +6,7 @@ references were computed for these tests, by the Radau IIA method of order 13 in
 residuals of at most 1e-17. Halving every step changes each component by at most 1e-13 of itself. They agree with the
 values that the test set publishes to 2e-13 (HIRES, Oregonator), 2e-14 (Van der Pol, Robertson at 1e11) and 1e-15
 (Pollution); for E5 and Medical Akzo see there.
-`test_problems.py` certifies every solution with SciPy's Radau.
+`stiff/test_problems.py` certifies every solution with SciPy's Radau.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ..problems import Problem, traits
+from .base import Problem, traits
 
 # -------------------------------------------------------------------------------------------------- with exact solution
 

@@ -1,4 +1,4 @@
-"""Problems whose derivatives are known, and a nonlinear one in every kind of state."""
+"""Vector fields: some with closed forms in their parameters, and nonlinear ones for every kind of state."""
 
 from typing import Any
 
@@ -10,6 +10,16 @@ import numpy as np
 def decay(t: Any, y: Any, rate: Any) -> Any:
     """Solution y0 exp(-rate t)."""
     return -rate * y
+
+
+def unit_decay(t: Any, y: Any, args: Any) -> Any:
+    """Solution y0 exp(-t)."""
+    return -y
+
+
+def growth_of_time(t: Any, y: Any, args: Any) -> Any:
+    """Solution y0 + t² - t0²."""
+    return jnp.broadcast_to(2 * t, jnp.shape(y)).astype(jnp.result_type(y))
 
 
 def logistic(t: Any, y: Any, rate: Any) -> Any:
@@ -27,6 +37,11 @@ def oscillator(t: Any, y: Any, frequency: Any) -> Any:
 def oscillator_solution(y0: Any, frequency: Any, t: Any) -> Any:
     c, s = jnp.cos(frequency * t), jnp.sin(frequency * t)
     return jnp.stack([y0[0] * c + y0[1] * s / frequency, -y0[0] * frequency * s + y0[1] * c])
+
+
+def damped_pendulum(t: Any, y: Any, damping: Any) -> Any:
+    angle, speed = y
+    return jnp.stack([speed, -jnp.sin(angle) - damping * speed])
 
 
 def pendulum(t: Any, y: Any, args: Any) -> Any:

@@ -1,28 +1,21 @@
-"""A small field that counts how often it is traced, and the ways of solving it that these tests vary."""
+"""A small solve whose field counts its traces, and the ways of solving that the tests of tracing vary."""
 
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import rungax
 
-
-class Pendulum:
-    """A damped pendulum; `args` is the damping. `traces` counts the calls, of which each is a trace."""
-
-    def __init__(self) -> None:
-        self.traces = 0
-
-    def __call__(self, t: Any, y: jax.Array, args: Any) -> jax.Array:
-        self.traces += 1
-        angle, speed = y
-        return jnp.stack([speed, -jnp.sin(angle) - args * speed])
-
+from ..fakes import CountedTraces
+from ..problems.fields import damped_pendulum
 
 Y0 = np.asarray([1.0, 0.5])
 DAMPING = 0.1
+
+
+def counted_pendulum() -> CountedTraces:
+    """A new object, which no program has been compiled for."""
+    return CountedTraces(damped_pendulum)
 
 
 def adaptive(tolerance: float = 1e-6) -> dict[str, Any]:

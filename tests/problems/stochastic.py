@@ -19,7 +19,7 @@ INTERPRETATIONS: tuple[Interpretation, ...] = ("Itô", "Stratonovich")
 
 
 @dataclass(frozen=True, eq=False)
-class Problem:
+class NoisyProblem:
     """The equation `dy = drift dt + diffusion dW` on [0, 1], with `y0` at the time where the solve starts.
 
     `exact`, if there is one, maps `(interpretation, W(1))` to `y(1)`.
@@ -93,12 +93,12 @@ def shearing(t, y, args):
 
 
 START = np.array([0.7, -0.4])
-ADDITIVE = Problem("additive", bending, of_time, (2,), START)
-DIAGONAL = Problem("diagonal", bending, each_its_own, (2,), START)
-SCALAR = Problem("scalar", bending, one_for_all, (), START)
-COMMUTATIVE = Problem("commutative", bending, bent, (2,), START)
-GENERAL = Problem("general", bending_less, shearing, (2,), START)
-BY_KIND: dict[Kind, Problem] = {p.kind: p for p in (ADDITIVE, DIAGONAL, SCALAR, COMMUTATIVE, GENERAL)}
+ADDITIVE = NoisyProblem("additive", bending, of_time, (2,), START)
+DIAGONAL = NoisyProblem("diagonal", bending, each_its_own, (2,), START)
+SCALAR = NoisyProblem("scalar", bending, one_for_all, (), START)
+COMMUTATIVE = NoisyProblem("commutative", bending, bent, (2,), START)
+GENERAL = NoisyProblem("general", bending_less, shearing, (2,), START)
+BY_KIND: dict[Kind, NoisyProblem] = {p.kind: p for p in (ADDITIVE, DIAGONAL, SCALAR, COMMUTATIVE, GENERAL)}
 
 
 # -------------------------------------------------------------------------------------------------- with a closed form
@@ -111,7 +111,9 @@ def _geometric(interpretation: Interpretation, w: Any) -> Any:
     return jnp.ones(1) * jnp.exp(GROWTH - correction + VOLATILITY * w)
 
 
-GEOMETRIC = Problem("scalar", lambda t, y, a: GROWTH * y, lambda t, y, a: VOLATILITY * y, (), np.ones(1), _geometric)
+GEOMETRIC = NoisyProblem(
+    "scalar", lambda t, y, a: GROWTH * y, lambda t, y, a: VOLATILITY * y, (), np.ones(1), _geometric
+)
 """Geometric Brownian motion."""
 
 
@@ -122,7 +124,7 @@ def _sinh(interpretation: Interpretation, w: Any) -> Any:
     return jnp.sinh(jnp.arcsinh(jnp.asarray(0.5)) + 0.5 + 0.5 * w)
 
 
-SINH = Problem(
+SINH = NoisyProblem(
     "diagonal",
     lambda t, y, a: 0.5 * jnp.sqrt(1.0 + y**2),
     lambda t, y, a: lx.DiagonalLinearOperator(0.5 * jnp.sqrt(1.0 + y**2)),
@@ -143,13 +145,13 @@ def _complex(interpretation: Interpretation, w: Any) -> Any:
     return jnp.stack([z.real, z.imag])
 
 
-SPIRAL = Problem("commutative", lambda t, y, a: ROTATION @ y, turning, (2,), START, _complex)
+SPIRAL = NoisyProblem("commutative", lambda t, y, a: ROTATION @ y, turning, (2,), START, _complex)
 """Complex geometric Brownian motion with two sources of noise."""
 
 CLOSED = {"geometric": GEOMETRIC, "sinh": SINH, "spiral": SPIRAL}
 
 
-def stratonovich_drift(problem: Problem, interpretation: Interpretation) -> Callable[[Any, Any], Any]:
+def stratonovich_drift(problem: NoisyProblem, interpretation: Interpretation) -> Callable[[Any, Any], Any]:
     """The drift of the Stratonovich equation with the same solution, corrected by the derivative of the noise."""
 
     def columns(t, y):
