@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .jaxkit import BoolScalar, any_element, is_stuck, match_varying, select
+from .plan import Plan
 from .results import RESULTS, Result, choose, first_failure, is_successful
-from .step import Outcome, Plan, State, Step, Verdict
+from .step import Outcome, State, Step, Verdict
 
 
 def run(plan: Plan, state: State) -> Outcome:

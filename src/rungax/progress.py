@@ -20,7 +20,8 @@ from jaxtyping import PyTree
 
 from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_element, is_traced
 from .jaxkit.slowest_element import slowest_element
-from .step import AbstractRecorder, Plan, State, Step
+from .plan import AbstractRecorder, Plan
+from .step import State, Step
 
 
 class AbstractProgressMeter[MeterState](eqx.Module):

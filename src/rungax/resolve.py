@@ -7,12 +7,13 @@ from . import checks
 from .call import Call
 from .events import ConditionDetector
 from .jaxkit import Time, Y, strong, time_dtype, trace_once
+from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SolverStateRecorder
 from .saving.saveat import SubSaveAt, is_sub
 from .setup import Stepping, set_up
-from .step import AbstractRecorder, Plan, Problem, State
+from .step import Problem, State
 from .terms import in_direction_of_travel
 
 

@@ -8,9 +8,10 @@ from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
 from .jaxkit import BoolScalar, Time, clip_to_end
+from .plan import AbstractRecorder, EventDetector, Plan, StepUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
-from .step import AbstractRecorder, EventDetector, Plan, Problem, State, StepState, StepUpdate
+from .step import Problem, State, StepState
 from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
 
@@ -140,7 +141,7 @@ def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[
 
 
 def _made_jump(plan: Plan, resumed: Resumed) -> BoolScalar | None:
-    """Whether the equation jumped just before the start; `None` if the solve never jumps."""
+    """True if the equation jumped just before the start; `None` if the solve never jumps."""
     can_jump = plan.controller.can_jump or (plan.stops is not None and plan.stops.can_jump)
     can_jump = can_jump or (plan.detector is not None and plan.detector.has_effects)
     if not can_jump and (resumed.made_jump is None or resumed.made_jump is False):

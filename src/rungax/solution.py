@@ -1,4 +1,4 @@
-"""What a solve returns."""
+"""`Solution`: the result of a solve."""
 
 from typing import Any
 
@@ -20,20 +20,20 @@ class Solution(eqx.Module):
         The interval that was asked for.
     ts, ys
         Saved times, shape `(slots,)`, and values, each leaf of shape `(slots, ...)`, in the structure of `SaveAt.subs`.
-        Unused slots are infinite; in values that are integers the least there is, in booleans `True`. `None` if nothing
-        was to be saved.
+        Unused slots hold infinity, the smallest integer, or `True`, depending on the dtype. `None` if nothing was to be
+        saved.
     interpolation
         The solution as a function of time, with `SaveAt(dense=True)`.
     result
-        How the solve ended.
+        The result: success, the end by an event, or the reason of a failure.
     solver_state, controller_state, made_jump
-        For going on with the solve, if asked for.
+        The states from which another solve can go on, if asked for.
     internals
-        How hard the solve was, with derivatives, if asked for.
+        Differentiable measures of how hard the solve was, if asked for.
     event_mask
-        Which condition of `Event.cond_fn` ended the solve: a pytree like that, `True` for one; `None` without events.
+        The condition that ended the solve: a pytree like `Event.cond_fn`, `True` for one; `None` without events.
     num_steps, num_accepted_steps, max_steps
-        How many steps were attempted and kept, and how many might have been attempted; see `stats`.
+        The numbers of attempted and of accepted steps, and the bound on attempts; see `stats`.
 
     Differentiability
     -----------------

@@ -13,6 +13,7 @@ from .call import Call
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
+from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import resolve, sub_name
 from .results import RESULTS, is_event, is_okay, known_failure, name_of
@@ -21,7 +22,7 @@ from .saving.saveat import is_sub
 from .setup import Resumed
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
-from .step import Outcome, Plan
+from .step import Outcome
 from .terms import AbstractTerm
 
 

@@ -24,6 +24,7 @@ LAYERS = (
     ("adjoints",),
     ("loop", "setup"),
     ("solvers", "controllers", "saving", "events", "progress"),
+    ("plan",),
     ("step",),
     ("terms", "nonlinear", "interpolation"),
     ("brownian",),

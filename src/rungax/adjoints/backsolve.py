@@ -29,10 +29,11 @@ from ..jaxkit import (
     zero_tangent,
 )
 from ..loop import run
+from ..plan import Plan
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
 from ..setup import Stepping, set_up
-from ..step import Outcome, Plan, Problem, State
+from ..step import Outcome, Problem, State
 from ..stops import Stops
 from ..terms import AbstractTerm, MultiTerm, describe, fits, in_direction_of_travel, is_stochastic, is_term, leaf_terms
 from .base import AbstractAdjoint

@@ -5,14 +5,15 @@ import abc
 import equinox as eqx
 
 from ..events import Event
+from ..plan import Plan
 from ..saving import SaveAt
-from ..step import Outcome, Plan, State
+from ..step import Outcome, State
 
 
 class AbstractAdjoint(eqx.Module):
-    """How the derivatives of a solve are computed.
+    """An adjoint: a way to compute the derivatives of a solve.
 
-    Subclass it for a way of your own: give `integrate`, which makes the whole solve and is what JAX differentiates.
+    Subclass it for a way of your own: give `integrate`, which makes the whole solve and which JAX differentiates.
 
     See Also
     --------
@@ -22,16 +23,16 @@ class AbstractAdjoint(eqx.Module):
     """
 
     def check(self, saveat: SaveAt) -> None:
-        """Raise a `ValueError` if this adjoint cannot do what is to be saved; by default it can."""
+        """Raise a `ValueError` if this adjoint cannot differentiate what is to be saved; by default it can."""
         del saveat
 
     def check_event(self, event: Event) -> None:
-        """Raise a `ValueError` or a `NotImplementedError` if this adjoint cannot do events; by default it can."""
+        """Raise a `NotImplementedError` if this adjoint cannot differentiate events; by default it can."""
         del event
 
     @abc.abstractmethod
     def integrate(self, plan: Plan, state: State) -> Outcome:
-        """Solve as `plan` says, from `state`, whose records have not been started.
+        """The outcome of the solve that `plan` describes, from `state`, whose records have not been started.
 
         `rungax.loop.run(plan, state)` is the solve itself. It can be evaluated, batched, and differentiated forwards,
         but not backwards, because it loops an unknown number of times.

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import jax
 
 from ..jaxkit import without_derivatives
+from ..plan import Plan
 from ..saving import TapeSize
-from ..step import Outcome, Plan, State
+from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as, nan_if_failed
 from .replay import Replay, play_bounded

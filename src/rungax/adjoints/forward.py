@@ -5,7 +5,8 @@ import jax
 
 from ..jaxkit import forward_only
 from ..loop import run
-from ..step import Outcome, Plan, State
+from ..plan import Plan
+from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import nan_if_failed
 

@@ -10,8 +10,9 @@ import lineax as lx
 
 from ..jaxkit import Y, jvp_skipping_zeros, without_derivatives
 from ..loop import run
+from ..plan import Plan
 from ..saving import SaveAt, save_y
-from ..step import Outcome, Plan, State
+from ..step import Outcome, State
 from ..terms import is_stochastic, is_term
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from ..jaxkit import jvp_skipping_zeros, scaled_derivative
 from ..loop import run
+from ..plan import Plan
 from ..results import Result, is_okay
-from ..step import Outcome, Plan, State
+from ..step import Outcome, State
 from .base import AbstractAdjoint
 
 

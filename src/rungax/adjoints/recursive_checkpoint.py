@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import jax
 
+from ..plan import Plan
 from ..saving import TapeSize
-from ..step import Outcome, Plan, State
+from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import reverse_from_checkpoints

@@ -14,9 +14,10 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, Time, Y, any_element, match_varying, select
+from ..plan import AbstractRecorder, Plan
 from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
 from ..saving.slots import where_used
-from ..step import AbstractRecorder, Plan, Start, Step
+from ..step import Start, Step
 
 type Parts = Mapping[str, PyTree[Array]]
 """By the names of the savers: the part of one step, or the parts of all steps stacked along a first axis."""
@@ -126,7 +127,7 @@ _BLOCK = 64
 
 
 def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, Parts]:
-    """The same as `play` in scans of bounded length, which JAX differentiates in every mode."""
+    """The result of `play` by scans of bounded length, which JAX differentiates in every mode."""
     num_steps, block = replay.tape.num_steps, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 

@@ -18,9 +18,10 @@ from jaxtyping import PyTree
 from ..events import Event
 from ..interpolation import ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
+from ..plan import Plan, Solver
 from ..results import Result, first_failure
 from ..saving import SaveAt, TapeSize
-from ..step import Outcome, Plan, Solver, SolverState, Start, State, Step
+from ..step import Outcome, SolverState, Start, State, Step
 from ..terms import Terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as

@@ -17,9 +17,10 @@ from jaxtyping import Array, PyTree
 
 from ..jaxkit import LinearPrograms, known_zero, scaled, sweep, with_derivatives_of, zero_tangent
 from ..loop import run
+from ..plan import Plan
 from ..results import is_event, is_okay
 from ..saving import SavedParts, Tape, TapeRecorder, TapeSize
-from ..step import Outcome, Plan, Start, State
+from ..step import Outcome, Start, State
 from .operands import Restore, Solve
 from .replay import Parts, Replay, play, play_bounded, savers_of
 from .reverse import Cotangents, ReverseReplay

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from ..jaxkit import Args, Time, Y, trace_once
-from ..step import Flags, Plan, Problem, Step
+from ..plan import Plan
+from ..step import Flags, Problem, Step
 from .event import Event, check_parameters
 
 type Signs = Int[Array, " conditions"]

@@ -24,8 +24,9 @@ from ..jaxkit import (
     resolution,
     select,
 )
+from ..plan import Plan
 from ..results import RESULTS, Result, choose, first_failure, traced
-from ..step import EventState, EventVerdict, Flags, Plan, Problem, State, Step, Verdict
+from ..step import EventState, EventVerdict, Flags, Problem, State, Step, Verdict
 from .conditions import Conditions, Passages, Signs
 from .event import Event
 from .event_map import EventMap, signs_after, traced_effects
@@ -158,7 +159,7 @@ class ConditionDetector(eqx.Module):
         )
 
     def _find(self, plan: Plan, events: EventState, step: Step, accepted: Array, passages: Passages) -> _Found:
-        """The same, in an attempt that passes something or ends at an event."""
+        """The events of an attempt that passes something or ends at an event."""
         at_event = accepted & events.ends_at_event
         new = passages.fired & accepted & ~events.ends_at_event
         times, result = self.search.times(plan, step, events.signs, passages, new)

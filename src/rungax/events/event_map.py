@@ -21,7 +21,8 @@ from jax import lax
 from jaxtyping import Array
 
 from ..jaxkit import Args, IntScalar, RealScalar, Time, TracedFunction, Y, scaled, scaled_derivative, select, trace_once
-from ..step import Flags, Plan
+from ..plan import Plan
+from ..step import Flags
 from ..terms import is_term
 
 

@@ -10,8 +10,9 @@ from jax import lax
 from jaxtyping import Array
 
 from ..jaxkit import RealScalar, Time, Y, any_element, match_varying, resolution
+from ..plan import Plan
 from ..results import RESULTS, Result, choose, traced
-from ..step import Flags, Plan, Step
+from ..step import Flags, Step
 from .conditions import Conditions, Passages, Signs
 
 MAX_SEARCH_STEPS = 256

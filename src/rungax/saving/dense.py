@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from ..interpolation import DenseInterpolation
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar
-from ..step import AbstractRecorder, Plan, Start, State, Step
+from ..plan import AbstractRecorder, Plan
+from ..step import Start, State, Step
 from .savers import AbstractSaver, DenseInfoSaver, SavedParts
 from .slots import Slots
 
@@ -48,7 +49,7 @@ class DenseRecorder(AbstractRecorder):
         return {"steps": DenseInfoSaver(1)}
 
     def rebuild(self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start) -> DenseInterpolation:
-        """The same interpolation, from the saved steps."""
+        """The interpolation over all steps, made from the saved ones."""
         del end
         steps = saved["steps"]
         starts, ends = jax.vmap(plan.differentiable_step_times)(steps.t0, steps.t1, steps.index)

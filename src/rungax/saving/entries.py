@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y
+from ..plan import Plan
 from ..results import is_event
-from ..step import Plan, State
+from ..step import State
 from .savers import SavedParts
 from .slots import where_used
 

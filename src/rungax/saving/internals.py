@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optimistix as optx
 
 from ..jaxkit import BoolScalar, FlatSpace, IntScalar, RealScalar, Time, Y
-from ..step import AbstractRecorder, Plan, Start, State, Step
+from ..plan import AbstractRecorder, Plan
+from ..step import Start, State, Step
 from .savers import AbstractSaver, AbstractStepsSaver, SavedParts
 
 

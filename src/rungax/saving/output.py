@@ -14,8 +14,9 @@ from jaxtyping import Array, Float, PyTree
 
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import BoolScalar, IntScalar, Time, Y
+from ..plan import AbstractRecorder, Plan
 from ..results import RESULTS
-from ..step import AbstractRecorder, Plan, Start, State, Step
+from ..step import Start, State, Step
 from .entries import Entries, joined, single_entry, step_entries, time_entries
 from .savers import AbstractSaver, EndsSaver, SavedParts, TimesSaver
 from .slots import Slots, visit_passed_times, where_used
@@ -92,7 +93,7 @@ class OutputRecorder(AbstractRecorder):
     def rebuild(
         self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start
     ) -> tuple[Array, PyTree[Array]]:
-        """The same entries in the same slots."""
+        """The output of `finish`: its entries in their slots, made from the saved parts."""
         del end
         times, steps = saved.get("times"), saved.get("steps")
         entries: list[Entries] = []

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, Time, Y
-from ..step import AbstractRecorder, Plan, State, Step
+from ..plan import AbstractRecorder, Plan
+from ..step import State, Step
 from .slots import Slots, visit_passed_times
 
 NEVER = jnp.iinfo(jnp.int32).max

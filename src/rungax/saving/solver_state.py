@@ -7,7 +7,8 @@ import jax
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, with_derivatives_of
-from ..step import AbstractRecorder, Plan, SolverState, Start, State, Step
+from ..plan import AbstractRecorder, Plan
+from ..step import SolverState, Start, State, Step
 
 
 class SolverStateRecorder(AbstractRecorder):
@@ -18,17 +19,17 @@ class SolverStateRecorder(AbstractRecorder):
     """
 
     def init(self, plan: Plan, state: State) -> None:
-        """Nothing: the loop carries the solver state."""
+        """No record: the loop carries the solver state."""
 
     def record(self, plan: Plan, record: None, step: Step, accepted: BoolScalar, index: IntScalar) -> None:
-        """Nothing: the loop carries the solver state."""
+        """No record: the loop carries the solver state."""
 
     def finish(self, plan: Plan, record: None, state: State) -> SolverState:
         """The final solver state."""
         return state.solver_state
 
     def savers(self) -> Mapping[str, AbstractRecorder]:
-        """None: the final state and checkpoint are enough."""
+        """No savers: the final state and checkpoint are enough."""
         return {}
 
     def rebuild(self, plan: Plan, saved: Mapping[str, PyTree[Any]], state: State, end: Start) -> PyTree[Array]:

@@ -9,7 +9,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..jaxkit import BoolScalar, IntScalar, Time, any_element
-from ..step import AbstractRecorder, Flags, Plan, Start, State, Step
+from ..plan import AbstractRecorder, Plan
+from ..step import Flags, Start, State, Step
 from .slots import Slots
 
 UNBOUNDED_STEPS = 2**17
@@ -93,7 +94,7 @@ class Tape(eqx.Module):
         return before if times.jumps is None else times.jumps[0][index], times.t1[index]
 
     def made_jump(self, index: IntScalar) -> BoolScalar | None:
-        """Whether the equation jumped before a step; `None` in solves that never jump."""
+        """True if the equation jumped before a step; `None` in solves that never jump."""
         return None if self.times.jumps is None else self.times.jumps[1][index]
 
     def active_events(self, index: IntScalar) -> Flags | None:

@@ -1,0 +1,262 @@
+"""The plan of a solve, and the protocols of the parts in it: solver, controller, event detector, recorders."""
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Protocol, Self
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from .interpolation import AbstractLocalInterpolation
+from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_to_end
+from .results import Result
+from .step import (
+    ControllerState,
+    DriverState,
+    EventState,
+    Flags,
+    Problem,
+    Proposal,
+    Record,
+    SolverState,
+    Start,
+    State,
+    Step,
+    StepState,
+    Verdict,
+)
+from .stops import StopQueue
+from .terms import Terms, bind_increments, is_stochastic
+
+
+class Solver(Protocol):
+    """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
+
+    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
+
+    def step(
+        self,
+        terms: Terms,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]: ...
+
+    def after_rejection(self, before: SolverState, after: SolverState) -> SolverState: ...
+
+    def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]: ...
+
+    def restore(self, terms: Terms, t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Array]) -> SolverState: ...
+
+    def densify(self, step: Step) -> DenseInfo: ...
+
+    def stiffness(self, step: Step) -> RealScalar | None: ...
+
+    def proposal(self, step: Step) -> Proposal | None: ...
+
+
+class Controller(Protocol):
+    """A step size controller, as the loop sees it; `rungax.AbstractStepSizeController` documents it."""
+
+    @property
+    def can_jump(self) -> bool: ...
+
+    @property
+    def may_reject(self) -> bool: ...
+
+    def wrap(self, direction: Time) -> Self: ...
+
+    def adapt_step_size(
+        self,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        y1_candidate: Y,
+        args: Args,
+        y_error: Y | None,
+        error_order: RealScalar | None,
+        controller_state: ControllerState,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]: ...
+
+    def with_factor(
+        self,
+        factor: RealScalar,
+        accepted: BoolScalar,
+        dt: Time,
+        next_t0: Time,
+        next_t1: Time,
+        controller_state: ControllerState,
+    ) -> Time: ...
+
+    def differentiable_step_times(
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: ControllerState
+    ) -> tuple[Time, Time]: ...
+
+    def failed_at(self, controller_state: ControllerState) -> Time | None: ...
+
+
+class EventMap(Protocol):
+    """The map from the state before an event to the state after it; `rungax.events.event_map` documents it."""
+
+    @property
+    def uses_index(self) -> bool: ...
+
+    def at_event_time(self, plan: "Plan", active: Flags, t: Time, y: Y) -> tuple[Time, Y]: ...
+
+    def apply_effects(
+        self, plan: "Plan", active: Flags, num_effects: Int[Array, " conditions"], t: Time, y: Y
+    ) -> tuple[Time, Y, Y]: ...
+
+
+class EventDetector(Protocol):
+    """An event detector, as the loop sees it; `rungax.events.detector` documents it."""
+
+    @property
+    def has_effects(self) -> bool: ...
+
+    @property
+    def event_map(self) -> EventMap: ...
+
+    def init(self, problem: Problem, t_next: Time) -> EventState: ...
+
+    def detect(self, plan: "Plan", state: State, step: Step, verdict: Verdict, running: BoolScalar) -> Verdict: ...
+
+    def ended_by(self, events: EventState) -> Flags: ...
+
+    def has_moved(self, events: EventState) -> BoolScalar: ...
+
+
+class StepUpdate(Protocol):
+    """The change of the user's own state with an accepted step, from the true time and the state at the step's end."""
+
+    def __call__(self, t: Time, y: Y, args: Args, step_state: StepState) -> StepState: ...
+
+
+class AbstractRecorder(eqx.Module):
+    """An observer of the solve: outputs at times, at steps, a dense solution, the tape, a progress meter.
+
+    Its state is part of the loop's carry; it never changes the solve.
+    """
+
+    @abc.abstractmethod
+    def init(self, plan: "Plan", state: State) -> Record:
+        """The recorder's state before the first step; `state` is the solve's, without records."""
+
+    @abc.abstractmethod
+    def record(self, plan: "Plan", record: Record, step: Step, accepted: BoolScalar, index: IntScalar) -> Record:
+        """The recorder's state after an attempt; `index` counts the steps accepted before it."""
+
+    @abc.abstractmethod
+    def finish(self, plan: "Plan", record: Record, state: State) -> PyTree[Array]:
+        """The recorder's output when the loop has ended in `state`."""
+
+    def savers(self) -> "Mapping[str, AbstractRecorder]":
+        """The recorders that replace this one in a taped solve; by default itself, so its output is static."""
+        return {"output": self}
+
+    def rebuild(self, plan: "Plan", saved: Mapping[str, PyTree[Array]], state: State, end: Start) -> PyTree[Array]:
+        """The output of `finish`, made in differentiable operations from the outputs of the savers.
+
+        `state` is the final state, and `end` the start of the step that would follow, both differentiable.
+        """
+        del plan, state, end
+        return saved["output"]
+
+
+class Plan(eqx.Module):
+    """All that stays the same during a solve."""
+
+    problem: Problem
+    solver: Solver
+    controller: Controller
+    initial_controller_state: ControllerState
+    error_order: RealScalar | None
+    max_steps: int | None = eqx.field(static=True)
+    recorders: Mapping[str, AbstractRecorder]
+    detector: EventDetector | None = None
+    stops: StopQueue | None = None
+    step_update: StepUpdate | None = None
+
+    @property
+    def is_noisy(self) -> bool:
+        """True if a Brownian path drives the equation."""
+        return is_stochastic(self.problem.terms)
+
+    def attempt(self, state: State) -> Step:
+        """The next step of the solve in `state`."""
+        t, t_next, solver_state, step_state = state.t, state.t_next, state.solver_state, state.step_state
+        return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, step_state)
+
+    def attempt_from(
+        self,
+        t0: Time,
+        t1: Time,
+        y0: Y,
+        drivers: tuple[DriverState, ...],
+        solver_state: SolverState,
+        made_jump: BoolScalar | None,
+        step_state: StepState,
+    ) -> Step:
+        """The solver's step from `t0`, `y0` to `t1`."""
+        args = self.problem.args
+        terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
+        jumped = False if made_jump is None else made_jump
+        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
+        return Step(terms, args, drivers, t0, t1, y0, solver_state, made_jump, *made, step_state)
+
+    def judge(self, state: State, step: Step) -> Verdict:
+        """The controller's verdict on an attempt, with the next one clipped to the stop queue."""
+        proposal = self.solver.proposal(step)
+        error_order, factor = (None, None) if proposal is None else (proposal.error_order, proposal.factor)
+        accepted, next_t0, next_t1, made_jump, controller_state, result = self.controller.adapt_step_size(
+            step.t0,
+            step.t1,
+            step.y0,
+            step.y1,
+            step.args,
+            step.y_error,
+            self.error_order if error_order is None else error_order,
+            state.controller_state,
+        )
+        next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
+        if factor is not None:
+            dt = step.t1 - step.t0
+            next_t1 = self.controller.with_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+        if self.stops is not None:
+            next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
+            next_t1 = self.stops.clip(accepted, next_t0, next_t1)
+            made_jump = made_jump | jumped
+        return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
+
+    def next_end(self, verdict: Verdict) -> Time:
+        """The end of the next attempt, clipped to the end of the interval.
+
+        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        """
+        end = self.problem.t1
+        return jnp.where(verdict.accepted, clip_to_end(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
+
+    def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
+        """The ends of an accepted step as differentiable functions of the times that decide them."""
+        start, end = self.problem.t0, self.problem.t1
+        if self.stops is not None:
+            start, end = self.stops.around(t0, t1, start, end)
+        return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
+
+    def start(self, y: Y, solver_state: SolverState, step_state: StepState) -> Start:
+        """The start of a step from `y`, as the tape stores it."""
+        return Start(y, self.solver.checkpoint_state(solver_state), step_state)
+
+    def updated_step_state(self, t1: Time, y1: Y, step_state: StepState) -> StepState:
+        """The user's own state after a step that ends in `y1` at `t1`."""
+        if self.step_update is None:
+            return step_state
+        return self.step_update(t1 * self.problem.direction, y1, self.problem.args, step_state)
+
+    def interpolate(self, step: Step) -> AbstractLocalInterpolation:
+        """The solution over `step`; evaluates the stages that only dense output needs."""
+        return self.solver.interpolation_cls(t0=step.t0, t1=step.t1, **self.solver.densify(step))
