@@ -303,14 +303,14 @@ class StochasticButcherTableau:
             )
         if self.coeffs_kk is not None and self.coeffs_hh is None:
             raise ValueError(
-                "`coeffs_kk` needs `coeffs_hh`, for no path gives `K` without `H`.\n"
+                "`coeffs_kk` needs `coeffs_hh`: no path has `K` without `H`.\n"
                 f"Expected: both\nFound:    {found}\nGive `coeffs_hh` too, of zeros if it does not enter."
             )
         for name, coeffs in given.items():
             coeffs.check(name, self.num_stages, 1.0 if name == "coeffs_w" else 0.0)
             if coeffs.b_error is not None and self.b_error is None:
                 raise ValueError(
-                    f"`{name}.b_error` is part of an error estimate, which `b_error=None` says there is not.\n"
+                    f"`{name}.b_error` is part of an error estimate, but the tableau has `b_error=None`.\n"
                     "Expected: `b_error` of the tableau, or none of the noise\n"
                     f"Found:    {coeffs.b_error.tolist()}\nGive `b_error=`, of zeros if the drift does not enter."
                 )
