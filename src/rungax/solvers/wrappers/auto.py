@@ -289,7 +289,10 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return AutoState(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
 
     def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: AutoState) -> AutoState:
-        """The state with the other method in use if there are enough votes, and the state of that method computed again."""
+        """The state with the other method in use, if there are enough votes for it.
+
+        The state of that method is computed again.
+        """
         switches = state.votes >= VOTES_TO_SWITCH
         is_stiff = switches != state.is_stiff
 

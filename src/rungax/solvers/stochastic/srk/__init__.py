@@ -1,1 +1,1 @@
-"""Stochastic Runge–Kutta methods that use the space-time Lévy area, for additive or for any noise."""
+"""Stochastic Runge–Kutta methods given by a tableau, for additive or for any noise."""
