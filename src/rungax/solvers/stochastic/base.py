@@ -27,5 +27,5 @@ class AbstractTwoTermSolver(AbstractSolver[None]):
 
 
 def add[T](*trees: T) -> T:
-    """The sum of pytrees, leaf by leaf."""
+    """The sum, leaf by leaf."""
     return jax.tree.map(lambda *leaves: sum(leaves[1:], start=leaves[0]), *trees)
