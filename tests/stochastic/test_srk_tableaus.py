@@ -253,9 +253,9 @@ MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "flags": (
         {"ignore_stage_f": [False]},
-        r"`ignore_stage_f` says .*\nExpected: booleans of shape \(2,\)\nFound:    bool of shape \(1,\)\nLeave it out",
+        r"`ignore_stage_f` must .*\nExpected: booleans of shape \(2,\)\nFound:    bool of shape \(1,\)\nLeave it out",
     ),
-    "flag type": ({"ignore_stage_g": [0, 1]}, r"`ignore_stage_g` says .*\nExpected: booleans .*\nFound:    int64"),
+    "flag type": ({"ignore_stage_g": [0, 1]}, r"`ignore_stage_g` must be .*\nExpected: booleans .*\nFound:    int64"),
     "needed": (
         {"ignore_stage_f": [True, False]},
         r"`ignore_stage_f` ignores stages .*\nExpected: zero weights .*\nFound:    others for \[0\].*\nDo not ignore",

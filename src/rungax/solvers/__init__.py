@@ -1,4 +1,8 @@
-"""How one step is made: one folder a family, in each `step` (how), `methods` (which), and the kinds of their tables."""
+"""Solvers make single steps.
+
+Each family has a folder with `step.py`, the formulas of a step, and `methods.py`, the methods. Their coefficients are
+in `tableaus`.
+"""
 
 from .base import (
     AbstractAdaptiveSolver as AbstractAdaptiveSolver,

@@ -1,4 +1,4 @@
-"""The protocol of a solver, and the facts it states about itself."""
+"""The protocol of a solver."""
 
 import abc
 from collections.abc import Callable
@@ -24,34 +24,35 @@ def _interpretations(cls: type[Any]) -> frozenset[Interpretation]:
 
 
 class AbstractSolver[SolverState](eqx.Module):
-    """How one step is made.
+    """A method for making one step.
 
-    Subclass it for a method of your own: give the two class attributes and the abstract methods. A solver never
-    loops over time and never decides how long a step is. Inside a solve it always sees `t0 < t1`; vector fields and
-    drivers are shown the true time by the terms.
+    Subclass it for a method of your own: define the class attributes `term_structure` and `interpolation_cls` and the
+    abstract methods. A solver never loops over time and never decides how long a step is. In a solve it always sees
+    `t0 < t1`; in a solve backwards in time the terms show vector fields and drivers the true time.
 
     Attributes
     ----------
     term_structure
-        What `terms` must look like: a term class, or a pytree of term classes.
+        The structure that `terms` must have: a term class, or a pytree of term classes.
     interpolation_cls
-        Makes the interpolation over a step: called as `interpolation_cls(t0=, t1=, **dense_info)`.
+        The class or function that makes the interpolation over a step. It is called as
+        `interpolation_cls(t0=, t1=, **dense_info)`.
     noise
         For stochastic equations, the widest kind of noise for which `strong_order` holds.
     minimal_levy_area
-        What the solver must be told of a Brownian path over a step.
+        The Lévy areas that the solver needs of a Brownian path over a step.
     interpretations
-        The interpretations of a stochastic equation, Itô or Stratonovich, whose solution it converges to: both for
-        additive noise, else one at most. Base classes state it: `AbstractItoSolver`, `AbstractStratonovichSolver`.
+        The interpretations of a stochastic equation, Itô or Stratonovich, whose solution the method converges to: both
+        for additive noise, else one at most. A base class states it: `AbstractItoSolver`, `AbstractStratonovichSolver`.
     safe_with_adaptive_steps
-        Whether it converges to the right limit when the size of a step depends on the noise in it.
+        True if the method converges to the right limit when the size of a step depends on the noise in it.
     asks_for_whole_steps
-        Whether it asks a driver for its increment over the whole step alone, and not over parts of it too.
+        True if the solver evaluates the increment of a driver over whole steps only, not over parts of them.
 
     Differentiability
     -----------------
-    Steps are made of operations that JAX differentiates, with respect to times, state, `args` and whatever is in the
-    terms; the adjoint decides how. Where a solver asks more of the vector field than that, its own entry says so.
+    Steps consist of operations that JAX differentiates, with respect to times, state, `args` and everything in the
+    terms; the adjoint decides in which mode. The docstring of a solver names any further condition on the vector field.
 
     Examples
     --------
@@ -90,20 +91,20 @@ class AbstractSolver[SolverState](eqx.Module):
 
     @property
     def facts(self) -> SolverFacts:
-        """The attributes above in one record; a solver made of other solvers overrides it."""
+        """The attributes from `term_structure` on in one record; a solver made of other solvers overrides it."""
         return stated_facts(self)
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """Raise a `ValueError` if values in `terms`, known when a solve is called, do not go together."""
+        """Raise a `ValueError` if values in `terms` contradict each other; called if all values are known."""
         del terms, y0
 
     def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
-        """`terms`, each traced once for the states that this solver shows it; by default for all of `y0`."""
+        """The terms, each traced once for the states at which this solver evaluates it, by default those like `y0`."""
         return jax.tree.map(lambda term: term.trace_once(t0, y0, args), terms, is_leaf=is_term)
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
-        """The solver's memory before the first step, which is to go from `t0` to `t1`.
+        """The solver state before the first step, which goes from `t0` to `t1`.
 
         Parameters
         ----------
@@ -119,7 +120,8 @@ class AbstractSolver[SolverState](eqx.Module):
         Returns
         -------
         SolverState
-            What `step` gets as `solver_state`: a pytree that keeps its structure, shapes and dtypes from step to step.
+            The `solver_state` of the first `step`: a pytree whose structure, shapes and dtypes are the same for all
+            steps.
         """
 
     @abc.abstractmethod
@@ -146,20 +148,22 @@ class AbstractSolver[SolverState](eqx.Module):
         args
             Handed on to the terms.
         solver_state
-            What `init` or the last kept step returned.
+            The solver state that `init` or the last accepted step returned.
         made_jump
-            Whether the state or the vector field jumped just before `t0`, so that nothing remembered of it holds.
+            True if the state or the vector field jumped just before `t0`, so that values from before are outdated: see
+            `restart`.
 
         Returns
         -------
         y1, y_error, dense_info, solver_state, result
-            The state at `t1`; an estimate of its local error like `y0`, or `None`; what `interpolation_cls` needs;
-            the memory for the next step; and `RESULTS.successful` or how the step failed.
+            The state at `t1`; an estimate of its local error with the structure of `y0`, or `None`; the keyword
+            arguments of `interpolation_cls` besides `t0` and `t1`; the solver state for the next step; and
+            `RESULTS.successful` or the reason of a failure.
         """
 
     @abc.abstractmethod
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
-        """The vector field at `t0`, `y0`: what events and controllers know an equation by.
+        """The vector field at `t0`, `y0`, for events and controllers.
 
         Parameters
         ----------
@@ -175,18 +179,19 @@ class AbstractSolver[SolverState](eqx.Module):
         Returns
         -------
         PyTree
-            For a single ordinary equation dy/dt; for several terms what `terms.vf` returns of them.
+            The value of dy/dt for a single ordinary equation; for several terms the value of `terms.vf`.
         """
 
     def densify(self, step: Step) -> DenseInfo:
-        """The step's `dense_info`, completed by what dense output alone needs; by default as `step` returned it.
+        """The step's `dense_info`, with the values added that only dense output needs; by default none.
 
-        Called only for steps inside which the solution is asked for.
+        Called only for steps inside which the solution is evaluated.
 
         Parameters
         ----------
         step
-            The step: the terms and `args`, both ends and the states there, and what `step` returned.
+            The record of the step: terms and `args`, both ends and the states there, and the values that `step`
+            returned.
 
         Returns
         -------
@@ -196,12 +201,12 @@ class AbstractSolver[SolverState](eqx.Module):
         return step.dense_info
 
     def stiffness(self, step: Step) -> RealScalar | None:
-        """An estimate of the size of the Jacobian's largest eigenvalue over the step; `None` by default, without one.
+        """An estimate of the modulus of the Jacobian's largest eigenvalue; by default `None`, without an estimate.
 
         Parameters
         ----------
         step
-            The step.
+            The record of the step.
         """
         del step
 
@@ -210,7 +215,7 @@ class AbstractSolver[SolverState](eqx.Module):
     ) -> SolverState:
         """The solver state after a jump at `t0`: by default that of `init`.
 
-        A solver whose state depends on the solution makes its steps from this state where `made_jump` holds.
+        If `made_jump` is true, a solver whose state depends on the solution makes its step from this state.
 
         Parameters
         ----------
@@ -241,35 +246,36 @@ class AbstractSolver[SolverState](eqx.Module):
         del step
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
-        """This solver, told the tolerances of the solve, `None` if it controls no error.
+        """This solver with the tolerances of the solve, or `None` if the solve controls no error.
 
-        For solvers that solve equations inside a step.
+        Overridden by solvers that solve equations inside a step.
         """
         del tolerances, y0
         return self
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
-        """The memory for making a rejected step again, shorter: by default as `before` the attempt.
+        """The solver state for the attempt after a rejected one: by default that `before` the rejected attempt.
 
-        What the attempt led to, `after`, may hold something that helps, such as a newer Jacobian.
+        The state `after` the rejected attempt may hold values that remain useful, such as a newer Jacobian.
         """
         del after
         return before
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
-        """The part of the solver's memory that the solution depends on and that `restore` cannot make again.
+        """The part of the solver state that the solution depends on and that `restore` cannot compute again.
 
-        It is what reverse-mode differentiation keeps of every step; the rest only helps to be fast. By default all.
+        Reverse-mode differentiation stores it for every step. The rest of the state only saves work. By default all of
+        the state.
         """
         return solver_state
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Any]) -> SolverState:
-        """The solver's checkpoint at `t0`, `y0`, made again from `checkpoint`."""
+        """The solver state at `t0`, `y0`, computed again from its `checkpoint_state`."""
         del terms, t0, y0, args
         return checkpoint
 
     def order(self, terms: PyTree[Any]) -> int | None:
-        """Order of convergence for ordinary differential equations, `None` if not known.
+        """Order of convergence for ordinary differential equations, or `None` if it is not known.
 
         Parameters
         ----------
@@ -280,7 +286,7 @@ class AbstractSolver[SolverState](eqx.Module):
         return None
 
     def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """Strong order of convergence for stochastic differential equations, `None` if not known.
+        """Strong order of convergence for stochastic differential equations, or `None` if it is not known.
 
         Parameters
         ----------
@@ -291,7 +297,7 @@ class AbstractSolver[SolverState](eqx.Module):
         return None
 
     def weak_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """Weak order of convergence for stochastic equations, that of expectations; `None` if not known.
+        """Weak order of convergence for stochastic equations, that of expectations, or `None` if it is not known.
 
         Parameters
         ----------
@@ -302,9 +308,9 @@ class AbstractSolver[SolverState](eqx.Module):
         return None
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """The local error estimate is of this order in the step size; `None` if not known.
+        """Order of the local error estimate in the step size, or `None` if it is not known.
 
-        By default the order for ordinary equations, half an order more than the strong order for stochastic ones.
+        By default `order` for ordinary equations, and half an order more than `strong_order` for stochastic ones.
 
         Parameters
         ----------
@@ -322,9 +328,9 @@ class AbstractItoSolver[SolverState](AbstractSolver[SolverState]):
 
     See Also
     --------
-    Euler, ItoMilstein, SRIW1, DRI1 : such solvers.
+    Euler, ItoMilstein, SRIW1, DRI1 : examples.
 
-    AbstractSolver : what a subclass gives besides.
+    AbstractSolver : the attributes and methods that a subclass defines.
     """
 
     _interpretation: ClassVar[Interpretation] = "Itô"
@@ -335,9 +341,9 @@ class AbstractStratonovichSolver[SolverState](AbstractSolver[SolverState]):
 
     See Also
     --------
-    Heun, SPaRK, EulerHeun : such solvers.
+    Heun, SPaRK, EulerHeun : examples.
 
-    AbstractSolver : what a subclass gives besides.
+    AbstractSolver : the attributes and methods that a subclass defines.
     """
 
     _interpretation: ClassVar[Interpretation] = "Stratonovich"
@@ -348,7 +354,7 @@ class AbstractAdaptiveSolver[SolverState](AbstractSolver[SolverState]):
 
     See Also
     --------
-    AbstractSolver : what a subclass gives; its `step` returns an estimate as `y_error`.
+    AbstractSolver : the attributes and methods that a subclass defines; `step` returns an estimate as `y_error`.
 
     HalfSolver : an estimate for solvers without one.
     """
@@ -360,13 +366,13 @@ class AbstractImplicitSolver[SolverState](AbstractAdaptiveSolver[SolverState]):
     Attributes
     ----------
     root_finder
-        What solves them.
+        The solver of these equations.
     root_find_max_steps
-        How many iterations that may take.
+        The largest number of its iterations.
 
     See Also
     --------
-    AbstractDIRK, AbstractIMEXRK : such solvers, with what the attributes may be.
+    AbstractDIRK, AbstractIMEXRK : solvers of this kind, with the values that the attributes may have.
     """
 
     root_finder: eqx.AbstractVar[Any]

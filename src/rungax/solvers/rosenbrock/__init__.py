@@ -1,0 +1,1 @@
+"""Rosenbrock methods, whose implicit stages are linear equations."""

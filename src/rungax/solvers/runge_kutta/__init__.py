@@ -1,0 +1,1 @@
+"""Runge–Kutta methods: explicit, diagonally implicit, and pairs of both for split equations."""

@@ -1,4 +1,4 @@
-"""What all Runge–Kutta methods state about themselves."""
+"""The base class of Runge–Kutta methods."""
 
 from enum import IntEnum
 from typing import ClassVar
@@ -7,18 +7,18 @@ from ..base import AbstractAdaptiveSolver
 
 
 class CalculateJacobian(IntEnum):
-    r"""At which stages of a step a method needs a new matrix for its implicit equations.
+    r"""The stages of a step for which a method needs a new matrix in its implicit equations.
 
     The matrix is $I - \gamma_i h J$, so that stages with the same diagonal coefficient $\gamma_i$ share it.
 
     Attributes
     ----------
     never
-        At none: the method is explicit.
+        No stage: the method is explicit.
     every_stage
-        At each, for the diagonal coefficients differ.
+        Every stage, because the diagonal coefficients differ.
     first_stage, second_stage
-        Once a step, when this stage is reached: all that follow have the same coefficient.
+        This stage, once a step: all later stages have the same coefficient.
 
     Examples
     --------
@@ -39,11 +39,11 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     Attributes
     ----------
     calculate_jacobian
-        At which stages it needs a new matrix: `never` for explicit methods.
+        The stages that need a new matrix: `never` for explicit methods.
 
     See Also
     --------
-    AbstractERK, AbstractDIRK, AbstractIMEXRK : to subclass for a method of your own.
+    AbstractERK, AbstractDIRK, AbstractIMEXRK : base classes for a method of your own.
     """
 
     calculate_jacobian: ClassVar[CalculateJacobian]

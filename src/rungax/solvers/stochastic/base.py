@@ -1,4 +1,4 @@
-"""What solvers of equations with a drift and a diffusion have in common."""
+"""The base class of methods for a drift and a diffusion."""
 
 from typing import Any, ClassVar
 
@@ -11,13 +11,13 @@ from ..base import AbstractSolver
 
 
 class AbstractTwoTermSolver(AbstractSolver[None]):
-    """A method for `MultiTerm(drift, diffusion)` that remembers nothing; linear dense output."""
+    """A method for `MultiTerm(drift, diffusion)` without a solver state, with linear dense output."""
 
     term_structure: ClassVar[PyTree[Any]] = MultiTerm[tuple[AbstractTerm, AbstractTerm]]
     interpolation_cls = LocalLinearInterpolation
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
-        """Nothing to remember."""
+        """No solver state."""
         del terms, t0, t1, y0, args
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:

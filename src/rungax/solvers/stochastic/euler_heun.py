@@ -12,7 +12,7 @@ from .base import AbstractTwoTermSolver
 
 
 class EulerHeun(AbstractTwoTermSolver, AbstractStratonovichSolver[None]):
-    r"""The Euler–Heun method: Euler's for the drift, Heun's for the diffusion, which makes it Stratonovich's.
+    r"""The Euler–Heun method for Stratonovich equations: Euler's for the drift, Heun's for the diffusion.
 
     $$\bar y = y_0 + g(t_0, y_0) W, \qquad
     y_1 = y_0 + f(t_0, y_0) h + \tfrac12 \big(g(t_0, y_0) + g(t_1, \bar y)\big) W$$
@@ -27,7 +27,7 @@ class EulerHeun(AbstractTwoTermSolver, AbstractStratonovichSolver[None]):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----

@@ -1,4 +1,4 @@
-"""The single sources of noise that a Brownian path of pytrees is made of."""
+"""The scalar sources of noise in a Brownian path of pytrees."""
 
 from math import sqrt
 from typing import Any
@@ -16,14 +16,14 @@ type NoiseVector = Float[Array, " m"]
 
 
 class NoiseBasis(eqx.Module):
-    """Coordinates of increments: independent real numbers of one variance, that of a scalar Brownian motion.
+    """Coordinates of increments: independent real numbers with the variance of a scalar Brownian motion.
 
-    A complex dimension is two of them, its real and its imaginary part, in which it has half the variance each.
+    A complex entry has two coordinates, for its real and its imaginary part, which have half the variance each.
 
     Parameters
     ----------
     like
-        An increment.
+        An increment of the path.
     """
 
     space: FlatSpace
@@ -33,20 +33,20 @@ class NoiseBasis(eqx.Module):
 
     @property
     def size(self) -> int:
-        """How many sources there are."""
+        """Number of sources."""
         return self.space.size
 
     def coordinates(self, increment: PyTree[Any]) -> NoiseVector:
-        """The sources' increments, one vector."""
+        """The increments of the sources, as a vector."""
         vector = self.space.ravel(increment)
         return vector / self._scales() if self.space.is_split else vector
 
     def increment(self, coordinates: NoiseVector) -> PyTree[Any]:
-        """The pytree that a path would give for these increments of its sources."""
+        """The increment of the path for these increments of its sources."""
         return self.space.unravel(self._scales() * coordinates if self.space.is_split else coordinates)
 
     def units(self) -> Float[Array, "m m"]:
-        """The coordinates of a unit increment of each source alone, one row each."""
+        """The coordinates of unit increments, with a row for each source."""
         return jnp.eye(self.size, dtype=self.space.dtype)
 
     def _scales(self) -> NoiseVector:
@@ -59,9 +59,10 @@ class NoiseBasis(eqx.Module):
 
 
 def acts_elementwise(field: PyTree[Any], increment: PyTree[Any]) -> bool:
-    """Whether each entry of the increment is one real source that moves its own entries of the state.
+    """True if each entry of the increment is one real source that drives entries of the state of its own.
 
-    So it is for a diagonal operator, and for scalar leaves of noise, each for one leaf of the state.
+    That is the case for a diagonal operator, and for scalar leaves of noise, each of which drives one leaf of the
+    state.
     """
     leaves = jax.tree.leaves(increment)
     if any(jnp.iscomplexobj(leaf) for leaf in leaves):

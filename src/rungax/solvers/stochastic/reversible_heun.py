@@ -16,12 +16,12 @@ from ..common.restart import after_jump
 
 
 class ReversibleHeunState(eqx.Module):
-    """What is kept from step to step.
+    """The solver state of the reversible Heun method.
 
     Parameters
     ----------
     companion
-        The second solution, which starts where the first does.
+        The second solution, which starts at the same state as the first.
     field
         The vector field at the companion.
     """
@@ -31,28 +31,28 @@ class ReversibleHeunState(eqx.Module):
 
 
 class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStratonovichSolver[ReversibleHeunState]):
-    r"""The reversible Heun method, of order 2, whose steps can be undone in closed form.
+    r"""The reversible Heun method, of order 2, whose steps can be reversed in closed form.
 
-    It takes a companion $\hat y$ of the solution along, which starts where the solution does:
+    It computes a second solution, the companion $\hat y$, which starts at the same state:
 
     $$\hat y_1 = 2 y_0 - \hat y_0 + f(t_0, \hat y_0) h, \qquad
     y_1 = y_0 + \tfrac12 \big(f(t_0, \hat y_0) + f(t_1, \hat y_1)\big) h$$
 
-    Given $y_1, \hat y_1$ the same formulas with the signs of $h$ and of the times exchanged yield $y_0, \hat y_0$:
-    `undo` does so. The price is stability: for $y' = \lambda y$ the method is stable for $\lambda h$ on the imaginary
-    axis between $-i$ and $i$ only.
+    From $y_1, \hat y_1$ the same formulas, with $-h$ for $h$ and the times exchanged, yield $y_0, \hat y_0$: see
+    `undo`. The price is stability: for $y' = \lambda y$ the method is stable only for $\lambda h$ on the imaginary axis
+    between $-i$ and $i$.
 
-    With `h` and `f` understood as all drivers' increments and their fields it solves Stratonovich equations, for any
-    noise with strong order 1/2 (1 for commutative noise). The embedded estimate is that of Heun's method,
+    With all drivers' increments for $h$ and their fields for $f$ it solves Stratonovich equations, with strong order
+    1/2 for any noise (1 for commutative noise). The embedded estimate is that of Heun's method,
     $\tfrac12 (f(t_1, \hat y_1) - f(t_0, \hat y_0)) h$. Linear dense output.
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    One evaluation a step. The companion is part of what reverse-mode differentiation keeps of each step.
+    One evaluation a step. Reverse-mode differentiation stores the companion of each step too.
 
     References
     ----------
@@ -71,7 +71,7 @@ class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStrato
     interpolation_cls = LocalLinearInterpolation
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ReversibleHeunState:
-        """The companion starts at `y0`."""
+        """The companion at `y0`, and the vector field there; costs one evaluation."""
         del t1
         return ReversibleHeunState(y0, _arrays(terms.vf(t0, y0, args)))
 
@@ -85,13 +85,13 @@ class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStrato
         solver_state: ReversibleHeunState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, ReversibleHeunState, Result]:
-        """One step; costs one evaluation. After a jump the companion starts anew at `y0`."""
+        """One step; costs one evaluation. After a jump the companion starts again at `y0`."""
         before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         control = terms.contr(t0, t1)
-        # A field may be an operator, of which only the arrays can go through a loop.
+        # A field may be an operator, of which only the arrays can be part of the loop's carry.
         other = eqx.filter(eqx.filter_eval_shape(terms.vf, t0, y0, args), _is_array, inverse=True)
         k0 = terms.prod(eqx.combine(before.field, other), control)
-        companion = jax.tree.map(_leap, y0, before.companion, k0)
+        companion = jax.tree.map(_add_to_difference, y0, before.companion, k0)
         field = terms.vf(t1, companion, args)
         after = ReversibleHeunState(companion, _arrays(field))
         k1 = terms.prod(field, control)
@@ -100,9 +100,9 @@ class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStrato
         return y1, y_error, {"y0": y0, "y1": y1}, after, RESULTS.successful
 
     def undo(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args, companion: Y) -> tuple[Y, Y]:
-        """State and companion that the step from `t0` to `t1` started from, given those it led to.
+        """State and companion at the start of the step from `t0` to `t1`, from those at its end.
 
-        Exact but for rounding. Costs two evaluations.
+        Exact up to rounding. Costs two evaluations.
 
         Parameters
         ----------
@@ -119,16 +119,16 @@ class ReversibleHeun(AbstractAdaptiveSolver[ReversibleHeunState], AbstractStrato
         """
         control = terms.contr(t0, t1)
         k1 = terms.vf_prod(t1, companion, args, control)
-        start = jax.tree.map(lambda y, z, k: _leap(y, z, -k), y1, companion, k1)
+        start = jax.tree.map(lambda y, z, k: _add_to_difference(y, z, -k), y1, companion, k1)
         k0 = terms.vf_prod(t0, start, args, control)
         return jax.tree.map(lambda y, a, b: y - 0.5 * (a + b), y1, k0, k1), start
 
     def checkpoint_state(self, solver_state: ReversibleHeunState) -> Y:
-        """The companion, on which the solution depends; the field there can be made again."""
+        """The companion, on which the solution depends; the field can be evaluated again."""
         return solver_state.companion
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: Y) -> ReversibleHeunState:
-        """The companion, and the field there; costs one evaluation."""
+        """The companion, and the vector field there; costs one evaluation."""
         del y0
         return ReversibleHeunState(checkpoint, _arrays(terms.vf(t0, checkpoint, args)))
 
@@ -155,6 +155,6 @@ def _is_array(x: Any) -> bool:
     return eqx.is_array(x) or isinstance(x, jax.ShapeDtypeStruct)
 
 
-def _leap(y: jax.Array, companion: jax.Array, increment: jax.Array) -> jax.Array:
+def _add_to_difference(y: jax.Array, companion: jax.Array, increment: jax.Array) -> jax.Array:
     # The companion stays near the solution, so that their difference is small and exact.
     return jnp.asarray(y) + ((y - companion) + increment)

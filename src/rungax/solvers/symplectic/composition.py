@@ -1,7 +1,8 @@
-"""Symmetric compositions: symplectic methods of higher order, made of Verlet steps of well-chosen lengths.
+"""Symmetric compositions: symplectic methods of higher order, composed of Verlet steps.
 
-A step of each weight is half a kick, a drift and half a kick. Where two steps meet their halves are one kick, so that
-each weight costs one evaluation of each vector field; the last kick of a step and the first of the next share theirs.
+A Verlet step is half a kick, a drift and half a kick. The half kicks of consecutive Verlet steps are made as one, so
+that each weight costs one evaluation of each vector field. The last kick of a whole step and the first of the next one
+use the same evaluation.
 """
 
 import abc
@@ -29,30 +30,30 @@ from ...results import RESULTS, Result
 from ...step import Step
 from ..common.restart import after_jump
 from ..common.stage_loop import StepInputs, are_unrolled
-from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
+from .step import AbstractSymplectic, Pair, PairTerms, add_scaled, check_pair
 
 
 class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     r"""A symplectic and symmetric method: Verlet steps of lengths $\gamma_1 h, \dots, \gamma_s h$, one after another.
 
     The last kick of one Verlet step and the first of the next are made as one. The last kick of a whole step and the
-    first of the next need the same value of the vector field, which is remembered.
+    first of the next use the same value of the vector field, which is part of the solver state.
 
-    Subclass it for a method of your own: give `weights` and `order`. Symmetric weights, $\gamma_i = \gamma_{s+1-i}$,
-    make a symmetric method, whose order is even; the sum must be 1.
+    Subclass it for a method of your own: define `weights` and `order`. Symmetric weights, $\gamma_i = \gamma_{s+1-i}$,
+    make a symmetric method, whose order is even. The sum of the weights must be 1.
 
     Attributes
     ----------
     weights
-        The $\gamma$.
+        The lengths $\gamma_1, \dots, \gamma_s$ of the Verlet steps.
 
     Differentiability
     -----------------
-    In every mode in which both vector fields are differentiable themselves.
+    In every mode in which both vector fields are differentiable.
 
     Cost
     ----
-    One evaluation of each vector field for each weight, and two more of `g` where the interior of a step is asked for.
+    One evaluation of each vector field for each weight, and two more of `g` for dense output inside a step.
 
     References
     ----------
@@ -78,7 +79,7 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         """Order of convergence."""
 
     def init(self, terms: PairTerms, t0: Time, t1: Time, y0: Pair, args: Args) -> Y:
-        """The vector field that kicks, at the start."""
+        """The vector field of the kicks at the start; costs one evaluation of it."""
         del t1
         check_pair(y0)
         return terms[0].vf(t0, y0[1], args)
@@ -99,14 +100,14 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         plan = _plan(self.weights)
         v, w = y0
         kick0 = terms[0].prod(first, inputs.control[0])
-        start = _Point(moved(v, plan.first_kick, kick0), w, first)
+        start = _Point(add_scaled(v, plan.first_kick, kick0), w, first)
         end = (_unroll if are_unrolled(*terms) else _scan)(inputs, start, plan.moves)
         y1 = (end.v, end.w)
         dense_info = {"y0": y0, "y1": y1, "kick0": kick0, "kick1": terms[0].prod(end.field, inputs.control[0])}
         return y1, None, dense_info, end.field, RESULTS.successful
 
     def densify(self, step: Step) -> DenseInfo:
-        """The slopes at both ends; costs two evaluations of the vector field that makes drifts."""
+        """The slopes at both ends; costs two evaluations of the vector field of the drifts."""
         _, g = step.terms
         control = g.contr(step.t0, step.t1)
         ends = (step.t0, step.y0, step.dense_info["kick0"]), (step.t1, step.y1, step.dense_info["kick1"])
@@ -114,17 +115,17 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
 
     def checkpoint_state(self, solver_state: Y) -> None:
-        """Nothing: the vector field can be evaluated again."""
+        """No checkpoint: the vector field can be evaluated again."""
         del solver_state
 
     def restore(self, terms: PairTerms, t0: RealScalar, y0: Pair, args: Args, checkpoint: None) -> Y:
-        """The vector field that kicks, at `t0`, `y0`; costs one evaluation of it."""
+        """The vector field of the kicks at `t0`, `y0`; costs one evaluation of it."""
         del checkpoint
         return terms[0].vf(t0, y0[1], args)
 
 
 class _Point(NamedTuple):
-    """Where a step has come to: both parts of the state, and the kicking vector field at `w`."""
+    """An intermediate result: both parts of the state, and the vector field of the kicks at `w`."""
 
     v: Y
     w: Y
@@ -132,7 +133,11 @@ class _Point(NamedTuple):
 
 
 class _Moves(NamedTuple):
-    """A drift and then a kick, or arrays of them: weights, and the time of what stands still, as part of the step."""
+    """A drift followed by a kick, or arrays of them.
+
+    `drift` and `kick` are weights. `v_time` is the time of `v` during the drift and `w_time` that of `w` during the
+    kick, as fractions of the step.
+    """
 
     v_time: Any
     drift: Any
@@ -141,18 +146,18 @@ class _Moves(NamedTuple):
 
 
 class _StepPlan(NamedTuple):
-    """A whole step: a kick, and then drifts and kicks in turn."""
+    """A whole step: a kick, then drifts and kicks in turn."""
 
     first_kick: float
     moves: _Moves
 
 
 def _plan(weights: Sequence[float]) -> _StepPlan:
-    """Verlet steps of lengths `weights`, with the kicks between two of them made as one."""
+    """Verlet steps of lengths `weights`, with adjacent kicks made as one."""
     drifts = np.asarray(weights, np.float64)
     kicks = 0.5 * (np.append(0.0, drifts) + np.append(drifts, 0.0))
     w_times = np.cumsum(drifts)
-    # Both ends of the step in both times: rounding must not make them differ from those that are remembered.
+    # Exactly the end of the step: the vector field there serves the next step too.
     w_times[-1] = 1.0
     return _StepPlan(float(kicks[0]), _Moves(np.cumsum(kicks)[:-1], drifts, w_times, kicks[1:]))
 
@@ -160,9 +165,9 @@ def _plan(weights: Sequence[float]) -> _StepPlan:
 def _drift_and_kick(inputs: StepInputs, point: _Point, move: _Moves) -> _Point:
     """A drift and a kick."""
     (f, g), (of_f, of_g) = inputs.terms, inputs.control
-    w = moved(point.w, move.drift, g.vf_prod(inputs.time(move.v_time), point.v, inputs.args, of_g))
+    w = add_scaled(point.w, move.drift, g.vf_prod(inputs.time(move.v_time), point.v, inputs.args, of_g))
     field = f.vf(inputs.time(move.w_time), w, inputs.args)
-    return _Point(moved(point.v, move.kick, f.prod(field, of_f)), w, field)
+    return _Point(add_scaled(point.v, move.kick, f.prod(field, of_f)), w, field)
 
 
 def _unroll(inputs: StepInputs, point: _Point, moves: _Moves) -> _Point:

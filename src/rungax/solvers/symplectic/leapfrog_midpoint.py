@@ -16,14 +16,14 @@ from ..common.restart import after_jump
 
 
 class LeapfrogState(eqx.Module):
-    """The step's other past.
+    """The start of the last step.
 
     Parameters
     ----------
     t
-        When the last step began.
+        The time at which the last step started.
     y
-        The solution then.
+        The solution at that time.
     """
 
     t: Time
@@ -35,18 +35,17 @@ class LeapfrogMidpoint(AbstractSolver[LeapfrogState]):
 
     $$y_{n+1} = y_{n-1} + f(t_n, y_n)\,(t_{n+1} - t_{n-1})$$
 
-    Reversible: from $y_{n+1}$ and $y_n$ the same formula leads back to $y_{n-1}$. The first step has no past and is
-    Euler's, whose error of order 2 is made once and leaves the order of the whole. No error estimate, linear dense
-    output.
+    Reversible: from $y_{n+1}$ and $y_n$ the same formula yields $y_{n-1}$. The first step is Euler's. Its error of
+    order 2 is made only once, so that the order of the method remains 2. No error estimate, linear dense output.
 
-    The price is stability: for $y' = \lambda y$ it is stable for $\lambda h$ on the imaginary axis between $-i$ and $i$
-    only. Where solutions decay, an oscillation from step to step appears and grows; it is a method for waves. Steps
-    should be of one size, or change slowly.
+    The price is stability: for $y' = \lambda y$ the method is stable only for $\lambda h$ on the imaginary axis between
+    $-i$ and $i$. If solutions decay, an oscillation from step to step appears and grows: it is a method for waves.
+    Steps should be of constant size, or change slowly.
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself. The state and the time one step back are part of
-    what reverse-mode differentiation keeps of each step.
+    In every mode in which the vector field is differentiable. Reverse-mode differentiation stores the start of the last
+    step with each step.
 
     Cost
     ----
@@ -74,7 +73,7 @@ class LeapfrogMidpoint(AbstractSolver[LeapfrogState]):
     asks_for_whole_steps: ClassVar[bool] = False
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LeapfrogState:
-        """No past: the start itself."""
+        """The start of the solve in place of a last step, which makes the first step Euler's."""
         del terms, t1, args
         return LeapfrogState(jnp.asarray(t0), y0)
 
@@ -88,7 +87,7 @@ class LeapfrogMidpoint(AbstractSolver[LeapfrogState]):
         solver_state: LeapfrogState,
         made_jump: BoolScalar,
     ) -> tuple[Y, None, DenseInfo, LeapfrogState, Result]:
-        """One step; costs one evaluation. After a jump there is no past, and the step is Euler's."""
+        """One step; costs one evaluation. After a jump the step is Euler's."""
         before = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         increment = terms.vf_prod(t0, y0, args, terms.contr(before.t, t1))
         y1 = jax.tree.map(lambda y, d: y + d, before.y, increment)

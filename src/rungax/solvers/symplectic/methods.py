@@ -1,4 +1,4 @@
-"""The symplectic methods; their weights are in `tableaus`, how they step is in `step` and `composition`."""
+"""The symplectic methods. Their weights are in `tableaus`; `step.py` and `composition.py` have their steps."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +14,7 @@ from ...jaxkit import (
 from ...results import RESULTS, Result
 from ..tableaus import kahan_li8, yoshida4
 from .composition import AbstractSymmetricComposition
-from .step import AbstractSymplectic, Pair, PairTerms, check_pair, moved
+from .step import AbstractSymplectic, Pair, PairTerms, add_scaled, check_pair
 
 
 class SemiImplicitEuler(AbstractSymplectic[None]):
@@ -22,18 +22,18 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
 
     $$v_1 = v_0 + f(t_0, w_0)\,h, \qquad w_1 = w_0 + g(t_0, v_1)\,h$$
 
-    One kick and one drift. No error estimate, linear dense output. It is not symmetric: a step back does not undo a
+    One kick and one drift. No error estimate, linear dense output. It is not symmetric: a step back does not reverse a
     step. `VelocityVerlet` costs the same and is of order 2.
 
     Raises
     ------
     ValueError
-        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
-        moves.
+        In a solve, if terms or state are not a pair, or the value of a vector field does not have the structure of the
+        part of the state that it changes.
 
     Differentiability
     -----------------
-    In every mode in which both vector fields are differentiable themselves.
+    In every mode in which both vector fields are differentiable.
 
     Cost
     ----
@@ -60,7 +60,7 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
     interpolation_cls = LocalLinearInterpolation
 
     def init(self, terms: PairTerms, t0: Time, t1: Time, y0: Pair, args: Args) -> None:
-        """Nothing to remember."""
+        """No solver state."""
         del terms, t0, t1, args
         check_pair(y0)
 
@@ -77,8 +77,8 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
         """One step; costs one evaluation of each vector field."""
         del solver_state, made_jump
         (f, g), (v0, w0) = terms, y0
-        v1 = moved(v0, 1.0, f.vf_prod(t0, w0, args, f.contr(t0, t1)))
-        w1 = moved(w0, 1.0, g.vf_prod(t0, v1, args, g.contr(t0, t1)))
+        v1 = add_scaled(v0, 1.0, f.vf_prod(t0, w0, args, f.contr(t0, t1)))
+        w1 = add_scaled(w0, 1.0, g.vf_prod(t0, v1, args, g.contr(t0, t1)))
         y1 = (v1, w1)
         return y1, None, {"y0": y0, "y1": y1}, None, RESULTS.successful
 
@@ -94,23 +94,23 @@ class VelocityVerlet(AbstractSymmetricComposition):
     $$v_{1/2} = v_0 + \tfrac h2 f(t_0, w_0), \quad w_1 = w_0 + h\,g(t_0 + \tfrac h2, v_{1/2}), \quad
     v_1 = v_{1/2} + \tfrac h2 f(t_1, w_1)$$
 
-    Symplectic, and symmetric: a step back undoes a step. No error estimate; cubic dense output of order 2. With steps
-    that vary the energy's error grows.
+    Symplectic and symmetric: a step back reverses a step. No error estimate; cubic dense output of order 2. With steps
+    of varying size the error of the energy grows.
 
     Raises
     ------
     ValueError
-        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
-        moves.
+        In a solve, if terms or state are not a pair, or the value of a vector field does not have the structure of the
+        part of the state that it changes.
 
     Differentiability
     -----------------
-    In every mode in which both vector fields are differentiable themselves.
+    In every mode in which both vector fields are differentiable.
 
     Cost
     ----
-    One evaluation of each vector field a step: the last value of `f` serves the next step again. Two more of `g` where
-    the interior of the step is asked for.
+    One evaluation of each vector field a step: the last value of `f` is also the next step's first. Two more of `g` for
+    dense output inside the step.
 
     References
     ----------
@@ -143,24 +143,24 @@ class Yoshida4(AbstractSymmetricComposition):
 
     $$\gamma_1 = \gamma_3 = \frac{1}{2 - 2^{1/3}}, \qquad \gamma_2 = 1 - 2 \gamma_1 \approx -1.70$$
 
-    Symplectic and symmetric. No error estimate; cubic dense output of order 3, of order 4 at the ends of steps. On its
-    way it goes by 0.35 of a step past either end of a step, so vector fields must be defined a little before `t0` and
-    after `t1`.
+    Symplectic and symmetric. No error estimate; cubic dense output of order 3, of order 4 at the ends of steps. A step
+    evaluates the vector fields at times up to 0.35 of its length before its start and after its end, so that they must
+    be defined a little before `t0` and after `t1`.
 
     Raises
     ------
     ValueError
-        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
-        moves.
+        In a solve, if terms or state are not a pair, or the value of a vector field does not have the structure of the
+        part of the state that it changes.
 
     Differentiability
     -----------------
-    In every mode in which both vector fields are differentiable themselves.
+    In every mode in which both vector fields are differentiable.
 
     Cost
     ----
-    Three evaluations of each vector field a step: the last value of `f` serves the next step again. Two more of `g`
-    where the interior of the step is asked for.
+    Three evaluations of each vector field a step: the last value of `f` is also the next step's first. Two more of `g`
+    for dense output inside the step.
 
     References
     ----------
@@ -187,24 +187,24 @@ class Yoshida4(AbstractSymmetricComposition):
 class KahanLi8(AbstractSymmetricComposition):
     r"""Kahan and Li's method of order 8, seventeen Verlet steps in one, for a pair of terms and a state `(v, w)`.
 
-    Symplectic and symmetric: the method for long solves that ask for many digits. No error estimate; cubic dense output
-    of order 3, of order 8 at the ends of steps, where `SaveAt(steps=n)` and `ts` that are multiples of `dt0` look. On
-    its way it stays within the step.
+    Symplectic and symmetric, for long solves with high accuracy. No error estimate; cubic dense output of order 3, of
+    order 8 at the ends of steps, which `SaveAt(steps=n)` saves, as does `ts` with multiples of `dt0`. All evaluations
+    are at times within the step.
 
     Raises
     ------
     ValueError
-        In a solve, if terms or state are no pair, or a vector field's value does not fit the part of the state that it
-        moves.
+        In a solve, if terms or state are not a pair, or the value of a vector field does not have the structure of the
+        part of the state that it changes.
 
     Differentiability
     -----------------
-    In every mode in which both vector fields are differentiable themselves.
+    In every mode in which both vector fields are differentiable.
 
     Cost
     ----
-    Seventeen evaluations of each vector field a step: the last value of `f` serves the next step again. Two more of `g`
-    where the interior of the step is asked for.
+    Seventeen evaluations of each vector field a step: the last value of `f` is also the next step's first. Two more of
+    `g` for dense output inside the step.
 
     References
     ----------

@@ -1,15 +1,14 @@
-r"""Symplectic methods for equations in two parts, each of which moves by what the other is.
+r"""The base class of symplectic methods, for two equations each of which depends on the unknown of the other.
 
 $$\mathrm{d}v = f(t, w)\,\mathrm{d}t, \qquad \mathrm{d}w = g(t, v)\,\mathrm{d}t$$
 
-Such are Hamilton's equations where $H(v, w) = T(v) + V(w)$: then $f = -\nabla V$ is the force and $g = \nabla T$ the
-velocity. A *kick* changes `v` and leaves `w`, a *drift* changes `w` and leaves `v`. Each is the exact flow of one part,
-so that every method made of kicks and drifts alone is symplectic, and its error is that of a Hamiltonian near the given
-one, which it conserves: the energy errs by a bounded amount for exponentially long times. This holds for steps of one
-size.
+Hamilton's equations for $H(v, w) = T(v) + V(w)$ have this form: $f = -\nabla V$ is the force and $g = \nabla T$ the
+velocity. A *kick* changes `v` only, a *drift* changes `w` only. Each is the exact flow of one part, so that every
+composition of kicks and drifts is symplectic. With steps of constant size such a method conserves a Hamiltonian close
+to the given one, and the error of the energy remains bounded for exponentially long times.
 
-Kicks move the time of `v` and drifts that of `w`; each vector field is shown the time of its own argument. That makes
-an equation with time in it one without, of two more components, and so keeps order and symmetry.
+A kick advances the time of `v` and a drift that of `w`; each vector field is evaluated at the time of its argument. So
+time is treated as two further components of the state, `v` and `w` having one each. This preserves order and symmetry.
 """
 
 from typing import Any, ClassVar
@@ -33,24 +32,25 @@ type Pair = tuple[Y, Y]
 
 
 type PairTerms = tuple[AbstractTerm[Any, Any], AbstractTerm[Any, Any]]
-"""What kicks `v`, seeing `w`, and what makes `w` drift, seeing `v`."""
+"""The term of the kicks, a function of `w`, and the term of the drifts, a function of `v`."""
 
 
 class AbstractSymplectic[SolverState](AbstractSolver[SolverState]):
-    """A solver for a pair of terms `(f, g)` and a state `(v, w)`, where `f` sees `w` and moves `v`, and `g` sees `v`.
+    """A solver for a pair of terms `(f, g)` and a state `(v, w)`: `f` depends on `w` and changes `v`, `g` vice versa.
 
-    The two parts of the state are pytrees alike in structure, in shapes, and in which leaves are complex.
+    Both parts of the state are pytrees with the same structure and shapes, and the same leaves are complex.
     """
 
     term_structure: ClassVar[PyTree[Any]] = (AbstractTerm, AbstractTerm)
 
     def trace_terms(self, terms: PairTerms, t0: Time, y0: Pair, args: Args) -> PairTerms:
-        """Each term, traced once for the part of the state that it sees.
+        """Both terms, each traced once for the part of the state that it depends on.
 
         Raises
         ------
         ValueError
-            If the state is no pair, or a vector field's value does not fit the part that it moves.
+            If the state is not a pair, or the value of a vector field does not have the structure of the part that it
+            changes.
         """
         check_pair(y0)
         (f, g), (v, w) = terms, y0
@@ -62,16 +62,16 @@ class AbstractSymplectic[SolverState](AbstractSolver[SolverState]):
         return f.vf(t0, w, args), g.vf(t0, v, args)
 
 
-def moved(y: Y, weight: RealScalar, increment: Y) -> Y:
+def add_scaled(y: Y, weight: RealScalar, increment: Y) -> Y:
     """`y + weight * increment` in the dtypes of `y`."""
     return jax.tree.map(lambda y, d: y + scaled(weight, d.astype(jnp.result_type(y))), y, increment)
 
 
 def check_pair(y0: Any) -> None:
-    """Raise a `ValueError` unless `y0` is a pair of pytrees alike."""
+    """Raise a `ValueError` unless `y0` is a pair of pytrees with the same structure, shapes and kinds of number."""
     if not isinstance(y0, tuple) or len(y0) != 2:
         raise ValueError(
-            "A symplectic method moves two parts of the state in turn.\nExpected: y0 = (v, w), a tuple\n"
+            "A symplectic method changes two parts of the state in turn.\nExpected: y0 = (v, w), a tuple\n"
             f"Found:    {type(y0).__name__} {jax.tree.structure(y0)}\nPut velocities first, then positions."
         )
     trees, leaves = [jax.tree.structure(part) for part in y0], [jax.tree.leaves(part) for part in y0]
@@ -79,7 +79,7 @@ def check_pair(y0: Any) -> None:
     if trees[0] != trees[1] or kinds[0] != kinds[1]:
         found = [f"{tree}, {_described(part)}" for tree, part in zip(trees, leaves, strict=True)]
         raise ValueError(
-            "The two parts of the state `y0 = (v, w)` of a symplectic method must be alike.\n"
+            "The two parts of the state `y0 = (v, w)` of a symplectic method must have the same structure.\n"
             f"Expected (like v): {found[0]}\nFound (w):         {found[1]}\n"
             "Use the same containers, shapes and kind of number, real or complex, in both."
         )

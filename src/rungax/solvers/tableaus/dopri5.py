@@ -4,7 +4,7 @@ J. R. Dormand and P. J. Prince, *A family of embedded Runge--Kutta formulae*, Jo
 Mathematics 6 (1980), 19--26, table 2 (RK5(4)7M).
 
 Dense output: L. F. Shampine, *Some practical Runge--Kutta formulas*, Mathematics of Computation 46 (1986), 135--150;
-the same polynomials stand in E. Hairer, S. P. Nørsett and G. Wanner, *Solving Ordinary Differential Equations I*,
+the same polynomials are in E. Hairer, S. P. Nørsett and G. Wanner, *Solving Ordinary Differential Equations I*,
 2nd edition (1993), section II.6, equation (6.12), in factored form.
 """
 

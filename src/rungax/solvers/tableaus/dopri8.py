@@ -2,14 +2,15 @@ r"""The Prince--Dormand 8(7) pair, with a dense output of order 7.
 
 P. J. Prince and J. R. Dormand, *High order embedded Runge--Kutta formulae*, Journal of Computational and Applied
 Mathematics 7 (1981), 67--75, table 2 (RK8(7)13M). The printed fractions are approximations: they satisfy the order
-conditions to about 1e-17. Stage 14, the field at the new solution, is appended to the 13 printed ones; it has no weight
+conditions to about 1e-17. Stage 14, the field at the new solution, is added to the 13 printed ones; it has weight zero
 and is the next step's first stage.
 
-The paper has no dense output. The one below is ours, made from the order conditions by bootstrapping: stage 15
-satisfies those of order 5 at its node, stages 16 to 18 those of order 6, which leaves polynomials of degree 7 that
-satisfy those of order 7 up to multiples of $b - \hat b$. The multiples make the dense output continuously
-differentiable across steps and, as far as they are free, the conditions of order 8 small; so do the nodes and the free
-entries of the four stages. The norm of the error coefficients of order 8 is at most 3.9e-6 for $\theta \in [0, 1]$.
+The paper has no dense output. The one below was derived for this library from the order conditions by bootstrapping:
+stage 15 satisfies those of order 5 at its node, stages 16 to 18 those of order 6. The polynomials of degree 7 that
+satisfy the conditions of order 7 are then unique up to multiples of $b - \hat b$. These multiples, the nodes and the
+free entries of the four stages are chosen so that the dense output is continuously differentiable across steps and the
+residuals of the conditions of order 8 are small. The norm of the error coefficients of order 8 is at most 3.9e-6 for
+$\theta \in [0, 1]$.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

@@ -1,7 +1,7 @@
 """Heun's method: the explicit trapezoidal rule, with Euler's method embedded.
 
-K. Heun, *Neue Methoden zur approximativen Integration der Differentialgleichungen einer unabhängigen
-Veränderlichen*, Zeitschrift für Mathematik und Physik 45 (1900), 23--38. The embedded solution is the first stage's.
+K. Heun, *Neue Methoden zur approximativen Integration der Differentialgleichungen einer unabhängigen Veränderlichen*,
+Zeitschrift für Mathematik und Physik 45 (1900), 23--38. The embedded solution is that of the first stage.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

@@ -1,6 +1,6 @@
 """The implicit Euler method, with the explicit stage that an error estimate needs, first same as last.
 
-Its weights $b$ are the second stage alone; the embedded trapezoidal rule, of order 2, makes the error estimate
+Only the second stage has a weight in $b$. The embedded trapezoidal rule, of order 2, gives the error estimate
 $h (f_1 - f_0) / 2$. In a stiff transient that estimate grows with the stiffness: on these stages the trapezoidal
 weights have no bounded stability function.
 """

@@ -9,7 +9,7 @@ REFERENCE = "W. Kahan and R.-C. Li, Math. Comp. 66 (1997), 1089-1099"
 
 ORDER = 8
 
-# Nine numbers, and the first eight of them backwards.
+# Nine numbers, followed by the first eight in reverse order.
 WEIGHTS = (
      0.13020248308889008087881763,
      0.56116298177510838456196441,

@@ -5,7 +5,7 @@ A. Kværnø, *Singly diagonally implicit Runge--Kutta methods with an explicit f
 the second-order one A-stable.
 
 The paper prints the ten digits $\gamma = 0.4358665215$, a root of $x^3 - 3 x^2 + 3 x / 2 - 1 / 6$, which makes
-$R(\infty)$ vanish. Here are 55 digits of that root and of what follows from it:
+$R(\infty)$ vanish. Below are 55 digits of that root and of the coefficients that follow from it:
 
 $$a_{32} = \frac{1 - 2\gamma}{4 \gamma}, \quad b_2 = \frac{1}{12 \gamma (1 - 2 \gamma)}, \quad
   b_3 = \frac12 - \gamma - 2 \gamma b_2.$$

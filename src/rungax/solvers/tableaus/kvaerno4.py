@@ -5,9 +5,9 @@ A. Kværnø, *Singly diagonally implicit Runge--Kutta methods with an explicit f
 L-stable, the third-order one A-stable.
 
 The paper prints the ten digits $\gamma = 0.5728160625$, a root of $x^4 - 4 x^3 + 3 x^2 - 2 x / 3 + 1 / 24$, which makes
-$R(\infty)$ vanish. Here are 55 digits of that root and of what follows from it: stages 3 to 5 have stage order two,
-which with the order conditions of both solutions leaves nothing free. They differ from those for the rounded $\gamma$
-by up to 2e-10.
+$R(\infty)$ vanish. Below are 55 digits of that root and of the coefficients that follow from it: they are determined
+by the order conditions of both solutions and by the stage order two of stages 3 to 5. They differ from those for the
+rounded $\gamma$ by up to 2e-10.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

@@ -4,9 +4,9 @@ A. Kværnø, *Singly diagonally implicit Runge--Kutta methods with an explicit f
 (2004), 489--502, the 5/4 pair with $\gamma = 0.26$. Both solutions are stages, so both are stiffly accurate; the
 fifth-order one is L-stable, the fourth-order one A-stable.
 
-The paper prints 17 digits after the point. Given $\gamma = 0.26$, they solve these conditions, which leave nothing free
-and give the 55 digits below: stages 3 to 7 satisfy $\sum_j a_{ij} c_j^{q - 1} = c_i^q / q$ for $q \le 3$ (hence
-$c_3 = (3 + \sqrt 3) \gamma$ and $a_{31} = \gamma / 2$), stage 6 also for $q = 4$ and stage 7 for $q \le 5$, both
+The paper prints 17 digits after the point. Given $\gamma = 0.26$, they solve these conditions, which determine all
+coefficients and give the 55 digits below: stages 3 to 7 satisfy $\sum_j a_{ij} c_j^{q - 1} = c_i^q / q$ for $q \le 3$
+(hence $c_3 = (3 + \sqrt 3) \gamma$ and $a_{31} = \gamma / 2$), stage 6 also for $q = 4$ and stage 7 for $q \le 5$, both
 without the second stage, $\sum_i b_i a_{i2} = 0$, $\sum_{ij} b_i a_{ij} c_j^3 = 1 / 20$ and $R(\infty) = 0$.
 """
 

@@ -1,7 +1,7 @@
 """The explicit midpoint method, with Euler's method embedded.
 
 C. Runge, *Über die numerische Auflösung von Differentialgleichungen*, Mathematische Annalen 46 (1895), 167--178.
-The embedded solution is the first stage's.
+The embedded solution is that of the first stage.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

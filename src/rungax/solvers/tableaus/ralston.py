@@ -1,7 +1,7 @@
 """Ralston's second-order method, with Euler's method embedded.
 
 A. Ralston, *Runge--Kutta methods with minimum error bounds*, Mathematics of Computation 16 (1962), 431--437,
-section 2. The embedded solution is the first stage's.
+section 2. The embedded solution is that of the first stage.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

@@ -3,8 +3,7 @@ r"""ROS3P, of order 3(2), A-stable and without order reduction for parabolic pro
 J. Lang and J. Verwer, *ROS3P -- an accurate third-order Rosenbrock solver designed for parabolic problems*, BIT
 Numerical Mathematics 41 (2001), 731--738.
 
-The paper prints 16 digits. The numbers are in closed form, from which they are carried further here: with
-$1 / \gamma = 3 - \sqrt 3$,
+The paper prints 16 digits. More are computed here from the closed forms: with $1 / \gamma = 3 - \sqrt 3$,
 
 $$a_{21} = a_{31} = \frac{1}{\gamma}, \quad c_{21} = -\frac{1}{\gamma^2}, \quad c_{31} = -2 \sqrt 3, \quad
 c_{32} = -\sqrt 3, \quad m = \Big(2,\, \frac{1}{\sqrt 3},\, 1 - \frac{1}{\sqrt 3}\Big), \quad

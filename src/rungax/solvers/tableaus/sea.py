@@ -1,7 +1,7 @@
 r"""SEA, Euler's method with a shift, for additive noise.
 
 J. Foster, G. dos Reis, C. Strange, *High order splitting methods for SDEs satisfying a commutativity condition*,
-arXiv:2210.17543. The drift is taken where the state is on average over the step, as far as the noise tells:
+arXiv:2210.17543. The drift is evaluated at the mean of the state over the step, given $W$ and $H$:
 
 $$y_1 = y_0 + f\Big(y_0 + g \big(\tfrac12 W + H\big)\Big)\,h + g W$$
 """

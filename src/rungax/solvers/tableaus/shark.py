@@ -5,7 +5,7 @@ arXiv:2210.17543, for additive noise. With $\tilde y = y_0 + g H$,
 
 $$y_1 = y_0 + \Big(\tfrac25 f(\tilde y) + \tfrac35 f\big(\tilde y + \tfrac56 (f(\tilde y)\,h + g W)\big)\Big)\,h + g W.$$
 
-The embedded solution is Euler's with the same shift; the noise is the same in both.
+The embedded solution is that of Euler's method with the same shift; both have the same noise.
 """
 
 from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, StochasticButcherTableau

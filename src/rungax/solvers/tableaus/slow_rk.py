@@ -3,13 +3,14 @@ r"""SlowRK, of strong order 1.5 for Stratonovich equations with commutative nois
 J. Foster, G. dos Reis, C. Strange, *High order splitting methods for SDEs satisfying a commutativity condition*,
 arXiv:2210.17543.
 
-Stages 2 to 5 are the classical method of order four for the noise alone, in the middle of the step; stages 1 and 6
-integrate the drift as SRA1 does, along the noise of stage 4; stages 4 and 7 differ only in the drift before them, and
-their difference makes up for the change of $g$ along it. Stages 2 to 5 and 7 evaluate only $g$, stages 1 and 6 only $f$.
+Stages 2 to 5 are the classical method of order four for the noise alone, in the middle of the step. Stages 1 and 6
+integrate the drift as SRA1 does, with the $g$ of stage 4. Stages 4 and 7 differ only in the drift before them, and
+their difference accounts for the change of $g$ by the drift. Stages 2 to 5 and 7 evaluate only $g$, stages 1 and 6 only
+$f$.
 
-These properties fix the weights but for which $g_i$ carries the noise of stages 6 and 7, where any of a few would meet
-the conditions of strong order 1.5 (they are in the tests). Those chosen here are what Diffrax 0.7.2 was seen to evaluate
-when run with given $W$ and $H$; its steps and these agree to rounding.
+These properties determine the weights, except for the choice of the $g_i$ in the arguments of stages 6 and 7: several
+choices satisfy the conditions of strong order 1.5, which are in the tests. Those here are the ones that Diffrax 0.7.2
+evaluates when run with given $W$ and $H$; its steps and these agree to rounding.
 """
 
 from rungax.solvers.tableaus.types.stochastic import GeneralCoeffs, StochasticButcherTableau

@@ -9,7 +9,7 @@ Y_3 = y_0 + f_2 h + g_2 W$$
 the noise of the solution is $g_1 (\beta W + H) + g_2 (1 - 2 \beta) W + g_3 (\beta W - H)$ with
 $\beta = (3 - \sqrt3) / 6$, and $\beta, 1 - 2 \beta, \beta$ are the weights of the drift.
 
-The embedded solution is Heun's, with the stages 1 and 3 and without $H$.
+The embedded solution is that of Heun's method, with the stages 1 and 3 and without $H$.
 """
 
 from math import sqrt

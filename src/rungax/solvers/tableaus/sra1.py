@@ -5,10 +5,10 @@ Journal on Numerical Analysis 48 (2010), 922--952, the table of the schemes SRA.
 
 There the noise enters the second stage as $\tfrac32 I_{(1,0)} / h$ and the solution as
 $I_{(1)}\, g(t_1) + (I_{(1,0)} / h)\,(g(t_0) - g(t_1))$. With $I_{(1)} = W$ and $I_{(1,0)} = h\,(\tfrac12 W + H)$ these
-are $\tfrac34 W + \tfrac32 H$ and $g(t_0)\,W + (g(t_1) - g(t_0))(\tfrac12 W - H)$, which is how every method for additive
-noise here treats a $g$ that changes with time. The stage takes $g(t_0)$, there $g(t_1)$.
+are $\tfrac34 W + \tfrac32 H$ and $g(t_0)\,W + (g(t_1) - g(t_0))(\tfrac12 W - H)$, as in every method for additive noise
+here if $g$ depends on time. The stage uses $g(t_0)$; in the paper it uses $g(t_1)$.
 
-The embedded solution is Euler's; the noise is the same in both.
+The embedded solution is that of Euler's method; both have the same noise.
 """
 
 from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, StochasticButcherTableau

@@ -3,10 +3,9 @@ r"""Tsitouras' 5(4) pair, first same as last, with its fourth-order dense output
 Ch. Tsitouras, *Runge--Kutta pairs of order 5(4) satisfying only the first column simplifying assumption*, Computers &
 Mathematics with Applications 62 (2011), 770--775, table 1.
 
-The paper prints 16 to 20 digits; the digits beyond are the author's, as distributed with his coefficients. Of the
-dense output the paper's $b_2(\theta)$ and $b_7(\theta)$ are exact decimals. The other five polynomials follow from
-them by the conditions of order four and agree with the printed ones to 16 digits; carried further here, they meet $b$
-at $\theta = 1$.
+The paper prints 16 to 20 digits; further digits are those that the author distributes. In the dense output the paper's
+$b_2(\theta)$ and $b_7(\theta)$ are exact decimals. The other five polynomials follow from them by the conditions of
+order four and agree with the printed ones to 16 digits; with more digits, as here, they equal $b$ at $\theta = 1$.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

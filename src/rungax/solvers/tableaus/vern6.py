@@ -3,7 +3,7 @@ r"""Verner's most efficient 6(5) pair with its dense output of order 6.
 J. H. Verner, *Numerically optimal Runge--Kutta pairs with interpolants*, Numerical Algorithms 53 (2010), 383--396.
 The coefficients are those of the author's web page, RKV65.IIIXb.Efficient.
 
-Nine stages, first same as last; three more make the dense output. All coefficients are rationals.
+Nine stages, first same as last; three more for the dense output. All coefficients are rationals.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

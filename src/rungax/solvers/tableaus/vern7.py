@@ -3,7 +3,7 @@ r"""Verner's most efficient 7(6) pair with its dense output of order 7.
 J. H. Verner, *Numerically optimal Runge--Kutta pairs with interpolants*, Numerical Algorithms 53 (2010), 383--396.
 The coefficients are those of the author's web page, RKV76.IIa.Efficient.00001675585.
 
-Ten stages; six more, of which the first is the field at the new solution, make the dense output. The pair is given
+Ten stages; six more, of which the first is the field at the new solution, are for the dense output. The pair is given
 to 40 digits, the dense output to 36.
 
 Erratum: the dense output first distributed (file of 6 December 2008, nodes 1, 29/100, 1/8, 1/4, 53/100, 79/100) misses

@@ -3,7 +3,7 @@ r"""Verner's most efficient 8(7) pair with its dense output of order 8.
 J. H. Verner, *Numerically optimal Runge--Kutta pairs with interpolants*, Numerical Algorithms 53 (2010), 383--396.
 The coefficients are those of the author's web page, RKV87.IIa.Efficient.
 
-Thirteen stages; eight more, of which the first is the field at the new solution, make the dense output. The pair has
+Thirteen stages; eight more, of which the first is the field at the new solution, are for the dense output. The pair has
 rational coefficients, the dense output 40 digits.
 """
 

@@ -3,8 +3,8 @@ r"""Verner's most efficient 9(8) pair with its dense output of order 9.
 J. H. Verner, *Numerically optimal Runge--Kutta pairs with interpolants*, Numerical Algorithms 53 (2010), 383--396.
 The coefficients are those of the author's web page, RKV98.IIa.Efficient.
 
-Sixteen stages; ten more, of which the first is the field at the new solution, make the dense output. All coefficients
-are given to 40 digits.
+Sixteen stages; ten more, of which the first is the field at the new solution, are for the dense output. All
+coefficients are given to 40 digits.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod

@@ -1,8 +1,8 @@
 """Yoshida's composition of three symmetric steps of order 2 to one of order 4.
 
 H. Yoshida, *Construction of higher order symplectic integrators*, Physics Letters A 150 (1990), 262--268; also in E.
-Hairer, C. Lubich and G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), section II.4, equation 4.4. The middle
-step goes backwards.
+Hairer, C. Lubich and G. Wanner, *Geometric Numerical Integration*, 2nd ed. (2006), section II.4, equation 4.4. The
+middle step is backwards.
 """
 
 REFERENCE = "H. Yoshida, Phys. Lett. A 150 (1990), 262-268"

@@ -1,4 +1,4 @@
-"""Switching between a method for stiff and one for nonstiff stretches, within one solve."""
+"""Switching between a method for nonstiff and one for stiff equations during a solve."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,25 +36,26 @@ from ..runge_kutta.explicit.methods import Tsit5
 from ..runge_kutta.explicit.step import AbstractERK
 
 VOTES_TO_SWITCH = 10
-"""So many more steps must speak for the other method than against it before it takes over."""
+"""Excess of steps in favour of the other method over steps against it at which the solver switches to it."""
 
 STABILITY_FRACTION = 0.9
-"""A step this close to the limit of the explicit method's stability was limited by stability."""
+"""Fraction of the explicit method's stability limit above which a step counts as limited by stability."""
 
 
 class AutoState(eqx.Module):
-    """What is kept from step to step.
+    """The solver state of `Auto`.
 
     Parameters
     ----------
     is_stiff
-        Which method makes the next step.
+        True if the stiff method makes the next step.
     votes
-        How many more of the last steps spoke for the other method than against it.
+        Excess of recent steps in favour of the other method over those against it, at least zero.
     direction
-        A vector that turns towards the Jacobian's dominant eigenvector while the stiff method is at work.
+        The vector of the power iteration for the Jacobian's dominant eigenvector, which runs while the stiff method is
+        in use.
     nonstiff, stiff
-        The memory of both methods.
+        The states of both methods.
     """
 
     is_stiff: Array
@@ -65,12 +66,13 @@ class AutoState(eqx.Module):
 
 
 class Auto(AbstractAdaptiveSolver[AutoState]):
-    r"""An explicit method where the equation is not stiff, and an implicit one where it is.
+    r"""Automatic switching: an explicit method while the equation is not stiff, and an implicit one while it is.
 
-    The solve starts with the explicit method. Its last two stages estimate the Jacobian's largest eigenvalue
-    $\lambda$; when $h |\lambda|$ keeps reaching the limit of its stability, the implicit method takes over, until one
-    step of the power iteration for each of its own steps has found $h |\lambda|$ to stay within that limit. Both
-    switches happen inside one compiled loop, for each `vmap` lane on its own. What `solver=None` chooses.
+    The solve starts with the explicit method. Its last two stages estimate the Jacobian's largest eigenvalue $\lambda$.
+    When $h |\lambda|$ is repeatedly at the stability limit of that method, the solver switches to the implicit one.
+    Each of its steps then makes one step of the power iteration for $\lambda$. When $h |\lambda|$ is repeatedly within
+    the limit, the solver switches back. Both switches happen in one compiled loop, for each element of a `vmap` batch
+    on its own. `solver=None` chooses this solver.
 
     Parameters
     ----------
@@ -78,9 +80,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         An explicit Runge–Kutta method of two or more stages, with an error estimate. By default `Tsit5`, the first
         choice for problems that are not stiff.
     stiff
-        A method for stiff equations, with an error estimate. By default `Rodas5P`, the first choice for those that are.
+        A method for stiff equations, with an error estimate. By default `Rodas5P`, the first choice for stiff problems.
     tolerances
-        What the sizes of vectors are measured by; leave it out, for a solve tells its own.
+        The tolerances relative to which vectors are measured. Leave it out: a solve sets its own.
 
     Raises
     ------
@@ -89,11 +91,11 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     Differentiability
     -----------------
-    As the two methods. Which of them makes a step has no derivative, as its size has none.
+    That of the two methods. The choice of the method has no derivative, nor has the size of a step.
 
     Cost
     ----
-    That of the method at work; in stiff stretches one product of the Jacobian with a vector besides.
+    That of the method in use. With the stiff method, a step takes one product of the Jacobian with a vector more.
 
     References
     ----------
@@ -118,7 +120,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         explicit = isinstance(self.nonstiff, AbstractERK) and self.nonstiff.tableau.num_stages > 1
         if not explicit or self.nonstiff.tableau.b_error is None:
             raise ValueError(
-                "`Auto(nonstiff=...)` needs a method that sees stiffness and estimates its error.\n"
+                "`Auto(nonstiff=...)` needs a method that estimates stiffness and its error.\n"
                 "Expected: an explicit Runge–Kutta method of two or more stages with an embedded estimate\n"
                 f"Found:    {self.nonstiff!r}\nUse `Tsit5()`, for example."
             )
@@ -127,22 +129,22 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             raise ValueError(
                 "`Auto(stiff=...)` needs a method that solves a single term and estimates its error.\n"
                 f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {self.stiff!r}\n"
-                "A split equation needs a method for split equations alone, such as `KenCarp4()`."
+                "For a split equation use a method for split equations instead of `Auto`, such as `KenCarp4()`."
             )
 
     @property
     def facts(self) -> SolverFacts:
-        """The facts of a solver for ordinary equations, with the dense output of the method that made a step."""
+        """The facts of a solver for ordinary equations, with the dense output of the method that makes a step."""
         interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
         return SolverFacts(AbstractTerm, interpolation_cls)
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
-        """Both methods, told the tolerances."""
+        """This solver, and both of its methods, with the tolerances."""
         nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
         return type(self)(nonstiff, stiff, default_tolerances(y0) if tolerances is None else tolerances)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> AutoState:
-        """The memory of both methods; the first is the one for equations that are not stiff."""
+        """The states of both methods; the explicit one makes the first step."""
         start = FlatField.for_step(terms, t0, t1, y0, args).space.ravel(y0)
         return AutoState(
             is_stiff=jnp.asarray(False),
@@ -153,7 +155,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         )
 
     def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: AutoState) -> AutoState:
-        """Both methods' states after a jump; the method at work stays at work."""
+        """Both methods' states after a jump; the method in use does not change."""
 
         def restarted_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
             return lambda state: method.restart(terms, t0, t1, y0, args, state)
@@ -170,14 +172,14 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         solver_state: AutoState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
-        """One step of the method at work; under `vmap`, of both where lanes differ."""
+        """One step of the method in use; under `vmap`, of both if batch elements differ."""
         state = solver_state
 
-        def by(method: AbstractAdaptiveSolver[Any], memory: PyTree[Any], is_at_work: Array) -> Any:
-            # A lane where the method is not at work makes a step of no length, whose derivative is finite.
-            end = jnp.where(is_at_work, t1, t0)
-            operands = (terms, t0, end, y0, args, memory, made_jump)
-            return _where_any(is_at_work, lambda: method.step(*operands), operands)
+        def by(method: AbstractAdaptiveSolver[Any], method_state: PyTree[Any], is_in_use: Array) -> Any:
+            # A batch element that uses the other method makes a step of length zero, whose derivative is finite.
+            end = jnp.where(is_in_use, t1, t0)
+            operands = (terms, t0, end, y0, args, method_state, made_jump)
+            return _where_any(is_in_use, lambda: method.step(*operands), operands)
 
         plain = by(self.nonstiff, state.nonstiff, ~state.is_stiff)
         stiff = by(self.stiff, state.stiff, state.is_stiff)
@@ -205,18 +207,18 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return y1, error, dense_info, after, result
 
     def densify(self, step: Step) -> DenseInfo:
-        """With what the method that made the step needs."""
+        """The dense information, completed by the method that made the step."""
         is_stiff = step.dense_info["is_stiff"]
 
-        def of(method: AbstractAdaptiveSolver[Any], info: DenseInfo, is_at_work: Array) -> DenseInfo:
-            own = replace(step, t1=jnp.where(is_at_work, step.t1, step.t0), dense_info=info)
-            return _where_any(is_at_work, lambda: method.densify(own), own)
+        def of(method: AbstractAdaptiveSolver[Any], info: DenseInfo, is_in_use: Array) -> DenseInfo:
+            own = replace(step, t1=jnp.where(is_in_use, step.t1, step.t0), dense_info=info)
+            return _where_any(is_in_use, lambda: method.densify(own), own)
 
         plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
         return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, step.dense_info["stiff"], is_stiff)}
 
     def after_rejection(self, before: AutoState, after: AutoState) -> AutoState:
-        """As before, but for what each method has learnt."""
+        """The state before the attempt, except for the method in use, which decides on its own state."""
         nonstiff = self.nonstiff.after_rejection(before.nonstiff, after.nonstiff)
         stiff = self.stiff.after_rejection(before.stiff, after.stiff)
         return AutoState(
@@ -228,11 +230,11 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         )
 
     def checkpoint_state(self, solver_state: AutoState) -> AutoState:
-        """All that decides which method makes the next steps, and what each of them must remember."""
+        """The method in use, the votes, the direction, and the checkpoints of both methods."""
         return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.stiff.checkpoint_state)
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: AutoState) -> AutoState:
-        """The same, with both methods' checkpoint made again."""
+        """The state with those of both methods computed again from their checkpoints."""
 
         def restored_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
             return lambda checkpoint: method.restore(terms, t0, y0, args, checkpoint)
@@ -244,30 +246,33 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return terms.vf(t0, y0, args)
 
     def order(self, terms: PyTree[Any]) -> int | None:
-        """The lower of the two."""
+        """The lower order of the two methods."""
         orders = self.nonstiff.order(terms), self.stiff.order(terms)
         return None if None in orders else min(filter(None, orders))
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """The lower of the two."""
+        """The lower order of the two methods."""
         orders = [self.nonstiff.error_order(terms), self.stiff.error_order(terms)]
         known = [order for order in orders if order is not None]
         return min(known) if len(known) == len(orders) else None
 
     def _mapped(self, state: AutoState, nonstiff: Callable[[Any], Any], stiff: Callable[[Any], Any]) -> AutoState:
-        """The state with the memory of each method replaced by a function of it."""
+        """The state with a function applied to the state of each method."""
         direction = lax.stop_gradient(state.direction)
         return AutoState(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
 
     def _with_vote(self, step: Step, state: AutoState) -> AutoState:
-        """The state with what a step says of stiffness; `dense_info` is the explicit method's."""
+        """The state with the vote of a step.
+
+        `step.dense_info` is that of the explicit method, for its estimate of stiffness.
+        """
         step = without_derivatives(step)
         field = FlatField.for_step(step.terms, step.t0, step.t1, step.y1, step.args)
-        # Small components may be the stiff ones, so that sizes are relative to the tolerances.
+        # Stiff components may be small, therefore sizes are relative to the tolerances.
         tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
         size_of = ErrorWeights(tolerances, field.space).at(field.space.ravel(step.y0))
         seen = self.nonstiff.stiffness(step, lambda y: size_of(field.space.ravel(y)))
-        assert seen is not None, "a method of two or more stages sees stiffness"
+        assert seen is not None, "a method of two or more stages has an estimate"
         turned = _where_any(
             state.is_stiff,
             lambda: jax.jvp(lambda y: field.slope(step.t1, y), (field.space.ravel(step.y1),), (state.direction,))[1],
@@ -284,15 +289,20 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return AutoState(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
 
     def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: AutoState) -> AutoState:
-        """The state with the other method at work, if the votes say so; what it remembers is made anew."""
+        """The state with the other method in use, if there are enough votes for it.
+
+        The state of that method is computed again.
+        """
         switches = state.votes >= VOTES_TO_SWITCH
         is_stiff = switches != state.is_stiff
 
-        def fresh(method: AbstractAdaptiveSolver[Any], memory: PyTree[Any], starts: Array) -> PyTree[Any]:
+        def fresh(method: AbstractAdaptiveSolver[Any], method_state: PyTree[Any], starts: Array) -> PyTree[Any]:
             return lax.cond(
                 any_element(starts),
-                lambda: select(starts, method.restore(terms, t1, y1, args, method.checkpoint_state(memory)), memory),
-                lambda: memory,
+                lambda: select(
+                    starts, method.restore(terms, t1, y1, args, method.checkpoint_state(method_state)), method_state
+                ),
+                lambda: method_state,
             )
 
         return AutoState(
@@ -306,12 +316,12 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
 @dataclass(frozen=True)
 class Interpolations:
-    """Makes the interpolation over a step of either method.
+    """A maker of interpolations over steps of either method.
 
     Parameters
     ----------
     nonstiff, stiff
-        What makes those of the two methods.
+        The `interpolation_cls` of each method.
     """
 
     nonstiff: Callable[..., AbstractLocalInterpolation]
@@ -321,7 +331,7 @@ class Interpolations:
         self, *, t0: RealScalar, t1: RealScalar, is_stiff: Array, nonstiff: DenseInfo, stiff: DenseInfo
     ) -> "EitherInterpolation":
         """The interpolation over a step."""
-        # The method that did not make it says nothing of it: a step of no length keeps even its derivatives finite.
+        # The dense information of the other method is zero; a step of length zero keeps derivatives finite too.
         plain = self.nonstiff(t0=t0, t1=jnp.where(is_stiff, t0, t1), **nonstiff)
         other = self.stiff(t0=t0, t1=jnp.where(is_stiff, t1, t0), **stiff)
         return EitherInterpolation(t0, t1, is_stiff, plain, other)
@@ -335,9 +345,9 @@ class EitherInterpolation(AbstractLocalInterpolation):
     t0, t1
         Ends of the step.
     is_stiff
-        Which one.
+        True if the stiff method made the step.
     nonstiff, stiff
-        The two.
+        The interpolations of the two methods.
     """
 
     t0: RealScalar
@@ -347,12 +357,12 @@ class EitherInterpolation(AbstractLocalInterpolation):
     stiff: AbstractLocalInterpolation
 
     def value(self, t: RealScalar) -> PyTree[Any]:
-        """The value of the one that counts."""
+        """The value of the interpolation of the method that made the step."""
         return select(self.is_stiff, self.stiff.evaluate(t), self.nonstiff.evaluate(t))
 
 
 def _where_any[T](pred: Array, make: Callable[[], T], like: Any) -> T:
-    """`make()` if `pred` holds in any lane, else zeros."""
+    """The value of `make()` if `pred` holds for any batch element, else zeros."""
 
     def skip() -> T:
         return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)

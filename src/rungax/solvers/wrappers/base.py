@@ -1,4 +1,4 @@
-"""The protocol of a solver that is made of another one."""
+"""The protocol of a solver that wraps another one."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from ..base import AbstractSolver
 
 
 class AbstractWrappedSolver[SolverState](AbstractSolver[SolverState]):
-    """A solver made of another one.
+    """A solver that makes its steps of those of another solver.
 
     Attributes
     ----------
     solver
-        The other one.
+        The wrapped solver.
 
     See Also
     --------
-    HalfSolver : one of them.
+    HalfSolver : an example.
     """
 
     solver: eqx.AbstractVar[AbstractSolver[Any]]

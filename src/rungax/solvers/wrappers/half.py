@@ -1,4 +1,4 @@
-"""Solvers made of other solvers."""
+"""Step doubling: an error estimate for any solver."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,20 +21,20 @@ from .base import AbstractWrappedSolver
 
 
 class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrappedSolver[SolverState]):
-    r"""Any solver with an error estimate, by making each step also as two halves.
+    r"""Any solver with an error estimate, by step doubling: each step is also made as two half steps.
 
-    The result is that of the two halves, $y_1 = \Psi_{h/2}(\Psi_{h/2}(y_0))$; the error estimate is by how much it
-    differs from that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the two halves.
+    The result is that of the half steps, $y_1 = \Psi_{h/2}(\Psi_{h/2}(y_0))$. The error estimate is its difference to
+    that of the full step, $y_1 - \Psi_h(y_0)$. Dense output is that of the half steps.
 
-    All facts are those of the wrapped solver: the terms and the noise it is for, what it must be told of a Brownian
-    path, and its orders. The estimate is of the order that the local error has: `order + 1` for ordinary equations,
+    All facts are those of the wrapped solver: the terms and the noise that it is for, the Lévy areas that it needs, and
+    its orders. The order of the estimate is that of the local error: `order + 1` for ordinary equations,
     `strong_order + 0.5` for stochastic ones.
 
     Parameters
     ----------
     solver
-        The solver to make steps with. An estimate of its own is not used. If one of the three steps fails, so does the
-        whole, and the estimate is infinite.
+        The wrapped solver. If it has an error estimate, that is not used. If one of the three steps fails, the whole
+        step fails, with an infinite estimate.
 
     Raises
     ------
@@ -43,12 +43,13 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     Differentiability
     -----------------
-    As the wrapped solver.
+    That of the wrapped solver.
 
     Cost
     ----
-    Three steps of the wrapped solver. A Brownian path is asked for three intervals, two of which the solve does not
-    have at hand; `UnsafeBrownianPath` is refused, for its increments over parts of a step do not add up.
+    Three steps of the wrapped solver. A Brownian path is evaluated over three intervals, and a solve has only the
+    increment over the whole step at hand. `UnsafeBrownianPath` raises an error, because its increments over the halves
+    do not add up to that over the whole step.
 
     References
     ----------
@@ -78,19 +79,19 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         return replace(self.solver.facts, interpolation_cls=interpolation_cls, asks_for_whole_steps=False)
 
     def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """As the wrapped solver."""
+        """Raise a `ValueError` if the wrapped solver does."""
         self.solver.check_values(terms, y0)
 
     def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
-        """As the wrapped solver."""
+        """The terms, each traced once by the wrapped solver."""
         return self.solver.trace_terms(terms, t0, y0, args)
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
-        """Round the wrapped solver, told the tolerances."""
+        """This solver with the tolerances in the wrapped one."""
         return type(self)(self.solver.with_tolerances(tolerances, y0))
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
-        """The wrapped solver's memory."""
+        """The wrapped solver's state before the first step."""
         return self.solver.init(terms, t0, t1, y0, args)
 
     def restart(
@@ -109,7 +110,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         solver_state: SolverState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
-        """One full step and two halves; costs three steps of the wrapped solver."""
+        """One full step and two half steps; costs three steps of the wrapped solver."""
         middle = t0 + 0.5 * (t1 - t0)
         make = self.solver.step
         y_full, _, _, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
@@ -118,32 +119,32 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         result = first_failure(first_failure(result, result1), result2)
         y_error = jax.tree.map(jnp.subtract, y1, y_full)
         if result is not RESULTS.successful:
-            # A shorter step may succeed, but not with input that is invalid.
+            # A shorter step may succeed, unless the input is invalid.
             size = jnp.where(result == RESULTS.invalid_input, 0.0, jnp.inf)
             size = jax.tree.map(lambda x: size.astype(x.dtype), y_error)
             y_error = jax.tree.map(lambda x, s: jnp.where(is_successful(result), x, s), y_error, size)
         return y1, y_error, {"y_middle": y_middle, "first": first, "second": second}, state, result
 
     def densify(self, step: Step) -> DenseInfo:
-        """What dense output of both halves needs."""
+        """The dense information of both half steps, each completed by the wrapped solver."""
         first, second = (self.solver.densify(half) for half in _halves(step))
         return {"y_middle": step.dense_info["y_middle"], "first": first, "second": second}
 
     def stiffness(self, step: Step) -> RealScalar | None:
-        """The wrapped solver's estimate over the second half."""
+        """The wrapped solver's estimate over the second half step."""
         _, second = _halves(step)
         return self.solver.stiffness(second)
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
-        """As the wrapped solver would after the second half."""
+        """The wrapped solver's state after a rejection."""
         return self.solver.after_rejection(before, after)
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
-        """As the wrapped solver's."""
+        """The checkpoint of the wrapped solver's state."""
         return self.solver.checkpoint_state(solver_state)
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Any]) -> SolverState:
-        """The wrapped solver's checkpoint, made again."""
+        """The wrapped solver's state, computed again from its checkpoint."""
         return self.solver.restore(terms, t0, y0, args, checkpoint)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
@@ -151,28 +152,28 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         return self.solver.func(terms, t0, y0, args)
 
     def order(self, terms: PyTree[Any]) -> int | None:
-        """As the wrapped solver's."""
+        """The wrapped solver's order."""
         return self.solver.order(terms)
 
     def strong_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """As the wrapped solver's."""
+        """The wrapped solver's strong order."""
         return self.solver.strong_order(terms)
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
-        """Order of the local error: one more than `order`, or half of one more than `strong_order`."""
+        """Order of the local error: `order + 1` for ordinary equations, `strong_order + 0.5` for stochastic ones."""
         order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)
         return None if order is None else order + gain
 
 
 def _halves(step: Step) -> tuple[Step, Step]:
-    """Both halves of a step, as far as the whole step's record tells: ends, states there, dense information."""
+    """The records of both half steps, with their ends, the states there, and their dense information."""
     middle, y_middle = step.t0 + 0.5 * (step.t1 - step.t0), step.dense_info["y_middle"]
     first = replace(step, t1=middle, y1=y_middle, dense_info=step.dense_info["first"])
     return first, replace(step, t0=middle, y0=y_middle, dense_info=step.dense_info["second"])
 
 
 class _OverHalves(eqx.Module):
-    """Makes the interpolation over a step from those over its halves."""
+    """A maker of interpolations over whole steps from those over their halves."""
 
     interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
 
@@ -190,11 +191,13 @@ class _OverHalves(eqx.Module):
 
 
 class _Halves(AbstractLocalInterpolation):
+    """The interpolations over both halves of a step."""
+
     t0: RealScalar
     t1: RealScalar
     first: AbstractLocalInterpolation
     second: AbstractLocalInterpolation
 
     def value(self, t: RealScalar) -> PyTree[Any]:
-        """That of the half in which `t` is."""
+        """The value of the half that contains `t`."""
         return select(t <= self.second.t0, self.first.evaluate(t), self.second.evaluate(t))

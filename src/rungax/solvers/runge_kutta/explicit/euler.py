@@ -16,8 +16,7 @@ class Euler(AbstractItoSolver[None]):
     r"""Euler's method of order 1, $y_1 = y_0 + f(t_0, y_0)\,h$; Euler–Maruyama when driven by Brownian motion.
 
     No error estimate, linear dense output. For stochastic equations it converges to the Itô solution, for any noise,
-    with strong order 1/2 (1 for additive noise) and weak order 1. With steps chosen by the error it may converge to
-    something else.
+    with strong order 1/2 (1 for additive noise) and weak order 1. With adaptive steps it may converge to a wrong limit.
 
     Warns
     -----
@@ -26,7 +25,7 @@ class Euler(AbstractItoSolver[None]):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
@@ -55,7 +54,7 @@ class Euler(AbstractItoSolver[None]):
     safe_with_adaptive_steps: ClassVar[bool] = False
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> None:
-        """Nothing to remember."""
+        """No solver state."""
         del terms, t0, t1, y0, args
 
     def step(

@@ -1,4 +1,4 @@
-"""The explicit Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `explicit_rk`."""
+"""The explicit Runge–Kutta methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from functools import partial
 from typing import Any, ClassVar
@@ -25,9 +25,9 @@ from .step import AbstractERK
 
 
 def hermite_extension(method: PublishedMethod) -> ContinuousExtension:
-    """Cubic Hermite dense output; one more stage, the slope at the end, unless the method's last stage is that.
+    """Cubic Hermite dense output, of order three or that of the method, if that is less.
 
-    Its order is three, or that of the method if that is less.
+    It has one stage of its own, the slope at the end of the step, unless the last stage of the method is this slope.
     """
     tableau = method.tableau
     b = tableau.b_sol
@@ -41,13 +41,13 @@ def hermite_extension(method: PublishedMethod) -> ContinuousExtension:
 
 
 def own_extension(method: PublishedMethod) -> ContinuousExtension:
-    """The dense output that comes with the method."""
+    """The method's own dense output."""
     assert method.extension is not None, "its file gives an interpolant"
     return method.extension
 
 
 class _PublishedERK(AbstractERK):
-    """An explicit method with a paper; its order is the paper's."""
+    """An explicit method whose coefficients and order are those of its paper."""
 
     method: ClassVar[PublishedMethod]
 
@@ -73,11 +73,11 @@ class Heun(_StratonovichERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
+    Two evaluations of the vector field a step, one more for dense output inside the step.
 
     References
     ----------
@@ -106,11 +106,11 @@ class Midpoint(_StratonovichERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
+    Two evaluations of the vector field a step, one more for dense output inside the step.
 
     References
     ----------
@@ -134,16 +134,16 @@ class Midpoint(_StratonovichERK):
 class Ralston(_StratonovichERK):
     """Ralston's method of order 2, with an embedded Euler estimate; also for Stratonovich equations.
 
-    Of all methods with two stages it has the least bound on its truncation error. Cubic Hermite dense output. Converges
-    to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
+    It has the smallest bound on the truncation error of all methods with two stages. Cubic Hermite dense output.
+    Converges to the Stratonovich solution with strong order 1/2 (1 for commutative noise).
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Two evaluations of the vector field a step; one more where the interior of the step is asked for.
+    Two evaluations of the vector field a step, one more for dense output inside the step.
 
     References
     ----------
@@ -171,11 +171,11 @@ class RK4(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Four evaluations of the vector field a step; one more where the interior of the step is asked for.
+    Four evaluations of the vector field a step, one more for dense output inside the step.
 
     References
     ----------
@@ -205,12 +205,12 @@ class Bosh3(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
     Three evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
-    Dense output costs none.
+    Dense output takes none.
 
     References
     ----------
@@ -237,12 +237,12 @@ class Tsit5(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
     Six evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
-    Dense output costs none.
+    Dense output takes none.
 
     References
     ----------
@@ -275,12 +275,12 @@ class Dopri5(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
     Six evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
-    Dense output costs none.
+    Dense output takes none.
 
     References
     ----------
@@ -310,12 +310,12 @@ class Dopri8(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Thirteen evaluations of the vector field a step, and one at the start: the last stage is the next step's first. Four
-    more where the interior of a step is asked for.
+    Thirteen evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
+    Dense output inside a step takes four more.
 
     References
     ----------
@@ -342,12 +342,12 @@ class Vern6(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
     Eight evaluations of the vector field a step, and one at the start: the last stage is the next step's first.
-    Three more where the interior of a step is asked for.
+    Dense output inside a step takes three more.
 
     References
     ----------
@@ -374,11 +374,11 @@ class Vern7(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Ten evaluations of the vector field a step; six more where the interior of the step is asked for.
+    Ten evaluations of the vector field a step, six more for dense output inside the step.
 
     References
     ----------
@@ -405,11 +405,11 @@ class Vern8(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Thirteen evaluations of the vector field a step; eight more where the interior of the step is asked for.
+    Thirteen evaluations of the vector field a step, eight more for dense output inside the step.
 
     References
     ----------
@@ -436,11 +436,11 @@ class Vern9(_PublishedERK):
 
     Differentiability
     -----------------
-    In every mode in which the vector field is differentiable itself.
+    In every mode in which the vector field is differentiable.
 
     Cost
     ----
-    Sixteen evaluations of the vector field a step; ten more where the interior of the step is asked for.
+    Sixteen evaluations of the vector field a step, ten more for dense output inside the step.
 
     References
     ----------

@@ -2,8 +2,8 @@ r"""Explicit Runge–Kutta methods.
 
 $$k_i = f\Big(t_0 + c_i h,\; y_0 + \sum_{j<i} a_{ij} k_j\Big) \cdot h, \qquad y_1 = y_0 + \sum_i b_i k_i$$
 
-Here and in the code a stage `k` is already multiplied by the increment of the driver (`h` for an ODE), which lets one
-method serve ordinary, controlled and Stratonovich equations.
+Here and in the code a stage `k` is already multiplied by the increment of the driver (`h` for an ODE), so that one
+implementation serves ordinary, controlled and Stratonovich equations.
 """
 
 from collections.abc import Callable
@@ -46,17 +46,17 @@ type ERKState = Any | None
 class AbstractERK(AbstractRungeKutta[ERKState]):
     """An explicit Runge–Kutta method, given by its coefficients.
 
-    Subclass it for a method of your own: give `tableau`, `interpolation_cls` and `order`. Without `extension`,
-    `interpolation_cls` receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each
-    leaf): `ThirdOrderHermitePolynomialInterpolation.from_k` where the last stage is the slope at the end of the step,
-    as in methods whose last stage is the next step's first; a straight line, `LocalLinearInterpolation.from_k`, fits
-    any method. With it, the extension's further stages are appended to `k`, evaluated only for steps whose interior is
-    asked for.
+    Subclass it for a method of your own: define `tableau`, `interpolation_cls` and `order`. `interpolation_cls`
+    receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each leaf). If the last
+    stage is the slope at the end of the step, as in methods whose last stage is the next step's first, it may be
+    `ThirdOrderHermitePolynomialInterpolation.from_k`. A straight line, `LocalLinearInterpolation.from_k`, is right for
+    any method. With an `extension`, `k` is a tuple of the stages followed by the stages of the extension, which are
+    evaluated only for steps inside which the solution is evaluated.
 
     Cost
     ----
     One evaluation of the vector field for each stage, one less for methods whose last stage is the next step's first
-    (`tableau.fsal`); those of `extension` where the interior of a step is asked for.
+    (`tableau.fsal`). Dense output inside a step takes one more for each stage of `extension`.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ERKState:
-        """The vector field at the start for methods whose last stage is the next step's first, else nothing."""
+        """The vector field at the start for methods whose last stage is the next step's first, else no state."""
         del t1
         return terms.vf(t0, y0, args) if self.tableau.fsal else None
 
@@ -94,7 +94,7 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         solver_state: ERKState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, ERKState, Result]:
-        """One step; costs `num_stages` evaluations, one less where the last stage serves the next step again."""
+        """One step; costs `num_stages` evaluations, one less if the last stage is the next step's first."""
         tableau = self.tableau
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         first = solver_state if tableau.fsal else terms.vf(t0, y0, args)
@@ -102,13 +102,13 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         stages = _evaluate(inputs, [terms.prod(first, inputs.control)], tableau.c, tableau.a_lower)
         y1 = stages.last_y if tableau.ssal else combination(tableau.b_sol, stages.ks, y0)
         y_error = None if tableau.b_error is None else combination(tableau.b_error, stages.ks)
-        # An extension takes the stages one by one, which is faster; users' own classes are promised them stacked.
+        # An extension takes the stages one by one, which is faster; the classes of users receive them stacked.
         k = stacked(stages.ks) if self.extension is None else tuple(stages.ks)
         dense_info = {"y0": y0, "y1": y1, "k": k}
         return y1, y_error, dense_info, stages.last_vf if tableau.fsal else None, RESULTS.successful
 
     def densify(self, step: Step) -> DenseInfo:
-        """`dense_info` with the extension's further stages, if it has any; costs one evaluation each."""
+        """The step's `dense_info` with the stages of the extension, if it has any; costs one evaluation each."""
         if self.extension is None or not self.extension.a_lower:
             return step.dense_info
         terms, t0, t1 = step.terms, step.t0, step.t1
@@ -117,7 +117,14 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         return {"y0": step.y0, "y1": step.y1, "k": tuple(stages.ks)}
 
     def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:
-        """How much the slopes of the last two stages differ, compared with their arguments; by default in the two-norm.
+        """The difference of the last two stages' slopes divided by that of their arguments.
+
+        Parameters
+        ----------
+        step
+            The record of the step.
+        norm
+            The norm of both differences, by default the two-norm.
 
         References
         ----------
@@ -135,11 +142,11 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
 
     def checkpoint_state(self, solver_state: ERKState) -> None:
-        """Nothing: the first stage is made again."""
+        """No checkpoint: the first stage can be evaluated again."""
         del solver_state
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> ERKState:
-        """The first stage, where the method keeps it from step to step."""
+        """The vector field at `t0`, `y0` for methods whose last stage is the next step's first, else no state."""
         del checkpoint
         return terms.vf(t0, y0, args) if self.tableau.fsal else None
 
@@ -149,12 +156,12 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
 
 
 def _two_norm(tree: Y) -> jax.Array:
-    """The two-norm over all leaves, whatever their dtypes."""
+    """The two-norm over all leaves, which may differ in dtype."""
     return jnp.asarray(optx.two_norm(FlatSpace(tree).ravel(tree)))
 
 
 class _Stages(NamedTuple):
-    """All stages so far, and the argument and the vector field of the last one."""
+    """The stages computed so far, and the argument and the vector field of the last one."""
 
     ks: list[Y]
     last_y: Y
@@ -162,7 +169,7 @@ class _Stages(NamedTuple):
 
 
 def _evaluate(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndarray, ...]) -> _Stages:
-    """`ks` and the further stages with nodes `c` and coefficients `a_lower`."""
+    """The stages `ks` and those after them, with nodes `c` and coefficients `a_lower`."""
     if not a_lower:
         return _Stages(ks, inputs.y0, None)
     return (_unroll if are_unrolled(inputs.terms) else _scan)(inputs, ks, c, a_lower)
@@ -173,7 +180,7 @@ def _unroll(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.nd
     ks = list(ks)
     y, vf = inputs.y0, None
     for node, row in zip(c, a_lower, strict=True):
-        # The newest stage is added last, so that the processor can add the others while it waits for it. Where the
+        # The newest stage is added last, so that the processor can add the others while it waits for it. If the
         # argument is the solution itself, small terms are added to each other before the large one instead.
         is_solution = row is a_lower[-1]
         y = optimization_barrier(combination(row, ks, inputs.y0) if is_solution else accumulation(row, ks, inputs.y0))

@@ -1,0 +1,1 @@
+"""Methods for underdamped Langevin dynamics."""

@@ -1,0 +1,1 @@
+"""Milstein's methods, for commutative noise."""

@@ -1,4 +1,4 @@
-"""Milstein's methods; `step` has the formulas that they share."""
+"""Milstein's methods for Itô and for Stratonovich equations."""
 
 from typing import Any
 
@@ -19,19 +19,19 @@ class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
 
     with everything on the right at $t_0, y_0$. For `MultiTerm(drift, diffusion)`. It converges to the Itô solution with
     strong order 1 if the noise is commutative, $(g_j \cdot \nabla) g_k = (g_k \cdot \nabla) g_j$ for all pairs of
-    sources: scalar, additive, and diagonal noise $g_j(y_j)$ are. Whether it is cannot be seen from the equation's
+    sources: scalar, additive, and diagonal noise $g_j(y_j)$ are. This condition cannot be seen from the equation's
     structure and is not checked; for other noise the order is 1/2, that of the cheaper `Euler`. No error estimate,
     linear dense output.
 
     Raises
     ------
     ValueError
-        In a solve, if the terms are not drift and diffusion; from `order`, which is of ordinary equations.
+        In a solve, if the terms are not drift and diffusion; from `order`, which is for ordinary equations.
 
     Differentiability
     -----------------
-    Forward and reverse mode, through the derivative of the diffusion. The diffusion itself must be differentiable in
-    forward mode, which functions with a `jax.custom_vjp` are not.
+    Forward and reverse mode, through the derivative of the diffusion. The diffusion must be differentiable in forward
+    mode, which functions with a `jax.custom_vjp` are not.
 
     Cost
     ----
@@ -57,7 +57,10 @@ class ItoMilstein(AbstractMilstein, AbstractItoSolver[None]):
     def diffuse(
         self, diffusion: AbstractTerm[Any, Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args
     ) -> tuple[Y, Y]:
-        """With the expectation of the double integrals taken off; costs one directional derivative for each source."""
+        """The noise of Euler–Maruyama, and the Itô term.
+
+        Costs one evaluation, and one directional derivative for each source or, for elementwise noise, one in all.
+        """
         increment = diffusion.contr(t0, t1)
         field = diffusion.vf(t0, y0, args)
         each = each_source if acts_elementwise(field, increment) else all_pairs
@@ -78,19 +81,19 @@ class StratonovichMilstein(AbstractMilstein, AbstractStratonovichSolver[None]):
 
     with everything on the right at $t_0, y_0$. For `MultiTerm(drift, diffusion)`. It converges to the Stratonovich
     solution with strong order 1 if the noise is commutative, $(g_j \cdot \nabla) g_k = (g_k \cdot \nabla) g_j$ for all
-    pairs of sources: scalar, additive, and diagonal noise $g_j(y_j)$ are. Whether it is cannot be seen from the
+    pairs of sources: scalar, additive, and diagonal noise $g_j(y_j)$ are. This condition cannot be seen from the
     equation's structure and is not checked; for other noise the order is 1/2, that of `EulerHeun`. No error estimate,
     linear dense output.
 
     Raises
     ------
     ValueError
-        In a solve, if the terms are not drift and diffusion; from `order`, which is of ordinary equations.
+        In a solve, if the terms are not drift and diffusion; from `order`, which is for ordinary equations.
 
     Differentiability
     -----------------
-    Forward and reverse mode, through the derivative of the diffusion. The diffusion itself must be differentiable in
-    forward mode, which functions with a `jax.custom_vjp` are not.
+    Forward and reverse mode, through the derivative of the diffusion. The diffusion must be differentiable in forward
+    mode, which functions with a `jax.custom_vjp` are not.
 
     Cost
     ----
@@ -111,7 +114,10 @@ class StratonovichMilstein(AbstractMilstein, AbstractStratonovichSolver[None]):
     def diffuse(
         self, diffusion: AbstractTerm[Any, Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args
     ) -> tuple[Y, Y]:
-        """Costs one directional derivative."""
+        """The noise of Euler–Maruyama, and the Stratonovich term.
+
+        Costs one evaluation and one directional derivative.
+        """
         increment = diffusion.contr(t0, t1)
         diffused, derivative = jax.linearize(lambda y: diffusion.vf_prod(t0, y, args, increment), y0)
         return diffused, jax.tree.map(lambda x: 0.5 * x, derivative(diffused))

@@ -1,17 +1,17 @@
-r"""Milstein's method for Itô and Stratonovich equations with commutative noise.
+r"""The step of Milstein's methods for Itô and Stratonovich equations with commutative noise.
 
 With $g_j$ the column of the diffusion for the source of noise $j$, the methods add to Euler–Maruyama
 
 $$\tfrac12 \sum_{jk} (g_j \cdot \nabla) g_k \, (W_j W_k - h \delta_{jk}) \quad\text{(Itô)}, \qquad
 \tfrac12 \sum_{jk} (g_j \cdot \nabla) g_k \, W_j W_k \quad\text{(Stratonovich)},$$
 
-which is what the double integrals of the noise amount to if $(g_j \cdot \nabla) g_k = (g_k \cdot \nabla) g_j$. As
-$\sum_j g_j W_j = g W$, the Stratonovich term is a single directional derivative, of $g(y) W$ in the direction $g W$.
-The Itô term is a sum over the sources,
+the double integrals of the noise if $(g_j \cdot \nabla) g_k = (g_k \cdot \nabla) g_j$. Since $\sum_j g_j W_j = g W$,
+the Stratonovich term is a single directional derivative, of $g(y) W$ in the direction $g W$. The Itô term is a sum over
+the sources,
 
 $$\sum_k \Big(\big(\tfrac12 g\,(W_k W - h e_k)\big) \cdot \nabla\Big) g\,e_k,$$
 
-of one directional derivative each; and a single one where each source moves its own entries of the state.
+with a directional derivative for each. A single one is enough if each source drives entries of the state of its own.
 """
 
 import abc
@@ -38,7 +38,7 @@ class AbstractMilstein(AbstractTwoTermSolver):
     def diffuse(
         self, diffusion: AbstractTerm[Any, Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args
     ) -> tuple[Y, Y]:
-        """What the noise adds to the state: the Euler–Maruyama part, and the term with the derivative."""
+        """The contributions of the noise to the state: the Euler–Maruyama part, and the term with the derivative."""
 
     def step(
         self,
@@ -50,7 +50,7 @@ class AbstractMilstein(AbstractTwoTermSolver):
         solver_state: None,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
-        """One step; costs one evaluation of the drift, one of the diffusion, and directional derivatives of it."""
+        """One step; costs one evaluation of each field, and directional derivatives of the diffusion."""
         del solver_state, made_jump
         drift, diffusion = terms.terms
         drifted = drift.vf_prod(t0, y0, args, drift.contr(t0, t1))
@@ -58,7 +58,7 @@ class AbstractMilstein(AbstractTwoTermSolver):
         return y1, None, {"y0": y0, "y1": y1}, None, RESULTS.successful
 
     def order(self, terms: PyTree[Any]) -> int:
-        """Not for ordinary equations.
+        """No order: the method is not for ordinary equations.
 
         Raises
         ------
@@ -72,15 +72,15 @@ class AbstractMilstein(AbstractTwoTermSolver):
         )
 
     def strong_order(self, terms: PyTree[Any]) -> RealScalar:
-        """One, if the noise commutes."""
+        """One, if the noise is commutative."""
         del terms
         return 1
 
 
 def each_source(product: Any, at_start: Any, y0: Y, increment: PyTree[Any], h: RealScalar) -> Y:
-    """The Itô term where sources move entries of their own, all of which one derivative sees at once.
+    """The Itô term if each source drives entries of the state of its own: one derivative for all sources.
 
-    Were the noise not commutative after all, the term would still be zero in the mean.
+    The mean of the term is zero even if the noise is not commutative.
     """
     ones = jax.tree.map(jnp.ones_like, increment)
     pairs = jax.tree.map(lambda w: 0.5 * (w * w - jnp.asarray(h).astype(w.dtype)), increment)

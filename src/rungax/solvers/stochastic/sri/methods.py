@@ -1,4 +1,4 @@
-"""The strong methods for scalar and diagonal noise; coefficients are in `tableaus`, `step` has how they step."""
+"""The methods for scalar and diagonal noise. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from typing import ClassVar
 
@@ -11,22 +11,22 @@ class SRIW1(AbstractSRI):
     r"""Rößler's method SRIW1 for Itô equations with scalar or diagonal noise, of strong order 1.5, with error estimate.
 
     For `MultiTerm(drift, diffusion)`, where the noise is one source for all of the state (a path of shape `()`), or one
-    for each entry, $g_i(t, y_i)$, given as a `lineax.DiagonalLinearOperator`. That each $g_i$ depends on its own entry
-    of the state alone cannot be seen from the structure and is not checked; otherwise the order is lower. Noise is
-    real. For ordinary equations the order is 2. Linear dense output. Needs a path with space-time Lévy area.
+    for each entry, $g_i(t, y_i)$, given as a `lineax.DiagonalLinearOperator`. Each $g_i$ must depend only on its own
+    entry of the state, else the order is lower; this cannot be seen from the structure and is not checked. The noise
+    must be real. For ordinary equations the order is 2. Linear dense output. Needs a path with space-time Lévy area.
 
-    The method contains one of strong order 1, whose difference estimates the error:
+    The error estimate compares the method with an embedded one of strong order 1:
 
     $$\Big|\sum_i g(H^1_i) \Big(\beta^3_i \tfrac{I_{(1,0)}}{h} + \beta^4_i \tfrac{I_{(1,1,1)}}{h}\Big)\Big|
     + \delta \,\big|f(H^0_1) - f(H^0_2)\big|\, h,$$
 
-    which is of order 1.5 in the step size. (For that the drift's stages enter by their difference; their sum would be
-    of order 1, however small the error.)
+    which is of order 1.5 in the step size. The drift's stages enter by their difference. Their sum would be of order 1,
+    even if the error were small.
 
     Parameters
     ----------
     delta
-        How much the drift counts in the error estimate. The default 1/6 is that of the authors' software.
+        The weight of the drift in the error estimate. The default 1/6 is that of the authors' software.
 
     Raises
     ------
@@ -36,7 +36,7 @@ class SRIW1(AbstractSRI):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----

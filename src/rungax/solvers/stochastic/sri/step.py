@@ -11,7 +11,7 @@ $$y_1 = y_0 + \sum_i \alpha_i f(H^0_i)\, h
 + \sum_i g(H^1_i) \Big(\beta^1_i I_{(1)} + \beta^2_i \tfrac{I_{(1,1)}}{\sqrt h}
 + \beta^3_i \tfrac{I_{(1,0)}}{h} + \beta^4_i \tfrac{I_{(1,1,1)}}{h}\Big).$$
 
-In terms of what a path tells, with everything elementwise,
+In terms of the increment and the area of a path, elementwise,
 
 $$I_{(1)} = W, \qquad I_{(1,1)} = \tfrac12 (W^2 - h), \qquad I_{(1,0)} = h (\tfrac12 W + H), \qquad
 I_{(1,1,1)} = \tfrac16 (W^3 - 3 h W).$$
@@ -67,7 +67,7 @@ class AbstractSRI(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractI
         drifts, fields = _stages(tableau, terms, t0, t1, y0, args, integrals)
 
         def weighed(*rows: tuple[np.ndarray, Any]) -> Y:
-            """The stages of the diffusion, each times its own mixture of integrals."""
+            """The sum of the diffusion's stages, each times its own combination of integrals."""
             weights, variables = zip(*rows, strict=True)
             columns = np.stack(weights, axis=1)
             return add(
@@ -97,17 +97,17 @@ class AbstractSRI(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractI
         return 1.5
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar:
-        """That of the local error of the method of strong order 1 inside; for ordinary equations 2."""
+        """Order of the local error of the embedded method, 1.5; for ordinary equations 2."""
         return 1.5 if is_stochastic(terms) else 2
 
 
 class _Integrals(NamedTuple):
-    r"""Iterated integrals over a step, all of the size of `w`: controls for the diffusion.
+    r"""Iterated integrals over a step, scaled to the size of `w`: controls for the diffusion.
 
     Attributes
     ----------
     root
-        The square root of the step.
+        The square root of the step size.
     w, ww, wt, www
         $I_{(1)}$, $I_{(1,1)} / \sqrt h$, $I_{(1,0)} / h$ and $I_{(1,1,1)} / h$.
     """
@@ -123,7 +123,7 @@ class _Integrals(NamedTuple):
         dt, w = increment.dt, increment.W
         if any(jnp.iscomplexobj(leaf) for leaf in jax.tree.leaves(w)):
             raise ValueError(
-                "`SRIW1` is for real noise: its iterated integrals are not those of complex noise.\n"
+                "`SRIW1` is for real noise: complex noise has other iterated integrals.\n"
                 "Expected: a Brownian path of real dtype\nFound:    a complex one\n"
                 "Use `Euler`, or two real sources of half the variance each."
             )
@@ -139,7 +139,7 @@ class _Integrals(NamedTuple):
 def _stages(
     tableau: ItoTableau, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, integrals: _Integrals
 ) -> tuple[list[Y], list[Any]]:
-    """The drift at all stages, times the step, and the diffusion at all stages."""
+    """The drift at all stages, times the step size, and the diffusion at all stages."""
     drift, diffusion = terms.terms
     step = drift.contr(t0, t1)
     drifts: list[Y] = []

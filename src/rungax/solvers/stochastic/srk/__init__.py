@@ -1,0 +1,1 @@
+"""Stochastic Runge–Kutta methods given by a tableau, for additive or for any noise."""

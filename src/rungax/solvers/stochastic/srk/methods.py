@@ -1,4 +1,4 @@
-"""Stochastic Runge–Kutta methods; their coefficients are in `tableaus`, how they step is in `stochastic_rk`."""
+"""The stochastic Runge–Kutta methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class SEA(AbstractSRK, AbstractItoSolver[None], AbstractStratonovichSolver[None]
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
@@ -94,7 +94,7 @@ class SRA1(_AdditiveSRK):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
@@ -136,7 +136,7 @@ class ShARK(_AdditiveSRK):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
@@ -167,7 +167,7 @@ class _StratonovichSRK(AbstractSRK, AbstractStratonovichSolver[None]):
         return 2
 
     def strong_order(self, terms: Any) -> float:
-        """One half, for any noise; more if it commutes."""
+        """One half, for any noise; more if it is commutative."""
         del terms
         return 0.5
 
@@ -191,7 +191,7 @@ class SPaRK(_StratonovichSRK, AbstractAdaptiveSolver[None]):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
@@ -231,7 +231,7 @@ class GeneralShARK(_StratonovichSRK):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
@@ -264,9 +264,10 @@ class SlowRK(_StratonovichSRK):
 
     $$\quad {} + 2 \big(g_3 - g(y_0 + f(y_0)\,h + \tfrac12 g_2 W)\big) H.$$
 
-    Converges to the Stratonovich solution with strong order 1.5 if the noise commutes (is scalar, diagonal or additive,
-    or the columns of $g$ satisfy $g_i' g_j = g_j' g_i$), else 1/2, which is what `strong_order` says, for it cannot
-    know. No error estimate, linear dense output. Needs a path with space-time Lévy area.
+    Converges to the Stratonovich solution with strong order 1.5 if the noise is commutative (scalar, diagonal or
+    additive, or the columns of $g$ satisfy $g_i' g_j = g_j' g_i$), else 1/2. `strong_order` is 1/2, since it cannot
+    know whether the noise is commutative. No error estimate, linear dense output. Needs a path with space-time Lévy
+    area.
 
     Raises
     ------
@@ -275,7 +276,7 @@ class SlowRK(_StratonovichSRK):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----

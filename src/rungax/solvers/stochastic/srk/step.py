@@ -1,4 +1,4 @@
-"""How stochastic Runge–Kutta methods step; `stochastic_tableau` says what their coefficients mean."""
+"""The step of stochastic Runge–Kutta methods; `tableaus.types.stochastic` defines their coefficients."""
 
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from ...tableaus.types.stochastic import StochasticButcherTableau
 from ..base import AbstractTwoTermSolver
 
 type Part = tuple[float, Any]
-"""A weight and what it multiplies; of zero weight that may be `None`."""
+"""A weight and the pytree that it multiplies, which may be `None` if the weight is zero."""
 
 
 class AbstractSRK(AbstractTwoTermSolver):
@@ -22,23 +22,23 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     $$\mathrm{d}y = f(t, y)\,\mathrm{d}t + g(t, y)\,\mathrm{d}B$$
 
-    Subclass it for a method of your own: give `tableau` and the orders, and derive from `AbstractItoSolver` or
-    `AbstractStratonovichSolver` (from both for additive noise, where they are the same) and, with an error estimate,
-    from `AbstractAdaptiveSolver`. Its terms are a `MultiTerm(drift, diffusion)`, its dense output is linear.
+    Subclass it for a method of your own: define `tableau` and the orders, and derive from `AbstractItoSolver` or
+    `AbstractStratonovichSolver` (from both for additive noise, whose solutions are the same) and, with an error
+    estimate, from `AbstractAdaptiveSolver`. The terms are a `MultiTerm(drift, diffusion)`, dense output is linear.
 
     A step evaluates drift and diffusion once for every stage with a weight. For additive noise the diffusion is
-    evaluated at both ends of the step instead: the stages use $g(t_0)$, and the solution gets, besides its noise with
-    $g(t_0)$,
+    evaluated at both ends of the step instead. The stages use $g(t_0)$. The solution contains its noise with $g(t_0)$
+    and
 
     $$\big(g(t_1) - g(t_0)\big) \Big(\frac{W}{2} - H\Big),$$
 
-    without which a diffusion that changes with time would limit the strong order to one. A tableau that has no
-    coefficients of `H` does without the `H` here too.
+    without which the strong order would be one if the diffusion depends on time. If the tableau has no coefficients of
+    `H`, this term has no `H` either.
 
     Attributes
     ----------
     tableau
-        The coefficients. They decide `minimal_levy_area` and, where the class does not state it, `noise`.
+        The coefficients. They determine `minimal_levy_area` and `noise`, unless the class states these attributes.
 
     Cost
     ----
@@ -47,7 +47,7 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     Examples
     --------
-    The midpoint rule for Stratonovich equations, which wants to know nothing but the increment of the noise:
+    The midpoint rule for Stratonovich equations, which needs only the increment of the noise:
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -107,7 +107,7 @@ class AbstractSRK(AbstractTwoTermSolver):
         y1 = _sum([*_parts(tableau.b_sol, ks), *noise.solution()], y0)
         y_error = None
         if tableau.b_error is not None:
-            # The part without a weight is there for its shape.
+            # The part with weight zero determines the shape.
             y_error = _sum([(0.0, y0), *_parts(tableau.b_error, ks), *noise.error()])
         return y1, y_error, {"y0": y0, "y1": y1}, None, RESULTS.successful
 
@@ -120,7 +120,7 @@ def _stage_time(tableau: StochasticButcherTableau, i: int, t0: RealScalar, t1: R
 
 
 def _stage_argument(parts: list[Part], y0: Y) -> Y:
-    # At the start itself a optimization_barrier would only hide from the compiler that evaluations there are the same.
+    # Without a barrier at the start, the compiler sees that evaluations there are the same.
     return optimization_barrier(_sum(parts, y0)) if any(weight != 0 for weight, _ in parts) else y0
 
 
@@ -133,7 +133,7 @@ def _sum(parts: list[Part], start: Y | None = None) -> Y:
 
 
 class _AdditiveNoise:
-    """Noise whose g does not depend on the state, so that no stage has one of its own."""
+    """Noise whose g does not depend on the state, so that all stages use the same g."""
 
     def __init__(
         self, tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
@@ -142,18 +142,18 @@ class _AdditiveNoise:
         increments = _increments(tableau, term, t0, t1)
         field = term.vf(t0, y0, args)
         self.products = [optimization_barrier(term.prod(field, increment)) for increment in increments]
-        self.at_end = term.vf_prod(t1, y0, args, _about_middle(increments))
+        self.at_end = term.vf_prod(t1, y0, args, _time_integral(increments))
 
     def stage(self, i: int) -> list[Part]:
         """The noise in the argument of stage `i`."""
         return [(float(coeffs.a[i]), product) for coeffs, product in zip(self.coeffs, self.products, strict=True)]
 
     def evaluate(self, i: int, t: RealScalar, y: Y) -> None:
-        """Nothing to evaluate at a stage."""
+        """No evaluation at a stage."""
         del i, t, y
 
     def solution(self) -> list[Part]:
-        """The noise in the solution; see `AbstractSRK` for how it takes account of a g that changes with time."""
+        """The noise in the solution, with the term of `AbstractSRK` for a g that depends on time."""
         at_start = [-0.5, 1.0, 0.0][: len(self.coeffs)]
         weights = [float(coeffs.b_sol) + w for coeffs, w in zip(self.coeffs, at_start, strict=True)]
         return [*zip(weights, self.products, strict=True), (1.0, self.at_end)]
@@ -165,7 +165,7 @@ class _AdditiveNoise:
 
 
 class _GeneralNoise:
-    """Noise whose g is evaluated at the stages."""
+    """Noise whose g depends on the state and is evaluated at the stages."""
 
     def __init__(
         self, tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
@@ -185,7 +185,7 @@ class _GeneralNoise:
         return self._weighted(rows)
 
     def evaluate(self, i: int, t: RealScalar, y: Y) -> None:
-        """Stage `i` with its argument, if it has a weight anywhere."""
+        """Evaluate g at stage `i`, with its time and argument, if the stage has a weight that is not zero."""
         field = self.term.vf(t, y, self.args) if self.uses_g[i] else None
         for products, used, increment in zip(self.products, self.used, self.increments, strict=True):
             products.append(optimization_barrier(self.term.prod(field, increment)) if used[i] else None)
@@ -204,13 +204,13 @@ class _GeneralNoise:
 
 
 def _increments(tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar) -> list[PyTree[Any]]:
-    """`W`, `H` and `K` over the step, those for which there are coefficients."""
+    """The values of `W`, `H` and `K` over the step that have coefficients."""
     control = term.contr(t0, t1, use_levy=True)
     return [getattr(control, name) for name, _ in zip("WHK", tableau.coeffs, strict=False)]
 
 
-def _about_middle(increments: list[PyTree[Any]]) -> PyTree[Any]:
-    r"""$\frac{1}{h} \int (s - t_0)\,\mathrm{d}B_s = W / 2 - H$, or as much as is known of it."""
+def _time_integral(increments: list[PyTree[Any]]) -> PyTree[Any]:
+    r"""The integral $\frac{1}{h} \int (s - t_0)\,\mathrm{d}B_s = W / 2 - H$, or its mean $W / 2$ without $H$."""
     W, *others = increments
     half = jax.tree.map(lambda w: 0.5 * w, W)
     return jax.tree.map(lambda w, H: w - H, half, others[0]) if others else half

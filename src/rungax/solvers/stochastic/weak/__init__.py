@@ -1,0 +1,1 @@
+"""Stochastic Runge–Kutta methods of weak order 2, for expectations."""

@@ -1,4 +1,4 @@
-"""The weak methods; their coefficients are in `tableaus`, how they step is in `step`."""
+"""The weak methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
 from typing import Any, ClassVar
 
@@ -15,9 +15,9 @@ class DRI1(AbstractWeakSRK):
 
     For `MultiTerm(drift, diffusion)`. Expectations of smooth functions of the solution converge with order 2: use it
     for means, variances and other statistics of many paths. For ordinary equations the order is 3. Single paths
-    converge, with strong order 1/2 (1 for commutative noise), but the steps must be given: as the signs of the Lévy
-    areas go into the step, choosing steps by its error could shift the limit. No error estimate, linear dense output.
-    Needs a path with space-time Lévy area.
+    converge with strong order 1/2 (1 for commutative noise). Steps must not be adaptive: the signs of the Lévy areas
+    enter a step, so that a choice of steps by their error could shift the limit. No error estimate, linear dense
+    output. Needs a path with space-time Lévy area.
 
     Raises
     ------
@@ -31,12 +31,12 @@ class DRI1(AbstractWeakSRK):
 
     Differentiability
     -----------------
-    In every mode in which drift and diffusion are differentiable themselves.
+    In every mode in which drift and diffusion are differentiable.
 
     Cost
     ----
-    Three evaluations of the drift, and of the diffusion 1 + 4 m for m sources of noise (3 for one), in two batches:
-    each source has arguments of its own, at which only its column counts. Memory: the batches hold 2 m values of the
+    Three evaluations of the drift, and 1 + 4 m of the diffusion for m sources of noise (3 for one), in two batches:
+    each source has arguments of its own, at which only its column is used. Memory: the batches hold 2 m values of the
     diffusion.
 
     References

@@ -13,13 +13,15 @@ $$y_1 = y_0 + \sum_i \alpha_i f(H^0_i)\, h
 + \sum_{ik} g_k(H^k_i) \Big(\beta^1_i W_k + \beta^2_i \tfrac{I_{(k,k)}}{\sqrt h}\Big)
 + \sum_{ik} g_k(\hat H^k_i) \Big(\beta^3_i W_k + \beta^4_i \sqrt h\Big).$$
 
-The random variables need only have the moments of the iterated integrals up to terms of the third order in the step:
+The random variables need only have the moments of the iterated integrals, up to terms of the third order in the step
+size:
 
-- $W_k$: those of N(0, h) up to the fifth, so that the increment itself serves as well as the paper's three values.
+- $W_k$: the moments of N(0, h) up to the fifth, so that the increment may replace the paper's three-point variable.
 - $I_{(k,k)} = \tfrac12 (W_k^2 - h)$, and for $k < l$, with $\tilde I_k = \pm\sqrt h$ equally likely, independent of all
   $W$: $I_{(k,l)} = \tfrac12 (W_k W_l - \sqrt h \tilde I_k)$ and $I_{(l,k)} = \tfrac12 (W_k W_l + \sqrt h \tilde I_k)$.
 
-The signs of the path's space-time Lévy areas $H_k$, symmetric and independent of $W$, are these signs.
+The signs of $\tilde I_k$ are those of the path's space-time Lévy areas $H_k$, which are symmetric and independent of
+$W$.
 """
 
 from typing import Any, ClassVar, NamedTuple
@@ -74,7 +76,7 @@ class AbstractWeakSRK(AbstractTwoTermSolver, AbstractItoSolver[None]):
         pairs = 0.5 * (w * w - root * root) / root
         y1 = combination(tableau.alpha, drifts, y0)
         y1 = add(y1, *(_weigh(beta1[i] * w + beta2[i] * pairs, stage) for i, stage in enumerate(stages)))
-        if basis.size > 1:  # else the other stages are all at `y0`, where their weights cancel
+        if basis.size > 1:  # else all other stages are at `y0`, and their weights cancel
             mixed = _mixed_integrals(w, jnp.where(areas < 0, -root, root)) / root
             crossed = [first, *columns.at_own(np.zeros_like(tableau.c1), _cross_arguments(tableau, y0, stages, mixed))]
             y1 = add(y1, *(_weigh(beta3[i] * w + beta4[i] * root, stage) for i, stage in enumerate(crossed)))
@@ -95,12 +97,12 @@ class _Columns(NamedTuple):
     basis: NoiseBasis
 
     def at(self, t: RealScalar, y: Y) -> Columns:
-        """All of them at one state; costs one evaluation."""
+        """All columns at one state; costs one evaluation."""
         field = self.diffusion.vf(t, y, self.args)
         return jax.vmap(lambda unit: self.diffusion.prod(field, self.basis.increment(unit)))(self.basis.units())
 
     def at_own(self, nodes: np.ndarray, arguments: list[Columns]) -> list[Columns]:
-        """For all stages but the first, each column at an argument of its own; one batch for all of them."""
+        """All stages but the first, each column at an argument of its own; one batch of evaluations."""
 
         def column(t: RealScalar, y: Y, unit: NoiseVector) -> Y:
             return self.diffusion.vf_prod(t, y, self.args, self.basis.increment(unit))
@@ -118,7 +120,7 @@ def _drifts(
     args: Args,
     noise: Y,
 ) -> list[Y]:
-    """The drift at all stages, times the step."""
+    """The drift at all stages, times the step size."""
     t0, t1 = ends
     step = drift.contr(t0, t1)
     drifts: list[Y] = []
@@ -129,7 +131,7 @@ def _drifts(
 
 
 def _own_arguments(tableau: ItoTableau, y0: Y, drifted: Y, first: Columns, root: jax.Array) -> list[Columns]:
-    """The arguments $H^k_i$ of all stages but the first, which these methods make of first stages alone."""
+    """The arguments $H^k_i$ of all stages but the first, which in these methods depend only on the first stages."""
 
     def argument(i: int) -> Columns:
         start = combination([tableau.A1[i, 0]], [drifted], y0)
@@ -140,8 +142,8 @@ def _own_arguments(tableau: ItoTableau, y0: Y, drifted: Y, first: Columns, root:
 
 
 def _cross_arguments(tableau: ItoTableau, y0: Y, stages: list[Columns], mixed: jax.Array) -> list[Columns]:
-    """The arguments, with a hat above, of all stages but the first."""
-    assert tableau.B2 is not None, "these methods have one"
+    r"""The arguments $\hat H^k_i$ of all stages but the first."""
+    assert tableau.B2 is not None, "weak methods have this matrix"
     return [
         jax.vmap(lambda row, columns: add(y0, _weigh(row, columns)), (0, None))(mixed, combination(weights, stages))
         for weights in tableau.B2[1:]
@@ -149,7 +151,7 @@ def _cross_arguments(tableau: ItoTableau, y0: Y, stages: list[Columns], mixed: j
 
 
 def _mixed_integrals(w: NoiseVector, signs: NoiseVector) -> Float[Array, "m m"]:
-    """The integrals of pairs of different sources, row by column; zero on the diagonal."""
+    """The integrals $I_{(k,l)}$ of pairs of different sources; zero on the diagonal."""
     index = jnp.arange(w.size)
     rows, columns = index[:, None], index[None, :]
     root = jnp.abs(signs[:1])[:, None]
@@ -158,7 +160,7 @@ def _mixed_integrals(w: NoiseVector, signs: NoiseVector) -> Float[Array, "m m"]:
 
 
 def _weigh(weights: NoiseVector, columns: Columns) -> Y:
-    """The weighted sum of columns, as one fused loop: a matrix product would be a call to a library."""
+    """The weighted sum of columns, as one fused loop; a matrix product would call a library."""
 
     def leaf(x: jax.Array) -> jax.Array:
         return jnp.sum(weights.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) * x, axis=0)

@@ -1,0 +1,1 @@
+"""The kinds of tables that hold the coefficients of methods."""

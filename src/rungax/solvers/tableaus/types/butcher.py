@@ -1,10 +1,10 @@
-r"""Runge--Kutta coefficients as the arrays a solver steps with.
+r"""Runge--Kutta coefficients as arrays.
 
 A method with $s$ stages advances $y' = f(t, y)$ over a step $h$ by
 
 $$k_i = f\Big(t_0 + c_i h,\; y_0 + h \sum_j a_{ij} k_j\Big), \qquad y_1 = y_0 + h \sum_i b_i k_i.$$
 
-Methods are written down as exact numbers, see `published`; these are their float64 roundings.
+`published` holds methods as exact numbers; the arrays are their float64 roundings.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 type Float64Array = NDArray[np.float64]
 
-# Loose enough for coefficients that carry only double precision, tight enough that a mistyped digit is caught.
+# Large enough for coefficients of double precision only, small enough to catch a mistyped digit.
 _TOLERANCE = 1e-10
 
 
@@ -26,7 +26,7 @@ _TOLERANCE = 1e-10
 class ButcherTableau:
     r"""The coefficients of an explicit or diagonally implicit Runge--Kutta method in float64.
 
-    Compared and hashed by identity, so a tableau can be a static argument.
+    Tableaus are compared and hashed by identity, so that one can be a static argument.
 
     Parameters
     ----------
@@ -41,10 +41,10 @@ class ButcherTableau:
     a_diagonal
         The diagonal of $a$, shape `(s,)`, if a stage is implicit.
     a_predictor
-        Rows like those of `a_lower`, each summing to one: stage $i$ starts its iteration from the state
-        $\sum_j p_{ij} y_j$, extrapolated from those of earlier stages. Needed exactly when `a_diagonal` is given.
+        Rows of the same lengths as those of `a_lower`, each with the sum one: stage $i$ starts its iteration from the
+        state $\sum_j p_{ij} y_j$, extrapolated from those of earlier stages. Required exactly if `a_diagonal` is given.
     c1
-        Node of stage 1, zero as in most methods.
+        Node of stage 1; it is zero in most methods.
 
     Raises
     ------
@@ -111,7 +111,7 @@ class ButcherTableau:
 
     @property
     def implicit(self) -> bool:
-        """Whether some stage appears in its own equation."""
+        """True if a stage appears in its own equation."""
         return bool(self.implicit_stages)
 
     @cached_property
@@ -121,13 +121,13 @@ class ButcherTableau:
 
     @cached_property
     def constant_diagonal(self) -> float | None:
-        """The diagonal entry that all implicit stages share: one Newton matrix serves them; `None` if they differ."""
+        """The diagonal entry of all implicit stages, which then share a Newton matrix; `None` if they differ."""
         entries = set() if self.a_diagonal is None else set(self.a_diagonal[self.a_diagonal != 0].tolist())
         return entries.pop() if len(entries) == 1 else None
 
     @cached_property
     def ssal(self) -> bool:
-        """Solution same as last: the last stage is evaluated at the new solution."""
+        """True if the method is "solution same as last": the last stage is evaluated at the new solution."""
         if self.num_stages == 1 and self.a_diagonal is None:
             return False
         last_row = self.a_lower[-1] if self.a_lower else np.zeros(0)
@@ -136,17 +136,17 @@ class ButcherTableau:
 
     @cached_property
     def fsal(self) -> bool:
-        """First same as last: the last stage of a step is the first stage of the next one."""
+        """True if the method is "first same as last": the last stage of a step is the first of the next one."""
         first_explicit = self.c1 == 0.0 and (self.a_diagonal is None or self.a_diagonal[0] == 0.0)
         return self.ssal and bool(first_explicit) and self.c.size > 0 and bool(self.c[-1] == 1.0)
 
     @cached_property
     def real_stability(self) -> float:
-        r"""How far the stability interval $[-x, 0]$ of an explicit method reaches, to a hundredth, 100 at most.
+        r"""The length $x$ of the stability interval $[-x, 0]$ of an explicit method, to a hundredth, 100 at most.
 
-        There $|R(z)| \le 1$, with $R(z) = 1 + z\, b^T (1 + z A 1 + z^2 A^2 1 + \dots)$.
+        In it $|R(z)| \le 1$, with $R(z) = 1 + z\, b^T (1 + z A 1 + z^2 A^2 1 + \dots)$.
         """
-        assert not self.implicit, "an implicit method's is not a polynomial"
+        assert not self.implicit, "the stability function of an implicit method is not a polynomial"
         power, polynomial = np.ones(self.num_stages), [1.0]
         for _ in range(self.num_stages):
             polynomial.append(float(self.b_sol @ power))
@@ -181,12 +181,12 @@ class ButcherTableau:
 
 @dataclass(frozen=True, eq=False, init=False)
 class MultiButcherTableau:
-    """Tableaus that advance the terms of a split vector field together, as in an implicit-explicit method.
+    """The tableaus of a method for a split vector field, such as an implicit--explicit one.
 
     Parameters
     ----------
     *tableaus
-        One tableau per term, with equally many stages at the same nodes, at most one of them implicit.
+        One tableau for each term, with the same number of stages and the same nodes, at most one of them implicit.
 
     Raises
     ------
@@ -222,7 +222,7 @@ class MultiButcherTableau:
 
     @property
     def num_stages(self) -> int:
-        """Number of stages, the same for every term."""
+        """Number of stages of every term."""
         return self.tableaus[0].num_stages
 
     @property
@@ -237,24 +237,24 @@ class MultiButcherTableau:
 
     @property
     def ssal(self) -> bool:
-        """Solution same as last, for every term: the last stage is evaluated at the new solution."""
+        """True if every tableau is "solution same as last": the last stage is evaluated at the new solution."""
         return all(tableau.ssal for tableau in self.tableaus)
 
     @property
     def fsal(self) -> bool:
-        """First same as last, for every term: the last stage of a step is the first stage of the next one."""
+        """True if every tableau is "first same as last": the last stage of a step is the first of the next one."""
         return all(tableau.fsal for tableau in self.tableaus)
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class ContinuousExtension:
-    r"""Dense output of a Runge--Kutta method, with the stages that only it needs.
+    r"""Dense output of a Runge--Kutta method, and the extra stages that it needs.
 
     $$y(t_0 + \theta h) = y_0 + h \theta \sum_i k_i \sum_{j} w_{ij}\, (2\theta - 1)^j, \qquad \theta \in [0, 1],$$
 
-    where $i$ runs over the stages of the method followed by the extra ones. Papers print powers of $\theta$, see
-    `from_powers`; about the middle of the step the coefficients are up to $10^4$ times smaller for methods of high
-    order, and so is the rounding.
+    where $i$ runs over the stages of the method followed by the extra ones. Papers print coefficients of powers of
+    $\theta$, see `from_powers`. For methods of high order the coefficients of powers of $2\theta - 1$ are up to $10^4$
+    times smaller, and so are rounding errors.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ class ContinuousExtension:
     weights
         The matrix $w$, shape `(num_stages + e, degree)`.
     order
-        The dense output has local error $O(h^{\mathrm{order} + 1})$ at every $\theta$.
+        Order of the dense output, whose local error is $O(h^{\mathrm{order} + 1})$ at every $\theta$.
 
     Raises
     ------
@@ -296,12 +296,12 @@ class ContinuousExtension:
     def from_powers(
         cls, c: ArrayLike, a_lower: Sequence[ArrayLike], rows: Iterable[Iterable[Fraction | float]], order: int
     ) -> "ContinuousExtension":
-        r"""From the coefficients of $\theta, \theta^2, \dots$ of each stage, exact before they are rounded."""
+        r"""The extension with these coefficients of $\theta, \theta^2, \dots$ for each stage, rounded only once."""
         return cls(c, a_lower, np.stack([rounded(_about_the_middle(row)) for row in rows]), order)
 
     @property
     def num_stages(self) -> int:
-        """Number of stages of the method that is extended."""
+        """Number of stages of the method, without the extra ones."""
         return self.weights.shape[0] - len(self.a_lower)
 
 
@@ -315,6 +315,7 @@ def _about_the_middle(row: Iterable[Fraction | float]) -> list[Fraction]:
 
 
 def rounded(row: Iterable[Fraction]) -> Float64Array:
+    """The row in float64."""
     return np.array([float(entry) for entry in row], dtype=np.float64)
 
 
@@ -337,7 +338,7 @@ def _check_triangle(name: str, rows: tuple[Float64Array, ...], num_stages: int) 
 
 
 def _check_sum(label: str, entries: Float64Array, expected: float) -> None:
-    # Relative to the entries, since large entries of opposite sign cancel only to their own rounding.
+    # Relative to the entries: when large ones of opposite sign cancel, their rounding errors remain.
     scale = max(1.0, float(np.max(np.abs(entries), initial=0.0)))
     found = float(np.sum(entries))
     if abs(found - expected) > _TOLERANCE * scale:

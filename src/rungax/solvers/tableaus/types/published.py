@@ -1,8 +1,8 @@
-r"""Runge--Kutta methods as the numbers that papers print.
+r"""Runge--Kutta methods as exact numbers.
 
-The files of `rungax.solvers.tableaus` hold `PublishedMethod`s, exact rationals laid out as printed, and
-`PublishedSplitMethod`s, pairs of them for a split vector field. Solvers read their float64 roundings, `tableau` and
-`extension`. Differences such as $b - \hat b$ are formed exactly and rounded once.
+The files of `rungax.solvers.tableaus` hold `PublishedMethod`s, rational numbers in the layout of the papers, and
+`PublishedSplitMethod`s, pairs of them for a split vector field. Solvers use their float64 roundings, `tableau` and
+`extension`. Differences such as $b - \hat b$ are computed exactly and rounded once.
 """
 
 import re
@@ -27,7 +27,7 @@ _LARGEST_PREDICTOR = 4
 
 @dataclass(frozen=True, eq=False)
 class PublishedMethod:
-    r"""An explicit or diagonally implicit Runge--Kutta method in the exact rationals its paper prints.
+    r"""An explicit or diagonally implicit Runge--Kutta method in exact rational numbers.
 
     Parameters
     ----------
@@ -38,16 +38,16 @@ class PublishedMethod:
     a_diagonal
         The diagonal of $a$, of length $s$, or `None` for an explicit method. Its first entry is the node of stage 1.
     a_predictor
-        Rows like those of `a` from which implicit stages start, see `ButcherTableau`, exactly if `a_diagonal` is
-        given.
+        Rows of the same lengths as those of `a`, for the initial values of implicit stages: see `ButcherTableau`.
+        Given exactly if `a_diagonal` is.
     b
         Weights of the solution.
     b_hat
         Weights of the embedded solution, or `None`.
     extra_c, extra_a
-        Nodes and rows of the stages that only the dense output needs; row $j$ has length $s + j$.
+        Nodes and rows of the extra stages of the dense output; row $j$ has length $s + j$.
     interpolant
-        Rows stage by power of the dense output, see `ContinuousExtension`, or `None`.
+        Coefficients of the dense output, a row for each stage: see `ContinuousExtension`; or `None`.
     order, error_order, interpolant_order
         Orders of `b`, `b_hat` and `interpolant`.
     reference
@@ -92,8 +92,8 @@ class PublishedMethod:
     ) -> "PublishedMethod":
         """Read a method from text: fractions such as `3/40` or decimals, separated by white space.
 
-        How the entries are broken into lines is free, since the number of stages fixes the length of every row, and
-        a long fraction may be broken at its slash. Implicit stages start from `extrapolation_predictor`.
+        Line breaks have no meaning, since the number of stages determines the length of every row. A long fraction may
+        be broken at its slash. Implicit stages start from `extrapolation_predictor`.
         """
         nodes = _parse(c)
         weights = _parse(b)
@@ -121,7 +121,7 @@ class PublishedMethod:
         )
 
     def __post_init__(self) -> None:
-        # Both are cached: building them is what checks lengths and sums.
+        # Both are cached; their constructors check lengths and sums.
         _ = self.tableau, self.extension
         if (self.b_hat is None) != (self.error_order is None):
             raise ValueError(f"`error_order`: expected exactly when `b_hat` is given, found {self.error_order}.")
@@ -140,7 +140,7 @@ class PublishedMethod:
         if self.a_diagonal is None or self.a_predictor is None:
             a_lower = tuple(_rounded_to_sum(row, node) for row, node in zip(self.a, self.c, strict=True))
             return ButcherTableau(rounded(self.c), _rounded_to_sum(self.b, Fraction(1)), b_error, a_lower)
-        # The diagonal is kept as it rounds, one number for all stages, and the other entries make up for it.
+        # The rounded diagonal is one number for all stages, and the other entries compensate for its rounding.
         diagonal = rounded(self.a_diagonal)
         rests = [node - Fraction(own) for node, own in zip(self.c, diagonal[1:].tolist(), strict=True)]
         a_lower = tuple(_rounded_to_sum(row, rest) for row, rest in zip(self.a, rests, strict=True))
@@ -162,7 +162,7 @@ class PublishedMethod:
 
 @dataclass(frozen=True, eq=False)
 class PublishedSplitMethod:
-    r"""An implicit--explicit Runge--Kutta method in the exact rationals its paper prints.
+    r"""An implicit--explicit Runge--Kutta method in exact rational numbers.
 
     $$y_1 = y_0 + h \sum_i \big(b^E_i k^E_i + b^I_i k^I_i\big), \qquad k^E_i = f^E(t_i, y_i),\ k^I_i = f^I(t_i, y_i),$$
 
@@ -171,13 +171,13 @@ class PublishedSplitMethod:
     Parameters
     ----------
     explicit, implicit
-        The parts. Their orders are those of the two together, for which they satisfy the coupling conditions; a part
-        alone may have a higher one.
+        The parts. Their orders are those of the pair, for which they satisfy the coupling conditions; a part alone may
+        have a higher order.
 
     Raises
     ------
     ValueError
-        If the nodes, the facts or the dense outputs of the parts differ, or `implicit` alone is not implicit.
+        If the parts differ in nodes, orders, reference or dense output, or if not exactly `implicit` is implicit.
     """
 
     explicit: PublishedMethod
@@ -221,7 +221,7 @@ class PublishedSplitMethod:
         )
 
     def __post_init__(self) -> None:
-        # Building it is what checks numbers of stages and nodes.
+        # Its constructor checks numbers of stages and nodes.
         _ = self.tableau
         if self.explicit.a_diagonal is not None or self.implicit.a_diagonal is None:
             raise ValueError("`explicit` and `implicit`: expected `a_diagonal` of the second and not of the first.")
@@ -259,27 +259,28 @@ class PublishedSplitMethod:
 
     @property
     def extension(self) -> ContinuousExtension | None:
-        r"""The dense output in float64, the same weights for $k^E$ and $k^I$, or `None`."""
+        r"""The dense output in float64, with the same weights for $k^E$ and $k^I$, or `None`."""
         return self.implicit.extension
 
 
 def extrapolation_predictor(c: Row) -> tuple[Row, ...]:
     r"""Rows that extrapolate the states of earlier stages to the node of the next one.
 
-    Row $i$ holds the values at $c_i$ of the Lagrange polynomials on some of the nodes before it: on at most three, so
-    that the polynomial is a parabola at best, and such that $\sum_j |p_{ij}| \le 4$. Of those the highest degree wins,
-    then the least $\prod_j |c_i - c_j|$.
+    Row $i$ holds the values at $c_i$ of the Lagrange polynomials on some of the nodes before it. There are at most
+    three of these nodes, so that the degree is at most two, and $\sum_j |p_{ij}| \le 4$. Of all such sets of nodes one
+    with the highest degree is chosen, among these the one with the least $\prod_j |c_i - c_j|$.
 
-    Why states and not slopes: where the equation is stiff, a slope computed from a state holds its error times the
-    stiffness, which may be larger than all else; started from extrapolated slopes, iterations for Robertson's problem
-    diverge at every second step. Why a parabola: the stages of the methods here have stage order two. Why the bound:
-    far or crowded nodes break it before the parabola is of use. Of stages at the same node only the last, the most
-    accurate, is used; if $c_i$ is such a node itself, the row is that stage alone.
+    States are extrapolated, not slopes, because a slope computed from a state contains the error of the state times the
+    stiffness, which may be larger than the slope itself: started from extrapolated slopes, iterations for Robertson's
+    problem diverge at every second step. The degree is at most two because the methods here have stage order two. The
+    bound excludes nodes that are far away or close to each other, from which extrapolation is inaccurate. Of stages at
+    the same node only the last is used, which is the most accurate. If $c_i$ is itself the node of an earlier stage,
+    the row selects that stage.
 
     Parameters
     ----------
     c
-        Nodes of all stages, the first included.
+        Nodes of all stages, including the first.
 
     Returns
     -------
@@ -318,9 +319,9 @@ def _split(name: str, entries: Row, lengths: Iterable[int]) -> Iterator[Row]:
 
 
 def _rounded_to_sum(row: Row, total: Fraction) -> Float64Array:
-    """`row` rounded, with its smallest entry chosen so that the sum is as near to `total` as can be.
+    """`row` rounded, with its smallest entry chosen so that the sum is as close to `total` as possible.
 
-    Where entries are large and cancel, the sum of their roundings is an error that every step makes anew.
+    If entries are large and cancel, the sum of their rounding errors would be an error of every step.
     """
     rounded = [float(entry) for entry in row]
     entries = [i for i, entry in enumerate(rounded) if entry != 0]

@@ -1,4 +1,4 @@
-r"""Coefficients of Rosenbrock methods, in the form that needs no product with the Jacobian.
+r"""Coefficients of Rosenbrock methods, in the form without products with the Jacobian.
 
 A method with $s$ stages advances $y' = f(t, y)$ over a step $h$ by solving, one after another,
 
@@ -8,7 +8,8 @@ $$\Big(\frac{1}{h \gamma} I - J\Big) u_i = f\Big(t_0 + \alpha_i h,\; y_0 + \sum_
 
 with $J = \partial f / \partial y\,(t_0, y_0)$: all stages share one matrix (E. Hairer and G. Wanner, *Solving Ordinary
 Differential Equations II*, 2nd ed. (1996), IV.7, equation 7.25). The files of `rungax.solvers.tableaus` hold
-`RosenbrockTableau`s. They keep the decimals of the papers as exact rationals, and solvers read their float64 roundings.
+`RosenbrockTableau`s. They store the decimals of the papers as exact rational numbers; solvers use their float64
+roundings.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,13 +25,13 @@ type Float64Array = NDArray[np.float64]
 type Number = Fraction | float
 type Row = tuple[Fraction, ...]
 
-# Loose enough for coefficients that carry only double precision, tight enough that a mistyped digit is caught.
+# Large enough for coefficients of double precision only, small enough to catch a mistyped digit.
 _TOLERANCE = Fraction(1, 10**10)
 
 
 @dataclass(frozen=True, eq=False)
 class RosenbrockCoefficients:
-    """The exact rationals behind a `RosenbrockTableau`, named as there; `m_hat` gives the embedded solution."""
+    """The exact coefficients of a `RosenbrockTableau`, with the names of its parameters."""
 
     gamma: Fraction
     alpha: Row
@@ -44,13 +45,13 @@ class RosenbrockCoefficients:
 
 @dataclass(frozen=True, eq=False, init=False)
 class RosenbrockTableau:
-    r"""A Rosenbrock method: its coefficients and what its paper says about them.
+    r"""A Rosenbrock method: its coefficients, their orders and their source.
 
     $$\Big(\frac{1}{h \gamma} I - J\Big) u_i = f\Big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\Big)
     + \frac{1}{h} \sum_{j<i} c_{ij} u_j + \gamma_i h \frac{\partial f}{\partial t}(t_0, y_0),
     \qquad y_1 = y_0 + \sum_i m_i u_i$$
 
-    Compared and hashed by identity, so a tableau can be a static argument.
+    Tableaus are compared and hashed by identity, so that one can be a static argument.
 
     Parameters
     ----------
@@ -75,7 +76,7 @@ class RosenbrockTableau:
 
         or `None` for a method without one of its own.
     order, error_order, interpolant_order
-        Orders of `m`, `m_hat` and `interpolant`. The dense output has local error
+        Orders of `m`, `m_hat` and `interpolant`. The local error of the dense output is
         $O(h^{\mathrm{interpolant\_order} + 1})$ at every $\theta$.
     reference
         The source.
@@ -83,8 +84,9 @@ class RosenbrockTableau:
     Raises
     ------
     ValueError
-        If lengths disagree, an order comes without its weights or weights without their order, `alpha` or `gamma_sums`
-        disagrees with `a` and `c`, or the solution, the embedded solution or the dense output fails for constant $f$.
+        If lengths disagree; an order is given without its weights or weights without their order; `alpha` or
+        `gamma_sums` contradicts `a` and `c`; or the solution, the embedded solution or the dense output is wrong for
+        constant $f$.
 
     References
     ----------
@@ -161,7 +163,7 @@ class RosenbrockTableau:
     ) -> "RosenbrockTableau":
         """Read a method from text: decimals or fractions such as `3/40`, separated by white space.
 
-        How the entries are broken into lines is free, since the number of stages fixes the length of every row.
+        Line breaks have no meaning, since the number of stages determines the length of every row.
         """
         weights = _parse(m)
         num_stages = len(weights)
@@ -185,7 +187,7 @@ class RosenbrockTableau:
 
     @property
     def num_stages(self) -> int:
-        """Number of stages $s$, which is the number of linear systems a step solves."""
+        """Number of stages $s$, and of linear systems that a step solves."""
         return len(self.exact.m)
 
     @cached_property
@@ -205,12 +207,12 @@ class RosenbrockTableau:
 
     @cached_property
     def a(self) -> tuple[Float64Array, ...]:
-        r"""One row for each stage, of lengths $0, 1, \dots, s - 1$."""
+        r"""Rows of $a$, one for each stage, of lengths $0, 1, \dots, s - 1$."""
         return (_rounded(()), *(_rounded(row) for row in self.exact.a))
 
     @cached_property
     def c(self) -> tuple[Float64Array, ...]:
-        r"""One row for each stage, of lengths $0, 1, \dots, s - 1$."""
+        r"""Rows of $c$, one for each stage, of lengths $0, 1, \dots, s - 1$."""
         return (_rounded(()), *(_rounded(row) for row in self.exact.c))
 
     @cached_property
@@ -227,7 +229,7 @@ class RosenbrockTableau:
 
     @cached_property
     def weights(self) -> Float64Array | None:
-        r"""The dense output as a matrix stage by power, or `None`.
+        r"""The coefficients of the dense output, with a row for each stage and a column for each power, or `None`.
 
         $$y(t_0 + \theta h) = y_0 + \theta \sum_i u_i \sum_j w_{ij}\, (2\theta - 1)^j$$
         """
@@ -240,9 +242,9 @@ class RosenbrockTableau:
 
     @cached_property
     def stiffly_accurate(self) -> bool:
-        """Whether the solution is the argument of the last stage plus that stage, with the last node at the end.
+        """True if the solution is the argument of the last stage plus that stage, and the last node is 1.
 
-        An infinitely stiff component then meets its equilibrium in one step, also one that moves with time.
+        An infinitely stiff component then reaches its equilibrium in one step, even if this depends on time.
         """
         exact = self.exact
         last_row = exact.a[-1] if exact.a else ()
@@ -250,15 +252,15 @@ class RosenbrockTableau:
 
     @cached_property
     def fsal(self) -> bool:
-        """First same as last: the last stage evaluates $f(t_1, y_1)$, which the next step starts with."""
+        """True if the method is "first same as last": the last stage evaluates $f(t_1, y_1)$, as the next step does."""
         exact = self.exact
         return bool(exact.a) and exact.m == (*exact.a[-1], Fraction(0)) and exact.alpha[-1] == 1
 
     @cached_property
     def evaluated_at(self) -> tuple[int, ...]:
-        """For each stage the first one with the same node and argument, counted from 0, whose $f$ serves it too.
+        """For each stage the index of the first one with the same node and argument, and so the same $f$.
 
-        `evaluated_at[i] == i` where stage `i` needs an evaluation of its own.
+        Stage `i` needs an evaluation of its own if `evaluated_at[i] == i`.
         """
         arguments = [
             (node, _without_trailing_zeros(row))
@@ -268,7 +270,7 @@ class RosenbrockTableau:
 
     @property
     def num_evaluations(self) -> int:
-        """Evaluations of $f$ in a step, the last one of an `fsal` method included, which saves the next step one."""
+        """Number of evaluations of $f$ in a step; the last one of an `fsal` method is also the next step's first."""
         return len(set(self.evaluated_at))
 
 
@@ -346,7 +348,7 @@ def _check_length(name: str, row: Row, expected: int) -> None:
 
 
 def _check_constants(exact: RosenbrockCoefficients) -> None:
-    r"""For constant $f = 1$ the stages are $u_i = h \gamma_i$, which ties the coefficients to one another."""
+    r"""Raise a `ValueError` unless the coefficients are right for constant $f = 1$, with stages $u_i = h \gamma_i$."""
     if exact.gamma <= 0:
         raise ValueError(f"`gamma`: expected a positive number, found {float(exact.gamma)}.")
     sums = exact.gamma_sums
@@ -366,7 +368,7 @@ def _check_constants(exact: RosenbrockCoefficients) -> None:
 
 
 def _check_sum(label: str, terms: Sequence[Fraction], stated: Fraction) -> None:
-    # Relative to the terms, since large ones of opposite sign cancel only to their own rounding.
+    # Relative to the terms: when large ones of opposite sign cancel, their rounding errors remain.
     scale = max(Fraction(1), *(abs(term) for term in terms), abs(stated))
     found = sum(terms, Fraction(0))
     if abs(found - stated) > _TOLERANCE * scale:

@@ -27,44 +27,54 @@ from ....brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea, A
 type Float64Array = NDArray[np.float64]
 type BoolArray = NDArray[np.bool_]
 
-# Loose enough for coefficients that carry only double precision, tight enough that a mistyped digit is caught.
+# Large enough for coefficients of double precision only, small enough to catch a mistyped digit.
 _TOLERANCE = 1e-10
 
 
 class AbstractNoiseCoeffs(abc.ABC):
-    """How one of `W`, `H`, `K` enters the stages, the solution and the error estimate."""
+    """The weights of one of `W`, `H`, `K` in the stages, the solution and the error estimate."""
 
     b_error: Float64Array | None
 
     @abc.abstractmethod
     def choose[T](self, additive: T, general: T) -> T:
-        """What suits coefficients of this class."""
+        """The argument for coefficients of this class."""
 
     @abc.abstractmethod
     def used(self, num_stages: int) -> BoolArray:
-        """Of which stages the product with g has a weight anywhere."""
+        """True for each stage whose product with g has a weight in a stage, the solution or the error estimate."""
 
     @abc.abstractmethod
     def check(self, name: str, num_stages: int, total: float) -> None:
-        """That these coefficients, the argument `name`, fit so many stages and their solution sums to `total`."""
+        """Raise a `ValueError` unless these coefficients are right.
+
+        Parameters
+        ----------
+        name
+            The argument that they were given as.
+        num_stages
+            The number of stages that they must have.
+        total
+            The sum that the weights of the solution must have.
+        """
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class AdditiveCoeffs(AbstractNoiseCoeffs):
-    r"""How one of `W`, `H`, `K` enters a method for additive noise, whose g does not depend on the state.
+    r"""The weights of one of `W`, `H`, `K` in a method for additive noise, whose g does not depend on the state.
 
     Parameters
     ----------
     a
-        Its weights $a_i$ in the stages $1, \dots, s$, shape `(s,)`.
+        Weights $a_i$ in the stages $1, \dots, s$, shape `(s,)`.
     b_sol
-        Its weight in the solution: 1 for `W`, 0 for `H` and `K`.
+        Weight in the solution: 1 for `W`, 0 for `H` and `K`.
     b_error
-        Its weight in the error estimate, `None` for zero.
+        Weight in the error estimate, `None` for zero.
 
     See Also
     --------
-    StochasticButcherTableau : where they go, and what is checked there.
+    StochasticButcherTableau : the tableau that contains them and checks them.
 
     Examples
     --------
@@ -83,39 +93,39 @@ class AdditiveCoeffs(AbstractNoiseCoeffs):
         object.__setattr__(self, "b_error", None if b_error is None else _frozen(b_error))
 
     def choose[T](self, additive: T, general: T) -> T:
-        """The former."""
+        """The argument `additive`."""
         del general
         return additive
 
     def used(self, num_stages: int) -> BoolArray:
-        """No stage has a g of its own."""
+        """False for every stage: none has a g of its own."""
         return np.zeros(num_stages, dtype=np.bool_)
 
     def check(self, name: str, num_stages: int, total: float) -> None:
-        """That there is a weight for each stage and one for the solution."""
+        """Raise a `ValueError` unless there is a weight for each stage and the right one for the solution."""
         _check_shape(f"{name}.a", self.a, (num_stages,), "Give one weight for each stage, the first included.")
         for field, value in (("b_sol", self.b_sol), ("b_error", self.b_error)):
             if value is not None:
-                _check_shape(f"{name}.{field}", value, (), "Give one number, for g is the same for all stages.")
+                _check_shape(f"{name}.{field}", value, (), "Give one number: g is the same for all stages.")
         _check_sum(f"{name}.b_sol", self.b_sol, total, _NOISE_SUM)
 
 
 @dataclass(frozen=True, eq=False, init=False)
 class GeneralCoeffs(AbstractNoiseCoeffs):
-    r"""How one of `W`, `H`, `K` enters a method for noise whose g depends on the state.
+    r"""The weights of one of `W`, `H`, `K` in a method for noise whose g depends on the state.
 
     Parameters
     ----------
     a
-        The rows of its weights $a_{ij}$ below the diagonal for stages $2, \dots, s$, of lengths $1, \dots, s - 1$.
+        Rows of weights $a_{ij}$ below the diagonal for stages $2, \dots, s$, of lengths $1, \dots, s - 1$.
     b_sol
-        Its weights $b_i$ in the solution, shape `(s,)`; their sum is 1 for `W`, 0 for `H` and `K`.
+        Weights $b_i$ in the solution, shape `(s,)`; their sum is 1 for `W`, 0 for `H` and `K`.
     b_error
-        Its weights in the error estimate, shape `(s,)`, `None` for zeros.
+        Weights in the error estimate, shape `(s,)`, `None` for zeros.
 
     See Also
     --------
-    StochasticButcherTableau : where they go, and what is checked there.
+    StochasticButcherTableau : the tableau that contains them and checks them.
 
     Examples
     --------
@@ -134,16 +144,16 @@ class GeneralCoeffs(AbstractNoiseCoeffs):
         object.__setattr__(self, "b_error", None if b_error is None else _frozen(b_error))
 
     def choose[T](self, additive: T, general: T) -> T:
-        """The latter."""
+        """The argument `general`."""
         del additive
         return general
 
     def used(self, num_stages: int) -> BoolArray:
-        """The columns that are not zero."""
+        """True for each stage whose column of weights is not zero."""
         return _used_columns(self.a, self.b_sol, self.b_error, num_stages)
 
     def check(self, name: str, num_stages: int, total: float) -> None:
-        """That there is a triangle for the stages and a weight of each for the solution."""
+        """Raise a `ValueError` unless there is a triangle of weights, and for the solution one weight for each stage."""
         _check_triangle(f"{name}.a", self.a, num_stages)
         for field, value in (("b_sol", self.b_sol), ("b_error", self.b_error)):
             if value is not None:
@@ -155,8 +165,8 @@ class GeneralCoeffs(AbstractNoiseCoeffs):
 class StochasticButcherTableau:
     r"""The coefficients of a stochastic Runge–Kutta method in float64, for `AbstractSRK`.
 
-    Stages whose weights are all zero are not evaluated, the drift and the diffusion each on their own.
-    Compared and hashed by identity, so a tableau can be a static argument.
+    A stage evaluates the drift only if a weight of the drift is not zero, and the diffusion likewise. Tableaus are
+    compared and hashed by identity, so that one can be a static argument.
 
     Parameters
     ----------
@@ -169,21 +179,21 @@ class StochasticButcherTableau:
     c
         Nodes of stages $2, \dots, s$, shape `(s - 1,)`; stage 1 is at the start of the step.
     coeffs_w
-        How the increment `W` enters: `AdditiveCoeffs` makes a method for additive noise, `GeneralCoeffs` for any.
+        Weights of the increment `W`: `AdditiveCoeffs` for a method for additive noise, `GeneralCoeffs` for any noise.
     coeffs_hh, coeffs_kk
-        How the space-time Lévy area `H` and the space-time-time Lévy area `K` enter, of the same class; `None` if they
-        do not, and need not be known.
+        Weights of the space-time Lévy area `H` and the space-time-time Lévy area `K`, of the same class; `None` if the
+        method does not use the area.
     ignore_stage_f, ignore_stage_g
-        Which stages are meant to go without an evaluation of drift or diffusion, booleans of shape `(s,)`. It changes
-        nothing: that no weight asks for one of them is checked. `ignore_stage_g` is for `GeneralCoeffs` only.
+        The stages without an evaluation of drift or diffusion, booleans of shape `(s,)`. These flags change nothing: it
+        is only checked that the stages have no weight. `ignore_stage_g` is for `GeneralCoeffs` only.
 
     Raises
     ------
     ValueError
         If shapes disagree; a row of $a$ does not sum to its node; $\sum b_i \neq 1$ or $\sum (b_i - \hat b_i) \neq 0$;
         the weights of the solution do not sum to one for `W` and to zero for `H` and `K`; the coefficients are of two
-        classes, or those of `K` come without those of `H`; the noise has an error estimate and the drift has none; or
-        an ignored stage has a weight.
+        classes, or those of `K` are given without those of `H`; the noise has an error estimate and the drift has none;
+        or an ignored stage has a weight.
 
     Examples
     --------
@@ -244,28 +254,28 @@ class StochasticButcherTableau:
 
     @cached_property
     def coeffs(self) -> tuple[AbstractNoiseCoeffs, ...]:
-        """The coefficients of `W`, `H` and `K`, as many as there are."""
+        """The coefficients of `W`, `H` and `K`, as far as they are given."""
         return tuple(x for x in (self.coeffs_w, self.coeffs_hh, self.coeffs_kk) if x is not None)
 
     @property
     def is_additive(self) -> bool:
-        """Whether it is for additive noise only."""
+        """True if the method is for additive noise only."""
         return self.coeffs_w.choose(additive=True, general=False)
 
     @property
     def minimal_levy_area(self) -> type[AbstractBrownianIncrement]:
-        """What a method with these coefficients must be told of the noise."""
+        """The Lévy areas that a method with these coefficients needs."""
         classes = (AbstractBrownianIncrement, AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea)
         return classes[len(self.coeffs) - 1]
 
     @cached_property
     def uses_f(self) -> BoolArray:
-        """Which stages evaluate the drift: those with a weight anywhere."""
+        """True for each stage that evaluates the drift: those with a weight that is not zero."""
         return _used_columns(self.a, self.b_sol, self.b_error, self.num_stages)
 
     @cached_property
     def uses_g(self) -> BoolArray:
-        """Which stages evaluate the diffusion: those with a weight anywhere; none for additive noise."""
+        """True for each stage that evaluates the diffusion: those with a weight that is not zero, if noise is general."""
         return np.logical_or.reduce([coeffs.used(self.num_stages) for coeffs in self.coeffs])
 
     def _check_drift(self) -> None:
@@ -293,14 +303,14 @@ class StochasticButcherTableau:
             )
         if self.coeffs_kk is not None and self.coeffs_hh is None:
             raise ValueError(
-                "`coeffs_kk` needs `coeffs_hh`, for no path gives `K` without `H`.\n"
+                "`coeffs_kk` needs `coeffs_hh`: no path has `K` without `H`.\n"
                 f"Expected: both\nFound:    {found}\nGive `coeffs_hh` too, of zeros if it does not enter."
             )
         for name, coeffs in given.items():
             coeffs.check(name, self.num_stages, 1.0 if name == "coeffs_w" else 0.0)
             if coeffs.b_error is not None and self.b_error is None:
                 raise ValueError(
-                    f"`{name}.b_error` is part of an error estimate, which `b_error=None` says there is not.\n"
+                    f"`{name}.b_error` is part of an error estimate, but the tableau has `b_error=None`.\n"
                     "Expected: `b_error` of the tableau, or none of the noise\n"
                     f"Found:    {coeffs.b_error.tolist()}\nGive `b_error=`, of zeros if the drift does not enter."
                 )
@@ -341,7 +351,7 @@ def _check_triangle(name: str, rows: tuple[Float64Array, ...], num_stages: int) 
 
 
 def _check_sum(name: str, entries: Float64Array, expected: float, fix: str) -> None:
-    # Relative to the entries, since large entries of opposite sign cancel only to their own rounding.
+    # Relative to the entries: when large ones of opposite sign cancel, their rounding errors remain.
     scale = max(1.0, float(np.max(np.abs(entries), initial=0.0)))
     found = float(np.sum(entries))
     if not abs(found - expected) <= _TOLERANCE * scale:
@@ -354,7 +364,7 @@ def _check_ignored(name: str, ignored: ArrayLike | None, used: BoolArray) -> Non
     flags = np.asarray(ignored)
     if flags.shape != used.shape or flags.dtype != np.bool_:
         raise ValueError(
-            f"`{name}` says of each stage whether it goes without an evaluation.\n"
+            f"`{name}` must be true for each stage without an evaluation, else false.\n"
             f"Expected: booleans of shape {used.shape}\nFound:    {flags.dtype} of shape {flags.shape}\n"
             "Leave it out: stages without weights are skipped anyway."
         )
