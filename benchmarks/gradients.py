@@ -77,6 +77,7 @@ def _lorenz(table: Comparisons) -> None:
         return lambda: (jax.grad(loss_at_end(library, new_lorenz()), (0, 1)), one)
 
     table.build("trace + lower + compile of the gradient (aim at 0.5)", maker(rungax), maker(diffrax), bar=0.8)
+    table.fresh_build("the same in fresh processes, median of five", bar=0.7)
     hessian = jitted(lambda library: jax.jacfwd(jax.grad(loss_at_end(library), 1), 1), rungax, *one)
     table.run("jacfwd(grad) with respect to the parameters", hessian, None, against="")
 

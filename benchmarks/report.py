@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .fresh_build import fresh_build_times
 from .timing import build_times, run_times
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -144,6 +145,12 @@ class Comparisons:
         except Exception as error:
             times, remark = [None, None], _first_line("one of them", error)
         self._add(Row(work, times[0], "diffrax", times[1], bar, None, remark))
+
+    def fresh_build(self, work: str, *, bar: float | None) -> None:
+        """Time the build of the gradient of one Lorenz solve in processes of their own, ours and Diffrax's in turn."""
+        turns = 1 if self._report.quick else 5
+        ours, theirs = fresh_build_times(("rungax", "diffrax"), turns)
+        self._add(Row(work, ours, "diffrax", theirs, bar, None, ""))
 
     def _add(self, row: Row) -> None:
         self._table.add(row.cells())

@@ -124,6 +124,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         """The absolute tolerance of the controller inside."""
         return self.controller.atol
 
+    # A method for type checkers, because the base declares a callable attribute.
     @property
     def norm(self) -> Callable[[PyTree[Any]], RealScalar]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The norm of the controller inside."""

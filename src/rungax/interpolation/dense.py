@@ -62,7 +62,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     y0: Y
     interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
 
-    # Equinox's abstract variables may be properties.
+    # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property
     def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The start of the solve, in true time."""

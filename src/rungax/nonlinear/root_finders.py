@@ -164,7 +164,8 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
     0.739085
     """
 
-    rtol: PyTree[Any]  # pyright: ignore[reportIncompatibleVariableOverride]  # Optimistix: a number
+    # Optimistix declares numbers, and the norm as a method.
+    rtol: PyTree[Any]  # pyright: ignore[reportIncompatibleVariableOverride]
     atol: PyTree[Any]  # pyright: ignore[reportIncompatibleVariableOverride]
     norm: Norm = optx.max_norm  # pyright: ignore[reportIncompatibleMethodOverride]
     kappa: RealScalar = 1e-2

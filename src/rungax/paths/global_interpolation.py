@@ -40,7 +40,7 @@ class _AbstractKnots(AbstractGlobalInterpolation):
 
     ts: eqx.AbstractVar[Float[Array, " knots"]]
 
-    # Equinox's abstract variables may be properties.
+    # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property
     def t0(self) -> RealScalar:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The time of the first knot."""
