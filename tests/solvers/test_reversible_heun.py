@@ -73,7 +73,7 @@ def walk_back(terms: Any, ts: Any, end: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
-def test_steps_can_be_reversed(key: jax.Array, direction: float) -> None:
+def test_steps_can_be_undone(key: jax.Array, direction: float) -> None:
     terms = direct(stochastic(key), jnp.asarray(direction))
     ts = direction * jnp.linspace(0.0, 1.0, 41)[:: int(direction)]
     states, companions = walk(terms, ts)
