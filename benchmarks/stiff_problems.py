@@ -1,6 +1,6 @@
 """The stiff problems in NumPy with their Jacobians, and calls of solvers from SciPy and SUNDIALS.
 
-Vector fields in JAX, initial states and reference values come from the tests, `tests/stiff/problems.py`.
+Vector fields in JAX, initial states and reference values come from the tests, `tests/problems/stiff.py`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import scipy.integrate
 import scipy.sparse
 
 from tests.problems import Problem
-from tests.stiff.problems import (
+from tests.problems.stiff import (
     AKZO_CONVECTION,
     AKZO_DIFFUSION,
     AKZO_RATE,

@@ -67,9 +67,11 @@ def known_values(call: Call) -> None:
     t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
     times = [np.asarray(ts).astype(np.float64) for ts in times]
     ends = [(np.float64(a), np.float64(b)) for a, b in ends]
-    for ok, message in _conditions(np, t0, t1, dt0, times, call.controller, ends):
-        if not ok:
-            raise ValueError(message())
+    # The times of a controller may be arrays of JAX, on which operations are traced inside `jit`, though known.
+    with jax.ensure_compile_time_eval():
+        for ok, message in _conditions(np, t0, t1, dt0, times, call.controller, ends):
+            if not ok:
+                raise ValueError(message())
 
 
 # ---------------------------------------------------------------------------------------------------- inside the trace

@@ -39,10 +39,9 @@ def integrate(plan: Plan, state: State) -> State:
 
 
 def needs_attempt(plan: Plan, state: State) -> jax.Array:
-    """True if this batch element needs another attempt.
+    """True if this batch element is running, and not a failed solve on an endless interval.
 
-    It does while it is running. A controller that goes on after the state has stopped being finite (`failed_at`) is
-    stopped where the interval has no end, because it would never stop.
+    Controllers of fixed steps go on after the state has stopped being finite (`failed_at`), and would never stop there.
     """
     failed_at = plan.controller.failed_at(state.controller_state)
     if failed_at is None:
@@ -76,8 +75,8 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.ends, RESULTS.event_occurred, result)
     accepted = running & verdict.accepted
-    # Selected in every solve, because it is never wrong not to; but a step that may be made again is cheaper from the
-    # drivers that led to it.
+    # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
+    # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None
     drivers = select(accepted, step.drivers, state.drivers) if may_reject else step.drivers
     rejected_state = plan.solver.after_rejection(state.solver_state, step.solver_state)
@@ -97,7 +96,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
             for name, recorder in plan.recorders.items()
         },
         events=None if events is None else select(running, events.state, state.events),
-        step_state=select(accepted, plan.updated_step_state(step.t1, y1, state.step_state), state.step_state),
+        user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
     )
 
 
@@ -107,7 +106,10 @@ def has_ended(plan: Plan, state: State) -> jax.Array:
 
 
 def step_failure(step: Step, verdict: Verdict) -> Result:
-    """The failure of the solve by a step whose equations were not solved: none if the step can be made again."""
+    """The failure of a step whose equations were not solved, if the step is not retried with a smaller size.
+
+    Solvers report such a step with an infinite error, so that error control rejects it.
+    """
     if step.result is RESULTS.successful:
         return step.result
     return choose(verdict.accepted | jnp.isnan(verdict.next_t1), step.result, RESULTS.successful)

@@ -23,7 +23,7 @@ from .step import (
     Start,
     State,
     Step,
-    StepState,
+    UserState,
     Verdict,
 )
 from .stops import StopQueue
@@ -82,7 +82,7 @@ class Controller(Protocol):
         controller_state: ControllerState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ControllerState, Result]: ...
 
-    def with_factor(
+    def next_end_for_factor(
         self,
         factor: RealScalar,
         accepted: BoolScalar,
@@ -130,10 +130,10 @@ class EventDetector(Protocol):
     def has_moved(self, events: EventState) -> BoolScalar: ...
 
 
-class StepUpdate(Protocol):
+class UserStateUpdate(Protocol):
     """The change of the user's own state with an accepted step, from the true time and the state at the step's end."""
 
-    def __call__(self, t: Time, y: Y, args: Args, step_state: StepState) -> StepState: ...
+    def __call__(self, t: Time, y: Y, args: Args, user_state: UserState) -> UserState: ...
 
 
 class AbstractRecorder(eqx.Module):
@@ -155,7 +155,7 @@ class AbstractRecorder(eqx.Module):
         """The recorder's output when the loop has ended in `state`."""
 
     def savers(self) -> "Mapping[str, AbstractRecorder]":
-        """The recorders that replace this one in a taped solve; by default itself, so its output is static."""
+        """The recorders that replace this one in a taped solve; by default itself, so its output has no derivatives."""
         return {"output": self}
 
     def rebuild(self, plan: "Plan", saved: Mapping[str, PyTree[Array]], state: State, end: Start) -> PyTree[Array]:
@@ -179,7 +179,7 @@ class Plan(eqx.Module):
     recorders: Mapping[str, AbstractRecorder]
     detector: EventDetector | None = None
     stops: StopQueue | None = None
-    step_update: StepUpdate | None = None
+    user_state_update: UserStateUpdate | None = None
 
     @property
     def is_noisy(self) -> bool:
@@ -188,8 +188,8 @@ class Plan(eqx.Module):
 
     def attempt(self, state: State) -> Step:
         """The next step of the solve in `state`."""
-        t, t_next, solver_state, step_state = state.t, state.t_next, state.solver_state, state.step_state
-        return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, step_state)
+        t, t_next, solver_state, user_state = state.t, state.t_next, state.solver_state, state.user_state
+        return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, user_state)
 
     def attempt_from(
         self,
@@ -199,14 +199,31 @@ class Plan(eqx.Module):
         drivers: tuple[DriverState, ...],
         solver_state: SolverState,
         made_jump: BoolScalar | None,
-        step_state: StepState,
+        user_state: UserState,
     ) -> Step:
         """The solver's step from `t0`, `y0` to `t1`."""
         args = self.problem.args
         terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
         jumped = False if made_jump is None else made_jump
-        made = self.solver.step(terms, t0, t1, y0, args, solver_state, jumped)
-        return Step(terms, args, drivers, t0, t1, y0, solver_state, made_jump, *made, step_state)
+        y1, y_error, dense_info, next_solver_state, result = self.solver.step(
+            terms, t0, t1, y0, args, solver_state, jumped
+        )
+        return Step(
+            terms=terms,
+            args=args,
+            drivers=drivers,
+            t0=t0,
+            t1=t1,
+            y0=y0,
+            solver_state0=solver_state,
+            made_jump=made_jump,
+            y1=y1,
+            y_error=y_error,
+            dense_info=dense_info,
+            solver_state=next_solver_state,
+            result=result,
+            user_state0=user_state,
+        )
 
     def judge(self, state: State, step: Step) -> Verdict:
         """The controller's verdict on an attempt, with the next one clipped to the stop queue."""
@@ -225,7 +242,7 @@ class Plan(eqx.Module):
         next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
         if factor is not None:
             dt = step.t1 - step.t0
-            next_t1 = self.controller.with_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+            next_t1 = self.controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
         if self.stops is not None:
             next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
             next_t1 = self.stops.clip(accepted, next_t0, next_t1)
@@ -235,7 +252,7 @@ class Plan(eqx.Module):
     def next_end(self, verdict: Verdict) -> Time:
         """The end of the next attempt, clipped to the end of the interval.
 
-        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for ever.
         """
         end = self.problem.t1
         return jnp.where(verdict.accepted, clip_to_end(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
@@ -247,15 +264,15 @@ class Plan(eqx.Module):
             start, end = self.stops.around(t0, t1, start, end)
         return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
 
-    def start(self, y: Y, solver_state: SolverState, step_state: StepState) -> Start:
+    def start(self, y: Y, solver_state: SolverState, user_state: UserState) -> Start:
         """The start of a step from `y`, as the tape stores it."""
-        return Start(y, self.solver.checkpoint_state(solver_state), step_state)
+        return Start(y, self.solver.checkpoint_state(solver_state), user_state)
 
-    def updated_step_state(self, t1: Time, y1: Y, step_state: StepState) -> StepState:
+    def updated_user_state(self, t1: Time, y1: Y, user_state: UserState) -> UserState:
         """The user's own state after a step that ends in `y1` at `t1`."""
-        if self.step_update is None:
-            return step_state
-        return self.step_update(t1 * self.problem.direction, y1, self.problem.args, step_state)
+        if self.user_state_update is None:
+            return user_state
+        return self.user_state_update(t1 * self.problem.direction, y1, self.problem.args, user_state)
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
         """The solution over `step`; evaluates the stages that only dense output needs."""

@@ -8,10 +8,10 @@ from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
 from .jaxkit import BoolScalar, Time, clip_to_end
-from .plan import AbstractRecorder, EventDetector, Plan, StepUpdate
+from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
-from .step import Problem, State, StepState
+from .step import Problem, State, UserState
 from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
 
@@ -52,8 +52,8 @@ def set_up(
     resumed: Resumed = Resumed(),
     result: Result = RESULTS.successful,
     stops: StopQueue | None = None,
-    step_update: StepUpdate | None = None,
-    step_state: StepState = None,
+    user_state_update: UserStateUpdate | None = None,
+    user_state: UserState = None,
 ) -> tuple[Plan, State]:
     """The plan and the first state of a solve.
 
@@ -73,7 +73,7 @@ def set_up(
         The result so far: a failure ends the solve before its first step.
     stops
         The stop queue, instead of the one that controller and terms fill.
-    step_update, step_state
+    user_state_update, user_state
         The change of the user's own state with each accepted step, and its first value.
     """
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
@@ -105,7 +105,7 @@ def set_up(
         recorders=recorders,
         detector=detector,
         stops=stops,
-        step_update=step_update,
+        user_state_update=user_state_update,
     )
     zero = jnp.asarray(0, jnp.int32)
     events = None if detector is None else detector.init(problem, t_next)
@@ -126,7 +126,7 @@ def set_up(
         result=result,
         records={},
         events=events,
-        step_state=step_state,
+        user_state=user_state,
     )
 
 

@@ -18,7 +18,7 @@ type ControllerState = PyTree[Array]
 type DriverState = PyTree[Array]
 """The part of a random driver's path that is carried from step to step, `None` for drivers that carry nothing."""
 
-type StepState = PyTree[Array]
+type UserState = PyTree[Array]
 """A user's own state, which changes with each accepted step; `None` in solves without."""
 
 type Record = PyTree[Array]
@@ -44,7 +44,7 @@ class Step(eqx.Module):
         never jump.
     y1, y_error, dense_info, solver_state, result
         The solver's answer, see `rungax.AbstractSolver.step`.
-    step_state0
+    user_state0
         The user's own state at `t0`.
     active_events
         The events that change the state at the end of the step; `None` in solves in which none does.
@@ -63,7 +63,7 @@ class Step(eqx.Module):
     dense_info: DenseInfo
     solver_state: SolverState
     result: Result
-    step_state0: StepState = None
+    user_state0: UserState = None
     active_events: Flags | None = None
 
 
@@ -95,7 +95,8 @@ class EventState(eqx.Module):
     target
         The end of the attempt in which that event was found.
     active
-        The conditions at whose event the next attempt ends, or whose events happened last.
+        While `ends_at_event`: the conditions that are zero at the end of the next attempt. Otherwise those of the last
+        event.
     num_effects
         The number of times that each event has changed the state.
     """
@@ -132,9 +133,23 @@ class EventVerdict(eqx.Module):
 
 
 class Verdict(eqx.Module):
-    """The judgement of an attempt: whether it is accepted, and where the next one starts and ends.
+    """The judgement of an attempt by the controller, which the event detector revises in a solve with events.
 
-    The controller makes it; in a solve with events the detector makes another one of it.
+    Parameters
+    ----------
+    accepted
+        Whether the step is accepted.
+    next_t0, next_t1
+        Start and end of the next attempt. An end that is not later than the start says that no shorter step is
+        possible, NaN that the state is not finite however short the step: either ends the solve.
+    made_jump
+        Whether the equation jumps between the end of the step and `next_t0`.
+    controller_state
+        The controller's state after the attempt.
+    result
+        `RESULTS.successful`, or the reason why the solve must end.
+    events
+        The event detector's part, `None` in a solve without events.
     """
 
     accepted: BoolScalar
@@ -167,7 +182,7 @@ class State(eqx.Module):
         The recorders' states, by name.
     events
         The event detector's state, `None` in a solve without events.
-    step_state
+    user_state
         The user's own state.
     """
 
@@ -183,22 +198,26 @@ class State(eqx.Module):
     result: Result
     records: Mapping[str, Record]
     events: EventState | None = None
-    step_state: StepState = None
+    user_state: UserState = None
 
 
 class Start(eqx.Module):
-    """The start of a step: its state, the checkpoint of the solver state, and the user's own state.
+    """The start of a step: its state, the solver's checkpoint, and the user's own state.
 
-    This is all that is differentiable and cannot be made again from less, so the tape stores it.
+    The tape stores starts: everything else about a step can be computed from them. The checkpoint is the part of the
+    solver state that the solver cannot restore from time and state.
     """
 
     y: Y
-    checkpoint: PyTree[Array]
-    step_state: StepState = None
+    solver_checkpoint: PyTree[Array]
+    user_state: UserState = None
 
 
 class Problem(eqx.Module):
-    """The equation in the direction of travel: terms, their arguments, the interval and the initial state."""
+    """The equation in the direction of travel: terms, their arguments, the interval and the initial state.
+
+    `direction` is 1 for a solve forwards and -1 for one backwards; true times are the times here multiplied by it.
+    """
 
     terms: Terms
     args: Args

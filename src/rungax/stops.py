@@ -96,7 +96,7 @@ class StopQueue(eqx.Module):
     def clip(self, accepted: BoolScalar, t: Time, t_next: Time) -> Time:
         """The end of an attempt from `t`: `t_next`, or the first stop if that is earlier.
 
-        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for ever.
         """
         stop = self.ends[self._next(t)]
         return jnp.where(accepted, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))

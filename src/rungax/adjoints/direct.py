@@ -11,7 +11,7 @@ from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as, nan_if_failed
 from .replay import Replay, play_bounded
-from .taped_solve import Kept, rebuilt, record
+from .taped_solve import Kept, rebuild_outcome, run_with_tape
 
 
 class DirectAdjoint(AbstractAdjoint):
@@ -53,7 +53,7 @@ class DirectAdjoint(AbstractAdjoint):
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             solve = restore(leaves)
-            return rebuilt(solve.plan, _played(solve))
+            return rebuild_outcome(solve.plan, _played(solve))
 
         if plan.max_steps is None:
             raise ValueError(
@@ -68,8 +68,8 @@ def _played(solve: Solve) -> Kept:
     """The result of the taped solve, made again in operations that JAX differentiates."""
     plan, state = solve.plan, solve.state
     size = TapeSize.of(plan, 2)  # only the times are of use
-    kept = record(without_derivatives(solve), size)
+    kept = run_with_tape(without_derivatives(solve), size)
     replay = Replay(plan, kept.tape, kept.saved_parts)
-    end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.step_state), size.max_steps)
+    end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.user_state), size.max_steps)
     end, values = nan_if_failed((end, values), kept.outcome.result)
     return Kept(end, values, kept.tape, kept.saved, kept.outcome)

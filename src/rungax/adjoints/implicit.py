@@ -103,7 +103,7 @@ class ImplicitAdjoint(AbstractAdjoint):
             outcome = run(solve.plan, solve.state)
             y = _steady_state(restore, leaves, outcome.state.y)
             plan, state = restore(leaves).plan, eqx.tree_at(lambda s: s.y, outcome.state, y)
-            end = plan.start(y, state.solver_state, state.step_state)
+            end = plan.start(y, state.solver_state, state.user_state)
             # Only the end is saved, which a recorder makes of the final state alone.
             outputs = {
                 name: recorder.rebuild(plan, {"output": outcome.outputs[name]}, state, end)

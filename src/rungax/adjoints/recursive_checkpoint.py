@@ -10,7 +10,7 @@ from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import reverse_from_checkpoints
-from .taped_solve import rebuilt, taped
+from .taped_solve import rebuild_outcome, taped
 
 DEFAULT_BUDGET = 16 * 2**20
 """The default limit of the bytes that the checkpoints on the tape of one solve take."""
@@ -90,7 +90,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
         size = TapeSize.of(plan, self._slots(plan, state))
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuilt(restore(leaves).plan, taped(restore, leaves, size, reverse_from_checkpoints))
+            return rebuild_outcome(restore(leaves).plan, taped(restore, leaves, size, reverse_from_checkpoints))
 
         return differentiated_as(replayed, Solve(plan, state))
 
@@ -98,7 +98,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
         """The largest number of checkpoints."""
         size = sum(
             x.size * x.dtype.itemsize
-            for x in jax.tree.leaves(plan.start(state.y, state.solver_state, state.step_state))
+            for x in jax.tree.leaves(plan.start(state.y, state.solver_state, state.user_state))
         )
         if self.checkpoints is not None:
             return self.checkpoints

@@ -53,8 +53,8 @@ class Replay(eqx.Module):
         """The accepted step `index`, made again from `start`."""
         problem = self.plan.problem
         t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
-        solver_state = self.plan.solver.restore(problem.terms, t0, start.y, problem.args, start.checkpoint)
-        return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index), start.step_state)
+        solver_state = self.plan.solver.restore(problem.terms, t0, start.y, problem.args, start.solver_checkpoint)
+        return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index), start.user_state)
 
     def step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:
         """The start of the step after step `index`, and the parts of step `index` that are saved."""
@@ -66,8 +66,8 @@ class Replay(eqx.Module):
             saver = savers[name]
             assert isinstance(saver, AbstractSaver), "others have no saved parts"
             parts[name] = saver.part(self.plan, step, end)
-        step_state = self.plan.updated_step_state(step.t1, following, start.step_state)
-        return self.plan.start(following, step.solver_state, step_state), parts
+        user_state = self.plan.updated_user_state(step.t1, following, start.user_state)
+        return self.plan.start(following, step.solver_state, user_state), parts
 
     def _end(self, index: IntScalar, step: Step) -> tuple[tuple[Time, Y], Y]:
         """The end of `step`, with the derivatives of an event there, and the state that the next step starts from."""
@@ -86,7 +86,7 @@ class Replay(eqx.Module):
 
 def play(replay: Replay, start: Start) -> tuple[Start, Parts]:
     """The start that follows the last accepted step, and the saved values: as fast as the solve itself was."""
-    num_steps = replay.tape.num_steps
+    num_steps = replay.tape.num_accepted
 
     def body(carry: Any) -> Any:
         index, start, filled = carry
@@ -128,7 +128,7 @@ _BLOCK = 64
 
 def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, Parts]:
     """The result of `play` by scans of bounded length, which JAX differentiates in every mode."""
-    num_steps, block = replay.tape.num_steps, min(_BLOCK, max_steps)
+    num_steps, block = replay.tape.num_accepted, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 
     def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:

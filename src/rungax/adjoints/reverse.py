@@ -21,9 +21,9 @@ class Cotangents(eqx.Module):
     Parameters
     ----------
     start
-        Of the start of the step after the next one to be reversed.
+        Cotangents of the end of the step that is reversed next, which is the start of the step after it.
     parameters
-        Of the arrays that the derivative is taken with respect to.
+        Cotangents of the arrays that the derivative is taken with respect to.
     cursors
         For each saver, the last entry whose cotangent has not been used yet.
     """
@@ -42,13 +42,13 @@ class ReverseReplay(eqx.Module):
         Makes the `Replay` from values of the arrays that the derivative is taken with respect to.
     parameters
         These values.
-    saved
+    saved_cotangents
         Cotangents of the saved values, by saver.
     """
 
     replay_with: Callable[[Sequence[jax.Array]], Replay] = eqx.field(static=True)
     parameters: list[jax.Array]
-    saved: Parts
+    saved_cotangents: Parts
 
     @property
     def replay(self) -> Replay:
@@ -75,7 +75,7 @@ class ReverseReplay(eqx.Module):
     ) -> tuple[Parts, Mapping[str, IntScalar]]:
         """Cotangents of the saved parts of this step, summed over the entries that hold them."""
         gathered = {
-            name: _gather(saved, self.saved[name], index, active, cursors[name], parts[name])
+            name: _gather(saved, self.saved_cotangents[name], index, active, cursors[name], parts[name])
             for name, saved in self.replay.saved.items()
         }
         return {name: total for name, (_, total) in gathered.items()}, {name: c for name, (c, _) in gathered.items()}
@@ -83,13 +83,13 @@ class ReverseReplay(eqx.Module):
 
 def _gather(
     saved: SavedParts,
-    values: PyTree[Array],
+    cotangents: PyTree[Array],
     index: IntScalar,
     active: BoolScalar,
     cursor: IntScalar,
     part: PyTree[Array],
 ) -> tuple[IntScalar, PyTree[Array]]:
-    """The sum of the entries, from `cursor` downwards, that belong to step `index`; and the cursor after them."""
+    """The sum of the cotangents of the entries of step `index`, from `cursor` downwards; and the cursor after them."""
     total = jax.tree.map(jnp.zeros_like, part)
     if saved.index.size == 0:
         return cursor, total
@@ -99,32 +99,32 @@ def _gather(
 
     def add(cursor: IntScalar, due: Array, total: PyTree[Array]) -> PyTree[Array]:
         at = jnp.maximum(cursor, 0)
-        return jax.tree.map(lambda s, x: jnp.where(due, s + x[at], s), total, values)
+        return jax.tree.map(lambda s, x: jnp.where(due, s + x[at], s), total, cotangents)
 
-    cursor, total = match_varying((cursor, total), (saved, values, index, total))
+    cursor, total = match_varying((cursor, total), (saved, cotangents, index, total))
     return visit_due(is_due, add, cursor, total, by=-1)
 
 
 def reverse_from_checkpoints(reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
-    """The cotangents before all accepted steps, which are made again from the tape's checkpoints.
+    """The cotangents at the start of the solve.
 
-    The tape holds the start of every step, or, if there were too many, of every k-th; then the steps between two
-    checkpoints are made again first. `size.slots` starts are stored at a time at each level of that.
+    The tape holds the start of every step, or, if there were too many, of every k-th. Then the steps between two
+    checkpoints are computed again first, if need be recursively; each level stores `size.slots` starts at a time.
     """
     del end
     tape, slots, max_steps = reverse.replay.tape, size.slots, size.max_steps
     if slots >= max_steps:
-        return _backward_steps(reverse, jnp.zeros_like(tape.num_steps), tape.num_steps, tape.checkpoints, carry)
+        return _backward_steps(reverse, jnp.zeros_like(tape.num_accepted), tape.num_accepted, tape.checkpoints, carry)
     longest = 1 << max(0, -(-max_steps // slots) - 1).bit_length()
 
     def segment(state: tuple[IntScalar, Cotangents]) -> tuple[IntScalar, Cotangents]:
         checkpoint, carry = state[0] - 1, state[1]
         low = jnp.maximum(checkpoint, 0) << tape.log_stride
-        high = jnp.where(checkpoint >= 0, jnp.minimum(low + (1 << tape.log_stride), tape.num_steps), low)
+        high = jnp.where(checkpoint >= 0, jnp.minimum(low + (1 << tape.log_stride), tape.num_accepted), low)
         start = Slots(tape.checkpoints)[jnp.maximum(checkpoint, 0)]
         return checkpoint, _reverse_segment(reverse, low, high, start, carry, longest, slots)
 
-    checkpoints = (tape.num_steps + (1 << tape.log_stride) - 1) >> tape.log_stride
+    checkpoints = (tape.num_accepted + (1 << tape.log_stride) - 1) >> tape.log_stride
     init = match_varying((checkpoints, carry), (reverse, carry))
     return lax.while_loop(lambda state: any_element(state[0] > 0), segment, init)[1]
 

@@ -26,7 +26,7 @@ from ..terms import Terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import Cotangents, ReverseReplay
-from .taped_solve import rebuilt, taped
+from .taped_solve import rebuild_outcome, taped
 
 
 class ReversibleAdjoint(AbstractAdjoint):
@@ -119,7 +119,7 @@ class ReversibleAdjoint(AbstractAdjoint):
         size = TapeSize.of(plan, 2)
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuilt(restore(leaves).plan, taped(restore, leaves, size, _undo_steps))
+            return rebuild_outcome(restore(leaves).plan, taped(restore, leaves, size, _undo_steps))
 
         return differentiated_as(replayed, Solve(plan, state))
 
@@ -154,7 +154,7 @@ class _ReversibleSolver(eqx.Module):
     def undo(self, terms: Terms, t0: RealScalar, t1: RealScalar, end: Start, args: Args) -> Start:
         """The start of the step from `t0` to `t1`, given the start of the step that follows it."""
         decrement = self._increment(terms, t1, t0, end.y, args)[0]
-        companion = jax.tree.map(jnp.add, end.checkpoint, decrement)
+        companion = jax.tree.map(jnp.add, end.solver_checkpoint, decrement)
         increment = self._increment(terms, t0, t1, companion, args)[0]
         return Start(jax.tree.map(self._unmix, end.y, companion, increment), companion)
 
@@ -219,5 +219,5 @@ def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: Tap
         start = select(active, solver.undo(plan.problem.terms, t0, t1, following, plan.problem.args), following)
         return count - 1, start, reverse.step(index, start, carry, active)
 
-    init = match_varying((tape.num_steps, end, carry), (reverse, end, carry))
+    init = match_varying((tape.num_accepted, end, carry), (reverse, end, carry))
     return lax.while_loop(lambda state: any_element(state[0] > 0), body, init)[2]

@@ -1,8 +1,13 @@
 """The taped solve, whose derivative is a sweep over the tape.
 
-Three layers: the whole solve, evaluated, leaves no tape. Differentiated, it is replaced by `rebuilt` outputs of what
-`taped` kept (`operands.differentiated_as`). The derivative of `taped` is the linear map from the tangents of its inputs
-to the tangents of what it kept: the sweep, which runs forwards (`replay`) or in reverse (`reverse`) over the tape.
+Three layers:
+
+1. The solve, evaluated, is the plain loop and leaves no tape (`operands.differentiated_as`).
+2. Differentiated, it is replaced by `rebuild_outcome(taped(...))`: the loop runs with the tape and the savers as its
+   recorders, and the outputs are computed from their results in operations that JAX differentiates.
+3. The derivative of `taped` is the sweep: the linear map from the tangents of its inputs to those of its results. It
+runs
+   forwards (`replay`) or in reverse (`reverse`) over the tape.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -51,7 +56,7 @@ class Kept(eqx.Module):
         return {name: saved for name, saved in self.saved.items() if isinstance(saved, SavedParts)}
 
 
-def record(solve: Solve, size: TapeSize) -> Kept:
+def run_with_tape(solve: Solve, size: TapeSize) -> Kept:
     """The solve, leaving its tape."""
     plan = solve.plan
     recorders = {"tape": TapeRecorder(size), **savers_of(plan)}
@@ -59,11 +64,11 @@ def record(solve: Solve, size: TapeSize) -> Kept:
     saved = dict(outcome.outputs)
     tape = saved.pop("tape")
     values = {name: parts.value for name, parts in saved.items() if isinstance(parts, SavedParts)}
-    end = plan.start(outcome.state.y, outcome.state.solver_state, outcome.state.step_state)
+    end = plan.start(outcome.state.y, outcome.state.solver_state, outcome.state.user_state)
     return Kept(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
 
 
-def rebuilt(plan: Plan, kept: Kept) -> Outcome:
+def rebuild_outcome(plan: Plan, kept: Kept) -> Outcome:
     """The solve's outcome as a differentiable function of what its taped version kept."""
     state = _differentiable_state(plan, kept)
     parts = {name: eqx.tree_at(lambda p: p.value, saved, kept.values[name]) for name, saved in kept.saved_parts.items()}
@@ -86,7 +91,7 @@ def _differentiable_state(plan: Plan, kept: Kept) -> State:
         assert state.events is not None, "the loop of a solve with events carries their state"
         active = plan.detector.ended_by(state.events) & is_event(state.result)
         t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
-    return replace(state, t=t, y=y, step_state=kept.end.step_state)
+    return replace(state, t=t, y=y, user_state=kept.end.user_state)
 
 
 class ReverseSweep(Protocol):
@@ -100,15 +105,15 @@ def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse
 
     @jax.custom_jvp
     def solve(*leaves: jax.Array) -> Kept:
-        return record(restore(leaves), size)
+        return run_with_tape(restore(leaves), size)
 
     def jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
         kept = solve(*primals)
         differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
         chain = _Chain(restore, differentiable, size, reverse_sweep)
-        moved = _swept(chain, primals, [tangents[i] for i in differentiable], kept)
+        output_tangents = _swept(chain, primals, [tangents[i] for i in differentiable], kept)
         static = jax.tree.map(zero_tangent, kept)
-        return kept, eqx.tree_at(lambda k: (k.end, k.values), static, moved)
+        return kept, eqx.tree_at(lambda k: (k.end, k.values), static, output_tangents)
 
     solve.defjvp(jvp, symbolic_zeros=True)
     return solve(*leaves)
@@ -125,21 +130,21 @@ class _Residuals(eqx.Module):
 
 def _swept(chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], kept: Kept) -> tuple[Start, Parts]:
     """The tangents of the end and of the saved values."""
-    residuals, residual_tree = jax.tree.flatten(_Residuals(list(leaves), kept.tape, kept.saved_parts, kept.end))
+    residual_leaves, residual_tree = jax.tree.flatten(_Residuals(list(leaves), kept.tape, kept.saved_parts, kept.end))
     outputs, static = eqx.partition((kept.end, kept.values), eqx.is_inexact_array)
     output_leaves, output_tree = jax.tree.flatten(outputs)
 
     def unpacked(args: Sequence[jax.Array]) -> tuple[_Residuals, Sequence[jax.Array]]:
-        return jax.tree.unflatten(residual_tree, args[: len(residuals)]), args[len(residuals) :]
+        return jax.tree.unflatten(residual_tree, args[: len(residual_leaves)]), args[len(residual_leaves) :]
 
     def played(player: Callable[..., Any], args: Sequence[jax.Array]) -> list[jax.Array]:
-        known, tangents = unpacked(args)
+        residuals, tangents = unpacked(args)
 
         def outputs(*parameters: jax.Array) -> list[jax.Array]:
-            replay, start = chain.replay(known, parameters)
+            replay, start = chain.replay(residuals, parameters)
             return jax.tree.leaves(eqx.filter(player(replay, start), eqx.is_inexact_array))
 
-        return jax.jvp(outputs, chain.parameters(known), list(tangents))[1]
+        return jax.jvp(outputs, chain.parameters(residuals), list(tangents))[1]
 
     def bounded(*args: jax.Array) -> list[jax.Array]:
         if not chain.size.bounded:
@@ -151,17 +156,17 @@ def _swept(chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Arra
         return played(partial(play_bounded, max_steps=chain.size.max_steps), args)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
-        known, cotangents = unpacked(args)
+        residuals, cotangents = unpacked(args)
         end, saved = jax.tree.unflatten(output_tree, cotangents)
-        return chain.reversed(known, end, saved)
+        return chain.cotangents_of_parameters(residuals, end, saved)
 
     programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
-    moved = sweep(programs, residuals, tangents, output_leaves)
+    output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
     # The derivative of a solve that failed is NaN: that of a part of it would mislead.
-    complete = is_okay(kept.outcome.result) & (kept.tape.num_steps <= chain.size.max_steps)
+    complete = is_okay(kept.outcome.result) & (kept.tape.num_accepted <= chain.size.max_steps)
     one = jnp.where(complete, 1.0, jnp.nan)
-    moved = [scaled(one, x) for x in moved]
-    return eqx.combine(jax.tree.unflatten(output_tree, moved), jax.tree.map(zero_tangent, static))
+    output_tangents = [scaled(one, x) for x in output_tangents]
+    return eqx.combine(jax.tree.unflatten(output_tree, output_tangents), jax.tree.map(zero_tangent, static))
 
 
 class _Chain(NamedTuple):
@@ -182,10 +187,10 @@ class _Chain(NamedTuple):
         for i, value in zip(self.differentiable, parameters, strict=True):
             leaves[i] = value
         solve = self.restore(leaves)
-        start = solve.plan.start(solve.state.y, solve.state.solver_state, solve.state.step_state)
+        start = solve.plan.start(solve.state.y, solve.state.solver_state, solve.state.user_state)
         return Replay(solve.plan, residuals.tape, residuals.saved), start
 
-    def reversed(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
+    def cotangents_of_parameters(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the saved values."""
         parameters = self.parameters(residuals)
         reverse = ReverseReplay(lambda parameters: self.replay(residuals, parameters)[0], parameters, saved)

@@ -126,7 +126,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         """This controller without the times of `stops`."""
         return self
 
-    def with_factor(
+    def next_end_for_factor(
         self,
         factor: RealScalar,
         accepted: BoolScalar,

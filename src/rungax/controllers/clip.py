@@ -219,7 +219,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         next_t1 = self._clip(keep, next_t0, next_t1, rejected)
         return keep, next_t0, next_t1, made_jump, ClipState(None, None, rejected, inner_state), result
 
-    def with_factor(
+    def next_end_for_factor(
         self,
         factor: RealScalar,
         accepted: BoolScalar,
@@ -230,7 +230,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
     ) -> Time:
         """The inner controller's answer, shortened to the next of the times."""
         inner_state, rejected = controller_state.inner_state, controller_state.reject_info
-        next_t1 = self.controller.with_factor(factor, accepted, dt, next_t0, next_t1, inner_state)
+        next_t1 = self.controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, inner_state)
         return self._clip(accepted, next_t0, next_t1, rejected)
 
     def _own_stops(self) -> tuple[Stops, ...]:
@@ -249,7 +249,8 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         if rejected is None:
             return t_next
         stop = _next_rejected(rejected, t)
-        # Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is made for ever.
+        # Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for
+        # ever.
         return jnp.where(accepted, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
 
 

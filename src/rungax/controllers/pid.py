@@ -175,25 +175,25 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
         dt = t1 - t0
         error = self._scaled_error(y0, y1_candidate, y_error, dt.dtype)
-        keep = error < 1
-        forced = jnp.asarray(False) if self.dtmin is None else dt <= self.dtmin
+        accepted = error < 1
+        at_dtmin = jnp.asarray(False) if self.dtmin is None else dt <= self.dtmin
         result = RESULTS.successful
         if self.force_dtmin:
-            keep = keep | (forced & jnp.isfinite(error))
+            accepted = accepted | (at_dtmin & jnp.isfinite(error))
         elif self.dtmin is not None:
-            result = choose(forced & ~keep, RESULTS.dt_min_reached, result)
+            result = choose(at_dtmin & ~accepted, RESULTS.dt_min_reached, result)
 
-        factor, state = self._factor(error, keep, self._order(error_order), controller_state)
-        next_t0 = jnp.where(keep, t1, t0)
+        factor, state = self._factor(error, accepted, self._order(error_order), controller_state)
+        next_t0 = jnp.where(accepted, t1, t0)
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
-        # Rounding may give back a rejected step of one ulp as it was; shortened further it is none.
-        next_t1 = jnp.where(~keep & (next_t1 >= t1), t0, next_t1)
+        # A rejected step of one ulp cannot be shortened: rounding gives the same end. A length of zero ends the solve.
+        next_t1 = jnp.where(~accepted & (next_t1 >= t1), t0, next_t1)
         # Where even the shortest step gives no number, no shorter one will: a time of NaN ends the solve.
-        hopeless = (error == jnp.inf) & ((next_t1 <= t0) | forced)
-        next_t1 = jnp.where(hopeless, jnp.nan, next_t1)
-        return keep, next_t0, next_t1, False, state, result
+        cannot_recover = (error == jnp.inf) & ((next_t1 <= t0) | at_dtmin)
+        next_t1 = jnp.where(cannot_recover, jnp.nan, next_t1)
+        return accepted, next_t0, next_t1, False, state, result
 
-    def with_factor(
+    def next_end_for_factor(
         self,
         factor: RealScalar,
         accepted: BoolScalar,
@@ -230,17 +230,17 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
 
         return jax.tree.map(leaf, y0, y1, rtol, atol)
 
-    def _factor(self, error: Time, keep: jax.Array, order: RealScalar, state: PIDState) -> tuple[Time, PIDState]:
+    def _factor(self, error: Time, accepted: jax.Array, order: RealScalar, state: PIDState) -> tuple[Time, PIDState]:
         p, i, d = self.pcoeff, self.icoeff, self.dcoeff
         factor = self.safety * single_power(error, -(i + p + d) / order)
         if state is not None:
             e1, e2 = state
             factor = factor * single_power(e1, (p + 2 * d) / order) * single_power(e2, -d / order)
             # An error of zero or infinity is no information for later steps.
-            usable = keep & jnp.isfinite(error) & (error > 0)
+            usable = accepted & jnp.isfinite(error) & (error > 0)
             state = (jnp.where(usable, error, e1), jnp.where(usable, e1, e2))
-        low = jnp.where(keep, 1.0, self.factormin)
-        high = jnp.where(keep, self.factormax, self.safety)
+        low = jnp.where(accepted, 1.0, self.factormin)
+        high = jnp.where(accepted, self.factormax, self.safety)
         return jnp.clip(factor, low, high).astype(error.dtype), state
 
     def _remembers(self) -> bool:

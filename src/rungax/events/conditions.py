@@ -1,4 +1,4 @@
-"""The conditions of events: their values' signs, and the steps in which a sign passes zero."""
+"""The conditions of events: the signs of their values, and the steps in which a value crosses zero."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
@@ -18,24 +18,24 @@ type Signs = Int[Array, " conditions"]
 """For each condition -1, 0, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
 
 UNKNOWN = 2
-"""The sign of a condition whose value has not been a number yet; a change from it is no passage through zero."""
+"""The sign of a condition whose value has not been a number yet; a change from it is no crossing."""
 
 
-class Passages(NamedTuple):
-    """The passages of the conditions through zero in one attempt.
+class Crossings(NamedTuple):
+    """The zero crossings of the conditions in one attempt.
 
     Parameters
     ----------
     signs
         The signs at the end of the attempt.
-    fired
-        The conditions that passed.
+    crossed
+        The conditions that crossed zero, or became true.
     lower, upper
-        For each of them, the times between which it passed.
+        For each of them, the times between which it did.
     """
 
     signs: Signs
-    fired: Flags
+    crossed: Flags
     lower: Array
     upper: Array
 
@@ -50,7 +50,7 @@ class Conditions(eqx.Module):
     is_real
         For each, whether it returns a real number; otherwise it returns a boolean.
     directions
-        For each, the direction in which a passage counts: up, down, or both (`None`).
+        For each, the direction in which a crossing counts: up, down, or both (`None`).
     interior
         The number of times inside a step at which real conditions are evaluated too.
     """
@@ -77,11 +77,6 @@ class Conditions(eqx.Module):
         """The number of conditions."""
         return len(self.functions)
 
-    @property
-    def are_real(self) -> np.ndarray:
-        """`is_real` as an array."""
-        return np.array(self.is_real)
-
     def signs(self, problem: Problem, t: Time, y: Y, last: Signs | None = None) -> Signs:
         """The signs of the values at `t` in the direction of travel; `last` where a value is not a number."""
         signs: list[Array] = []
@@ -93,34 +88,34 @@ class Conditions(eqx.Module):
             signs.append(jnp.where(is_number, sign.astype(jnp.int32), before))
         return jnp.stack(signs)
 
-    def passages(self, plan: Plan, last: Signs, step: Step, ending: np.ndarray) -> Passages:
-        """The passages in an attempt that started with the signs `last`.
+    def crossings(self, plan: Plan, last: Signs, step: Step, ending: np.ndarray) -> Crossings:
+        """The crossings in an attempt that started with the signs `last`.
 
-        A boolean condition passes where it is true, if it is one of the `ending` conditions; otherwise where it becomes
+        A boolean condition counts where it is true, if it is one of the `ending` conditions; otherwise where it becomes
         true.
         """
         signs = self.signs(plan.problem, step.t1, step.y1, last)
         if self.interior > 0:
-            return self._interior_passages(plan, last, step, signs, ending)
-        fired = [self._passes(i, last[i], signs[i], ending) for i in range(self.number)]
+            return self._interior_crossings(plan, last, step, signs, ending)
+        crossed = [self._crosses(i, last[i], signs[i], ending) for i in range(self.number)]
         ends = (jnp.broadcast_to(t, (self.number,)) for t in (step.t0, step.t1))
-        return Passages(signs, jnp.stack(fired), *ends)
+        return Crossings(signs, jnp.stack(crossed), *ends)
 
-    def _passes(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
+    def _crosses(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
         if not self.is_real[i]:
             return after > 0 if ending[i] else (after > 0) & (before == 0)
-        passes = before != after
+        crosses = before != after
         match self.directions[i]:
             case None:
                 pass
             case True:
-                passes = (before <= 0) & (after > 0)
+                crosses = (before <= 0) & (after > 0)
             case False:
-                passes = (before > 0) & (after <= 0)
-        return passes & (before != UNKNOWN)
+                crosses = (before > 0) & (after <= 0)
+        return crosses & (before != UNKNOWN)
 
-    def _interior_passages(self, plan: Plan, last: Signs, step: Step, signs: Signs, ending: np.ndarray) -> Passages:
-        """The first passage of each condition between neighbours among the ends and the interior times of the step."""
+    def _interior_crossings(self, plan: Plan, last: Signs, step: Step, signs: Signs, ending: np.ndarray) -> Crossings:
+        """The first crossing of each condition between neighbours among the ends and the interior times of the step."""
         evaluate = plan.interpolate(step).evaluate
         parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
         times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
@@ -130,12 +125,12 @@ class Conditions(eqx.Module):
         rows: list[tuple[Array, Array, Array]] = []
         for i in range(self.number):
             if self.is_real[i]:
-                passes = self._passes(i, all_signs[:-1, i], all_signs[1:, i], ending)
-                first = jnp.argmax(passes)
-                rows.append((jnp.any(passes), ends[first], ends[first + 1]))
+                crosses = self._crosses(i, all_signs[:-1, i], all_signs[1:, i], ending)
+                first = jnp.argmax(crosses)
+                rows.append((jnp.any(crosses), ends[first], ends[first + 1]))
             else:
-                rows.append((self._passes(i, last[i], signs[i], ending), step.t0, step.t1))
-        return Passages(signs, *(jnp.stack(column) for column in zip(*rows, strict=True)))
+                rows.append((self._crosses(i, last[i], signs[i], ending), step.t0, step.t1))
+        return Crossings(signs, *(jnp.stack(column) for column in zip(*rows, strict=True)))
 
 
 def _is_real(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The event detector: it turns the controller's verdict on an attempt into one that takes events into account.
 
-An event ends a step and never undoes one. An attempt in which a condition passes zero is rejected: its interpolation
-gives the time of the event, and the step is made again with that length. State, saved values, dense output and tape
+An event ends a step and never undoes one. An attempt in which a condition crosses zero is rejected: its interpolation
+gives the time of the event, and the step is retried with that length. State, saved values, dense output and tape
 see an ordinary, shorter step, which *ends at the event*. There the solve ends, or effects change the state.
 """
 
@@ -27,30 +27,36 @@ from ..jaxkit import (
 from ..plan import Plan
 from ..results import RESULTS, Result, choose, first_failure, traced
 from ..step import EventState, EventVerdict, Flags, Problem, State, Step, Verdict
-from .conditions import Conditions, Passages, Signs
+from .conditions import Conditions, Crossings, Signs
 from .event import Event
 from .event_map import EventMap, signs_after, traced_effects
 from .search import EventSearch
 
+# Events nearer to each other than this many floating-point numbers happen at the same time.
+SAME_TIME = 4
 
-class _Found(NamedTuple):
+# A condition that is zero after an effect gets the sign that it will have after this fraction of the next step.
+LOOK_AHEAD = 1e-3
+
+
+class _Located(NamedTuple):
     """The events of an attempt.
 
     Parameters
     ----------
-    found, time
-        Whether the attempt is to be made again, and its new end.
-    happened
+    is_inside, time
+        Whether an event lies inside the attempt, which is then retried and ends at `time`.
+    is_at_end
         Whether events happen at the end of the attempt.
     active
-        The events that were found or happen.
+        The events that lie at `time`, or happen at the end.
     result
         The failure of the search, if it failed.
     """
 
-    found: Array
+    is_inside: Array
     time: Time
-    happened: Array
+    is_at_end: Array
     active: Flags
     result: Result
 
@@ -90,7 +96,7 @@ class ConditionDetector(eqx.Module):
         return any(effect is not None for effect in self.event_map.effects)
 
     def init(self, problem: Problem, t_next: Time) -> EventState:
-        """The detector's state before the first step; no real condition can have passed zero yet."""
+        """The detector's state before the first step; no real condition can have crossed zero yet."""
         signs = self.conditions.signs(problem, problem.t0, problem.y0)
         counts = jnp.zeros(self.conditions.number, jnp.int32)
         return EventState(signs, jnp.asarray(False), t_next, (signs > 0) & self._ending_booleans, counts)
@@ -112,32 +118,33 @@ class ConditionDetector(eqx.Module):
         """
         assert state.events is not None, "the loop of a solve with events carries their state"
         events, no = state.events, jnp.asarray(False)
-        passages = self.conditions.passages(plan, events.signs, step, self._ending)
-        passed = jnp.any(passages.fired)
-        # A search takes as long for one batch element as for all: where it ends the solve, the first wait for the rest.
-        is_new = running & verdict.accepted & passed & ~events.ends_at_event
+        crossings = self.conditions.crossings(plan, events.signs, step, self._ending)
+        crossed = jnp.any(crossings.crossed)
+        # Under `vmap` a search takes as long for one batch element as for all. In solves that end at their first event,
+        # an element that needs one waits until all others need one too or have ended.
+        is_new = running & verdict.accepted & crossed & ~events.ends_at_event
         postponed = is_new & any_other_element(running & ~is_new) if self._searches_once else no
         accepted = running & verdict.accepted & ~postponed
-        happens = self._found(plan, events, step, accepted, passages)
-        accepted = accepted & ~happens.found
-        ends = happens.happened & jnp.any(happens.active & self._ending)
-        effective = happens.active & happens.happened & ~ends if self.has_effects else None
+        located = self._located(plan, events, step, accepted, crossings)
+        accepted = accepted & ~located.is_inside
+        ends = located.is_at_end & jnp.any(located.active & self._ending)
+        effective = located.active & located.is_at_end & ~ends if self.has_effects else None
         num_effects = events.num_effects + (0 if effective is None else effective.astype(jnp.int32))
         after = EventState(
-            signs=jnp.where(accepted, passages.signs, events.signs),
-            ends_at_event=happens.found,
-            target=jnp.where(happens.found, step.t1, events.target),
-            active=happens.active,
+            signs=jnp.where(accepted, crossings.signs, events.signs),
+            ends_at_event=located.is_inside,
+            target=jnp.where(located.is_inside, step.t1, events.target),
+            active=located.active,
             num_effects=num_effects,
         )
         has_effect = no if effective is None else jnp.any(effective)
         too_many = has_effect & (jnp.sum(num_effects) > self.max_effects)
-        result = choose(too_many, RESULTS.max_effects_reached, happens.result)
-        at_event = happens.found | (accepted & events.ends_at_event)
+        result = choose(too_many, RESULTS.max_effects_reached, located.result)
+        at_event = located.is_inside | (accepted & events.ends_at_event)
         verdict = Verdict(
             accepted=accepted,
-            next_t0=select(at_event, jnp.where(happens.found, step.t0, step.t1), verdict.next_t0),
-            next_t1=select(at_event, jnp.where(happens.found, happens.time, events.target), verdict.next_t1),
+            next_t0=select(at_event, jnp.where(located.is_inside, step.t0, step.t1), verdict.next_t0),
+            next_t1=select(at_event, jnp.where(located.is_inside, located.time, events.target), verdict.next_t1),
             made_jump=verdict.made_jump | has_effect,
             controller_state=select(at_event, state.controller_state, verdict.controller_state),
             result=first_failure(verdict.result, result),
@@ -145,33 +152,35 @@ class ConditionDetector(eqx.Module):
         )
         return verdict if effective is None else self._with_effects(plan, events, step, verdict, effective)
 
-    def _found(self, plan: Plan, events: EventState, step: Step, accepted: Array, passages: Passages) -> _Found:
-        """The events of an attempt, found or happening at its end."""
-        # Most steps pass nothing, and must cost no more than to see that. What comes out of a branch is copied.
-        busy = accepted & (jnp.any(passages.fired) | events.ends_at_event)
+    def _located(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
+        """The events of an attempt, inside it or at its end."""
+        # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
+        busy = accepted & (jnp.any(crossings.crossed) | events.ends_at_event)
         no = jnp.asarray(False)
-        nothing = _Found(no, step.t1, no, events.active, traced(RESULTS.successful))
+        nothing = _Located(no, step.t1, no, events.active, traced(RESULTS.successful))
         like = (plan, events, step, accepted)
         return lax.cond(
             any_element(busy),
-            lambda: match_varying(self._find(plan, events, step, accepted, passages), like),
+            lambda: match_varying(self._locate(plan, events, step, accepted, crossings), like),
             lambda: match_varying(nothing, like),
         )
 
-    def _find(self, plan: Plan, events: EventState, step: Step, accepted: Array, passages: Passages) -> _Found:
-        """The events of an attempt that passes something or ends at an event."""
+    def _locate(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
+        """The events of an attempt in which a condition crosses zero, or which ends at an event."""
         at_event = accepted & events.ends_at_event
-        new = passages.fired & accepted & ~events.ends_at_event
-        times, result = self.search.times(plan, step, events.signs, passages, new)
+        new = crossings.crossed & accepted & ~events.ends_at_event
+        times, result = self.search.times(plan, step, events.signs, crossings, new)
         time = jnp.min(times)
-        any_fired = jnp.isfinite(time) & (result == RESULTS.successful)
-        found = any_fired & (time < step.t1 - 4 * resolution(step.t1))
-        happened = (any_fired & ~found) | at_event
-        # Conditions that pass zero in a step that ends at an event happen with that event: they are as good as there.
-        # A boolean condition that ends the solve is asked once more, after the effects.
-        first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
-        active = jnp.where(at_event, events.active | (passages.fired & ~self._ending_booleans), first)
-        return _Found(found, time, happened, jnp.where(found | happened, active, events.active), traced(result))
+        any_crossed = jnp.isfinite(time) & (result == RESULTS.successful)
+        is_inside = any_crossed & (time < step.t1 - SAME_TIME * resolution(step.t1))
+        is_at_end = (any_crossed & ~is_inside) | at_event
+        # Conditions that cross zero in a step that ends at an event happen with that event. A boolean condition that
+        # ends the solve is tested once more, after the effects.
+        first = jnp.isfinite(times) & (times <= time + SAME_TIME * resolution(time))
+        active = jnp.where(at_event, events.active | (crossings.crossed & ~self._ending_booleans), first)
+        return _Located(
+            is_inside, time, is_at_end, jnp.where(is_inside | is_at_end, active, events.active), traced(result)
+        )
 
     def _with_effects(self, plan: Plan, events: EventState, step: Step, verdict: Verdict, effective: Flags) -> Verdict:
         """The verdict with the effects of the `effective` events applied to the state.
@@ -182,7 +191,7 @@ class ConditionDetector(eqx.Module):
         """
         assert verdict.events is not None, "made by `detect`"
         before, y = verdict.events, verdict.events.y
-        margin = 1e-3 * jnp.abs(plan.next_end(verdict) - step.t1)
+        margin = LOOK_AHEAD * jnp.abs(plan.next_end(verdict) - step.t1)
 
         def affected() -> tuple[Y, Signs]:
             _, _, after = self.event_map.apply_effects(plan, effective, events.num_effects, step.t1, y)
@@ -212,4 +221,4 @@ class ConditionDetector(eqx.Module):
     @property
     def _ending_booleans(self) -> np.ndarray:
         """The boolean ones among them."""
-        return self._ending & ~self.conditions.are_real
+        return self._ending & ~np.array(self.conditions.is_real)

@@ -1,7 +1,7 @@
 r"""The event map: the state after an event as a differentiable function of the state before it.
 
 The time of an event depends on the parameters: it is where the condition $c(t, y) = 0$. From a state at the fixed time
-$t$ that time is reached after the delay $\delta$ with
+$t$ that time is reached after the time shift $\delta$ with
 
 $$c(t + \delta, \Phi_\delta(t, y)) = 0, \qquad \Phi_\delta(t, y) = y + \delta\, f(t, y) + \dots,$$
 
@@ -25,6 +25,9 @@ from ..plan import Plan
 from ..step import Flags
 from ..terms import is_term
 
+INDEX = 3
+"""The position of the index among the arguments of an effect."""
+
 
 class EventMap(eqx.Module):
     """The effects of events, and the derivatives of the times at which the events happen.
@@ -47,11 +50,11 @@ class EventMap(eqx.Module):
     @property
     def uses_index(self) -> bool:
         """True if the value of any effect depends on the index of the event."""
-        return any(effect is not None and effect.uses[3] for effect in self.effects)
+        return any(effect is not None and effect.uses[INDEX] for effect in self.effects)
 
     def at_event_time(self, plan: Plan, active: Flags, t: Time, y: Y) -> tuple[Time, Y]:
         """Time and state at the `active` events: `t` and `y` in value, with the derivatives of the event's time."""
-        return self._at(plan, t, y, self._delay(plan, active, t, y))
+        return self._at(plan, t, y, self._time_shift(plan, active, t, y))
 
     def apply_effects(self, plan: Plan, active: Flags, num_effects: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
         """Time and state at the `active` events, as `at_event_time` gives them, and the state to go on with from `t`.
@@ -59,51 +62,52 @@ class EventMap(eqx.Module):
         That is the state after their effects, one after another; `y` where no event is active. `num_effects` counts,
         for each event, its earlier effects: it is the index of this one.
         """
-        problem, delay = plan.problem, self._delay(plan, active, t, y)
-        event_time, before = self._at(plan, t, y, delay)
+        problem, shift = plan.problem, self._time_shift(plan, active, t, y)
+        event_time, before = self._at(plan, t, y, shift)
         after = before
         for i, effect in enumerate(self.effects):
             if effect is not None:
                 changed = effect(event_time * problem.direction, after, problem.args, num_effects[i])
                 after = select(active[i], changed, after)
-        if delay is not None:
-            after = _solution_after(plan, event_time, after, -delay)
+        if shift is not None:
+            after = _solution_after(plan, event_time, after, -shift)
         return event_time, before, select(jnp.any(active), after, y)
 
-    def _at(self, plan: Plan, t: Time, y: Y, delay: Time | None) -> tuple[Time, Y]:
-        return (t, y) if delay is None else (t + delay, _solution_after(plan, t, y, delay))
+    def _at(self, plan: Plan, t: Time, y: Y, shift: Time | None) -> tuple[Time, Y]:
+        return (t, y) if shift is None else (t + shift, _solution_after(plan, t, y, shift))
 
-    def _delay(self, plan: Plan, active: Flags, t: Time, y: Y) -> Time | None:
-        """Zero, with the first and second derivatives of the event's time: those of two steps of Newton's method.
+    def _time_shift(self, plan: Plan, active: Flags, t: Time, y: Y) -> Time | None:
+        """The time shift to the event: zero in value, with the first and second derivatives of the event's time.
 
-        Of events at the same time, the first one found by its condition decides. Where the state has no slope the
-        derivatives are NaN. `None` where no event has a time with a derivative.
+        The derivatives are those of two steps of Newton's method. Of events at the same time, the first one found by
+        its condition decides. Where the state has no slope the derivatives are NaN. `None` where no event has a time
+        with a derivative.
         """
         if not any(self.differentiable_time):
             return None
         problem = plan.problem
         differentiable = active & jnp.asarray(self.differentiable_time)
-        which, anyone = jnp.argmax(differentiable), jnp.any(differentiable)
+        which, any_active = jnp.argmax(differentiable), jnp.any(differentiable)
 
-        def condition(delay: Time) -> Array:
-            there, total = _solution_after(plan, t, y, delay), jnp.zeros_like(t)
+        def condition(shift: Time) -> Array:
+            there, total = _solution_after(plan, t, y, shift), jnp.zeros_like(t)
             for i, c in enumerate(self.conditions):
                 if self.differentiable_time[i]:
-                    value = c((t + delay) * problem.direction, there, problem.args).astype(t.dtype)
+                    value = c((t + shift) * problem.direction, there, problem.args).astype(t.dtype)
                     total = jnp.where(which == i, value, total)
-            return jnp.where(anyone, total, 0.0)
+            return jnp.where(any_active, total, 0.0)
 
-        delay = rate = jnp.zeros_like(t)
-        value = condition(delay)
+        shift = rate = jnp.zeros_like(t)
+        value = condition(shift)
         offset = lax.stop_gradient(value)
         if _slope(plan, t, y) is None:
             return scaled_derivative(value - offset, _nan_like(t))
         for _ in range(2):
-            value, rate = jax.jvp(condition, (delay,), (jnp.ones_like(t),))
-            delay = delay - (value - offset) / jnp.where(anyone & (rate != 0), rate, 1.0)
-        touches = anyone & (rate == 0)
-        delay = jnp.where(touches, 0.0, delay - lax.stop_gradient(delay))
-        return scaled_derivative(delay, jnp.where(touches, jnp.nan, 1.0))
+            value, rate = jax.jvp(condition, (shift,), (jnp.ones_like(t),))
+            shift = shift - (value - offset) / jnp.where(any_active & (rate != 0), rate, 1.0)
+        grazes = any_active & (rate == 0)
+        shift = jnp.where(grazes, 0.0, shift - lax.stop_gradient(shift))
+        return scaled_derivative(shift, jnp.where(grazes, jnp.nan, 1.0))
 
 
 def traced_effects(

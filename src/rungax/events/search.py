@@ -13,7 +13,7 @@ from ..jaxkit import RealScalar, Time, Y, any_element, match_varying, resolution
 from ..plan import Plan
 from ..results import RESULTS, Result, choose, traced
 from ..step import Flags, Step
-from .conditions import Conditions, Passages, Signs
+from .conditions import Conditions, Crossings, Signs
 
 MAX_SEARCH_STEPS = 256
 """The number of iterations that a root finder may take."""
@@ -38,7 +38,7 @@ class EventSearch(eqx.Module):
         """For each condition, whether the time of its event is searched for, so that it has a derivative."""
         return tuple(real and self.root_finder is not None for real in self.conditions.is_real)
 
-    def times(self, plan: Plan, step: Step, last: Signs, passages: Passages, wanted: Flags) -> tuple[Array, Result]:
+    def times(self, plan: Plan, step: Step, last: Signs, crossings: Crossings, wanted: Flags) -> tuple[Array, Result]:
         """The time of each `wanted` event, infinity for the others; and the failure of the search, if it failed."""
         never = jnp.full_like(step.t1, jnp.inf)
         at_end = jnp.where(wanted, step.t1, never)
@@ -50,8 +50,8 @@ class EventSearch(eqx.Module):
             evaluate, times, result = plan.interpolate(step).evaluate, at_end, RESULTS.successful
             for i in searched:
                 # A condition that starts at zero has the sign with which the detector remembers it.
-                before = jnp.where(last[i] == 0, -passages.signs[i], last[i])
-                lower, upper = passages.lower[i], passages.upper[i]
+                before = jnp.where(last[i] == 0, -crossings.signs[i], last[i])
+                lower, upper = crossings.lower[i], crossings.upper[i]
                 before = jnp.where(lower <= step.t0, before, 0)
                 time, ended = self._search(plan, i, evaluate, (wanted[i], before), lower, upper)
                 times = times.at[i].set(jnp.where(wanted[i], time, never))
@@ -65,16 +65,16 @@ class EventSearch(eqx.Module):
     def _search(
         self, plan: Plan, i: int, evaluate: Callable[..., Y], state: tuple[Array, Array], lower: Time, upper: Time
     ) -> tuple[Time, Result]:
-        """The time at which condition `i` is zero, if it `fired`; its sign at `lower` is `before` (0: its value's)."""
-        problem, (fired, before) = plan.problem, state
+        """The time at which condition `i` is zero, if it `crossed`; `before` is its sign at `lower`, if known."""
+        problem, (crossed, before) = plan.problem, state
 
         def value(t: RealScalar, args: Any) -> RealScalar:
             del args
             found = self.conditions.functions[i](t * problem.direction, evaluate(t), problem.args)
             at_start = (jnp.abs(found) + jnp.finfo(found.dtype).tiny) * before.astype(found.dtype)
             found = jnp.where((t <= lower) & (before != 0), at_start, found)
-            # Batch elements in which nothing fired get a function with a root, so that no root finder fails on them.
-            return jnp.where(fired, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
+            # Batch elements in which nothing crossed get a function with a root, so that no root finder fails on them.
+            return jnp.where(crossed, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
 
         assert self.root_finder is not None, "asked only then"
         options = {"lower": lower, "upper": upper}

@@ -160,7 +160,7 @@ def _true_times(plan: Plan, ts: Array) -> Array:
 
 
 def _padding(dtype: Any, invalid: jax.Array) -> Any:
-    """The content of unused slots: infinity, so that it sorts last; NaN where the input was not valid."""
+    """The content of unused slots: infinity, `True`, or the least integer; NaN where the input was not valid."""
     if jnp.issubdtype(dtype, jnp.bool_):
         return True
     if jnp.issubdtype(dtype, jnp.integer):

@@ -36,5 +36,5 @@ class SolverStateRecorder(AbstractRecorder):
         """The final solver state with the derivatives of the restored one."""
         del saved
         problem = plan.problem
-        restored = plan.solver.restore(problem.terms, state.t, state.y, problem.args, end.checkpoint)
+        restored = plan.solver.restore(problem.terms, state.t, state.y, problem.args, end.solver_checkpoint)
         return jax.tree.map(with_derivatives_of, state.solver_state, restored)

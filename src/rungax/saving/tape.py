@@ -74,7 +74,7 @@ class Tape(eqx.Module):
         The start of every `2 ** log_stride`-th step, stacked along the first axis of each leaf.
     log_stride
         The logarithm of the number of steps from one checkpoint to the next; it grows as the tape fills up.
-    num_steps
+    num_accepted
         The number of accepted steps.
     effect_counts
         For each step and each event, the number of its effects in earlier steps; `None` if no effect depends on it.
@@ -84,7 +84,7 @@ class Tape(eqx.Module):
     times: TapedTimes
     checkpoints: Start
     log_stride: IntScalar
-    num_steps: IntScalar
+    num_accepted: IntScalar
     effect_counts: Int[Array, "steps conditions"] | None = None
 
     def ends(self, index: IntScalar) -> tuple[Time, Time]:
@@ -131,7 +131,7 @@ class TapeRecorder(AbstractRecorder):
         if plan.detector is not None and plan.detector.has_effects:
             assert state.events is not None, "the loop of a solve with events carries their state"
             events = jnp.zeros((self.size.max_steps, state.events.active.size), bool)
-        checkpoints = Slots.zeros(self.size.slots, plan.start(state.y, state.solver_state, state.step_state)).entries
+        checkpoints = Slots.zeros(self.size.slots, plan.start(state.y, state.solver_state, state.user_state)).entries
         zero = jnp.asarray(0, jnp.int32)
         return Tape(state.t, TapedTimes(times, jumps, events), checkpoints, zero, zero)
 
@@ -141,7 +141,7 @@ class TapeRecorder(AbstractRecorder):
             full = accepted & (index >> record.log_stride >= self.size.slots)
             record = lax.cond(any_element(full), lambda: halved_tape(record, full), lambda: record)
         is_checkpoint = accepted & (index & ((1 << record.log_stride) - 1) == 0)
-        start = plan.start(step.y0, step.solver_state0, step.step_state0)
+        start = plan.start(step.y0, step.solver_state0, step.user_state0)
         checkpoints = Slots(record.checkpoints).write(index >> record.log_stride, start, is_checkpoint)
         jumps = None if step.made_jump is None else (step.t0, jnp.asarray(step.made_jump))
         entry = TapedTimes(step.t1, jumps, step.active_events)
@@ -150,7 +150,7 @@ class TapeRecorder(AbstractRecorder):
             times=Slots(record.times).write(index, entry, accepted).entries,
             checkpoints=checkpoints.entries,
             log_stride=record.log_stride,
-            num_steps=record.num_steps + jnp.asarray(accepted).astype(jnp.int32),
+            num_accepted=record.num_accepted + jnp.asarray(accepted).astype(jnp.int32),
         )
 
     def finish(self, plan: Plan, record: Tape, state: State) -> Tape:
@@ -171,4 +171,4 @@ def halved_tape(tape: Tape, full: BoolScalar) -> Tape:
         return jnp.where(full, every_second, buffer)
 
     log_stride = tape.log_stride + jnp.asarray(full).astype(jnp.int32)
-    return Tape(tape.begin, tape.times, jax.tree.map(halved, tape.checkpoints), log_stride, tape.num_steps)
+    return Tape(tape.begin, tape.times, jax.tree.map(halved, tape.checkpoints), log_stride, tape.num_accepted)

@@ -97,12 +97,12 @@ class _Columns(NamedTuple):
     basis: NoiseBasis
 
     def at(self, t: RealScalar, y: Y) -> Columns:
-        """All columns at one state; costs one evaluation."""
+        """The columns at one state; costs one evaluation."""
         field = self.diffusion.vf(t, y, self.args)
         return jax.vmap(lambda unit: self.diffusion.prod(field, self.basis.increment(unit)))(self.basis.units())
 
     def at_own(self, nodes: np.ndarray, arguments: list[Columns]) -> list[Columns]:
-        """All stages but the first, each column at an argument of its own; one batch of evaluations."""
+        """The stages but the first, each column at an argument of its own; one batch of evaluations."""
 
         def column(t: RealScalar, y: Y, unit: NoiseVector) -> Y:
             return self.diffusion.vf_prod(t, y, self.args, self.basis.increment(unit))

@@ -258,7 +258,7 @@ class RosenbrockTableau:
 
     @cached_property
     def evaluated_at(self) -> tuple[int, ...]:
-        """For each stage the index of the first one with the same node and argument, and so the same $f$.
+        """Indices, for each stage, of the first stage with the same node and argument, and so the same $f$.
 
         Stage `i` needs an evaluation of its own if `evaluated_at[i] == i`.
         """

@@ -19,9 +19,9 @@ def field(t: Any, y: Any, rate: Any) -> Any:
     return -rate * y + jnp.sin(9 * t)
 
 
-def update(t: Any, y: Any, args: Any, step_state: Any) -> Any:
+def update(t: Any, y: Any, args: Any, user_state: Any) -> Any:
     """The number of steps, and the sum of the squares of time and state at their ends."""
-    count, total = step_state
+    count, total = user_state
     return count + 1, total + t**2 * y**2
 
 
@@ -35,10 +35,10 @@ def solved(rate: jax.Array, controller: Any = PID, dt0: float = 0.5, checkpoints
     problem = Problem(in_direction_of_travel(term, one), rate, 0 * one, 2 * one, one, one)
     stepping = Stepping(SOLVER, controller, jnp.asarray(dt0), 256)
     first = (jnp.asarray(0), jnp.asarray(0.0))
-    plan, state = set_up(problem, stepping, {}, step_update=update, step_state=first)
+    plan, state = set_up(problem, stepping, {}, user_state_update=update, user_state=first)
     adjoint = rungax.RecursiveCheckpointAdjoint(checkpoints)
     final = (run(plan, state) if checkpoints is None else adjoint.integrate(plan, state)).state
-    return final, final.step_state
+    return final, final.user_state
 
 
 def test_it_changes_with_accepted_steps_alone() -> None:
