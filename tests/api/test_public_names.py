@@ -191,7 +191,8 @@ def test_the_docstring_of_every_public_name_is_complete(name: str) -> None:
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_every_public_method_has_a_docstring(cls: type) -> None:
     own = {name for base in cls.__mro__ if base.__module__.startswith("rungax.") for name in vars(base)}
-    methods = [name for name in own if not name.startswith("_") and inspect.isroutine(getattr(cls, name))]
+    # An abstract solver does not state every fact.
+    methods = [name for name in own if not name.startswith("_") and inspect.isroutine(getattr(cls, name, None))]
     assert [name for name in methods if not inspect.getdoc(getattr(cls, name))] == []
 
 

@@ -1,9 +1,10 @@
-"""Samples of Brownian increments held against the law they must have.
+"""Statistics that compare samples of Brownian increments with the law they must have.
 
-Every test has a fixed seed, so it passes or fails for good; the false-alarm rate is the share of seeds for which a
-correct sampler would fail. Each comparison is a statistic that is standard normal if the sampler is right, and a sample
-is refused when the largest of them exceeds `LIMIT`: 6.5 standard deviations, 8e-11 for each of the few thousand
-comparisons of this folder, so less than 1e-6 for all together. Kolmogorov–Smirnov distances use the same rate.
+Every test has a fixed seed, so it always passes or always fails. The false-alarm rate is the fraction of seeds for
+which a correct sampler would fail. Each comparison is a statistic that is standard normal if the sampler is correct. A
+sample is rejected if the largest of them exceeds `LIMIT`: 6.5 standard deviations, which has probability 8e-11 for each
+of the few thousand comparisons of this folder, so less than 1e-6 for all together. Kolmogorov–Smirnov tests use the
+same rate.
 """
 
 import itertools
@@ -17,18 +18,18 @@ DEVIATION = np.sqrt([1, 1 / 12, 1 / 720])
 
 
 def rows(increment) -> np.ndarray:
-    """W, H, K, as far as they are there, of a batch of increments of scalar shape: (kinds, samples)."""
+    """The fields W, H, K that a batch of scalar increments has, of shape (kinds, samples)."""
     return np.stack([np.asarray(getattr(increment, name)) for name in ("W", "H", "K") if hasattr(increment, name)])
 
 
 def standardised(increment, length: float) -> np.ndarray:
-    """`rows` over an interval of this length, each with variance one."""
+    """`rows` of increments over an interval of this length, scaled to variance one."""
     values = rows(increment)
     return values / (np.sqrt(abs(length)) * DEVIATION[: len(values), None])
 
 
 def moment_scores(samples: np.ndarray) -> np.ndarray:
-    """Means, variances and covariances of what should be independent standard normals, in standard errors."""
+    """Means, variances and covariances of supposed independent standard normals, in standard errors."""
     count = samples.shape[1]
     means = samples.sum(axis=1) / np.sqrt(count)
     variances = ((samples**2).sum(axis=1) - count) / np.sqrt(2 * count)
@@ -38,12 +39,12 @@ def moment_scores(samples: np.ndarray) -> np.ndarray:
 
 
 def worst_score(samples: np.ndarray) -> float:
-    """The largest score of all; a sampler is refused above `LIMIT`."""
+    """The largest absolute score; a sampler is rejected above `LIMIT`."""
     return float(np.abs(moment_scores(samples)).max())
 
 
 def assert_standard_normal(samples: np.ndarray) -> None:
-    """Each row of `samples` is standard normal, and no two are correlated."""
+    """Assert that each row of `samples` is standard normal and that no two are correlated."""
     scores = moment_scores(samples)
     assert np.abs(scores).max() < LIMIT, scores
     for row in samples:

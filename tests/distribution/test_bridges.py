@@ -1,4 +1,4 @@
-"""The formulas of the bridges have the covariances of integrals of Brownian motion: arithmetic, no sampling."""
+"""The formulas of the bridges have the covariances of integrals of Brownian motion, checked without sampling."""
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,10 @@ def variances(bridge, h: float) -> np.ndarray:
 
 
 def join_matrix(l: float, r: float, kinds: int) -> np.ndarray:
-    """W, H, K of the whole from those of the parts, by quadrature of their kernels and not by the formulas tested.
+    """The matrix that maps W, H, K of the parts to those of the whole, by quadrature of their kernels.
 
-    A kernel `k` stands for the integral of `k dB`. The parts' kernels are orthogonal to each other and, being Legendre
-    polynomials, span whatever polynomial of their degrees the whole's kernel is there.
+    It does not use the formulas under test. A kernel `k` stands for the integral of `k dB`. The kernels of the parts
+    are orthogonal to each other. They are Legendre polynomials, so on each part they span the kernels of the whole.
     """
 
     def kernel(kind: int, y: np.ndarray) -> np.ndarray:
@@ -48,7 +48,7 @@ def apply(function, *blocks: int) -> np.ndarray:
 
 
 def test_kernels_are_the_integrals_of_the_definition():
-    """`H` and `K` as integrals of the path have the kernels that `join_matrix` relies on."""
+    """`H` and `K` as integrals of the path have the kernels that `join_matrix` uses."""
     h, n = 1.7, 20000
     v = (np.arange(n) + 0.5) * h / n
     for s in (0.11, 0.8, 1.3):
@@ -63,7 +63,7 @@ def test_kernels_are_the_integrals_of_the_definition():
 
 @pytest.mark.parametrize("bridge", BRIDGES, ids=lambda b: type(b).__name__)
 @pytest.mark.parametrize("a", [0.2, 1 / 3, 0.5, 0.9])
-def test_joining_is_a_fact_about_integrals(bridge, a):
+def test_joining_is_an_identity_between_integrals(bridge, a):
     kinds, h = len(bridge.deviations), 1.7
     l, r = a * h, (1 - a) * h
     found = apply(lambda x, y: bridge.join(x, y, l, r), kinds, kinds)
@@ -73,7 +73,7 @@ def test_joining_is_a_fact_about_integrals(bridge, a):
 @pytest.mark.parametrize("bridge", BRIDGES, ids=lambda b: type(b).__name__)
 @pytest.mark.parametrize("a", FRACTIONS)
 def test_parts_have_the_law_of_brownian_motion(bridge, a):
-    """The parts are independent, with the right variances, and join to the whole: also when one is very short."""
+    """The parts are independent, have the right variances, and join to the whole, even if one is very short."""
     kinds, h = len(bridge.deviations), 1.7
     b = 1 - a
     split = apply(lambda whole, noise: bridge.split(whole, noise, np.sqrt(h), a, b), kinds, kinds)
@@ -94,7 +94,7 @@ def test_halves_are_the_split_in_the_middle(bridge):
 
 
 @pytest.mark.parametrize("bridge", BRIDGES, ids=lambda b: type(b).__name__)
-def test_parts_of_no_length_hold_nothing(bridge):
+def test_parts_of_length_zero_are_zero(bridge):
     whole = tuple(jnp.asarray([x]) for x in (0.7, -0.2, 0.1)[: len(bridge.deviations)])
     noise = tuple(jnp.asarray([x]) for x in (1.0, -2.0, 0.5)[: len(bridge.deviations)])
     empty, rest = bridge.split(whole, noise, 1.0, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""A carried branch gives the increments that the tree gives from its root, in whatever order times come."""
+"""Increments computed from a carried branch equal those from the root, in any order of times."""
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ RNG = np.random.default_rng(1)
 ORDERS = {
     "forwards": np.stack([GRID[:-1], GRID[1:]], 1),
     "backwards": np.stack([GRID[:0:-1], GRID[-2::-1]], 1),
-    # Each step is tried with twice its length first.
+    # Each step is first attempted with twice its length.
     "rejected": np.array([x for s in np.linspace(0, 1.8, 16) for x in ((s, min(s + 0.22, 2.0)), (s, s + 0.11))]),
     "random": RNG.uniform(0, 2, (32, 2)),
     "close": 1.0 + RNG.uniform(0, 1e-3, (32, 2)),
-    "nowhere": np.repeat(RNG.uniform(0, 2, 32)[:, None], 2, 1),
+    "empty": np.repeat(RNG.uniform(0, 2, 32)[:, None], 2, 1),
 }
 
 
@@ -29,10 +29,10 @@ def tree(key, area, tol=1e-2, t1=2.0, shape=(2,)):
 
 @jax.jit
 def carried(path, intervals):
-    """All increments by one branch, in order."""
+    """The increments over `intervals`, computed in order with one carried branch."""
 
     def step(branch, interval):
-        increment, branch = path.move(branch, interval[0], interval[1])
+        increment, branch = path.increment_and_carry(branch, interval[0], interval[1])
         return branch, increment
 
     return jax.lax.scan(step, path.initial_carry(), intervals)[1]
@@ -48,15 +48,15 @@ def one(increments, i):
 
 
 @pytest.mark.parametrize("area", AREAS)
-def test_carried_is_from_the_root(area, key):
+def test_carried_increments_equal_those_from_the_root(area, key):
     path = tree(key, area)
     for intervals in map(jnp.asarray, ORDERS.values()):
         assert_trees_close(carried(path, intervals), rooted(path, intervals), atol=2e-15)
 
 
 @pytest.mark.parametrize("area", AREAS)
-def test_lanes_with_times_of_their_own(area, key):
-    """Under `vmap` all lanes share the level they are at, whatever the level at which each parts from its past."""
+def test_batch_elements_with_different_times(area, key):
+    """Under `vmap` the descent of all elements starts at the same level, though their common levels differ."""
     keys = jax.random.split(key, 6)
     intervals = jnp.asarray(np.stack([RNG.permutation(ORDERS["rejected"]) for _ in keys]))
     found = jax.jit(jax.vmap(lambda k, i: carried(tree(k, area), i)))(keys, intervals)
@@ -64,20 +64,20 @@ def test_lanes_with_times_of_their_own(area, key):
         assert_trees_close(one(found, i), rooted(tree(k, area), intervals[i]), atol=2e-15)
 
 
-def test_times_that_only_the_program_knows(key):
-    """With `t1` and `tol` traced, and different in each lane, the path is that of the tree made by hand."""
+def test_times_known_only_at_run_time(key):
+    """With `t1` and `tol` traced, and different in each batch element, the path is that of a tree with known ones."""
     ends, tols = jnp.asarray([1.9, 2.0]), jnp.asarray([0.9, 1e-2])
     intervals = jnp.asarray([[0.1, 0.3], [0.3, 0.9], [0.3, 0.5]])
 
     def of(drive):
-        lane = lambda t1, tol: drive(tree(key, SpaceTimeLevyArea, tol, t1), intervals)
-        return jax.jit(jax.vmap(lane))(ends, tols)
+        element = lambda t1, tol: drive(tree(key, SpaceTimeLevyArea, tol, t1), intervals)
+        return jax.jit(jax.vmap(element))(ends, tols)
 
-    found, asked = of(carried), of(rooted)
+    by_branch, from_root = of(carried), of(rooted)
     for i in range(2):
-        by_hand = rooted(tree(key, SpaceTimeLevyArea, float(tols[i]), float(ends[i])), intervals)
-        assert_trees_close(one(found, i), by_hand, atol=2e-15)
-        assert_trees_close(one(asked, i), by_hand, atol=2e-15)
+        expected = rooted(tree(key, SpaceTimeLevyArea, float(tols[i]), float(ends[i])), intervals)
+        assert_trees_close(one(by_branch, i), expected, atol=2e-15)
+        assert_trees_close(one(from_root, i), expected, atol=2e-15)
 
 
 def test_pytrees_of_narrow_floats(key):
@@ -86,15 +86,15 @@ def test_pytrees_of_narrow_floats(key):
     assert_trees_close(carried(path, intervals), rooted(path, intervals), atol=1e-6)
 
 
-def test_derivatives_of_what_is_made_of_increments(key):
-    """Forward and backward, through a loop that carries a branch, for each of several keys."""
+def test_derivatives_of_functions_of_increments(key):
+    """Forward and reverse mode agree with finite differences through a loop that carries a branch."""
 
     def end(theta, k):
         path = tree(k, SpaceTimeLevyArea)
 
         def step(carry, interval):
             y, branch = carry
-            increment, branch = path.move(branch, interval[0], interval[1])
+            increment, branch = path.increment_and_carry(branch, interval[0], interval[1])
             return (y + theta * y * increment.W[0] + increment.H[1], branch), None
 
         start = jnp.asarray(1.0), path.initial_carry()
@@ -123,18 +123,18 @@ def test_time_outside_is_nan_and_the_branch_stays_usable(key):
     inside = np.repeat([[0.0, 0.5], [0.5, 1.5], [0.5, 1.0]], 11, axis=0)[:32]
     outside = np.where(inside == 1.5, 2.5, inside)
     found, expected = carried(path, jnp.asarray(outside)), rooted(path, jnp.asarray(inside))
-    stays = inside[:, 1] != 1.5
-    assert np.isnan(found.W[~stays]).all()
-    assert_trees_close(found.W[stays], expected.W[stays], atol=2e-15)
+    is_inside = inside[:, 1] != 1.5
+    assert np.isnan(found.W[~is_inside]).all()
+    assert_trees_close(found.W[is_inside], expected.W[is_inside], atol=2e-15)
 
 
 def test_inside_shard_map(key):
-    """With its default checks, over lanes on several devices."""
-    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(jax.sharding.AxisType.Auto,))
-    spec = jax.sharding.PartitionSpec("lanes")
+    """With the default checks of `shard_map`, for a batch over several devices."""
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("batch")
     keys, intervals = jax.random.split(key, 4), jnp.asarray(ORDERS["rejected"])
     for drive in (carried, rooted):
-        lanes = jax.vmap(lambda k, drive=drive: drive(tree(k, SpaceTimeLevyArea), intervals))
-        found = jax.jit(jax.shard_map(lanes, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
+        batch = jax.vmap(lambda k, drive=drive: drive(tree(k, SpaceTimeLevyArea), intervals))
+        found = jax.jit(jax.shard_map(batch, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
         for i, k in enumerate(keys):
             assert_trees_close(one(found, i), rooted(tree(k, SpaceTimeLevyArea), intervals), atol=2e-15)

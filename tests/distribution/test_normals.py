@@ -1,4 +1,4 @@
-"""The normals of a key and a number: their generator is Threefry, their transform the inverse distribution function."""
+"""The normals of a key and a number come from Threefry bits by the inverse distribution function."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ EXTREMES = np.array([0, 1, 2, 2**20 - 1, 2**31 - 1, 2**31, 2**32 - 1], np.uint32
 
 
 def random_words() -> Words:
-    """Random ones, all pairs of extreme ones, and many with leading zeros: the far tails."""
+    """Random words, all pairs of extreme words, and many words with leading zeros, which give the far tails."""
     rng = np.random.default_rng(0)
     high, low = rng.integers(0, 2**32, (2, COUNT), dtype=np.uint32)
     pairs = np.array(np.meshgrid(EXTREMES, EXTREMES)).reshape(2, -1)
@@ -25,7 +25,7 @@ def random_words() -> Words:
 
 
 def test_the_generator_is_threefry():
-    """JAX makes a key of a key and a number by one application of it."""
+    """`jax.random.fold_in` applies Threefry once to a key and a number."""
     key = jax.random.key(5, impl="threefry2x32")
     found = threefry(Words(*jax.random.key_data(key)), Words(jnp.uint32(0), jnp.uint32(7)))
     np.testing.assert_array_equal(jnp.stack(found), jax.random.key_data(jax.random.fold_in(key, 7)))
@@ -36,7 +36,7 @@ def test_the_transform_is_the_inverse_distribution_function(dtype, atol):
     words, bits = random_words(), np.finfo(dtype).nmant
     high, low = (np.asarray(w, np.uint64) for w in words)
     fraction = ((high << np.uint64(32)) | low) & np.uint64(2**bits - 1)
-    # The first bit is the sign, the last ones the place in the half that it leaves.
+    # The first bit is the sign; the last ones give the position in the remaining half of the distribution.
     tail = (fraction.astype(np.float64) + 0.5) * 0.5 ** (bits + 1)
     expected = np.where(high >= 2**31, stats.norm.ppf(tail), stats.norm.isf(tail))
     found = jax.jit(lambda w: normals(w, np.dtype(dtype)))(words)
@@ -45,7 +45,7 @@ def test_the_transform_is_the_inverse_distribution_function(dtype, atol):
 
 
 def test_numbers_and_entries_are_independent(key):
-    """Also numbers that differ in the higher word only, and neighbours in either axis."""
+    """The test includes numbers that differ only in the high word, and neighbours along either axis."""
     source = NormalSource(key, COUNT, np.dtype(np.float64))
     numbers = jnp.asarray([0, 1, 2, 2**32, 2**33, 2**61 + 1])
     drawn = np.asarray(jax.vmap(source.draw)(numbers))

@@ -1,4 +1,4 @@
-"""What a Brownian path can be asked: shapes, dtypes, edges of its interval, transforms, and every message."""
+"""Brownian paths: shapes, dtypes, the ends of the interval, transformations, and every error message."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def unsafe(key, shape=(), area=BrownianIncrement):
 
 @pytest.mark.parametrize("make", [tree, unsafe])
 @pytest.mark.parametrize("area", AREAS)
-def test_shapes_and_dtypes_are_as_asked(make, area, key):
+def test_shapes_and_dtypes_are_as_requested(make, area, key):
     shape = {k: v for k, v in MIXED.items() if k != "c"} if area is SpaceTimeTimeLevyArea else MIXED
     path = make(key, shape, area)
     assert path.shape == shape
@@ -64,8 +64,8 @@ def test_the_ends_of_the_interval(area, key):
 
 
 @pytest.mark.parametrize("tol", [1e-1, 1e-9, 1e-30])
-def test_values_do_not_jump_where_nodes_meet(tol, key):
-    """At a dyadic time the value is the node's, from both sides and despite rounding in the time."""
+def test_values_are_continuous_where_nodes_meet(tol, key):
+    """At a dyadic time the value is that at the boundary of the nodes, from both sides and despite rounding."""
     path = tree(key, area=SpaceTimeTimeLevyArea, t0=0.1, t1=1.1, tol=tol)
     for t in (0.35, 0.6, 0.85):
         around = [float(path.evaluate(x)) for x in (np.nextafter(t, 0), t, np.nextafter(t, 1))]
@@ -73,7 +73,7 @@ def test_values_do_not_jump_where_nodes_meet(tol, key):
 
 
 @pytest.mark.parametrize("area", AREAS)
-def test_nearer_than_tol_values_are_finite_and_add_up(area, key):
+def test_increments_shorter_than_tol_are_finite_and_add_up(area, key):
     path = tree(key, area=area, tol=0.3)
     ts = 0.6 + np.array([0, 1e-12, 1e-9, 1e-4, 0.01, 0.06])
     increments = jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True))(ts[:-1], ts[1:])
@@ -90,14 +90,14 @@ def test_vmap_over_times_and_keys_is_a_loop(key):
     assert_trees_close(found, expected, atol=2e-15)
 
 
-def test_the_path_depends_on_the_key_and_what_it_can_be_asked_for(key):
+def test_the_path_depends_on_the_key_and_the_levy_area(key):
     keys = jax.random.split(key)
     assert tree(keys[0]).evaluate(0.3) == tree(keys[0]).evaluate(0.3)
     assert tree(keys[0]).evaluate(0.3) != tree(keys[1]).evaluate(0.3)
     assert tree(keys[0]).evaluate(0.3) != tree(keys[0], area=SpaceTimeLevyArea).evaluate(0.3)
 
 
-def test_more_is_also_less():
+def test_the_space_time_time_area_includes_the_space_time_area():
     assert issubclass(SpaceTimeTimeLevyArea, AbstractSpaceTimeLevyArea)
 
 
@@ -112,7 +112,7 @@ def test_unsafe_draws_depend_on_key_and_times_alone(key):
     assert np.isnan(path.evaluate(0.5, 0.3))
 
 
-def test_found_only_at_run_time_mistakes_are_nan(key):
+def test_mistakes_found_at_run_time_give_nan(key):
     @jax.jit
     def value(t0, t1, tol, t):
         path = VirtualBrownianTree(t0, t1, tol, (), key, levy_area=SpaceTimeLevyArea)
@@ -158,7 +158,7 @@ def test_no_derivative_with_respect_to_time(make, key):
     for derivative in (jax.grad, jax.jacfwd):
         with pytest.raises(RuntimeError, match="cannot be differentiated with respect to the times"):
             derivative(lambda t: path.evaluate(0.1, t))(0.3)
-    # Whatever else it is part of can be differentiated.
+    # Other derivatives of functions of the path exist.
     assert jax.grad(lambda a: a * path.evaluate(0.1, 0.3))(2.0) == path.evaluate(0.1, 0.3)
     with pytest.raises(NotImplementedError):
         path.derivative(0.3)

@@ -1,4 +1,4 @@
-"""The tree has the law of Brownian motion and its integrals, whatever is asked, and a wrong one is seen."""
+"""Increments of the tree have the law of Brownian motion and its integrals, and a wrong law is detected."""
 
 from itertools import pairwise
 from math import sqrt
@@ -21,9 +21,9 @@ from .laws import LIMIT, assert_standard_normal, rows, standardised, worst_score
 
 AREAS = (BrownianIncrement, SpaceTimeLevyArea, pytest.param(SpaceTimeTimeLevyArea, marks=pytest.mark.slow))
 SAMPLES = 20000
-# The interval starts elsewhere than at 0 and has no length that halving would like.
+# An interval that does not start at 0 and whose length is not a power of two.
 T0, T1, TOL = 0.3, 2.0, 0.02
-# Random; consecutive ones at least TOL apart.
+# Random times, neighbours at least TOL apart.
 TIMES = np.array([0.3, 0.3741, 0.5228, 0.8093, 1.15, 1.1873, 1.7011, 1.9633, 2.0])
 
 
@@ -58,14 +58,14 @@ def test_values_from_the_start_are_normal(area, key):
 
 
 @pytest.mark.parametrize("area", AREAS)
-def test_increments_asked_backwards_are_normal(area, key):
+def test_increments_backwards_in_time_are_normal(area, key):
     found, expected = (rows(sample(trees(key, area), *times)) for times in ((1.7, 0.9), (0.9, 1.7)))
     np.testing.assert_array_equal(found, expected * np.array([-1, 1, -1])[: len(found), None])
 
 
 @pytest.mark.parametrize("area", AREAS)
 def test_joined_and_nested_intervals_fit_together(area, key):
-    """W, H and K over an interval are those that the integrals over its two parts make, to rounding."""
+    """W, H and K over an interval equal those joined from its two parts, up to rounding."""
     paths = trees(key, area)
     bridge = paths.layout.bridge
     rng = np.random.default_rng(0)
@@ -98,31 +98,31 @@ def test_parts_of_complex_increments_have_half_the_variance(unsafe, key):
 
 
 def test_float32_leaves_keep_the_law_on_short_intervals_far_from_the_start(key):
-    """An increment is not a difference of values from the start, which would leave no digit of K."""
+    """Increments are not computed as differences of values from the start, which would lose all digits of K."""
     shape = jax.ShapeDtypeStruct((), jnp.float32)
     paths = trees(key, SpaceTimeTimeLevyArea, shape, tol=1e-5)
     assert_standard_normal(standardised(sample(paths, 1.90001, 1.90101), 1e-3).astype(np.float64))
 
 
 class _Wrong(SpaceTimeTimeBridge):
-    """Mistakes that one might make, each as wrong as its weight."""
+    """A bridge with plausible mistakes, each scaled by a factor from 0 (correct) to 1."""
 
-    # The noise of `W` in the middle is too large, by this part.
+    # The noise of W at the midpoint is too large by this fraction.
     variance: jax.Array
-    # W in the middle does not depend on H.
-    forgets_H: jax.Array
-    # H of the halves does not move with the noise of W.
+    # W at the midpoint does not depend on H.
+    ignored_H: jax.Array
+    # H of the halves does not depend on the noise of W.
     correlation: jax.Array
-    # Right in the middle, but a leaf is split as if K were not known.
+    # Halving is correct, but a leaf is split as if K were not known.
     split_without_K: jax.Array
 
     def halves(self, whole, noise, root_h):
-        still = super().halves(whole, (0 * noise[0], *noise[1:]), root_h)
+        without_noise = super().halves(whole, (0 * noise[0], *noise[1:]), root_h)
         pair = super().halves(whole, ((1 + self.variance) * noise[0], *noise[1:]), root_h)
-        shift = 1.5 * self.forgets_H * whole[1]
+        shift = 1.5 * self.ignored_H * whole[1]
         return tuple(
-            (W + sign * shift, H + self.correlation * (H_still - H), K)
-            for (W, H, K), (_, H_still, _), sign in zip(pair, still, (-1, 1), strict=True)
+            (W + sign * shift, H + self.correlation * (H_without - H), K)
+            for (W, H, K), (_, H_without, _), sign in zip(pair, without_noise, (-1, 1), strict=True)
         )
 
     def split(self, whole, noise, root_h, a, b):
@@ -131,7 +131,7 @@ class _Wrong(SpaceTimeTimeBridge):
 
 @jax.jit
 def _drawn_wrongly(keys, mistakes):
-    """Increments over all of `TIMES`, of paths whose bridge makes the mistakes."""
+    """Increments between all `TIMES` of paths whose bridge makes the mistakes."""
 
     def draw(key):
         path = VirtualBrownianTree(T0, T1, TOL, (), key, levy_area=SpaceTimeTimeLevyArea)
@@ -143,7 +143,7 @@ def _drawn_wrongly(keys, mistakes):
 
 
 def test_a_wrong_bridge_is_caught(key):
-    """The power of the tests above: the same statistic, on the same number of samples, refuses each of these."""
+    """The tests above have power: the same statistic, for as many samples, rejects each of these mistakes."""
 
     def score(mistakes):
         found = _drawn_wrongly(jax.random.split(key, SAMPLES), mistakes)

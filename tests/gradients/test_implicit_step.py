@@ -1,7 +1,7 @@
-"""One step of every kind of implicit method has the derivatives of the map that it computes, first and second.
+"""One step of every kind of implicit method has the first and second derivatives of the map that it computes.
 
-The step is made by hand. Its equations are then solved to a few roundings, so that difference quotients tell the
-derivative to seven digits.
+The step is taken without a solve. Its equations are then solved to a few roundings, so that difference quotients give
+the derivative to seven digits.
 """
 
 from typing import Any
@@ -47,7 +47,7 @@ INPUTS: dict[str, Any] = {
 
 
 def field(t: Any, y: Any, args: Any) -> Any:
-    """Stiff, nonlinear, not autonomous, and no two of its derivatives commute."""
+    """A field that is stiff, nonlinear and not autonomous, with derivatives that do not commute."""
     a, b = y
     fast = -args["rate"] * (1 + 0.5 * jnp.sin(3 * t)) * (a - b * b - 0.1 * jnp.cos(t) * a * b)
     return jnp.stack([fast, jnp.sin(args["pull"] * t) * a - args["pull"] * b])
@@ -64,8 +64,8 @@ def outcome_of_step(solver: Any, inputs: Any, **options: Any) -> Any:
 
 
 def loss(solver: Any, inputs: Any, **options: Any) -> jax.Array:
-    made = outcome_of_step(solver, inputs, **options)
-    return jnp.where(jnp.isfinite(made[0][0]), weigh(made), jnp.nan)
+    outputs = outcome_of_step(solver, inputs, **options)
+    return jnp.where(jnp.isfinite(outputs[0][0]), weigh(outputs), jnp.nan)
 
 
 # ---------------------------------------------------------------------------------------------------- first derivatives
@@ -79,7 +79,7 @@ def test_of_everything_at_once(solver: Any) -> None:
 @pytest.mark.parametrize("which", ["args", "t1", *(pytest.param(x, marks=pytest.mark.slow) for x in ("y0", "t0"))])
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
 def test_of_one_thing_alone(solver: Any, which: str) -> None:
-    """Where nothing else moves, other parts of the derivative are zero, and known to be."""
+    """The tangents of the other inputs are known to be zero."""
 
     def function(x: Any) -> jax.Array:
         return loss(solver, {**INPUTS, which: x})
@@ -89,7 +89,7 @@ def test_of_one_thing_alone(solver: Any, which: str) -> None:
 
 @pytest.mark.parametrize("solver", FEW)
 def test_both_jacobians_agree(solver: Any) -> None:
-    """Of all that the step computes; column by column they are the difference quotients."""
+    """All outputs of the step; the columns are the difference quotients."""
 
     def function(y0: Any) -> Any:
         return jnp.concatenate(outcome_of_step(solver, {**INPUTS, "y0": y0}))
@@ -102,8 +102,8 @@ def test_both_jacobians_agree(solver: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", [s for s in FEW if not isinstance(s.values[0], rungax.AbstractRosenbrock)])
-def test_advice_of_other_steps_has_no_say(solver: Any) -> None:
-    """With a Jacobian and a factorisation from another place and for another length, the derivative is the same."""
+def test_the_newton_cache_of_another_step_does_not_change_the_derivative(solver: Any) -> None:
+    """The cached Jacobian is from another state, the factorisation from another step size."""
     terms = terms_for(solver, field)
 
     def state_after_a_step_elsewhere() -> Any:
@@ -112,21 +112,23 @@ def test_advice_of_other_steps_has_no_say(solver: Any) -> None:
         return solver.step(terms, t0, t1, y0, args, state, False)[3]
 
     elsewhere = state_after_a_step_elsewhere()
-    assert not elsewhere.cache.convergence.needs_jacobian, "its Jacobian would be made anew"
+    assert not elsewhere.cache.convergence.needs_jacobian, "its Jacobian would be evaluated again"
 
-    def advised(inputs: Any) -> jax.Array:
+    def with_cache(inputs: Any) -> jax.Array:
         t0, t1 = jnp.asarray(inputs["t0"]), jnp.asarray(inputs["t1"])
         fresh = solver.init(terms, t0, t1, inputs["y0"], inputs["args"])
         return loss(solver, inputs, solver_state=type(fresh)(fresh.first, elsewhere.cache))
 
-    found, expected = (jax.jit(jax.value_and_grad(f))(INPUTS) for f in (advised, lambda inputs: loss(solver, inputs)))
-    assert found[0] != expected[0], "other iterates lead to another rounding, unless the old Jacobian was not used"
+    found, expected = (
+        jax.jit(jax.value_and_grad(f))(INPUTS) for f in (with_cache, lambda inputs: loss(solver, inputs))
+    )
+    assert found[0] != expected[0], "other iterates have other roundings, unless the old Jacobian was not used"
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), found, expected)
 
 
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
 def test_after_a_jump_that_is_only_known_at_run_time(solver: Any) -> None:
-    """Whatever the solver remembers of the step before, the derivative is that of a step that starts anew."""
+    """The solver state of the step before has no effect on the derivative."""
 
     def jumping(inputs: Any, made_jump: Any) -> jax.Array:
         start = {**INPUTS, "t0": np.asarray(0.1), "t1": np.asarray(0.24)}
@@ -141,25 +143,25 @@ def test_after_a_jump_that_is_only_known_at_run_time(solver: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
-def test_in_lanes(solver: Any) -> None:
-    """Of several lengths, one of them zero, as the replay of a solve makes them."""
+def test_under_vmap(solver: Any) -> None:
+    """Steps of several lengths, one of them zero, as in the replay of a solve."""
     ends = np.asarray([0.45, 0.3, 0.31, 0.6])
     gradient = jax.grad(lambda t1, y0: loss(solver, {**INPUTS, "t1": t1, "y0": y0}), (0, 1))
-    lanes = jax.jit(jax.vmap(gradient, (0, None)))(ends, INPUTS["y0"])
+    batch = jax.jit(jax.vmap(gradient, (0, None)))(ends, INPUTS["y0"])
     alone = jax.jit(gradient)
     for i, t1 in enumerate(ends):
-        for of_lane, expected in zip(lanes, alone(t1, INPUTS["y0"]), strict=True):
-            np.testing.assert_allclose(of_lane[i], expected, rtol=1e-8, atol=1e-10)
+        for found, expected in zip(batch, alone(t1, INPUTS["y0"]), strict=True):
+            np.testing.assert_allclose(found[i], expected, rtol=1e-8, atol=1e-10)
 
 
-# --------------------------------------------------------------------------------------------------- steps of no length
+# ------------------------------------------------------------------------------------------------- steps of length zero
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", FEW)
-def test_a_step_of_no_length_goes_nowhere_and_starts_along_the_field(solver: Any) -> None:
+def test_a_step_of_length_zero_has_the_derivative_of_the_field(solver: Any) -> None:
     r"""$y_1 = y_0$ and no error; $\partial y_1 / \partial y_0 = I$, $\partial y_1 / \partial t_1 = f = -\partial y_1 /
-    \partial t_0$, and `args` have no say.
+    \partial t_0$, and zero with respect to `args`.
     """
     still = {**INPUTS, "t1": INPUTS["t0"]}
     y1, error, inside = outcome_of_step(solver, still)
@@ -174,15 +176,15 @@ def test_a_step_of_no_length_goes_nowhere_and_starts_along_the_field(solver: Any
         np.testing.assert_allclose(of_y1["t1"], slope, rtol=1e-9)
         np.testing.assert_allclose(of_y1["t0"], -slope, rtol=1e-9)
         jax.tree.map(lambda x: np.testing.assert_array_equal(x, 0.0), of_y1["args"])
-        # Both solutions of an embedded pair start along the field.
+        # Both solutions of an embedded pair have the same derivative.
         jax.tree.map(lambda x: np.testing.assert_allclose(x, 0.0, atol=1e-8), of_error)
         assert all(np.isfinite(x).all() for x in jax.tree.leaves(of_inside))
 
 
 @pytest.mark.parametrize("solver", SECOND)
-def test_a_step_of_no_length_has_finite_second_derivatives(solver: Any) -> None:
-    still = {**INPUTS, "t1": INPUTS["t0"]}
-    second = jax.jit(jax.jacfwd(jax.grad(lambda x: loss(solver, x))))(still)
+def test_a_step_of_length_zero_has_finite_second_derivatives(solver: Any) -> None:
+    empty = {**INPUTS, "t1": INPUTS["t0"]}
+    second = jax.jit(jax.jacfwd(jax.grad(lambda x: loss(solver, x))))(empty)
     for leaf in jax.tree.leaves(second):
         assert np.isfinite(leaf).all()
 
@@ -190,13 +192,13 @@ def test_a_step_of_no_length_has_finite_second_derivatives(solver: Any) -> None:
 # --------------------------------------------------------------------------------------------------- second derivatives
 
 
-def assert_second_derivative(solver: Any, *moving: str) -> None:
-    """Forward over reverse along a direction is the difference of gradients."""
+def assert_second_derivative(solver: Any, *names: str) -> None:
+    """Assert that forward over reverse mode along a direction agrees with the difference of gradients."""
 
     def function(x: Any) -> jax.Array:
         return loss(solver, {**INPUTS, **x})
 
-    at = {key: INPUTS[key] for key in moving}
+    at = {key: INPUTS[key] for key in names}
     direction = direction_like(at, seed=1)
     found = jax.jit(lambda x: jax.jvp(jax.grad(function), (x,), (direction,))[1])(at)
     expected = difference_quotient(jax.jit(jax.grad(function)), at, direction)
@@ -217,7 +219,7 @@ def test_second_derivative_of_times(solver: Any) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", ONE_OF_EACH)
 def test_hessians_in_every_order_of_modes(solver: Any) -> None:
-    """Symmetric, too."""
+    """They agree, and are symmetric."""
 
     def function(x: Any) -> jax.Array:
         return loss(solver, {**INPUTS, "y0": x[:2], "args": {"rate": x[2], "pull": x[3]}})
@@ -232,8 +234,8 @@ def test_hessians_in_every_order_of_modes(solver: Any) -> None:
 # --------------------------------------------------------------------------------------------------------------- stages
 
 
-def test_the_field_of_a_split_equation_counts_where_it_is() -> None:
-    """Parameters of the explicit and of the implicit term alone."""
+def test_each_term_of_a_split_equation_has_its_derivative() -> None:
+    """One parameter is in the explicit term, one in the implicit term."""
     solver = SPLIT[0]
 
     def of_rates(rates: Any) -> jax.Array:

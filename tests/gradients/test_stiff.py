@@ -1,7 +1,8 @@
-"""Gradients of stiff solves: against difference quotients of far more accurate ones, by every mode and adjoint.
+"""Gradients of stiff solves agree with difference quotients of far more accurate ones, in every mode and adjoint.
 
-Where a solution is compared with another solve, both are tight: a quotient over a short distance then has
-seven digits. Inputs are scaled so that all matter alike: rates by their logarithm, concentrations by what is usual.
+A solution that is compared with another solve has tight tolerances, and so has the other: a quotient over a short
+distance then has seven digits. Inputs are scaled to similar influence: rates by their logarithm, concentrations by
+their usual values.
 """
 
 from collections.abc import Callable
@@ -45,8 +46,8 @@ from .measure import along, assert_derivative, difference_quotient, direction_li
 class Chemistry:
     """A stiff problem as a function of logarithms of rates and scaled changes of its initial state.
 
-    `atol` is a millionth, or less, of the smallest value that a component has for long. `explicit` and `implicit` sum
-    up to `field`.
+    `atol` is at most a millionth of the smallest value that a component has for a long time. `field` is the sum of
+    `explicit` and `implicit`.
     """
 
     field: Callable[..., Any]
@@ -74,7 +75,7 @@ class Chemistry:
         return diffeqsolve(terms, solver, 0.0, self.t1, None, y0, rates, stepsize_controller=controller, **options)
 
     def loss(self, x: Any, solver: Any, rtol: float, **options: Any) -> jax.Array:
-        """Every component counts as much as any other."""
+        """A sum over the final state in which all components have similar weights."""
         ys = self.solve(x, solver, rtol, **options).ys
         assert ys is not None
         return weigh(ys / self.final[None])
@@ -95,7 +96,7 @@ def hires(t: Any, y: Any, k: Any) -> Any:
 
 
 def hires_inflow(t: Any, y: Any, k: Any) -> Any:
-    """A part that is not stiff: what comes from outside, and a slow reaction's product. (It costs many steps.)"""
+    """A part that is not stiff: the inflow, and the product of a slow reaction. (It takes many steps.)"""
     return jnp.zeros_like(y).at[0].set(k["inflow"]).at[2].set(k["k5"] * y[4])
 
 
@@ -144,7 +145,7 @@ CHEMISTRY = {
 
 @cache
 def true_derivative(problem: str) -> float:
-    """Along `direction_like`, by a difference quotient of a method that iterates nothing, at its most accurate."""
+    """The derivative along `direction_like`, by a difference quotient of accurate solves without iteration."""
     chemistry = CHEMISTRY[problem]
     function = jax.jit(lambda x: chemistry.loss(x, Rodas5P(), 1e-10))
     return float(difference_quotient(function, chemistry.at, direction_like(chemistry.at), h=3e-3))
@@ -170,14 +171,14 @@ def test_of_all_rates_and_the_initial_state(problem: str, solver: Any, rtol: flo
     by_reverse = along(jax.jit(jax.grad(function))(chemistry.at), direction)
     by_forward = jax.jit(lambda x: jax.jvp(function, (x,), (direction,))[1])(chemistry.at)
     assert abs(by_reverse) > 0.1, "a derivative of zero shows nothing"
-    # Newton's iterations start elsewhere in each, and end where they are told to.
+    # Newton's iterations in both have different guesses and the same tolerance.
     np.testing.assert_allclose(by_forward, by_reverse, rtol=1e-6)
     np.testing.assert_allclose(by_reverse, true_derivative(problem), rtol=accuracy)
 
 
 @pytest.mark.parametrize("problem", ["Robertson", pytest.param("HIRES", marks=pytest.mark.slow)])
-def test_conserved_quantities_have_the_derivative_of_what_they_were(problem: str) -> None:
-    """Of Robertson's sum of all, and of HIRES's `y[6] + y[7]`: to rounding, however crude the solve."""
+def test_conserved_quantities_have_the_derivative_of_their_initial_values(problem: str) -> None:
+    """Robertson's sum of all components, and HIRES's `y[6] + y[7]`: to rounding, even with loose tolerances."""
     chemistry = CHEMISTRY[problem]
     counts = np.ones(3) if problem == "Robertson" else np.asarray([0.0] * 6 + [1.0] * 2)
 
@@ -203,7 +204,7 @@ def van_der_pol(t: Any, y: Any, mu: Any) -> Any:
 
 
 def swing(x: Any, solver: Any, **options: Any) -> rungax.Solution:
-    """Past the first jump, which is at 17, with rejected steps."""
+    """A solve past the first fast transition, which is at 17, with rejected steps."""
     settings: dict[str, Any] = {
         "t0": 0.0,
         "t1": 22.0,
@@ -227,7 +228,7 @@ TIGHT = {"stepsize_controller": PIDController(rtol=1e-11, atol=1e-13), "max_step
 
 @cache
 def swing_derivative() -> tuple[Any, float]:
-    """The gradient and the quotient along a direction, of a solve that is far more accurate."""
+    """The gradient of a far more accurate solve, and its difference quotient along a direction."""
     function = lambda x: swing_loss(x, Rodas5P(), **TIGHT)
     quotient = difference_quotient(jax.jit(function), VAN_DER_POL, direction_like(VAN_DER_POL), h=1e-3)
     return jax.jit(jax.grad(function))(VAN_DER_POL), float(quotient)
@@ -239,24 +240,24 @@ def test_the_reference_is_right() -> None:
 
 
 @pytest.mark.parametrize("solver", [Kvaerno5(), Rodas5P()], ids=name)
-def test_through_rejected_steps_and_kept_jacobians(solver: Any) -> None:
+def test_through_rejected_steps_and_reused_jacobians(solver: Any) -> None:
     solution = swing(VAN_DER_POL, solver, saveat=SaveAt(t1=True, solver_state=True))
     assert int(solution.stats["num_rejected_steps"]) > 5
     if isinstance(solver, rungax.AbstractDIRK):
         state: Any = solution.solver_state
-        assert int(state.cache.age) > 1, "the last Jacobian served one attempt only"
+        assert int(state.cache.age) > 1, "the last Jacobian was used in one attempt only"
     gradient = jax.jit(jax.grad(lambda x: swing_loss(x, solver)))(VAN_DER_POL)
     assert_trees_close(gradient, swing_derivative()[0], rtol=2e-4)
 
 
-def test_on_its_grid_it_is_exact_for_a_method_that_iterates_nothing() -> None:
-    """However crude the steps: with their ends held fast, to the digits that a difference quotient has."""
-    crude = {"stepsize_controller": PIDController(rtol=1e-3, atol=1e-5)}
-    solution = swing(VAN_DER_POL, Rodas5P(), saveat=SaveAt(t0=True, steps=True), **crude)
+def test_on_its_grid_it_is_exact_for_a_method_without_iteration() -> None:
+    """On a fixed grid it agrees with a difference quotient to all its digits, with loose tolerances too."""
+    loose = {"stepsize_controller": PIDController(rtol=1e-3, atol=1e-5)}
+    solution = swing(VAN_DER_POL, Rodas5P(), saveat=SaveAt(t0=True, steps=True), **loose)
     assert int(solution.stats["num_rejected_steps"]) > 5
     frozen = {"dt0": None, "stepsize_controller": StepTo(kept_times(solution))}
     assert_derivative(
-        lambda x: swing_loss(x, Rodas5P(), **crude),
+        lambda x: swing_loss(x, Rodas5P(), **loose),
         VAN_DER_POL,
         lambda x: swing_loss(x, Rodas5P(), **frozen),
         rtol=1e-6,
@@ -266,7 +267,7 @@ def test_on_its_grid_it_is_exact_for_a_method_that_iterates_nothing() -> None:
 
 @pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
 def test_through_failures_of_newtons_iteration(mode: str) -> None:
-    """Steps longer than 0.3 fail: they are made again, shorter, and leave no trace in the derivative."""
+    """Steps longer than 0.3 fail, are repeated with shorter ones, and have no effect on the derivative."""
     finder = FailsOnLongSteps(rtol=1e-12, atol=1e-12, limit=0.3)
     failing, able = (Kvaerno5(root_finder=finder), Kvaerno5())
     loose = {"stepsize_controller": PIDController(rtol=1e-6, atol=1e-8), "t1": 12.0}
@@ -281,13 +282,13 @@ def test_through_failures_of_newtons_iteration(mode: str) -> None:
 
 @pytest.mark.parametrize("solver", [Kvaerno5(), pytest.param(Rodas5P(), marks=pytest.mark.slow)], ids=name)
 def test_vmap_of_the_gradient_is_a_loop(solver: Any) -> None:
-    """Over lanes of very different stiffness, which take different numbers of steps."""
-    lanes = {"y0": np.asarray([[2.0, 0.0], [1.0, 0.5], [2.0, 0.1]]), "mu": np.asarray([20.0, 0.5, 80.0])}
+    """The batch elements differ in stiffness, and take different numbers of steps."""
+    batch = {"y0": np.asarray([[2.0, 0.0], [1.0, 0.5], [2.0, 0.1]]), "mu": np.asarray([20.0, 0.5, 80.0])}
     gradient = jax.jit(jax.grad(lambda x: swing_loss(x, solver, t1=12.0)))
-    found = jax.jit(jax.vmap(gradient))(lanes)
+    found = jax.jit(jax.vmap(gradient))(batch)
     for i in range(3):
-        lane, of_lane = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (lanes, found))
-        assert_trees_close(of_lane, gradient(lane), rtol=1e-5, atol=1e-8)
+        element, of_element = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (batch, found))
+        assert_trees_close(of_element, gradient(element), rtol=1e-5, atol=1e-8)
 
 
 SAVES: dict[str, Callable[[Any], Any]] = {
@@ -297,8 +298,8 @@ SAVES: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("save", SAVES)
-def test_what_is_interpolated(save: str) -> None:
-    """As right as a solve that ends there."""
+def test_of_interpolated_values(save: str) -> None:
+    """They have the derivative of a solve that ends at their time."""
 
     def function(x: Any) -> jax.Array:
         return weigh(SAVES[save](x) * jnp.asarray([[1.0, MU]]))
@@ -313,7 +314,7 @@ def test_what_is_interpolated(save: str) -> None:
 
 
 def test_of_the_times() -> None:
-    """At the end and between steps it is the field that counts; at the start, minus the field carried along."""
+    """The derivative by the end and by saved times is the field; by the start, minus the propagated field."""
     ts = np.asarray([3.0, 8.0])
     times = {"t0": np.asarray(0.0), "ts": ts, "t1": np.asarray(12.0)}
 
@@ -363,7 +364,7 @@ def test_of_the_ends_on_the_stretched_grid() -> None:
     ],
 )
 def test_second_derivatives(solver: Any, transform: str) -> None:
-    """They are the differences of gradients, on the same steps."""
+    """They agree with differences of gradients on the same steps."""
     control = {"stepsize_controller": PIDController(rtol=1e-5, atol=1e-7), "t1": 8.0, "max_steps": 256}
     grid = kept_times(swing(VAN_DER_POL, solver, saveat=SaveAt(t0=True, steps=True), **control))
     finder = rungax.VeryChord(rtol=1e-11, atol=1e-13)
@@ -388,7 +389,7 @@ def test_second_derivatives(solver: Any, transform: str) -> None:
 # ------------------------------------------------------------------------------------------------------------- adjoints
 
 RELAXING: dict[str, Any] = {"y0": np.asarray([1.4, 1.0]), "rate": np.asarray(30.0)}
-"""Stiff for its steps, yet short enough for adjoints that go back in time: exp(12) is what they amplify by."""
+"""A problem with stiff steps, but short enough for adjoints that go back in time: they amplify by exp(12)."""
 
 
 def relaxing(t: Any, y: Any, rate: Any) -> Any:
@@ -408,14 +409,14 @@ def relaxed(x: Any, solver: Any, **options: Any) -> jax.Array:
 
 @cache
 def relaxed_gradient(solver: str) -> Any:
-    """By the default adjoint, whose agreement with difference quotients is shown as well."""
+    """The gradient by the default adjoint, which is compared with difference quotients here."""
     function = partial(relaxed, solver=getattr(rungax, solver)())
     assert_derivative(function, RELAXING, rtol=1e-5, h=1e-2)
     return jax.jit(jax.grad(function))(RELAXING)
 
 
 ADJOINTS = {
-    "few marks": (RecursiveCheckpointAdjoint(checkpoints=4), 1e-7),
+    "few checkpoints": (RecursiveCheckpointAdjoint(checkpoints=4), 1e-7),
     "direct": (DirectAdjoint(), 1e-7),
     "forward": (ForwardMode(), 1e-7),
     "backsolve": (BacksolveAdjoint(), 1e-4),
@@ -442,8 +443,8 @@ def test_every_adjoint_agrees(adjoint: str, solver: str) -> None:
     assert_trees_close(found, expected, rtol=rtol, atol=1e-7)
 
 
-def test_a_thinned_tape_through_jumps_and_rejections() -> None:
-    """Four marks for some hundred steps."""
+def test_few_checkpoints_with_fast_transitions_and_rejections() -> None:
+    """Four checkpoints for some hundred steps."""
     found, expected = (
         jax.jit(jax.grad(lambda x, a=adjoint: swing_loss(x, Kvaerno5(), adjoint=a)))(VAN_DER_POL)
         for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), RecursiveCheckpointAdjoint())
@@ -455,7 +456,7 @@ def test_a_thinned_tape_through_jumps_and_rejections() -> None:
 
 
 def test_complex_states() -> None:
-    """Of two real functions of it, against difference quotients; warnings are errors."""
+    """The gradient by real and imaginary parts agrees with the exact one; warnings are errors."""
     problem = STIFF_COMPLEX
 
     def function(y0: Any) -> jax.Array:
@@ -465,12 +466,12 @@ def test_complex_states() -> None:
     gradient = jax.jit(jax.grad(lambda parts: function(jax.lax.complex(*parts))))(
         np.stack([problem.y0.real, problem.y0.imag])
     )
-    # What is left of the first is turned, and its square is followed by the second.
-    turned = np.exp(3j)
+    # The first component is rotated, and the second follows its square.
+    rotation = np.exp(3j)
     a0 = complex(problem.y0[0])
 
     def exact(parts: Any) -> jax.Array:
-        a = jax.lax.complex(parts[0], parts[1]) * turned
+        a = jax.lax.complex(parts[0], parts[1]) * rotation
         return weigh(jnp.stack([a, a * a])[None])
 
     expected = jax.grad(exact)(jnp.asarray([a0.real, a0.imag]))
@@ -512,7 +513,7 @@ def test_a_pytree(solver: Any) -> None:
 
 @pytest.mark.parametrize("solver", [Kvaerno5(), pytest.param(Rodas5P(), marks=pytest.mark.slow)], ids=name)
 def test_single_precision(solver: Any) -> None:
-    """Has the state's dtype, and the digits that there are."""
+    """The gradient has the state's dtype, and the accuracy of single precision."""
 
     def function(x: Any) -> jax.Array:
         controller = PIDController(rtol=1e-4, atol=1e-6)
@@ -531,7 +532,7 @@ CELLS = 12
 
 
 def spread(t: Any, y: Any, rate: Any) -> Any:
-    """A row of cells that exchange and react."""
+    """A row of cells with diffusion and a reaction."""
     padded = jnp.pad(y, 1)
     return rate * (padded[:-2] - 2 * y + padded[2:]) + y * (1 - y) * jnp.cos(t)
 
@@ -580,7 +581,7 @@ FAST_TERMS = {("wider band", "Kvaerno5")}
         for solver in ("Kvaerno5", "Rodas5P")
     ],
 )
-def test_what_is_known_of_the_jacobian_does_not_change_the_gradient(term: str, solver: str) -> None:
+def test_the_declared_structure_does_not_change_the_gradient(term: str, solver: str) -> None:
     found = jax.jit(jax.grad(lambda x: spread_loss(x, TERMS[term], getattr(rungax, solver)())))(SPREAD)
     assert_trees_close(found, spread_gradient(solver), rtol=1e-7, atol=1e-10)
 

@@ -1,4 +1,4 @@
-"""A pytree of numbers becomes one vector and comes back as it was, with no dtype promoted on the way."""
+"""A pytree of numbers becomes a vector and is restored from it exactly, with its dtypes."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ F32, F64, C64, C128 = (np.dtype(x) for x in ("float32", "float64", "complex64", 
 
 
 def numbers(shape: tuple[int, ...], dtype: Any) -> jax.Array:
-    """Different everywhere, and exact in every dtype."""
+    """Different numbers that are exact in every dtype."""
     count = np.arange(int(np.prod(shape))).reshape(shape) + 0.5
     return jnp.asarray(count - 1j * (count + 100) if np.issubdtype(dtype, np.complexfloating) else count, dtype)
 
@@ -55,14 +55,14 @@ def assert_same(found: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize(("state", "size", "dtype", "holomorphic"), CASES)
-def test_there_and_back(state: Any, size: int, dtype: Any, holomorphic: bool) -> None:
+def test_round_trip(state: Any, size: int, dtype: Any, holomorphic: bool) -> None:
     space = FlatSpace(state, holomorphic)
     vector = space.ravel(state)
     assert (vector.shape, vector.dtype) == ((size,), dtype)
     assert (space.size, space.dtype) == (size, dtype)
     assert_same(space.unravel(vector), state)
     assert_same(jax.jit(lambda x: space.unravel(space.ravel(x)))(state), state)
-    # And from the vector's side.
+    # From a vector to a pytree and back.
     other = jnp.arange(size).astype(dtype)
     assert jnp.array_equal(space.ravel(space.unravel(other)), other)
 
@@ -90,7 +90,7 @@ def test_python_numbers_are_leaves() -> None:
 
 
 def test_it_is_static() -> None:
-    """A module without arrays, so that it may be kept, compared and passed through any transform."""
+    """A module without arrays, so that it may be stored, compared and passed through any transformation."""
     state = STATES["complex and real"][0]
     space = FlatSpace(state)
     assert jax.tree.leaves(space) == []
@@ -105,11 +105,11 @@ def test_the_map_is_linear_in_both_modes() -> None:
     assert_same(jax.jvp(space.ravel, (state,), (tangent,))[1], space.ravel(tangent))
     vector = space.ravel(state)
     (back,) = jax.vjp(space.ravel, state)[1](vector)
-    # JAX's convention: the cotangent of a complex number is the conjugate of what one would think.
+    # In JAX's convention the cotangent of a complex number is the complex conjugate of the gradient.
     assert_same(back, jax.tree.map(jnp.conj, space.unravel(vector)))
 
 
-def test_lanes() -> None:
+def test_under_vmap() -> None:
     state = STATES["nested"][0]
     space = FlatSpace(state)
     batch = jax.tree.map(lambda x: jnp.stack([x, 2 * x, 3 * x]), state)

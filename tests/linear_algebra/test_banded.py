@@ -1,4 +1,4 @@
-"""A banded operator is its dense matrix, and solving with its band is solving with that matrix."""
+"""A banded operator and its solver agree with the dense matrix."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from ..compare import assert_trees_close
 
 BANDS = [(0, 0), (0, 2), (2, 0), (1, 1), (2, 1), (1, 3), (4, 2)]
 CASES = [(lower, upper, 20) for lower, upper in BANDS] + [(4, 2, 1), (4, 2, 3), (1, 3, 2)]
-"""Bands of many rows, and of fewer rows than the band is wide."""
+"""Bands with many rows, and with fewer rows than the width of the band."""
 KINDS = [(2, 1, 20, dtype) for dtype in (np.float32, np.complex64, np.complex128)] + [(4, 2, 3, np.complex128)]
 SOLVER = BandedLU()
 
@@ -30,7 +30,7 @@ def random(shape: tuple[int, ...], seed: int, dtype: Any = np.float64) -> np.nda
 
 
 def dense(diagonals: np.ndarray, lower: int, upper: int) -> np.ndarray:
-    """The matrix, entry by entry as the layout is documented."""
+    """The matrix, entry by entry, as the documentation describes the layout."""
     n = diagonals.shape[1]
     matrix = np.zeros((n, n), diagonals.dtype)
     for d in range(lower + upper + 1):
@@ -53,7 +53,7 @@ def needs_pivots(lower: int, upper: int, n: int, dtype: Any = np.float64, seed: 
 
 
 def tolerance(matrix: np.ndarray) -> float:
-    """The relative error of an elimination with partial pivoting is smaller."""
+    """A bound of the relative error of an elimination with partial pivoting."""
     return float(100 * np.finfo(matrix.dtype).eps * np.linalg.cond(matrix))
 
 
@@ -166,7 +166,7 @@ def test_conversion_of_the_same_band_is_the_operator() -> None:
     assert BandedLinearOperator.of(operator, 1, 1) is operator
 
 
-def test_conversion_of_a_full_matrix_drops_what_is_outside() -> None:
+def test_conversion_of_a_full_matrix_drops_entries_outside_the_band() -> None:
     matrix = random((6, 6), 0)
     found = BandedLinearOperator.of(lx.MatrixLinearOperator(jnp.asarray(matrix)), 2, 1)
     assert_trees_close(found.as_matrix(), np.triu(np.tril(matrix, 1), -2))
@@ -227,7 +227,7 @@ def test_singular_matrices_are_reported(case: str) -> None:
         jax.block_until_ready(lx.linear_solve(operator, b, SOLVER).value)
 
 
-def test_a_right_hand_side_that_is_not_finite_is_not_the_matrix_s_fault() -> None:
+def test_a_right_hand_side_that_is_not_finite_does_not_make_the_matrix_singular() -> None:
     operator = BandedLinearOperator(np.ones((2, 4)), 1, 0)
     solution = lx.linear_solve(operator, jnp.full(4, jnp.nan), SOLVER, throw=False)
     assert solution.result == lx.RESULTS.nonfinite_input
@@ -247,24 +247,24 @@ def test_vmap_is_a_loop(batched: tuple[int | None, int | None]) -> None:
     assert_trees_close(found, jnp.stack([one(*row) for row in rows]), rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("specs", [(P("lanes"), P("lanes")), (P(), P("lanes")), (P("lanes"), P())])
+@pytest.mark.parametrize("specs", [(P("batch"), P("batch")), (P(), P("batch")), (P("batch"), P())])
 @pytest.mark.parametrize(("lower", "transposed"), [(2, False), (2, True), (0, False)])
 def test_shard_map_is_vmap(specs: tuple[Any, Any], lower: int, transposed: bool) -> None:
     diagonals = jnp.stack([jnp.asarray(needs_pivots(lower, 1, 6, seed=s)) for s in range(4)])
     b = jnp.asarray(random((4, 6), 1))
 
-    def lanes(diagonals: jax.Array, b: jax.Array) -> jax.Array:
+    def solutions(diagonals: jax.Array, b: jax.Array) -> jax.Array:
         def one(d: jax.Array, b: jax.Array) -> jax.Array:
             state = SOLVER.init(BandedLinearOperator(d, lower, 1), {})
             return SOLVER.compute(SOLVER.transpose(state, {})[0] if transposed else state, b, {})[0]
 
         return jax.vmap(one)(diagonals, b)
 
-    sharded = [x if spec == P("lanes") else x[:1] for x, spec in zip((diagonals, b), specs, strict=True)]
-    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(jax.sharding.AxisType.Auto,))
-    found = jax.jit(jax.shard_map(lanes, mesh=mesh, in_specs=specs, out_specs=P("lanes")))(*sharded)
+    sharded = [x if spec == P("batch") else x[:1] for x, spec in zip((diagonals, b), specs, strict=True)]
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+    found = jax.jit(jax.shard_map(solutions, mesh=mesh, in_specs=specs, out_specs=P("batch")))(*sharded)
     whole = [jnp.broadcast_to(x, (4, *x.shape[1:])) for x in sharded]
-    assert_trees_close(found, jax.jit(lanes)(*whole), rtol=1e-13, atol=1e-13)
+    assert_trees_close(found, jax.jit(solutions)(*whole), rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.complex128])
@@ -272,23 +272,25 @@ def test_shard_map_is_vmap(specs: tuple[Any, Any], lower: int, transposed: bool)
 def test_derivatives_are_those_of_the_dense_solution(lower: int, upper: int, dtype: Any) -> None:
     n = 7
     diagonals, b = needs_pivots(lower, upper, n, dtype), random((n,), 1, dtype)
-    moved, tilted = random(diagonals.shape, 2, dtype), random((n,), 3, dtype)
+    diagonals_change, b_change = random(diagonals.shape, 2, dtype), random((n,), 3, dtype)
     matrix = dense(diagonals, lower, upper)
     x = np.linalg.solve(matrix, b)
-    close: Callable[[Any, Any], None] = lambda found, expected: assert_trees_close(found, expected, 1e-9, 1e-9)
+    check: Callable[[Any, Any], None] = lambda found, expected: assert_trees_close(found, expected, 1e-9, 1e-9)
 
     def function(diagonals: jax.Array, b: jax.Array) -> jax.Array:
         return solve(diagonals, b, lower, upper)
 
     arrays = jnp.asarray(diagonals), jnp.asarray(b)
-    _, forward = jax.jit(lambda p, t: jax.jvp(function, p, t))(arrays, (jnp.asarray(moved), jnp.asarray(tilted)))
-    close(forward, np.linalg.solve(matrix, tilted - dense(moved, lower, upper) @ x))
+    _, forward = jax.jit(lambda p, t: jax.jvp(function, p, t))(
+        arrays, (jnp.asarray(diagonals_change), jnp.asarray(b_change))
+    )
+    check(forward, np.linalg.solve(matrix, b_change - dense(diagonals_change, lower, upper) @ x))
 
-    to_diagonals, to_b = jax.jit(lambda p, ct: jax.vjp(function, *p)[1](ct))(arrays, jnp.asarray(tilted))
-    adjoint = np.linalg.solve(matrix.T, tilted)
+    to_diagonals, to_b = jax.jit(lambda p, ct: jax.vjp(function, *p)[1](ct))(arrays, jnp.asarray(b_change))
+    adjoint = np.linalg.solve(matrix.T, b_change)
     band = BandedLinearOperator.of(lx.MatrixLinearOperator(jnp.asarray(-np.outer(adjoint, x))), lower, upper)
-    close(to_b, adjoint)
-    close(to_diagonals, band.diagonals)
+    check(to_b, adjoint)
+    check(to_diagonals, band.diagonals)
 
 
 def test_second_derivatives() -> None:

@@ -1,4 +1,4 @@
-"""`SmallLU` solves what LAPACK solves, as accurately, and lives in loops, lanes, shards and derivatives."""
+"""`SmallLU` is as accurate as LAPACK, and works in loops, batches, shards and derivatives."""
 
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +37,7 @@ def by_lineax(matrix: Array, b: Array) -> Array:
 
 
 def backward_error(matrix: np.ndarray, x: Any, b: np.ndarray) -> float:
-    """The smallest relative change of matrix and right-hand side that makes `x` exact, in units of the rounding."""
+    """The smallest relative change of matrix and right-hand side that makes `x` exact, in units of machine epsilon."""
     x = np.asarray(x)
     size = np.linalg.norm(matrix, np.inf) * np.linalg.norm(x, np.inf) + np.linalg.norm(b, np.inf)
     return float(np.linalg.norm(matrix @ x - b, np.inf) / size / np.finfo(matrix.dtype).eps)
@@ -134,7 +134,7 @@ def test_the_factors_are_those_of_a_row_pivoted_matrix() -> None:
     assert np.abs(lower).max() <= 1
 
 
-def test_lanes_equal_a_loop() -> None:
+def test_vmap_is_a_loop() -> None:
     rng = np.random.default_rng(3)
     matrices, b = normal(rng, 3, 2, 4, 4), normal(rng, 3, 2, 4)
     expected = np.stack([[solved(matrices[i, j], b[i, j]) for j in range(2)] for i in range(3)])
@@ -144,7 +144,7 @@ def test_lanes_equal_a_loop() -> None:
     assert_trees_close(jax.jit(jax.vmap(jax.vmap(by_lineax)))(matrices, b), two, rtol=1e-12)
 
 
-def test_lanes_may_share_a_matrix_or_a_right_hand_side() -> None:
+def test_a_batch_may_share_a_matrix_or_a_right_hand_side() -> None:
     rng = np.random.default_rng(4)
     matrices, b = normal(rng, 3, 4, 4), normal(rng, 3, 4)
     for axes, args in (((None, 0), (matrices[0], b)), ((0, None), (matrices, b[0]))):
@@ -163,10 +163,10 @@ def test_derivatives_equal_the_closed_form(solve: Callable[..., Array], dtype: A
     np.testing.assert_allclose(dx, expected, rtol=1e-11)
 
     weights = normal(rng, 4, dtype=dtype)
-    pullback = jax.jit(lambda matrix, b, w: jax.vjp(solve, matrix, b)[1](w))(matrix, b, weights)
+    cotangents = jax.jit(lambda matrix, b, w: jax.vjp(solve, matrix, b)[1](w))(matrix, b, weights)
     adjoint = np.linalg.solve(matrix.T, weights)
-    np.testing.assert_allclose(pullback[0], -np.outer(adjoint, np.asarray(x)), rtol=1e-11)
-    np.testing.assert_allclose(pullback[1], adjoint, rtol=1e-11)
+    np.testing.assert_allclose(cotangents[0], -np.outer(adjoint, np.asarray(x)), rtol=1e-11)
+    np.testing.assert_allclose(cotangents[1], adjoint, rtol=1e-11)
 
 
 @pytest.mark.parametrize("solve", [solved, by_lineax])
@@ -203,7 +203,7 @@ def test_a_singular_matrix_is_reported(matrix: np.ndarray) -> None:
     assert bool(solution.result == lx.RESULTS.singular)
 
 
-def test_a_regular_matrix_is_reported_as_such_in_its_own_lane() -> None:
+def test_each_matrix_of_a_batch_has_its_own_result() -> None:
     matrices = jnp.stack([jnp.eye(2), jnp.ones((2, 2))])
     regular = jax.vmap(lambda m: SOLVER.compute(factorised(m), jnp.ones(2), {})[1] == lx.RESULTS.successful)(matrices)
     assert regular.tolist() == [True, False]
@@ -227,7 +227,7 @@ def test_the_state_is_the_carry_of_a_loop() -> None:
 
     @jax.jit
     def alternating(matrix: Array, b: Array) -> Array:
-        """Solves with `matrix` and `2 * matrix` by turns: the state changes, its statics do not."""
+        """Solutions with `matrix` and `2 * matrix` in turn: the arrays of the state change, its static parts do not."""
 
         def advance(carry: tuple[Array, Any, Array]) -> tuple[Array, Any, Array]:
             i, arrays, x = carry
@@ -242,14 +242,14 @@ def test_the_state_is_the_carry_of_a_loop() -> None:
     assert jax.tree.structure(factorised(matrix)) == jax.tree.structure(jax.jit(factorised)(2 * matrix))
 
 
-def test_shards_are_solved_where_they_are() -> None:
+def test_sharded_systems_are_solved() -> None:
     rng = np.random.default_rng(9)
     matrices, b = normal(rng, 4, 3, 3), normal(rng, 4, 3)
-    split = PartitionSpec("lanes")
+    split = PartitionSpec("batch")
 
     @jax.jit
     def sharded(matrices: Array, b: Array) -> Array:
-        mesh = Mesh(np.array(jax.devices()[:4]), ("lanes",))
+        mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
         return jax.shard_map(jax.vmap(looped), mesh=mesh, in_specs=(split, split), out_specs=split)(matrices, b)
 
     def looped(matrix: Array, b: Array) -> Array:
@@ -263,8 +263,8 @@ def test_shards_are_solved_where_they_are() -> None:
 def test_a_matrix_shared_by_all_shards() -> None:
     rng = np.random.default_rng(10)
     matrix, b = normal(rng, 3, 3), normal(rng, 4, 3)
-    mesh = Mesh(np.array(jax.devices()[:4]), ("lanes",))
-    split = PartitionSpec("lanes")
+    mesh = Mesh(np.array(jax.devices()[:4]), ("batch",))
+    split = PartitionSpec("batch")
     solve = jax.vmap(solved, (None, 0))
     sharded = jax.jit(jax.shard_map(solve, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split))
     assert_trees_close(np.asarray(sharded(matrix, b)), np.asarray(solve(matrix, b)), rtol=1e-12)
@@ -272,7 +272,7 @@ def test_a_matrix_shared_by_all_shards() -> None:
 
 @pytest.mark.parametrize("orientation", ["plain", "transpose"])
 def test_unknowns_and_equations_are_pytrees(orientation: str) -> None:
-    """Of different structure, scalars and matrices among the leaves, and of two dtypes."""
+    """Pytrees of different structure, with scalars and matrices among their leaves."""
 
     def field(x: dict[str, Array], args: Any) -> tuple[Array, Array]:
         del args
@@ -303,7 +303,7 @@ def test_unknowns_and_equations_are_pytrees(orientation: str) -> None:
 
 
 def test_every_leaf_keeps_its_dtype() -> None:
-    """A matrix of blocks of two dtypes is solved in the wider one."""
+    """A matrix with blocks of two dtypes is factorised in the wider one."""
     single = jnp.float32
     blocks = {
         "p": {"p": jnp.ones((1, 1), single), "q": jnp.ones((1, 2))},

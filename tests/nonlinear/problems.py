@@ -1,4 +1,4 @@
-"""A Jacobian that tells when it was evaluated, solvers by name, and a solve that leaves all steps to Newton."""
+"""A Jacobian that logs its evaluations, the implicit solvers, and error control that rejects no step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,23 +22,23 @@ IMPLICIT: tuple[type[Any], ...] = (
 )
 SPLIT = tuple(solver for solver in IMPLICIT if issubclass(solver, rungax.AbstractIMEXRK))
 KINDS = (rungax.ImplicitEuler, rungax.Kvaerno5, rungax.Sil3)
-"""One stage, many with one factorisation, many with one each and an explicit term."""
+"""One stage; many stages with one factorisation; many with one factorisation each, and an explicit term."""
 
 EVERY_IMPLICIT = [
     pytest.param(solver, id=solver.__name__, marks=() if solver in KINDS else pytest.mark.slow) for solver in IMPLICIT
 ]
-"""Every solver with implicit stages, those that only repeat a kind marked as slow."""
+"""Every solver with implicit stages; those that repeat one of `KINDS` are marked as slow."""
 
 
 def terms_for(solver: type[Any], term: rungax.ODETerm) -> Any:
-    """`term` for the solver: the implicit one, beside an explicit one that is zero where it takes two."""
+    """`term` for the solver, as the implicit term with an explicit one that is zero if the solver takes two."""
     if solver not in SPLIT:
         return term
     return rungax.MultiTerm(rungax.ODETerm(lambda t, y, args: jax.tree.map(jnp.zeros_like, y)), term)
 
 
 class LoggedJacobian:
-    """A `jacobian` that keeps the times at which it ran."""
+    """A `jacobian` that records the times at which it is evaluated."""
 
     def __init__(self, jacobian: Callable[..., Any]):
         self.jacobian = jacobian
@@ -46,7 +46,7 @@ class LoggedJacobian:
 
     @property
     def times(self) -> list[float]:
-        """In the order of time."""
+        """The recorded times, sorted."""
         jax.effects_barrier()
         return sorted(self._times)
 
@@ -56,10 +56,10 @@ class LoggedJacobian:
 
 
 def undemanding(**options: Any) -> rungax.PIDController:
-    """Error control that keeps every step whose equations are solved, and makes the next one as long as it may be."""
+    """Error control that accepts every step whose equations are solved, and makes the next one as long as allowed."""
     return rungax.PIDController(rtol=1e9, atol=1e9, **options)
 
 
 def strict_chord() -> rungax.VeryChord:
-    """The root finder to go with it, which must not have such tolerances."""
+    """A root finder for `undemanding`, whose tolerances it must not take."""
     return rungax.VeryChord(rtol=1e-8, atol=1e-8)

@@ -1,4 +1,4 @@
-"""Implicit methods keep the dtype of each leaf, whatever that of time, and never promote one behind the user's back."""
+"""Implicit methods keep the dtype of each leaf, whatever the dtype of time, and never promote one implicitly."""
 
 from typing import Any
 
@@ -43,7 +43,7 @@ def check(term: ODETerm, solver: Any, y0: Any, time_dtype: Any) -> None:
     "solver", ["Kvaerno3", *(pytest.param(name, marks=pytest.mark.slow) for name in SOLVERS if name != "Kvaerno3")]
 )
 def test_no_number_is_promoted(state: str, solver: str) -> None:
-    """Times of one width, states of another."""
+    """Times are of another width than states."""
     narrow = state == "float32" or (state, solver) == ("both widths", "Rosenbrock23")
     check(ODETerm(decay), SOLVERS[solver], STATES[state], jnp.float64 if narrow else jnp.float32)
 
@@ -58,7 +58,7 @@ def test_a_complex_state_is_not_promoted(solver: str, tags: Any) -> None:
 @pytest.mark.parametrize("time_dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("solver", ["Kvaerno3", "Rosenbrock23", pytest.param("Sil3", marks=pytest.mark.slow)])
 def test_each_leaf_keeps_its_dtype(state: str, time_dtype: Any, solver: str) -> None:
-    """Where promotion is as JAX has it by default."""
+    """JAX's default promotion changes none."""
     with jax.numpy_dtype_promotion("standard"):
         check(ODETerm(decay), SOLVERS[solver], STATES[state], time_dtype)
 

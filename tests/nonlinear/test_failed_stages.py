@@ -1,6 +1,6 @@
-"""A stage that is not solved rejects the step, which is made again, shorter; with fixed steps it ends the solve.
+"""A stage that is not solved rejects the step, which is repeated shorter; with fixed steps it ends the solve.
 
-The error control is one that finds no fault with any step, so that every rejection is for a stage's sake.
+The error control accepts every step whose stages are solved, so that every rejection is due to a stage.
 """
 
 from typing import Any
@@ -21,22 +21,22 @@ Y0 = jnp.asarray([1.0, 2.0])
 
 
 class FailsOnLongSteps(optx.Newton):
-    """Newton's iteration, which gives up at once in steps longer than `limit`, or gives none in time."""
+    """Newton's iteration, which in steps longer than `limit` diverges at once, or never ends if `never_ends`."""
 
     limit: float = 0.3
-    by_patience: bool = False
+    never_ends: bool = False
 
     def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
         ended, result = super().terminate(fn, y, args, options, state, tags)
         fails = args.step_size > self.limit
-        if self.by_patience:
+        if self.never_ends:
             return ended & ~fails, result
         failure = optx.RESULTS.where(fails, optx.RESULTS.nonlinear_divergence, result)
         return ended | fails, failure
 
 
-def fails_on_long_steps(by_patience: bool = False) -> FailsOnLongSteps:
-    return FailsOnLongSteps(rtol=1e-8, atol=1e-8, by_patience=by_patience)
+def fails_on_long_steps(never_ends: bool = False) -> FailsOnLongSteps:
+    return FailsOnLongSteps(rtol=1e-8, atol=1e-8, never_ends=never_ends)
 
 
 def solve(solver: Any, term: ODETerm = DECAY, y0: Any = Y0, **options: Any) -> rungax.Solution:
@@ -54,43 +54,43 @@ def times(solution: rungax.Solution) -> np.ndarray:
 
 
 def expected_steps(limit: float, dt0: float) -> tuple[list[float], int]:
-    """Ends of the kept steps, and how many were rejected, by the controller's factors 0.2 and 10."""
-    t, dt, kept, rejected = 0.0, dt0, [], 0
+    """Ends of the accepted steps, and number of rejected ones, by the controller's factors 0.2 and 10."""
+    t, dt, accepted, rejected = 0.0, dt0, [], 0
     while t < 1:
         dt = min(dt, 1 - t)
         if dt > limit:
             dt, rejected = 0.2 * dt, rejected + 1
         else:
-            kept.append(t + dt)
+            accepted.append(t + dt)
             t, dt = t + dt, 10 * dt
-    return kept, rejected
+    return accepted, rejected
 
 
 @pytest.mark.parametrize("solver", EVERY_IMPLICIT)
-@pytest.mark.parametrize("by_patience", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_step_that_fails_is_made_again_shorter(solver: type[Any], by_patience: bool) -> None:
-    finder = fails_on_long_steps(by_patience)
+@pytest.mark.parametrize("never_ends", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_step_that_fails_is_repeated_with_a_shorter_one(solver: type[Any], never_ends: bool) -> None:
+    finder = fails_on_long_steps(never_ends)
     saveat = rungax.SaveAt(steps=True)
     solution = solve(solver(root_finder=finder), stepsize_controller=undemanding(), saveat=saveat)
-    kept, rejected = expected_steps(finder.limit, 1.0)
+    accepted, rejected = expected_steps(finder.limit, 1.0)
     assert rejected > 1
     assert solution.result == RESULTS.successful
     assert int(solution.stats["num_rejected_steps"]) == rejected
-    assert int(solution.stats["num_accepted_steps"]) == len(kept)
+    assert int(solution.stats["num_accepted_steps"]) == len(accepted)
     # The controller's factor has the precision of float32.
-    np.testing.assert_allclose(times(solution)[: len(kept)], kept, rtol=1e-6)
-    ys = states(solution)[: len(kept)]
-    np.testing.assert_allclose(ys, np.exp(-np.asarray(kept))[:, None] * np.asarray(Y0), rtol=0.2)
+    np.testing.assert_allclose(times(solution)[: len(accepted)], accepted, rtol=1e-6)
+    ys = states(solution)[: len(accepted)]
+    np.testing.assert_allclose(ys, np.exp(-np.asarray(accepted))[:, None] * np.asarray(Y0), rtol=0.2)
 
 
 @pytest.mark.parametrize("solver", EVERY_IMPLICIT)
-@pytest.mark.parametrize("by_patience", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_a_fixed_step_that_fails_ends_the_solve_with_that_result(solver: type[Any], by_patience: bool) -> None:
-    solution = solve(solver(root_finder=fails_on_long_steps(by_patience)), dt0=0.5)
-    expected = RESULTS.nonlinear_max_steps_reached if by_patience else RESULTS.nonlinear_divergence
+@pytest.mark.parametrize("never_ends", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_fixed_step_that_fails_ends_the_solve_with_that_result(solver: type[Any], never_ends: bool) -> None:
+    solution = solve(solver(root_finder=fails_on_long_steps(never_ends)), dt0=0.5)
+    expected = RESULTS.nonlinear_max_steps_reached if never_ends else RESULTS.nonlinear_divergence
     assert solution.result == expected
     assert int(solution.stats["num_steps"]) == 1
-    assert solve(solver(root_finder=fails_on_long_steps(by_patience)), dt0=0.25).result == RESULTS.successful
+    assert solve(solver(root_finder=fails_on_long_steps(never_ends)), dt0=0.25).result == RESULTS.successful
 
 
 def test_a_failed_stage_raises() -> None:
@@ -98,7 +98,7 @@ def test_a_failed_stage_raises() -> None:
         solve(rungax.ImplicitEuler(root_finder=fails_on_long_steps()), dt0=0.5, throw=True)
     assert "throw=False" in str(error.value)
     with pytest.raises(RuntimeError, match="maximum number of steps was reached in the nonlinear solver"):
-        solve(rungax.ImplicitEuler(root_finder=fails_on_long_steps(by_patience=True)), dt0=0.5, throw=True)
+        solve(rungax.ImplicitEuler(root_finder=fails_on_long_steps(never_ends=True)), dt0=0.5, throw=True)
 
 
 def test_a_solve_that_fails_at_every_length_ends() -> None:
@@ -108,8 +108,8 @@ def test_a_solve_that_fails_at_every_length_ends() -> None:
     assert int(solution.stats["num_accepted_steps"]) == 0
 
 
-def test_a_failed_lane_does_not_disturb_the_others() -> None:
-    """Lanes fail at lengths of their own, and each makes the steps that it makes alone."""
+def test_a_failed_batch_element_does_not_disturb_the_others() -> None:
+    """Steps fail at a different length in each batch element, which takes the steps that it takes alone."""
 
     def one(limit: Any) -> Any:
         finder = FailsOnLongSteps(rtol=1e-8, atol=1e-8, limit=limit)
@@ -119,7 +119,7 @@ def test_a_failed_lane_does_not_disturb_the_others() -> None:
     limits = jnp.asarray([2.0, 0.3, 0.1])
     ys, steps, rejected = jax.vmap(one)(limits)
     expected = [expected_steps(float(limit), 1.0) for limit in limits]
-    assert [len(kept) + fails for kept, fails in expected] == steps.tolist()
+    assert [len(accepted) + fails for accepted, fails in expected] == steps.tolist()
     assert [fails for _, fails in expected] == rejected.tolist()
     alone = jnp.stack([one(limit)[0] for limit in limits])
     np.testing.assert_allclose(ys, alone, rtol=1e-12)
@@ -129,7 +129,7 @@ def test_a_failed_lane_does_not_disturb_the_others() -> None:
 
 
 def steep(t: Any, y: Any, args: Any) -> Any:
-    """Far from zero its derivative is small, so that Newton's iteration leaps across the root, and farther back."""
+    """A field with a small derivative far from zero, where Newton's iteration jumps back and forth across the root."""
     return -200 * jnp.arctan(y)
 
 
@@ -138,7 +138,7 @@ def steep_jacobian(t: Any, y: Any, args: Any) -> Any:
 
 
 @pytest.mark.parametrize("solver", EVERY_IMPLICIT)
-def test_divergence_shortens_the_step_and_one_jacobian_serves_each_place(solver: type[Any]) -> None:
+def test_divergence_shortens_the_step_and_no_jacobian_is_evaluated_twice(solver: type[Any]) -> None:
     jacobian = LoggedJacobian(steep_jacobian)
     solution = solve(
         solver(root_finder=strict_chord()),
@@ -149,13 +149,13 @@ def test_divergence_shortens_the_step_and_one_jacobian_serves_each_place(solver:
     )
     assert solution.result == RESULTS.successful
     assert int(solution.stats["num_rejected_steps"]) >= 2
-    # By then hardly anything is left.
-    kept = int(solution.stats["num_accepted_steps"])
-    assert abs(float(states(solution)[kept - 1, 0])) < 1e-2
-    places = [0.0, *times(solution)[: kept - 1].tolist()]
+    # The solution is close to zero at the end.
+    accepted = int(solution.stats["num_accepted_steps"])
+    assert abs(float(states(solution)[accepted - 1, 0])) < 1e-2
+    starts = [0.0, *times(solution)[: accepted - 1].tolist()]
     assert jacobian.times[0] == 0.0
-    assert set(jacobian.times) <= set(places)
-    assert len(jacobian.times) == len(set(jacobian.times)), "evaluated again where it had been evaluated"
+    assert set(jacobian.times) <= set(starts)
+    assert len(jacobian.times) == len(set(jacobian.times)), "evaluated twice at the same time"
 
 
 @pytest.mark.parametrize("solver", EVERY_IMPLICIT)
@@ -166,17 +166,17 @@ def test_divergence_in_a_fixed_step_ends_the_solve(solver: type[Any]) -> None:
 
 
 def stiffer_later(t: Any, y: Any, args: Any) -> Any:
-    """Ten thousand times faster after 0.5, without a word of warning."""
+    """A field that becomes ten thousand times faster after 0.5."""
     return -jnp.where(t > 0.5, 1e4, 1.0) * (y**3 - jnp.cos(t))
 
 
 def stiffer_later_jacobian(t: Any, y: Any, args: Any) -> Any:
-    """At 0.5 itself that of what is to come."""
+    """The Jacobian, at 0.5 that of the faster field."""
     return jnp.diag(-3 * jnp.where(t >= 0.5, 1e4, 1.0) * y**2)
 
 
 @pytest.mark.parametrize("solver", [rungax.ImplicitEuler, pytest.param(rungax.KenCarp4, marks=pytest.mark.slow)])
-def test_a_failure_with_an_old_jacobian_is_answered_by_a_new_one(solver: type[Any]) -> None:
+def test_a_failure_with_an_old_jacobian_leads_to_a_new_one(solver: type[Any]) -> None:
     jacobian = LoggedJacobian(stiffer_later_jacobian)
     solution = solve(
         solver(root_finder=strict_chord()),
@@ -193,15 +193,15 @@ def test_a_failure_with_an_old_jacobian_is_answered_by_a_new_one(solver: type[An
 
 
 @pytest.mark.parametrize("solver", [rungax.ImplicitEuler, rungax.Kvaerno3])
-def test_a_jacobian_that_no_longer_fits_a_linear_field_is_noticed(solver: type[Any]) -> None:
-    """Either the solve says that it failed, or its solution is right: it never ends successfully far away."""
+def test_an_outdated_jacobian_gives_no_wrong_solution(solver: type[Any]) -> None:
+    """Either the solve fails with a result, or its solution is right."""
     term = ODETerm(lambda t, y, args: -jnp.where(t > 0.5, 1e4, 1.0) * (y - jnp.cos(t)))
     solution = solve(solver(), term, jnp.asarray([2.0]), dt0=0.125)
     assert solution.result == RESULTS.nonlinear_divergence or abs(float(states(solution)[0, 0]) - np.cos(1.0)) < 0.1
 
 
 @pytest.mark.parametrize("solver", EVERY_IMPLICIT)
-def test_error_control_notices_it_anyway(solver: type[Any]) -> None:
+def test_error_control_copes_with_an_outdated_jacobian(solver: type[Any]) -> None:
     term = ODETerm(lambda t, y, args: -jnp.where(t > 0.5, 1e4, 1.0) * (y - jnp.cos(t)))
     controller = rungax.PIDController(rtol=1e-4, atol=1e-4)
     solution = solve(solver(), term, jnp.asarray([2.0]), dt0=0.125, stepsize_controller=controller, max_steps=4096)
@@ -211,7 +211,7 @@ def test_error_control_notices_it_anyway(solver: type[Any]) -> None:
 
 @pytest.mark.parametrize("size", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_singular_matrix_ends_a_fixed_step(size: int) -> None:
-    """`1 - h lambda = 0` exactly: there is no solution, and the solve does not pretend there is one."""
+    """`1 - h lambda = 0` exactly: the equation has no solution, and the solve fails."""
     solution = solve(rungax.ImplicitEuler(), ODETerm(lambda t, y, args: 4 * y), jnp.ones(size), dt0=0.25)
     assert not rungax.is_okay(solution.result)
     assert int(solution.stats["num_steps"]) == 1

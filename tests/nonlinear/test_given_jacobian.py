@@ -1,4 +1,4 @@
-"""A Jacobian given by the user, as a matrix or an operator, gives the solution that the derived one gives."""
+"""A Jacobian that the user gives, as a matrix or an operator, leads to the same solution as the derived one."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ CONTROLLER = rungax.PIDController(rtol=1e-7, atol=1e-9)
 
 
 def clocked(t: Any, y: Any, args: Any) -> Any:
-    """Coupled neighbours, a weak nonlinearity, and a rate that changes with time."""
+    """Linear coupling of neighbours at a rate that changes with time, and a weak nonlinearity."""
     return (1 + t**2) * (jnp.asarray(COUPLING) @ y) - 0.1 * y**3
 
 
@@ -31,7 +31,7 @@ def main_diagonal(t: Any, y: Any) -> Any:
 
 
 def sides(t: Any) -> tuple[Any, Any]:
-    """Below and above the main diagonal."""
+    """The entries below and above the main diagonal."""
     above = (1 + t**2) * jnp.asarray(SIDE)
     return 2 * above, above
 
@@ -76,7 +76,7 @@ def solve(
     "name", [name if "tagged" not in name else pytest.param(name, marks=pytest.mark.slow) for name in GIVEN]
 )
 def test_every_form_of_it_gives_the_same_steps(name: str) -> None:
-    """To all digits but a few: Rosenbrock methods take it as it is, and every error in it would show."""
+    """To all digits but a few: Rosenbrock methods use it unchanged, so that every error in it would show."""
     jacobian, tags = GIVEN[name]
     solver = rungax.Rosenbrock23()
     np.testing.assert_allclose(
@@ -89,7 +89,7 @@ def test_every_form_of_it_gives_the_same_steps(name: str) -> None:
 )
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 0.25), pytest.param(0.25, 0.0, marks=pytest.mark.slow)])
 def test_implicit_methods_take_it_in_both_directions(solver: type[Any], t0: float, t1: float) -> None:
-    """Backwards the field is expansive, and the Jacobian at the true time."""
+    """Backwards in time the field is expansive, and the Jacobian is evaluated at the true time."""
     term = ODETerm(lambda t, y, args: -clocked(t, y, args) if t1 < t0 else clocked(t, y, args))
     sign = -1 if t1 < t0 else 1
     logged = LoggedJacobian(lambda t, y, args: sign * matrix(t, y, args))
@@ -105,7 +105,7 @@ def test_implicit_methods_take_it_in_both_directions(solver: type[Any], t0: floa
 
 @pytest.mark.parametrize("solver", [rungax.Rosenbrock23(), pytest.param(rungax.Rodas5P(), marks=pytest.mark.slow)])
 def test_rosenbrock_methods_take_it_backwards(solver: Any) -> None:
-    """Where a wrong sign, or another time, would spoil the order."""
+    """A wrong sign or a wrong time would spoil the order."""
     found = solve(ODETerm(clocked, matrix), solver, 0.02, 0.0)
     np.testing.assert_allclose(found, solve(ODETerm(clocked), solver, 0.02, 0.0), rtol=1e-10)
 
@@ -130,7 +130,7 @@ def test_a_scalar_state() -> None:
     [jnp.asarray(1.0), jnp.ones((2, 3)), {"a": jnp.ones(2), "b": jnp.asarray(1.0)}],
     ids=["scalar", "matrix", "dict"],
 )
-def test_what_jacfwd_returns_is_taken(y0: Any) -> None:
+def test_the_output_of_jacfwd_is_accepted(y0: Any) -> None:
     def field(t: Any, y: Any, args: Any) -> Any:
         return jax.tree.map(lambda x: -(x**3), y)
 
@@ -153,7 +153,7 @@ def test_a_pytree_in_the_order_of_its_leaves() -> None:
 
 
 def test_a_complex_state_in_real_and_imaginary_parts() -> None:
-    """Of two equations with conjugates: first both real parts, then both imaginary ones."""
+    """Two equations with conjugates: first both real parts, then both imaginary ones."""
     factor, mirror = np.asarray([-1 + 2j, -3 - 1j]), np.asarray([0.5, 0.25j])
 
     def field(t: Any, y: Any, args: Any) -> Any:
@@ -184,8 +184,8 @@ def test_a_holomorphic_one_is_complex() -> None:
     np.testing.assert_allclose(found, derived, rtol=1e-9)
 
 
-def test_a_wrong_one_slows_the_iteration_down_but_changes_no_solution() -> None:
-    """Of implicit Runge–Kutta methods: the equations are solved to their tolerance, whatever leads there."""
+def test_an_approximate_one_slows_the_iteration_down_but_changes_no_solution() -> None:
+    """Implicit Runge–Kutta methods solve their equations to a tolerance, with any Jacobian that converges."""
     finder = VeryChord(rtol=1e-10, atol=1e-10)
     solver = rungax.Kvaerno3(root_finder=finder, root_find_max_steps=30)
     poor = ODETerm(clocked, lambda t, y, args: 0.7 * matrix(t, y, args))

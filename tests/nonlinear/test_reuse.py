@@ -1,4 +1,4 @@
-"""Keeping the Jacobian and its factorisation changes no solution beyond its tolerance, and saves what it should."""
+"""The reuse of a Jacobian and its factorisation changes no solution beyond its tolerance, and saves evaluations."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ from .problems import LoggedJacobian
 
 RTOL = 1e-6
 ATOL = {ROBERTSON.name: 1e-11, HIRES.name: 1e-10}
-NEVER_KEEP = {"SLOW_RATE": -1.0, "OLD_AGE": 0, "SIMILAR": -1.0, "GROWN": 0.0}
+NEVER_REUSE = {"SLOW_RATE": -1.0, "MAX_AGE": 0, "MAX_SCALE_CHANGE": -1.0, "MAX_SCALE_GROWTH": 0.0}
 
 
 def logged(problem: Problem) -> ODETerm:
-    """The problem, with a function object of its own, so that no program compiled before serves it."""
+    """The problem's term, with a new function object, so that no program compiled before is used."""
     return ODETerm(
         lambda t, y, args: problem.field(t, y, args), jacobian=LoggedJacobian(jax.jacfwd(problem.field, argnums=1))
     )
@@ -49,33 +49,33 @@ CASES = [
 
 
 @pytest.mark.parametrize(("problem", "solver"), CASES)
-def test_what_is_kept_changes_no_solution(problem: Problem, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    keeping, never_keeping = logged(problem), logged(problem)
-    kept = solve(keeping, problem, solver)
-    for constant, value in NEVER_KEEP.items():
+def test_reuse_changes_no_solution(problem: Problem, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reusing, renewing = logged(problem), logged(problem)
+    reused = solve(reusing, problem, solver)
+    for constant, value in NEVER_REUSE.items():
         monkeypatch.setattr(newton, constant, value)
-    fresh = solve(never_keeping, problem, solver)
+    renewed = solve(renewing, problem, solver)
 
     scale = ATOL[problem.name] + RTOL * np.abs(problem.final)
-    difference = np.abs(np.asarray(kept.ys) - np.asarray(fresh.ys))[0] / scale
+    difference = np.abs(np.asarray(reused.ys) - np.asarray(renewed.ys))[0] / scale
     assert difference.max() < 20, "far less than the global error, which is some hundred tolerances"
-    for solution in (kept, fresh):
+    for solution in (reused, renewed):
         assert (np.abs(np.asarray(solution.ys)[0] - problem.final) / scale).max() < 500
 
-    # Without keeping there is one for every kept step; a rejected one is made again with the same.
-    assert len(evaluations(never_keeping)) == int(fresh.num_accepted_steps)
-    assert len(evaluations(keeping)) < 0.8 * int(kept.num_accepted_steps)
-    for term in (keeping, never_keeping):
+    # Without reuse there is one evaluation for every accepted step; rejected steps are repeated with the same Jacobian.
+    assert len(evaluations(renewing)) == int(renewed.num_accepted_steps)
+    assert len(evaluations(reusing)) < 0.8 * int(reused.num_accepted_steps)
+    for term in (reusing, renewing):
         assert len(evaluations(term)) == len(set(evaluations(term)))
-    # And no more steps for it than a tenth.
-    assert int(kept.num_steps) < 1.1 * int(fresh.num_steps)
+    # Reuse costs at most a tenth more steps.
+    assert int(reused.num_steps) < 1.1 * int(renewed.num_steps)
 
 
-# ------------------------------------------------------------------------------------------------- counted by hand
+# ------------------------------------------------------------------------------------------- times of evaluation
 
 
 def run(steps: int, jump_ts: Any = None, solver: Any = None, made_jump: bool | None = None) -> list[float]:
-    """A linear field over [0, 1] in so many steps of the same length; when its Jacobian was evaluated."""
+    """The times at which the Jacobian of a linear field is evaluated, in `steps` equal steps over [0, 1]."""
     term = ODETerm(lambda t, y, args: -5 * y + jnp.sin(t), jacobian=LoggedJacobian(lambda t, y, args: -5 * jnp.eye(2)))
     controller: Any = PIDController(rtol=1e9, atol=1e9, dtmax=1 / steps)
     if jump_ts is not None:
@@ -89,12 +89,12 @@ def run(steps: int, jump_ts: Any = None, solver: Any = None, made_jump: bool | N
     return evaluations(term)
 
 
-def test_while_it_serves_it_is_evaluated_once() -> None:
+def test_while_the_iteration_converges_fast_it_is_evaluated_once() -> None:
     assert run(32) == [0.0]
 
 
-def test_it_grows_old() -> None:
-    assert run(128) == [0.0, newton.OLD_AGE / 128, 2 * newton.OLD_AGE / 128]
+def test_it_is_evaluated_again_after_its_maximum_age() -> None:
+    assert run(128) == [0.0, newton.MAX_AGE / 128, 2 * newton.MAX_AGE / 128]
 
 
 def test_it_is_evaluated_again_after_a_jump() -> None:
@@ -108,7 +108,7 @@ def test_a_rosenbrock_method_evaluates_it_at_every_step() -> None:
 
 
 def test_a_method_whose_stages_differ_evaluates_it_no_more_often() -> None:
-    """Only its factorisations are one for each stage."""
+    """It computes one factorisation for each stage, from the same Jacobian."""
 
     class EveryStage(rungax.ImplicitEuler):
         calculate_jacobian = rungax.CalculateJacobian.every_stage
@@ -117,8 +117,8 @@ def test_a_method_whose_stages_differ_evaluates_it_no_more_often() -> None:
 
 
 @pytest.mark.slow
-def test_lanes_refresh_it_each_on_its_own() -> None:
-    """Their solutions are those of lanes alone, up to tolerances, whatever the others ask for."""
+def test_batch_elements_renew_it_independently() -> None:
+    """Their solutions are those of solves one by one, up to tolerances."""
     controller = PIDController(rtol=1e-8, atol=1e-11)
 
     def end(rates: Any) -> Any:
@@ -128,6 +128,6 @@ def test_lanes_refresh_it_each_on_its_own() -> None:
         ).ys  # fmt: skip
 
     rates = jnp.asarray([[0.04, 3e7, 1e4], [0.4, 3e6, 1e4], [0.04, 3e5, 1e5]])
-    lanes = jax.vmap(end)(rates)
+    batch = jax.vmap(end)(rates)
     alone = jnp.stack([end(rate) for rate in rates])
-    np.testing.assert_allclose(lanes, alone, rtol=1e-6, atol=1e-10)
+    np.testing.assert_allclose(batch, alone, rtol=1e-6, atol=1e-10)

@@ -1,4 +1,4 @@
-"""`VeryChord` finds roots by hand as Optimistix's finders do, and any of theirs serves an implicit solver."""
+"""`VeryChord` works with `optimistix.root_find`, and every Optimistix root finder works in an implicit solver."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ def anomaly(eccentricity: Any) -> Any:
     return optx.root_find(kepler, FINDER, jnp.asarray(1.0), eccentricity).value
 
 
-# ------------------------------------------------------------------------------------------------------------- by hand
+# ------------------------------------------------------------------------------------------- with optimistix.root_find
 
 
 def test_a_scalar_under_jit_and_vmap() -> None:
@@ -56,14 +56,14 @@ def test_a_pytree_with_tolerances_for_each_leaf() -> None:
     np.testing.assert_allclose(root["b"][0], np.sqrt(2), rtol=1e-6)
 
 
-def test_what_the_function_returns_besides_is_handed_on() -> None:
+def test_the_auxiliary_output_is_handed_on() -> None:
     solution = optx.root_find(lambda y, args: (y - 1, 2 * y), FINDER, jnp.asarray(0.0), has_aux=True)
     assert float(solution.aux) == pytest.approx(2.0)
 
 
 @pytest.mark.filterwarnings("ignore:Complex support in Optimistix:UserWarning")
 def test_a_complex_unknown() -> None:
-    """Also where the function is not differentiable in the complex sense."""
+    """The second function is not differentiable in the complex sense."""
     for function in (lambda z: jnp.exp(z), lambda z: z * z + 0.1 * jnp.conj(z)):
         root = jnp.asarray(0.2 + 1.3j)
         target = function(root)
@@ -80,7 +80,7 @@ def test_divergence_is_a_result(function: Callable[[Any], Any], start: float) ->
     assert int(solution.stats["num_steps"]) < 10
 
 
-def test_patience_is_a_result() -> None:
+def test_too_many_iterations_are_a_result() -> None:
     solution = optx.root_find(kepler, FINDER, jnp.asarray(1.0), 0.5, max_steps=2, throw=False)
     assert solution.result == optx.RESULTS.nonlinear_max_steps_reached
 
@@ -96,11 +96,11 @@ def test_any_linear_solver(linear_solver: Any) -> None:
     np.testing.assert_allclose(root, np.cbrt([1, 2, 3]), rtol=1e-7)
 
 
-# ------------------------------------------------------------------------------------------------------- in every step
+# --------------------------------------------------------------------------------------------------- in every step
 
 
 def oscillator(t: Any, y: Any, args: Any) -> Any:
-    """Van der Pol's, a little stiff."""
+    """Van der Pol's oscillator, moderately stiff."""
     return jnp.stack([y[1], 20 * (1 - y[0] ** 2) * y[1] - y[0]])
 
 
@@ -140,7 +140,7 @@ def test_any_root_finder_gives_the_same_solution(finder: Any, adaptive: bool) ->
 
 
 class TakesTolerances(optx.Newton):
-    """Asserts that what it is told is the controller's."""
+    """A root finder that records its tolerances."""
 
     def __post_init__(self) -> None:
         SEEN.append((self.rtol, self.atol, self.norm))
@@ -158,18 +158,18 @@ def test_tolerances_are_those_of_the_controller() -> None:
     )
 
     def tolerances(solver: Any) -> Any:
-        told = controller.tolerances()
-        assert told is not None
-        return solver.with_tolerances(told, jnp.zeros(1)).root_finder
+        given = controller.tolerances()
+        assert given is not None
+        return solver.with_tolerances(given, jnp.zeros(1)).root_finder
 
-    told = tolerances(solver)
-    assert (told.rtol, told.atol, told.norm) == (1e-3, 1e-4, optx.max_norm)
+    found = tolerances(solver)
+    assert (found.rtol, found.atol, found.norm) == (1e-3, 1e-4, optx.max_norm)
     explicit = rungax.ImplicitEuler(root_finder=FINDER)
     assert tolerances(explicit) is FINDER
 
 
 def cubic_decay(dtype: Any, **options: Any) -> tuple[np.ndarray, float]:
-    """By four fixed steps of the implicit Euler method, and what it should be."""
+    """The solution after four fixed steps of the implicit Euler method, and its exact value."""
     y0, t0, t1, dt0 = (jnp.asarray(x, dtype) for x in (1.0, 0.0, 1.0, 0.25))
     solver = rungax.ImplicitEuler(**options)
     solution = rungax.diffeqsolve(lambda t, y, args: -(y**3), solver, t0, t1, dt0, y0)
@@ -181,13 +181,13 @@ def cubic_decay(dtype: Any, **options: Any) -> tuple[np.ndarray, float]:
 
 
 @pytest.mark.parametrize(("dtype", "accuracy"), [(np.float64, 1e-11), (np.float32, 1e-6)], ids=["float64", "float32"])
-def test_without_error_control_tolerances_are_the_machines(dtype: Any, accuracy: float) -> None:
-    """What is left of a stage's equation is a few roundings, or little more."""
+def test_without_error_control_tolerances_follow_the_machine_precision(dtype: Any, accuracy: float) -> None:
+    """The error that is left in a stage is a few roundings, or little more."""
     found, expected = cubic_decay(dtype, root_find_max_steps=50)
     np.testing.assert_allclose(found, expected, rtol=accuracy)
 
 
-def test_without_error_control_the_defaults_solve_a_harmless_equation() -> None:
+def test_without_error_control_the_defaults_solve_an_easy_equation() -> None:
     found, expected = cubic_decay(np.float64)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
@@ -198,8 +198,8 @@ def test_tolerances_are_not_given_twice(name: str) -> None:
         with_stepsize_controller_tols(VeryChord)(**{name: 1e-3})
 
 
-class CountsStages(optx.Newton):
-    """A finder of the user's that reuses what its `init` made at the first stage: here, where that was."""
+class KnowsItsStep(optx.Newton):
+    """A user's root finder that computes a value once a step, in its `init`: the time of the step's start."""
 
     def init(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, fn: Any, y: Any, args: Any, options: Any, *others: Any
@@ -208,7 +208,7 @@ class CountsStages(optx.Newton):
         if "init_state" not in options:
             return state, args.t
         first = options["init_state"][1]
-        # What it is told of the first stage, it tells in the end by failing where that was elsewhere.
+        # It fails if the value is from another step.
         return eqx.error_if(state, ~((first <= args.t) & (args.t <= first + 0.25)), "another step"), first
 
     def step(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
@@ -224,8 +224,8 @@ class CountsStages(optx.Newton):
         return super().postprocess(fn, y, aux, args, options, state[0], *others)
 
 
-def test_what_init_made_of_the_first_stage_reaches_all_of_them() -> None:
+def test_the_value_of_init_reaches_all_stages_of_the_step() -> None:
     term = ODETerm(lambda t, y, args: -y)
-    solver = rungax.TRBDF2(root_finder=CountsStages(rtol=1e-8, atol=1e-8))
+    solver = rungax.TRBDF2(root_finder=KnowsItsStep(rtol=1e-8, atol=1e-8))
     solution = rungax.diffeqsolve(term, solver, 0.0, 1.0, 0.25, jnp.ones(2))
     np.testing.assert_allclose(np.asarray(solution.ys)[0], np.exp(-1), rtol=1e-2)

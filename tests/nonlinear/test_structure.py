@@ -1,6 +1,6 @@
-"""What is declared of a Jacobian's structure changes the cost, not the solution; and linear solvers are exchangeable.
+"""A declared structure of the Jacobian changes the cost, not the solution; and linear solvers are exchangeable.
 
-The problem is one by the method of lines: neighbours in a row that diffuse, are carried along, and react.
+The problem is a method of lines: a row of cells with diffusion, convection and a reaction.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def row(lower: int, upper: int) -> Any:
 
 
 def split_row(lower: int, upper: int) -> tuple[Any, Any]:
-    """The reaction, and the rest."""
+    """The reaction, and the rest of the field."""
 
     def reaction(t: Any, y: Any, args: Any) -> Any:
         return jnp.tanh(t + y * (1 - y))
@@ -75,7 +75,7 @@ CASES = [
 
 @pytest.mark.parametrize(("tags", "solver"), CASES)
 def test_a_declared_structure_gives_the_same_solution(tags: str, solver: str) -> None:
-    """Also in lanes."""
+    """Under `vmap` too."""
     band, tag = TAGS[tags]
     field = split_row(*band) if solver == "KenCarp4" else row(*band)
     batch = jnp.stack([start(), 0.5 * start()[::-1]])
@@ -84,8 +84,8 @@ def test_a_declared_structure_gives_the_same_solution(tags: str, solver: str) ->
 
 
 @pytest.mark.slow
-def test_a_structure_that_is_not_there_is_not_found() -> None:
-    """A wrong tag spoils a Rosenbrock method: the tags are what is used."""
+def test_a_wrong_tag_changes_the_solution_of_a_rosenbrock_method() -> None:
+    """The declared structure is used, not the true one."""
     field = row(2, 1)
     wrong = solve(rungax.Rosenbrock23(), field, (), start()), solve(rungax.Rosenbrock23(), field, Banded(1, 1), start())
     assert np.abs(wrong[0] - wrong[1]).max() > 1e-9
@@ -118,7 +118,7 @@ LINEAR_CASES = [
 
 
 @pytest.mark.parametrize(("name", "cls"), LINEAR_CASES)
-def test_a_linear_solver_of_the_users_choice_gives_the_same_solution(name: str, cls: type[Any]) -> None:
+def test_every_linear_solver_gives_the_same_solution(name: str, cls: type[Any]) -> None:
     linear_solver, tags = LINEAR_SOLVERS[name]
     field = row(1, 1)
     found = solve(cls(linear_solver=linear_solver), field, tags, start())
@@ -143,7 +143,7 @@ def test_the_root_finders_linear_solver_is_used_too() -> None:
 
 
 def shapes_in(function: Any, *args: Any) -> set[tuple[int, ...]]:
-    """The shapes of everything that a function computes, in its loops and branches too."""
+    """The shapes of all arrays that a function computes, in its loops and branches too."""
     shapes: set[tuple[int, ...]] = set()
 
     def walk(jaxpr: Any) -> None:
@@ -169,8 +169,8 @@ MATRIX_FREE = {
 
 @pytest.mark.parametrize("cls", [rungax.Kvaerno5, rungax.Rodas5P, rungax.KenCarp4], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("name", MATRIX_FREE)
-def test_no_matrix_of_all_entries_is_made(name: str, cls: type[Any]) -> None:
-    """Nor for the derivatives; and there are as many products with the Jacobian as it has diagonals."""
+def test_no_full_matrix_is_formed(name: str, cls: type[Any]) -> None:
+    """Neither by the solve nor by its gradient; and there are as many products as the Jacobian has diagonals."""
     options: dict[str, Any]
     options, tags, width = MATRIX_FREE[name]
     field = split_row(1, 1) if cls is rungax.KenCarp4 else row(1, 1)
@@ -195,8 +195,8 @@ def test_a_full_matrix_is_found_where_there_is_one() -> None:
     ids=lambda x: f"{type(x).__name__} {x.lower}, {x.upper}" if isinstance(x, BandedJacobian) else None,
 )
 def test_the_number_of_products(jacobian: Any, num_products: int) -> None:
-    """Counted by the lanes of the tangents that pass through a function of the field's own derivative rule."""
-    lanes: list[tuple[int, ...]] = []
+    """They are the rows of the batched tangent that reaches the field's own derivative rule."""
+    batches: list[tuple[int, ...]] = []
 
     @jax.custom_jvp
     def square(y: Any) -> Any:
@@ -208,22 +208,22 @@ def test_the_number_of_products(jacobian: Any, num_products: int) -> None:
 
     @slope.def_vmap
     def _(axis_size: int, batched: Any, y: Any, tangent: Any) -> Any:
-        lanes.append(tangent.shape)
+        batches.append(tangent.shape)
         return 2 * y * tangent, True
 
     square.defjvp(lambda primals, tangents: (square(*primals), slope(*primals, *tangents)))
     y = jnp.arange(20.0)
     # With strict promotion of ranks the rule above would have to reshape.
     with jax.numpy_rank_promotion("allow"):
-        kept = jacobian.evaluate(square, y)
-    assert lanes == [(num_products, 20)]
-    operator = jacobian.shifted(square, kept, jnp.asarray(0.5))
+        stored = jacobian.evaluate(square, y)
+    assert batches == [(num_products, 20)]
+    operator = jacobian.shifted(square, stored, jnp.asarray(0.5))
     np.testing.assert_allclose(operator.as_matrix(), np.diag(1 - np.arange(20.0)), atol=1e-14)
 
 
-def test_a_jacobian_that_is_never_formed_keeps_its_place() -> None:
+def test_a_jacobian_that_is_never_formed_stores_its_state() -> None:
     y = jnp.arange(3.0)
-    kept = ImplicitJacobian().evaluate(jnp.square, y)
-    assert jnp.array_equal(kept, y)
-    operator = ImplicitJacobian().shifted(jnp.square, kept, jnp.asarray(0.5))
+    stored = ImplicitJacobian().evaluate(jnp.square, y)
+    assert jnp.array_equal(stored, y)
+    operator = ImplicitJacobian().shifted(jnp.square, stored, jnp.asarray(0.5))
     np.testing.assert_allclose(operator.mv(jnp.ones(3)), 1 - np.arange(3.0))

@@ -1,4 +1,4 @@
-"""What missing data mean, entry by entry and knot by knot, with loops and SciPy."""
+"""Reference implementations for missing data, with loops over entries and knots and with SciPy."""
 
 from typing import NamedTuple
 
@@ -7,14 +7,14 @@ import scipy.interpolate
 
 
 class Series(NamedTuple):
-    """Times, and one value at each, NaN where missing."""
+    """Times and the values at them, NaN where missing."""
 
     ts: np.ndarray
     ys: np.ndarray
 
 
 def replaced(series: Series, start: complex | None, fill_end: bool) -> Series:
-    """The series with its first value replaced and its last one repeated, as told."""
+    """The series with its first value replaced by `start` and its last one repeated if `fill_end`."""
     ys = series.ys.copy()
     if start is not None and np.isnan(ys[0]):
         ys[0] = start
@@ -25,13 +25,13 @@ def replaced(series: Series, start: complex | None, fill_end: bool) -> Series:
 
 
 def observations(series: Series) -> Series:
-    """The series without what is missing."""
+    """The series without missing values."""
     seen = ~np.isnan(series.ys)
     return Series(series.ts[seen], series.ys[seen])
 
 
 def filled_linearly(series: Series) -> np.ndarray:
-    """The values with those between two observations on the line between them."""
+    """The values, with missing ones between two observations interpolated linearly."""
     ys = series.ys.copy()
     for i in range(len(ys)):
         before = [j for j in range(i) if not np.isnan(series.ys[j])]
@@ -44,7 +44,7 @@ def filled_linearly(series: Series) -> np.ndarray:
 
 
 def filled_forward(ys: np.ndarray) -> np.ndarray:
-    """The values with the last observation in place of what is missing."""
+    """The values, with missing ones replaced by the last observation."""
     ys = ys.copy()
     for i in range(1, len(ys)):
         if np.isnan(ys[i]):
@@ -53,7 +53,7 @@ def filled_forward(ys: np.ndarray) -> np.ndarray:
 
 
 def corners(series: Series) -> Series:
-    """First time moves, then the value."""
+    """The corners of the path that moves first in time and then in value."""
     ys = filled_forward(series.ys)
     points = [(series.ts[0], ys[0])]
     for i in range(1, len(ys)):
@@ -63,7 +63,7 @@ def corners(series: Series) -> Series:
 
 
 def hermite(series: Series, deriv0: complex | None) -> scipy.interpolate.CubicHermiteSpline | None:
-    """The spline through the observations, each with the slope from the one before; `None` for fewer than two."""
+    """The spline through the observations, with slopes from the observation before; `None` for fewer than two."""
     seen = observations(series)
     if len(seen.ts) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Equations driven by interpolated data, against matrix exponentials, against SciPy, and against ordinary equations."""
+"""Equations driven by interpolated data agree with matrix exponentials, SciPy and ordinary equations."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ from ..gradients.measure import along, difference_quotient, direction_like, weig
 from ..tracing.hlo import compiled_text, count_loops, custom_calls_in_loops
 
 NAN = np.nan
-# Two matrices that do not commute, so that the order in which the path moves matters.
+# Two matrices that do not commute, so that the solution depends on the order of the path's pieces.
 MATRICES = np.array([[[0.1, 1.0], [-0.8, 0.0]], [[0.3, 0.2], [0.5, -0.4]]])
 Y0 = np.array([1.0, -0.5])
 TS = np.array([0.0, 0.6, 1.0, 1.9, 2.5])
@@ -54,12 +54,12 @@ def by_ode(path: Any, y0: Any, t0: Any, t1: Any, **options: Any) -> Any:
 
 
 def aware_of(ts: Any) -> ClipStepSizeController:
-    """Ends steps at the knots of straight lines, where the derivative of the path jumps."""
+    """A controller that ends steps at the knots of straight lines, where the derivative of the path jumps."""
     return ClipStepSizeController(TIGHT, jump_ts=ts)
 
 
 def smooth_between(ts: Any) -> ClipStepSizeController:
-    """Ends steps at the knots of a spline, where its second derivative jumps."""
+    """A controller that ends steps at the knots of a spline, where its second derivative jumps."""
     return ClipStepSizeController(TIGHT, step_ts=ts)
 
 
@@ -75,7 +75,7 @@ def test_along_straight_lines_the_solution_is_a_product_of_exponentials(backward
     np.testing.assert_allclose(found.ys, states, rtol=2e-8)
 
 
-def test_who_knows_of_the_knots_makes_fewer_steps() -> None:
+def test_a_controller_that_knows_the_knots_makes_fewer_steps() -> None:
     path = LinearInterpolation(TS, XS)
     aware, unaware = (by_ode(path, Y0, 0.0, 2.5, stepsize_controller=c) for c in (aware_of(TS), TIGHT))
     assert int(aware.stats["num_rejected_steps"]) == 0
@@ -90,7 +90,7 @@ def test_a_solver_is_driven_by_the_increments_themselves(solver: Any, order: int
     states = exact(XS, Y0)[:: -1 if backwards else 1]
     errors = []
     for parts in (8, 16):
-        # Steps end at the knots, so that each sees one straight line.
+        # Steps end at the knots, so that the path is straight within each step.
         grid = np.interp(np.arange(4 * parts + 1) / parts, np.arange(5), TS)[:: -1 if backwards else 1]
         options = {"stepsize_controller": StepTo(grid)}
         ys = diffeqsolve(ControlTerm(field, path), solver, grid[0], grid[-1], None, states[0], **options).ys
@@ -107,7 +107,7 @@ def test_steps_that_end_elsewhere_converge_too() -> None:
     assert errors[1] < errors[0] / 10 < 1e-3
 
 
-def test_there_and_back_again() -> None:
+def test_solving_back_returns_to_the_start() -> None:
     path = CubicInterpolation(TS, backward_hermite_coefficients(TS, XS))
     options = {"stepsize_controller": smooth_between(TS)}
     there = by_ode(path, Y0, 0.0, 2.5, **options).ys[-1]
@@ -161,7 +161,7 @@ def test_one_channel_of_any_path_has_a_closed_form() -> None:
     assert_trees_close(jax.tree.map(lambda y: y[-1], found), expected, rtol=1e-7)
 
 
-def test_an_operator_leads_from_any_pytree_to_any_other() -> None:
+def test_an_operator_maps_any_pytree_to_any_other() -> None:
     path = LinearInterpolation(TS, {"x": XS[:, 0], "z": XS[:, 1]})
 
     def operator(t: Any, y: Any, args: Any) -> Any:
@@ -195,8 +195,8 @@ def test_a_solution_drives_another_equation() -> None:
         np.testing.assert_allclose(found, np.exp(np.exp(-t1) - np.exp(-t0)), rtol=1e-6)
 
 
-def test_what_is_seen_later_does_not_change_what_was_predicted() -> None:
-    """Along corners numbered 0, 1, 2, ..., with time among the values."""
+def test_later_observations_do_not_change_earlier_predictions() -> None:
+    """The path is parametrised by the index of the corner, with time among the values."""
     xs = np.where(np.arange(10).reshape(5, 2) % 3 == 1, NAN, XS)
     xs[0] = 0.0
 
@@ -258,7 +258,7 @@ def test_a_batch_of_series_is_each_by_itself(solve: Any) -> None:
 
 
 @pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES.keys())
-def test_derivatives_by_the_series_agree_with_difference_quotients(solve: Any) -> None:
+def test_derivatives_with_respect_to_the_series_agree_with_difference_quotients(solve: Any) -> None:
     x = {"xs": WITH_GAPS, "y0": Y0}
 
     @jax.jit
@@ -274,7 +274,7 @@ def test_derivatives_by_the_series_agree_with_difference_quotients(solve: Any) -
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-6)
 
 
-def test_derivatives_by_a_batch_of_series_are_those_of_each() -> None:
+def test_derivatives_of_a_batch_of_series_are_those_of_each() -> None:
     @jax.jit
     def gradient(ts: Any, xs: Any) -> Any:
         return jax.grad(lambda xs: weigh(solve_spline(ts, xs)))(xs)
@@ -283,8 +283,8 @@ def test_derivatives_by_a_batch_of_series_are_those_of_each() -> None:
     np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(*BATCH), each, rtol=1e-9, atol=1e-12)
 
 
-def test_the_derivative_by_a_series_has_a_closed_form() -> None:
-    """y = exp(x_n - x_0), whatever lies between."""
+def test_the_derivative_with_respect_to_a_series_has_a_closed_form() -> None:
+    """y = exp(x_n - x_0), independent of the values between."""
 
     def final(xs: Any) -> Any:
         path = LinearInterpolation(TS, xs)
@@ -307,7 +307,7 @@ def test_no_custom_call_in_the_loop(kind: str) -> None:
     assert custom_calls_in_loops(text) == set()
 
 
-def test_a_path_without_a_derivative_makes_no_ordinary_equation() -> None:
+def test_a_path_without_a_derivative_gives_no_ordinary_equation() -> None:
     path = rungax.VirtualBrownianTree(0.0, 1.0, 1e-2, (2,), jax.random.key(0))
     with pytest.raises((NotImplementedError, RuntimeError), match="derivative"):
         by_ode(path, Y0, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Interpolations between knots: values and derivatives against NumPy and SciPy, beyond the ends, and at jumps."""
+"""Interpolations between knots agree with NumPy and SciPy, also beyond the ends and at jumps."""
 
 import re
 from functools import partial
@@ -42,7 +42,7 @@ def slopes(path: Any, times: Any, left: bool = True) -> Any:
 
 
 def cubic_of(spline: Any) -> CubicInterpolation:
-    """SciPy's piecewise cubic as ours: its coefficients are in the same order."""
+    """A piecewise cubic of SciPy as a `CubicInterpolation`; the coefficients are in the same order."""
     return CubicInterpolation(spline.x, tuple(spline.c))
 
 
@@ -68,7 +68,7 @@ def test_lines_are_those_of_numpy() -> None:
         np.testing.assert_array_equal(values(path, TS, left), YS)
 
 
-def test_lines_go_on_beyond_the_ends() -> None:
+def test_lines_extend_beyond_the_ends() -> None:
     expected = scipy.interpolate.interp1d(TS, YS, axis=0, fill_value="extrapolate")(OUTSIDE)
     np.testing.assert_allclose(values(LinearInterpolation(TS, YS), OUTSIDE), expected, rtol=1e-12)
 
@@ -102,14 +102,14 @@ def test_an_increment_of_any_pytree_is_a_difference_of_values(make: Any) -> None
         assert_trees_close(path.evaluate(a, b), difference)
 
 
-def test_a_path_reaches_from_its_first_knot_to_its_last() -> None:
+def test_the_ends_of_a_path_are_its_first_and_last_knot() -> None:
     for make in PATHS.values():
         path = make()
         assert isinstance(path, AbstractGlobalInterpolation)
         assert (path.t0, path.t1) == (TS[0], TS[-1])
 
 
-def test_a_solution_is_such_a_path() -> None:
+def test_a_dense_solution_is_a_path() -> None:
     term = rungax.ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, y))
     y0 = {"a": jnp.array(1.0), "b": jnp.arange(2.0)}
     solution = rungax.diffeqsolve(term, rungax.Tsit5(), 0.0, 1.0, 0.1, y0, saveat=rungax.SaveAt(dense=True))
@@ -210,7 +210,7 @@ def test_derivatives_by_values_knots_and_time_agree_with_difference_quotients(ki
 
 
 def passes(text: str, n: int) -> list[str]:
-    """The instructions of a compiled program that make `n` numbers, or loop."""
+    """The instructions of a compiled program that produce `n` numbers, or loop."""
     made = re.compile(rf"= \(?\w+\[{n}[\],].*|= .* while\(.*")
     return [
         found[0] for line in text.splitlines() for found in [made.search(line)] if found and "parameter(" not in line
@@ -229,11 +229,11 @@ def test_a_value_costs_a_search_and_no_pass_over_the_knots(kind: str) -> None:
     assert passes(planted, n) != []
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize("ts", [[0.0, 2.0, 1.0], [0.0, np.nan, 1.0], [np.nan, 0.0, 1.0]])
-def test_times_out_of_order_are_an_error_or_if_found_late_nan(ts: Any) -> None:
+def test_times_out_of_order_are_an_error_or_nan_at_run_time(ts: Any) -> None:
     with pytest.raises(ValueError, match="in order, repeats allowed"):
         LinearInterpolation(ts, np.zeros(3))
     with pytest.raises(ValueError, match="in order, repeats allowed"):
@@ -256,12 +256,12 @@ def test_times_out_of_order_are_an_error_or_if_found_late_nan(ts: Any) -> None:
         (lambda: cubic().derivative(np.zeros(2)), "one time"),
     ],
 )
-def test_what_does_not_fit_is_explained(make: Any, words: str) -> None:
+def test_messages_explain_what_does_not_fit(make: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make()
 
 
-def test_integers_and_lists_are_numbers_too() -> None:
+def test_integers_and_lists_are_accepted() -> None:
     path = LinearInterpolation([0, 1, 2], np.array([0, 2, 6]))
     assert path.evaluate(1.5) == 4.0
     assert path.evaluate(1) == 2.0

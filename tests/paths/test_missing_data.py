@@ -1,4 +1,4 @@
-"""Missing values are filled as loops over entries and times fill them, whatever the pattern of what is missing."""
+"""Missing values are filled as by loops over entries and times, for every pattern of missing values."""
 
 from itertools import pairwise
 from typing import Any
@@ -21,7 +21,7 @@ NAN = np.nan
 ENTRIES = 3
 FUNCTIONS = (linear_interpolation, rectilinear_interpolation, backward_hermite_coefficients)
 
-# Compiled once for each length and choice of options, for hypothesis asks hundreds of times.
+# Compiled once for each length and choice of options, because hypothesis calls them hundreds of times.
 LINEAR = jax.jit(linear_interpolation, static_argnames="fill_forward_nans_at_end")
 RECTILINEAR = jax.jit(rectilinear_interpolation)
 HERMITE = jax.jit(backward_hermite_coefficients, static_argnames="fill_forward_nans_at_end")
@@ -29,7 +29,7 @@ HERMITE = jax.jit(backward_hermite_coefficients, static_argnames="fill_forward_n
 
 @st.composite
 def with_gaps(draw: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Times, and values of several entries, any of them missing."""
+    """Times and values with several entries, any of which may be missing."""
     n = draw(st.sampled_from([2, 3, 6]))
     gaps = draw(st.lists(st.sampled_from([0.01, 0.3, 1.0, 7.0]), min_size=n, max_size=n))
     missing = draw(st.lists(st.booleans(), min_size=n * ENTRIES, max_size=n * ENTRIES))
@@ -48,7 +48,9 @@ def entries(ts: np.ndarray, ys: np.ndarray, replaces: bool, fills: bool) -> list
 
 @hypothesis.given(**OPTIONS)
 @QUICKLY
-def test_a_line_leads_from_the_observation_before_to_the_one_after(series: Any, replaces: bool, fills: bool) -> None:
+def test_missing_values_lie_on_the_line_between_neighbouring_observations(
+    series: Any, replaces: bool, fills: bool
+) -> None:
     found = LINEAR(*series, fill_forward_nans_at_end=fills, replace_nans_at_start=FIRST if replaces else NOTHING)
     expected = np.stack([filled_linearly(entry) for entry in entries(*series, replaces, fills)], axis=1)
     np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-14)
@@ -58,7 +60,7 @@ def test_a_line_leads_from_the_observation_before_to_the_one_after(series: Any, 
 
 @hypothesis.given(series=with_gaps(), replaces=st.booleans())
 @QUICKLY
-def test_time_moves_first_and_then_the_values(series: Any, replaces: bool) -> None:
+def test_rectilinear_paths_move_first_in_time_and_then_in_the_values(series: Any, replaces: bool) -> None:
     ts, ys = RECTILINEAR(*series, FIRST if replaces else NOTHING)
     expected = [corners(entry) for entry in entries(*series, replaces, fills=False)]
     np.testing.assert_array_equal(ts, expected[0].ts)
@@ -78,14 +80,14 @@ def test_the_cubics_are_the_spline_through_the_observations(
     for i, entry in enumerate(entries(ts, ys, replaces, fills)):
         spline = hermite(entry, SLOPE[i] if starts else None)
         for row, (start, end) in enumerate(pairwise(ts)):
-            # Not at the knots themselves, where NaN may begin.
+            # Not at the knots themselves, where the path may become NaN.
             s = np.linspace(0.02, 0.98, 5) * (end - start)
             found = ((d[row, i] * s + c[row, i]) * s + b[row, i]) * s + a[row, i]
             expected = np.full(5, NAN) if spline is None else spline(start + s)
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_a_knot_at_which_nothing_is_observed_changes_no_path() -> None:
+def test_a_knot_without_observations_does_not_change_the_path() -> None:
     ts, ys = np.array([0.0, 1.0, 2.5, 4.0]), np.array([1.0, -1.0, 2.0, 0.0])
     more_ts, more_ys = np.array([0.0, 1.0, 1.2, 2.0, 2.5, 4.0]), np.array([1.0, -1.0, NAN, NAN, 2.0, 0.0])
     times = np.linspace(0.0, 4.0, 41)
@@ -121,11 +123,11 @@ def test_the_cubics_do_not_look_ahead() -> None:
         )
 
 
-def test_what_stays_missing_is_nan_and_what_to_take_instead_may_be_told() -> None:
+def test_values_without_observations_are_nan_or_replaced() -> None:
     ts, ys = np.arange(5.0), np.array([NAN, NAN, 2.0, 4.0, NAN])
     np.testing.assert_array_equal(linear_interpolation(ts, ys), ys)
-    told = linear_interpolation(ts, ys, fill_forward_nans_at_end=True, replace_nans_at_start=0.0)
-    np.testing.assert_allclose(told, [0.0, 1.0, 2.0, 4.0, 4.0])
+    replaced = linear_interpolation(ts, ys, fill_forward_nans_at_end=True, replace_nans_at_start=0.0)
+    np.testing.assert_allclose(replaced, [0.0, 1.0, 2.0, 4.0, 4.0])
     _, corner = rectilinear_interpolation(ts, ys)
     np.testing.assert_array_equal(corner, [NAN, NAN, NAN, NAN, 2.0, 2.0, 4.0, 4.0, 4.0])
     _, corner = rectilinear_interpolation(ts, ys, 1.0)
@@ -134,7 +136,7 @@ def test_what_stays_missing_is_nan_and_what_to_take_instead_may_be_told() -> Non
         np.testing.assert_array_equal(np.isnan(power), [True, True, False, True])
 
 
-def test_a_series_of_nothing_is_what_it_starts_with() -> None:
+def test_a_series_without_observations_stays_at_its_replacement() -> None:
     ts, ys = np.arange(3.0), np.full(3, NAN)
     assert np.isnan(linear_interpolation(ts, ys, fill_forward_nans_at_end=True)).all()
     filled = linear_interpolation(ts, ys, fill_forward_nans_at_end=True, replace_nans_at_start=2.0)
@@ -189,7 +191,7 @@ def test_a_complex_series_is_its_real_and_imaginary_parts() -> None:
         assert np.isnan(x[3])
 
 
-def test_times_in_double_precision_serve_values_in_single() -> None:
+def test_times_may_have_double_and_values_single_precision() -> None:
     ts = 1e6 + np.array([0.0, 0.125, 0.25, 0.5])
     ys = np.array([0.0, NAN, 1.0, 2.0], np.float32)
     np.testing.assert_allclose(linear_interpolation(ts, ys), [0.0, 0.5, 1.0, 2.0])
@@ -211,7 +213,7 @@ def test_a_batch_of_series_by_vmap_is_each_by_itself(function: Any) -> None:
 
 @pytest.mark.parametrize("fills", [True, False])
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_derivatives_agree_with_difference_quotients_and_are_zero_by_what_is_missing(
+def test_derivatives_agree_with_difference_quotients_and_are_zero_for_missing_values(
     function: Any, fills: bool
 ) -> None:
     ys = np.array([[NAN, 1.0], [2.0, NAN], [NAN, NAN], [1.0, 0.0], [NAN, 3.0]])
@@ -234,7 +236,7 @@ def test_derivatives_agree_with_difference_quotients_and_are_zero_by_what_is_mis
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-8)
 
 
-def test_a_spline_moves_with_its_initial_derivative() -> None:
+def test_a_spline_depends_differentiably_on_its_initial_derivative() -> None:
     ys = np.array([0.0, 1.0, NAN, 1.0, 2.0])
 
     @jax.jit
@@ -244,12 +246,12 @@ def test_a_spline_moves_with_its_initial_derivative() -> None:
     np.testing.assert_allclose(jax.grad(measure)(0.3), difference_quotient(measure, 0.3, 1.0), rtol=1e-8)
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("ts", [[0.0, 2.0, 1.0], [0.0, 1.0, 1.0], [0.0, NAN, 1.0], [NAN, 1.0, 2.0]])
-def test_times_that_do_not_increase_are_an_error_or_if_found_late_nan(function: Any, ts: Any) -> None:
+def test_times_that_do_not_increase_are_an_error_or_nan_at_run_time(function: Any, ts: Any) -> None:
     with pytest.raises(ValueError, match="strictly increasing"):
         function(ts, jnp.zeros(3))
     found = jax.jit(function)(jnp.array(ts), jnp.zeros(3))
@@ -257,12 +259,12 @@ def test_times_that_do_not_increase_are_an_error_or_if_found_late_nan(function: 
     assert all(np.isnan(x).all() for x in jax.tree.leaves(values))
 
 
-def test_times_known_while_compiling_are_checked_then() -> None:
+def test_times_known_at_trace_time_are_checked_then() -> None:
     with pytest.raises(ValueError, match="strictly increasing"):
         jax.jit(lambda ys: linear_interpolation(np.array([0.0, 0.0, 1.0]), ys))(jnp.zeros(3))
 
 
-def test_of_many_times_the_error_shows_those_out_of_order() -> None:
+def test_the_message_shows_only_the_times_out_of_order() -> None:
     ts = np.arange(1000.0)
     ts[500] = 3.0
     with pytest.raises(ValueError, match=r"\[\.\.\., 498, 499, 3, 501, \.\.\.\]"):
@@ -278,11 +280,11 @@ def test_of_many_times_the_error_shows_those_out_of_order() -> None:
         (TS, {"a": 0.0}, {}, r"leaf \['a'\] of `ys`"),
         (TS, np.zeros((5, 2)), {"replace_nans_at_start": np.zeros(3)}, "`replace_nans_at_start` must fit"),
         (TS, np.zeros((5, 2)), {"replace_nans_at_start": 1.0j}, "`replace_nans_at_start` must fit"),
-        (TS, {"a": np.zeros(5)}, {"replace_nans_at_start": {"b": 1.0}}, "`replace_nans_at_start` is for one time"),
-        (TS, {"a": np.zeros(5)}, {"deriv0": (1.0,)}, "`deriv0` is for one time"),
+        (TS, {"a": np.zeros(5)}, {"replace_nans_at_start": {"b": 1.0}}, "`replace_nans_at_start` must have the struct"),
+        (TS, {"a": np.zeros(5)}, {"deriv0": (1.0,)}, "`deriv0` must have the structure of `ys`"),
         (TS[:1], np.zeros(1), {}, "length at least 2"),
     ],
 )
-def test_what_does_not_fit_is_explained(ts: Any, ys: Any, options: Any, words: str) -> None:
+def test_messages_explain_what_does_not_fit(ts: Any, ys: Any, options: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         backward_hermite_coefficients(ts, ys, **options)

@@ -2,10 +2,10 @@
 
 The standard ones are those of Mazzia and Magherini, Test Set for Initial Value Problem Solvers (release 2.4, Bari,
 2008), and of Hairer and Wanner, Solving Ordinary Differential Equations II (second edition), section IV.10. Their
-references were computed by us: the Radau IIA method of order 13 in 80-bit arithmetic, with Newton residuals solved to
-1e-17. Halving every step changes no component by more than 1e-13 of itself. They agree with the values the test set
-publishes to 2e-13 (HIRES, Oregonator), 2e-14 (Van der Pol, Robertson at 1e11) and 1e-15 (Pollution), and to what is
-said at E5 and at Medical Akzo.
+references were computed for these tests, by the Radau IIA method of order 13 in 80-bit arithmetic, with Newton
+residuals of at most 1e-17. Halving every step changes each component by at most 1e-13 of itself. They agree with the
+values that the test set publishes to 2e-13 (HIRES, Oregonator), 2e-14 (Van der Pol, Robertson at 1e11) and 1e-15
+(Pollution); for E5 and Medical Akzo see there.
 `stiff/test_problems.py` certifies every solution with SciPy's Radau.
 """
 
@@ -35,7 +35,7 @@ STIFF_DECAY = Problem(
 
 
 def prothero_robinson(rate: float) -> Problem:
-    """The slow solution `cos(t)` of `y' = -rate (y - cos(t)) - sin(t)`: the larger the rate, the stiffer.
+    """The slow solution `cos(t)` of `y' = -rate (y - cos(t)) - sin(t)`, which is stiffer the larger the rate.
 
     A. Prothero, A. Robinson, Math. Comp. 28 (1974), 145-162.
     """
@@ -94,7 +94,7 @@ KAPS = Problem(
 """P. Kaps, Rosenbrock-type methods, in Numerical Methods for Stiff Initial Value Problems (Aachen, 1981)."""
 
 CLOCKED_KAPS = Problem(
-    name="Kaps, run by an uneven clock: stiff, nonlinear, not autonomous",
+    name="Kaps, in a nonuniform time: stiff, nonlinear, not autonomous",
     field=lambda t, y, stiffness: (1 + 0.5 * jnp.cos(3 * t)) * _kaps_field(y, stiffness),
     y0=np.array([1.0, 1.0]),
     t0=0.0,
@@ -104,7 +104,7 @@ CLOCKED_KAPS = Problem(
     traits=traits("stiff"),
 )
 
-# What the entries of the tree are to the slow one, or to its square.
+# The ratios of the fast entries to the square of the slow one, and of the chain's entries to the slow one.
 _FAST = np.array([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0]])
 _CHAIN = np.array([1.0, -1.0, 2.0, -0.5])
 
@@ -150,7 +150,7 @@ def _complex_exact(t: float) -> np.ndarray:
 
 
 STIFF_COMPLEX = Problem(
-    name="complex: a point that turns, and another that falls towards its square",
+    name="complex: a rotation, and a fast decay towards its square",
     field=_complex_field,
     y0=_complex_exact(0.0),
     t0=0.0,
@@ -169,7 +169,7 @@ def _conjugate_field(t: Any, y: Any, stiffness: Any) -> Any:
 
 
 STIFF_CONJUGATE = Problem(
-    name="complex, and not differentiable as a complex function: Kaps with moduli",
+    name="complex, not differentiable in the complex sense: Kaps with moduli",
     field=_conjugate_field,
     y0=np.array([1.0 + 0j, 1.0 + 0j]),
     t0=0.0,
@@ -273,7 +273,7 @@ VAN_DER_POL = Problem(
 def _e5_field(t: Any, y: Any, args: Any) -> Any:
     a, b, c, d = y
     first, second, third, fourth = 7.89e-10 * a, 1.1e7 * a * c, 1.13e9 * b * c, 1.13e3 * d
-    # The third is the second less the fourth, as the test set has it: their difference is far below either.
+    # The third rate is the second minus the fourth, as in the test set: their difference is far smaller than either.
     return jnp.stack([-first - second, first - third, (first - third) - (second - fourth), second - fourth])
 
 
@@ -285,18 +285,19 @@ def _e5(name: str, t1: float, reference: tuple[float, ...]) -> Problem:
 E5_EARLY = _e5(
     "E5, early", 1e9, (3.1317148329357e-14, 1.4840957952870065e-16, 1.484095794834569e-16, 4.524372827978263e-26)
 )
-"""The last time at which an absolute tolerance of 1e-24 still leaves eight digits."""
+"""The latest time at which an absolute tolerance of 1e-24 still gives eight digits."""
 
 E5 = _e5("E5", 1e11, (3.769308e-49, 1.0192582568142706e-20, 1.0192582568142706e-20, 3.739901e-65))
 E5_LONG = _e5("E5, for long", 1e13, (0.0, 8.861233521291084e-23, 8.861233521291084e-23, 0.0))
-"""The test set has 8.86766e-23 and 8.85481e-23, whose mean is ours; but `y[1] - y[2] - y[3]` is zero for all time.
+"""The test set has 8.86766e-23 and 8.85481e-23, whose mean is the reference here; but `y[1] - y[2] - y[3]` is always
+zero.
 
-That difference, and its rounding, decide the late solution: in double precision an error below 1e-4 is luck.
-References are from the three equations that are left when `y[2]` is replaced by `y[1] - y[3]`; what is far below 1e-24
-has fewer digits, or is called zero.
+Rounding errors of that difference dominate the late solution: in double precision an error below 1e-4 is luck. The
+references solve the three equations that are left when `y[2]` is replaced by `y[1] - y[3]`. Values far below 1e-24 have
+fewer digits, or are set to zero.
 """
 
-# The reactions of the pollution problem: rate, what reacts (one or two species), what it becomes, counted from one.
+# The reactions of the pollution problem: rate, reactants (one or two species), products; species are counted from one.
 _POLLUTION_REACTIONS: tuple[tuple[float, tuple[int, ...], tuple[int, ...]], ...] = (
     (0.35, (1,), (2, 3)),
     (26.6, (2, 4), (1,)),
@@ -325,13 +326,13 @@ _POLLUTION_REACTIONS: tuple[tuple[float, tuple[int, ...], tuple[int, ...]], ...]
     (3.12, (20,), (19, 1)),
 )
 POLLUTION_RATES = np.array([rate for rate, _, _ in _POLLUTION_REACTIONS])
-# The second reactant of a reaction with only one is a twenty-first species, of which there is always one.
+# A reaction with one reactant gets a second one, the twenty-first species, whose concentration is one.
 POLLUTION_FIRST = np.array([reactants[0] - 1 for _, reactants, _ in _POLLUTION_REACTIONS])
 POLLUTION_SECOND = np.array([(*reactants, 21)[1] - 1 for _, reactants, _ in _POLLUTION_REACTIONS])
 
 
 def _stoichiometry() -> np.ndarray:
-    """What each reaction adds to each species."""
+    """The change of each species by each reaction."""
     table = np.zeros((20, len(_POLLUTION_REACTIONS)))
     for reaction, (_, reactants, products) in enumerate(_POLLUTION_REACTIONS):
         for species in reactants:
@@ -408,7 +409,7 @@ def _akzo_field(t: Any, y: Any, args: Any) -> Any:
 
 
 def _akzo_reference() -> tuple[float, ...]:
-    """Every second number is the drug, those between are the sites; below 1e-30 they are zero."""
+    """The reference: drug and sites in turn; values below 1e-30 are zero."""
     table = np.loadtxt(pathlib.Path(__file__).with_name("medical_akzo.txt"))
     return tuple(table.reshape(-1).tolist())
 
@@ -422,10 +423,10 @@ MEDICAL_AKZO = Problem(
     reference=_akzo_reference(),
     traits=traits("stiff"),
 )
-"""A drug that spreads into tissue and is bound there: 200 cells on the quadratic map of the half-line to [0, 1].
+"""A drug that diffuses into tissue and is bound there: 200 cells on the quadratic map of the half-line to [0, 1].
 
-The reference was integrated in two pieces, up to the jump and from it. It agrees with the test set's, which was made at
-tolerances of 1e-10, to 6e-11.
+The reference was integrated in two parts, up to the jump and from it. It agrees to 6e-11 with the test set's, which was
+computed with tolerances of 1e-10.
 """
 
 WITH_EXACT_SOLUTIONS = (

@@ -1,7 +1,7 @@
-"""Stochastic equations to measure solvers on, one of each kind of noise, and closed forms where there are any.
+"""Stochastic equations for measuring solvers, one for each kind of noise, and some with a closed form.
 
-Drift and noise of the equations without closed form do not commute, so that a method must get the integrals of noise
-against time right to have more than order one.
+In the equations without a closed form drift and noise do not commute. A method has an order above one only if it
+integrates noise against time correctly.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ import lineax as lx
 import numpy as np
 
 Kind = Literal["additive", "diagonal", "scalar", "commutative", "general"]
-Sense = Literal["Itô", "Stratonovich"]
-SENSES: tuple[Sense, ...] = ("Itô", "Stratonovich")
+Interpretation = Literal["Itô", "Stratonovich"]
+INTERPRETATIONS: tuple[Interpretation, ...] = ("Itô", "Stratonovich")
 
 
 @dataclass(frozen=True, eq=False)
 class NoisyProblem:
-    """`dy = drift dt + diffusion dW` on [0, 1], from `y0` at the time where the solve starts.
+    """The equation `dy = drift dt + diffusion dW` on [0, 1], with `y0` at the time where the solve starts.
 
-    `exact`, if there is one, maps `(sense, W(1))` to `y(1)`.
+    `exact`, if there is one, maps `(interpretation, W(1))` to `y(1)`.
     """
 
     kind: Kind
@@ -30,7 +30,7 @@ class NoisyProblem:
     diffusion: Callable[[Any, Any, Any], Any]
     shape: tuple[int, ...]
     y0: np.ndarray
-    exact: Callable[[Sense, Any], Any] | None = None
+    exact: Callable[[Interpretation, Any], Any] | None = None
 
 
 def bending(t, y, args):
@@ -40,7 +40,7 @@ def bending(t, y, args):
 
 
 def bending_less(t, y, args):
-    """Order 1/2 is seen sooner if the drift does not add much of order 1."""
+    """A weaker drift, which adds less error of order 1, so that order 1/2 shows at larger steps."""
     return 0.4 * bending(t, y, args)
 
 
@@ -65,7 +65,7 @@ SECOND = np.array([[0.5, -0.3], [0.3, 0.5]])
 
 
 def turning(t, y, args):
-    """Two sources, each of which turns and stretches the plane: complex multiplications, which commute."""
+    """Two sources that rotate and stretch the plane: they are complex multiplications, which commute."""
     del t, args
     return jnp.stack([FIRST @ y, SECOND @ y], axis=1)
 
@@ -74,9 +74,10 @@ MIXED = np.array([[0.7, 0.3], [-0.2, 0.6]])
 
 
 def bent(t, y, args):
-    """Two constant sources, which commute, seen through two shears of the plane, so that neither looks constant.
+    """Two constant sources, which commute, transformed by two shears of the plane, so that neither is constant.
 
-    With `y[0] = x[0] + 0.7 sin(y[1])` and `y[1] = x[1] + 0.9 sin(x[0])` it is the derivative of y by x times `MIXED`.
+    With `y[0] = x[0] + 0.7 sin(y[1])` and `y[1] = x[1] + 0.9 sin(x[0])` it is the derivative of y with respect to x,
+    times `MIXED`.
     """
     del t, args
     first, second = MIXED
@@ -85,7 +86,7 @@ def bent(t, y, args):
 
 
 def shearing(t, y, args):
-    """Two sources whose order matters."""
+    """Two sources that do not commute."""
     del t, args
     a, b = y
     return jnp.stack([jnp.stack([0.5 + 0.0 * a, 0.6 * jnp.cos(b)]), jnp.stack([0.6 * jnp.sin(a), 0.4 + 0.0 * a])])
@@ -105,8 +106,8 @@ BY_KIND: dict[Kind, NoisyProblem] = {p.kind: p for p in (ADDITIVE, DIAGONAL, SCA
 GROWTH, VOLATILITY = 0.3, 0.7
 
 
-def _geometric(sense: Sense, w: Any) -> Any:
-    correction = 0.5 * VOLATILITY**2 if sense == "Itô" else 0.0
+def _geometric(interpretation: Interpretation, w: Any) -> Any:
+    correction = 0.5 * VOLATILITY**2 if interpretation == "Itô" else 0.0
     return jnp.ones(1) * jnp.exp(GROWTH - correction + VOLATILITY * w)
 
 
@@ -116,10 +117,10 @@ GEOMETRIC = NoisyProblem(
 """Geometric Brownian motion."""
 
 
-def _sinh(sense: Sense, w: Any) -> Any:
+def _sinh(interpretation: Interpretation, w: Any) -> Any:
     # y = sinh(x) with dx = dt/2 + dW/2 is the Stratonovich solution of dy = sqrt(1 + y²) dx. The Itô solution of
-    # the same coefficients has a drift smaller by y/8, which is no function of W(1).
-    assert sense == "Stratonovich"
+    # the same coefficients has a drift smaller by y/8, and is not a function of W(1).
+    assert interpretation == "Stratonovich"
     return jnp.sinh(jnp.arcsinh(jnp.asarray(0.5)) + 0.5 + 0.5 * w)
 
 
@@ -131,15 +132,15 @@ SINH = NoisyProblem(
     np.array([0.5, 0.5]),
     _sinh,
 )
-"""sinh of a Brownian motion with drift, in each component."""
+"""The sinh of a Brownian motion with drift, in each component."""
 
 ROTATION = np.array([[-0.5, 0.8], [-0.8, -0.5]])
 
 
-def _complex(sense: Sense, w: Any) -> Any:
+def _complex(interpretation: Interpretation, w: Any) -> Any:
     # [[p, q], [-q, p]] multiplies y[0] + i y[1] by p - i q.
     a, b, c = (jnp.asarray(m[0, 0] - 1j * m[0, 1]) for m in (ROTATION, FIRST, SECOND))
-    drift = a - 0.5 * (b**2 + c**2) if sense == "Itô" else a
+    drift = a - 0.5 * (b**2 + c**2) if interpretation == "Itô" else a
     z = (START[0] + 1j * START[1]) * jnp.exp(drift + b * w[0].astype(complex) + c * w[1].astype(complex))
     return jnp.stack([z.real, z.imag])
 
@@ -150,8 +151,8 @@ SPIRAL = NoisyProblem("commutative", lambda t, y, a: ROTATION @ y, turning, (2,)
 CLOSED = {"geometric": GEOMETRIC, "sinh": SINH, "spiral": SPIRAL}
 
 
-def stratonovich_drift(problem: NoisyProblem, sense: Sense) -> Callable[[Any, Any], Any]:
-    """The drift of the Stratonovich equation with the same solution, by the derivative of the noise along itself."""
+def stratonovich_drift(problem: NoisyProblem, interpretation: Interpretation) -> Callable[[Any, Any], Any]:
+    """The drift of the Stratonovich equation with the same solution, corrected by the derivative of the noise."""
 
     def columns(t, y):
         field = problem.diffusion(t, y, None)
@@ -160,7 +161,7 @@ def stratonovich_drift(problem: NoisyProblem, sense: Sense) -> Callable[[Any, An
 
     def drift(t, y):
         plain = problem.drift(t, y, None)
-        if sense == "Stratonovich":
+        if interpretation == "Stratonovich":
             return plain
         _, along = jax.vmap(lambda g: jax.jvp(lambda y: columns(t, y), (y,), (g,)), in_axes=1)(columns(t, y))
         return plain - 0.5 * jnp.einsum("kik->i", along)

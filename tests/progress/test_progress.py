@@ -1,7 +1,7 @@
-"""A progress meter is called once per attempt with the slowest lane's progress, and changes nothing but what is shown.
+"""A progress meter is called for each attempt with the progress of the slowest batch element, and changes no result.
 
-What is shown is read from the captured output. A solve with fixed steps covers known parts of its interval, so whole
-outputs are compared.
+The tests read the captured output. A solve with fixed steps covers known fractions of its interval, so complete outputs
+are compared.
 """
 
 import sys
@@ -28,7 +28,7 @@ def solve(y0: Any = 1.0, t1: Any = 1.0, dt0: Any = 0.25, **options: Any) -> rung
 
 
 class Record(rungax.AbstractProgressMeter):
-    """Notes every call on the host; the state counts attempts, and starts as a Python number."""
+    """A meter that records every call on the host; its state counts attempts and starts as a Python number."""
 
     note: Callable[[Any], None]
 
@@ -43,8 +43,8 @@ class Record(rungax.AbstractProgressMeter):
         jax.debug.callback(lambda state: self.note(int(state)), state)
 
 
-class Shout(rungax.AbstractProgressMeter):
-    """Has no state at all, so that nothing but the end of the solve can tell when to close it."""
+class Stateless(rungax.AbstractProgressMeter):
+    """A meter without state, so that its callbacks depend on nothing but the loop itself."""
 
     note: Callable[[str], None]
 
@@ -59,7 +59,7 @@ class Shout(rungax.AbstractProgressMeter):
 
 
 class FakeBar:
-    """What `TqdmProgressMeter` needs of a bar of tqdm."""
+    """A substitute for a bar of tqdm, with the members that `TqdmProgressMeter` uses."""
 
     def __init__(self) -> None:
         self.n = 0.0
@@ -87,7 +87,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
 
 @pytest.fixture
 def bars(monkeypatch: pytest.MonkeyPatch) -> list[FakeBar]:
-    """All bars made, in place of tqdm's."""
+    """The bars that were made, each in place of one of tqdm."""
     made: list[FakeBar] = []
 
     def make() -> FakeBar:
@@ -115,7 +115,7 @@ def test_text_prints_zero_each_increase_and_a_hundred(lines: Callable[[], list[s
 def test_text_prints_only_when_progress_grew_by_more_than_the_minimum(lines: Callable[[], list[str]]) -> None:
     solve(progress_meter=rungax.TextProgressMeter(0.3))
     assert lines() == ["0.00%", "50.00%", "100.00%"]
-    solve(progress_meter=rungax.TextProgressMeter(0.25))  # not more than it
+    solve(progress_meter=rungax.TextProgressMeter(0.25))  # each step covers exactly 0.25, which is not more
     assert lines() == ["0.00%", "50.00%", "100.00%"]
     solve(progress_meter=rungax.TextProgressMeter(2.0))
     assert lines() == ["0.00%", "100.00%"]
@@ -138,8 +138,8 @@ def test_text_of_float32_times_with_float64_default(lines: Callable[[], list[str
     assert lines() == QUARTERS
 
 
-def test_one_meter_for_all_lanes_shows_the_slowest(lines: Callable[[], list[str]]) -> None:
-    """The lanes make two and four steps; the fast one waits at 100 % for the other."""
+def test_one_meter_for_a_batch_shows_the_slowest_element(lines: Callable[[], list[str]]) -> None:
+    """The elements make two and four steps; the fast one stays at 100 % until the other ends."""
     meter = rungax.TextProgressMeter()
     ends = jnp.asarray([0.5, 1.0])
     solution = jax.jit(jax.vmap(lambda t1: solve(t1=t1, progress_meter=meter)))(ends)
@@ -149,14 +149,14 @@ def test_one_meter_for_all_lanes_shows_the_slowest(lines: Callable[[], list[str]
     assert lines() == QUARTERS
 
 
-def test_slowest_lane_reduces_every_axis_and_has_no_derivative() -> None:
+def test_slowest_element_reduces_every_axis_and_has_no_derivative() -> None:
     values = jnp.asarray([[0.5, 0.25], [0.75, 1.0]])
     assert jax.vmap(jax.vmap(slowest_element))(values).tolist() == [[0.25] * 2] * 2
     assert slowest_element(0.5) == 0.5
     assert jax.grad(slowest_element)(0.5) == 0
 
 
-def test_own_meter_is_stepped_on_every_attempt_and_closed_at_last() -> None:
+def test_a_users_meter_is_stepped_on_every_attempt_and_closed_at_the_end() -> None:
     calls: list[Any] = []
     meter = Record(calls.append)
     controller = rungax.PIDController(rtol=1e-8, atol=1e-8)
@@ -188,7 +188,7 @@ def test_own_meter_is_stepped_on_every_attempt_and_closed_at_last() -> None:
 
 def test_meter_without_state_is_closed_after_the_last_step() -> None:
     calls: list[Any] = []
-    meter = Shout(calls.append)
+    meter = Stateless(calls.append)
     jax.jit(lambda y0: solve(y0, progress_meter=meter).ys)(1.0)
     jax.effects_barrier()
     assert calls == ["step"] * 4 + ["close"]
@@ -300,7 +300,7 @@ def test_bad_minimum_increase_is_refused(minimum_increase: float) -> None:
 DERIVATIVES: dict[str, Callable[..., Any]] = {
     "jvp": lambda f: jax.jvp(f, (1.0, 1.0), (1.0, 0.5)),
     "gradient": lambda f: jax.grad(f, (0, 1))(1.0, 1.0),
-    "gradient of lanes": lambda f: jax.jit(jax.grad(lambda y: jax.vmap(f, (0, None))(y, 1.0).sum()))(jnp.ones(2)),
+    "gradient of a batch": lambda f: jax.jit(jax.grad(lambda y: jax.vmap(f, (0, None))(y, 1.0).sum()))(jnp.ones(2)),
     "gradient of checkpoint": lambda f: jax.jit(jax.grad(jax.checkpoint(f)))(1.0, 1.0),
 }
 
@@ -325,7 +325,7 @@ def test_derivatives_are_those_without_a_meter(
 def test_a_meter_inside_a_scan_that_is_differentiated_backwards(
     meter: rungax.AbstractProgressMeter, bars: list[FakeBar], lines: Callable[[], list[str]]
 ) -> None:
-    """For a loop that JAX differentiates as it is; here the recorder alone, with respect to its times."""
+    """The recorder alone, in a scan that JAX differentiates with respect to its times."""
     recorder = progress.ProgressRecorder(meter)
 
     def total(end: jax.Array) -> jax.Array:

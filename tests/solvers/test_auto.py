@@ -1,4 +1,4 @@
-"""`Auto` is the explicit method where nothing is stiff, the implicit one where something is, and right in either."""
+"""`Auto` uses the explicit method while the equation is not stiff and the implicit one while it is."""
 
 from functools import cache
 from typing import Any
@@ -23,7 +23,7 @@ from rungax import (
     Vern7,
     diffeqsolve,
 )
-from rungax.solvers.wrappers.auto import PATIENCE
+from rungax.solvers.wrappers.auto import VOTES_TO_SWITCH
 
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh
@@ -66,7 +66,7 @@ def end(solution: rungax.Solution) -> np.ndarray:
 
 
 def methods(solution: rungax.Solution) -> np.ndarray:
-    """Which kept step was made by the stiff method, of a solve with dense output."""
+    """True for each accepted step that the stiff method made, in a solve with dense output."""
     infos: Any = solution.interpolation
     return np.asarray(infos.infos["is_stiff"])[: int(solution.num_accepted_steps)]
 
@@ -78,7 +78,7 @@ def is_stiff(solution: rungax.Solution) -> bool:
 
 @cache
 def reference(*times: float) -> np.ndarray:
-    """Van der Pol's states at times, from much tighter steps of one method."""
+    """States of Van der Pol's oscillator at some times, from one method with much tighter tolerances."""
     tight = PIDController(rtol=1e-11, atol=1e-13)
     solution = solve(solver=Rodas5P(), saveat=SaveAt(ts=np.asarray(times)), stepsize_controller=tight, max_steps=None)
     return np.asarray(solution.ys)
@@ -87,8 +87,8 @@ def reference(*times: float) -> np.ndarray:
 # --------------------------------------------------------------------------------------------------------- which method
 
 
-def test_where_nothing_is_stiff_it_is_the_explicit_method() -> None:
-    """Step by step where both methods have estimates of one order, for the step size control knows the lower only."""
+def test_without_stiffness_the_solve_is_that_of_the_explicit_method() -> None:
+    """The same steps, if the error estimates of both methods have the same order: step size control uses the lower."""
     explicit = Tsit5()
     options = {"y0": np.ones(3), "t1": 5.0}
     found, expected = (
@@ -103,26 +103,26 @@ def test_where_nothing_is_stiff_it_is_the_explicit_method() -> None:
 
 @pytest.mark.parametrize("solver", BOTH)
 def test_it_switches_both_ways(solver: Any) -> None:
-    """The start and both jumps are explicit, what lies between is not; Tsit5 alone would take two million steps."""
+    """Only the start and both jumps are made by the explicit method; Tsit5 alone would take two million steps."""
     solution = solve(solver=solver, saveat=SaveAt(t1=True, dense=True))
     stiff = methods(solution)
     switches = np.flatnonzero(np.diff(stiff.astype(int)))
     assert not stiff[0]
     assert stiff[-1]
-    assert switches.size == 5, "there, back and there again, twice, after the start"
+    assert switches.size == 5, "to the stiff method after the start, and at each of the two jumps back and forth"
     assert int(solution.num_steps) < 1000
     steps = np.diff(np.asarray(solution.interpolation.ends)[: stiff.size])  # pyright: ignore[reportOptionalMemberAccess]
     assert steps[~stiff[1:]].max() < 0.1 < 10 < steps[stiff[1:]].max()
     np.testing.assert_allclose(end(solution), reference(2000.0)[0], rtol=1e-4)
 
 
-def test_it_spares_most_of_the_explicit_methods_attempts() -> None:
+def test_it_takes_a_fraction_of_the_explicit_methods_attempts() -> None:
     explicit, auto = (solve(solver=s, t1=30.0, max_steps=None) for s in (Tsit5(), Auto()))
     assert int(auto.num_steps) < 0.01 * int(explicit.num_steps)
     np.testing.assert_allclose(end(auto), end(explicit), rtol=1e-5)
 
 
-def test_none_is_short_for_it() -> None:
+def test_no_solver_means_auto() -> None:
     options: dict[str, Any] = {"saveat": SaveAt(t1=True, solver_state=True)}
     assert_trees_close(solve(**options), solve(solver=Auto(), **options))
 
@@ -132,31 +132,31 @@ def pulled(t: Any, y: Any, rate: Any) -> Any:
 
 
 @pytest.mark.parametrize("rate", [26.4, 24.0])
-def test_with_constant_steps_patience_is_what_it_says(rate: float) -> None:
-    """Steps of an eighth at rates that make 3.3 and 3.0 of it: within stability, at its limit or not so near."""
-    for steps in (PATIENCE - 1, PATIENCE, 2 * PATIENCE):
+def test_with_constant_steps_it_switches_after_the_stated_number_of_votes(rate: float) -> None:
+    """Steps of size 1/8, whose product with the rate is 3.3 or 3.0: at the limit of stability, or clearly within it."""
+    for steps in (VOTES_TO_SWITCH - 1, VOTES_TO_SWITCH, 2 * VOTES_TO_SWITCH):
         solution = solve(
             pulled, Auto(), y0=np.asarray([1.0]), args=rate, t1=steps / 8, dt0=0.125,
             stepsize_controller=ConstantStepSize(), saveat=SaveAt(t1=True, solver_state=True),
         )  # fmt: skip
         assert int(solution.num_steps) == steps
-        assert is_stiff(solution) == (rate == 26.4 and steps >= PATIENCE)
+        assert is_stiff(solution) == (rate == 26.4 and steps >= VOTES_TO_SWITCH)
         np.testing.assert_allclose(end(solution), np.cos(steps / 8), atol=5e-2)
 
 
-def waking(t: Any, y: Any, rate: Any) -> Any:
-    """Stiff until time 2, and not after."""
+def stiff_until_two(t: Any, y: Any, rate: Any) -> Any:
+    """A decay that is stiff until time 2, and not after."""
     return -jnp.where(t < 2, 26.4, 1.0) * (y - jnp.cos(t))
 
 
-def test_with_constant_steps_it_goes_back() -> None:
+def test_with_constant_steps_it_switches_back() -> None:
     solution = solve(
-        waking, Auto(), y0=np.asarray([1.0]), t1=6.0, dt0=0.125,
+        stiff_until_two, Auto(), y0=np.asarray([1.0]), t1=6.0, dt0=0.125,
         stepsize_controller=ConstantStepSize(), saveat=SaveAt(dense=True), max_steps=64,
     )  # fmt: skip
     stiff = methods(solution)
-    # The power iteration of one unknown knows its eigenvalue at once.
-    assert np.flatnonzero(np.diff(stiff.astype(int))).tolist() == [PATIENCE - 1, 16 + PATIENCE - 2]
+    # The power iteration for one unknown is exact after one step.
+    assert np.flatnonzero(np.diff(stiff.astype(int))).tolist() == [VOTES_TO_SWITCH - 1, 16 + VOTES_TO_SWITCH - 2]
 
 
 STANDARD = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
@@ -181,7 +181,7 @@ TIMES = (0.01, 400.0, 806.9, 807.05, 1500.0, 1613.9, 1900.0)
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
 def test_saved_times_and_dense_output_across_switches(solver: Any) -> None:
-    """In stretches of either kind, and in steps right at a jump."""
+    """In steps of either method, and in steps at a jump of the solution."""
     ts = np.asarray(TIMES)
     control = {"stepsize_controller": PIDController(rtol=1e-8, atol=1e-10)}
     saved = solve(solver=solver, saveat=SaveAt(ts=ts, dense=True), **control)
@@ -189,7 +189,7 @@ def test_saved_times_and_dense_output_across_switches(solver: Any) -> None:
     assert 0 < stiff.sum() < stiff.size
     dense = np.asarray(jax.vmap(saved.evaluate)(jnp.asarray(ts)))
     np.testing.assert_allclose(dense, found, rtol=1e-9)
-    # A jump that comes a little too early or late makes a large error there.
+    # A jump that is a little early or late is a large error at its time.
     error = np.abs(found - reference(*TIMES)) / (np.abs(reference(*TIMES)) + 1e-3)
     assert error.max() < 0.05
     assert error[[0, 1, 4, 6]].max() < 1e-4
@@ -198,7 +198,7 @@ def test_saved_times_and_dense_output_across_switches(solver: Any) -> None:
 
 
 def test_backwards_in_time() -> None:
-    """The same equation run by a clock that goes backwards."""
+    """The same equation in reversed time."""
     mirrored = lambda t, y, mu: -van_der_pol(-t, y, mu)
     ts = np.asarray([400.0, 900.0])
     forwards = solve(solver=Auto(), saveat=SaveAt(ts=ts, t1=True), t1=1000.0)
@@ -208,20 +208,20 @@ def test_backwards_in_time() -> None:
 
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
-def test_a_continued_solve_goes_on_with_the_method_at_work(solver: Any) -> None:
-    """It remembers votes, too: on constant steps, cut anywhere, it is the uninterrupted solve to rounding."""
+def test_a_continued_solve_goes_on_with_the_method_in_use(solver: Any) -> None:
+    """Votes continue too: with constant steps, wherever it is interrupted, the solve is the same up to rounding."""
     options: dict[str, Any] = {
         "y0": np.asarray([1.0]), "args": 26.4, "dt0": 0.125, "stepsize_controller": ConstantStepSize()
     }  # fmt: skip
     everything = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
-    whole = solve(waking, solver, t1=6.0, saveat=everything, **options)
+    whole = solve(stiff_until_two, solver, t1=6.0, saveat=everything, **options)
     for cut in (0.5, 1.5, 2.5, 4.0):
-        first = solve(waking, solver, t1=cut, saveat=everything, **options)
+        first = solve(stiff_until_two, solver, t1=cut, saveat=everything, **options)
         resumed = {
             **options, "t0": cut, "y0": end(first), "solver_state": first.solver_state,
             "controller_state": first.controller_state, "made_jump": first.made_jump,
         }  # fmt: skip
-        rest = solve(waking, solver, t1=6.0, saveat=everything, **resumed)
+        rest = solve(stiff_until_two, solver, t1=6.0, saveat=everything, **resumed)
         np.testing.assert_allclose(end(rest), end(whole), rtol=1e-9)
         for key in ("is_stiff", "votes"):
             assert int(getattr(rest.solver_state, key)) == int(getattr(whole.solver_state, key))
@@ -285,8 +285,8 @@ MUS = np.asarray([0.5, 1000.0, 30.0, 5.0])
 
 
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
-def test_lanes_switch_each_on_its_own(solver: Any) -> None:
-    """The stiff beside the rest: each lane makes the steps that it makes alone."""
+def test_elements_of_a_batch_switch_on_their_own(solver: Any) -> None:
+    """Stiff and other equations in one batch: each element makes the steps that it makes alone."""
 
     def one(mu: Any) -> Any:
         solution = solve(solver=solver, args=mu, t1=40.0, saveat=SaveAt(ts=np.asarray([10.0, 35.0]), solver_state=True))
@@ -309,7 +309,7 @@ PULSING: dict[str, Any] = {"y0": np.asarray([0.3, 1.2]), "log_k": np.log(1e3)}
 
 
 def pulsing(t: Any, y: Any, log_k: Any) -> Any:
-    """Stiff once a turn of the clock, for a third of it."""
+    """Stiff for a third of each period."""
     a, b = y
     speed = 1 + jnp.exp(log_k) * jax.nn.sigmoid(20 * (jnp.sin(t) - 0.5))
     return jnp.stack([-speed * (a - jnp.cos(b) - 0.3 * a * b), 0.3 * jnp.sin(a) + 0.2 * jnp.cos(t)])
@@ -366,8 +366,8 @@ def test_other_adjoints_agree(adjoint: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", DEFAULT_FAST)
-def test_gradients_in_lanes(solver: Any) -> None:
-    """Of different stiffness, with the method not at work in some lanes, and a tape that is thinned."""
+def test_gradients_in_a_batch(solver: Any) -> None:
+    """Elements of different stiffness, so that some do not use one of the methods, and a tape that is halved."""
 
     def function(x: Any) -> jax.Array:
         saveat = SaveAt(ts=np.asarray([2.0, 5.0]), t1=True)
@@ -383,7 +383,7 @@ def test_gradients_in_lanes(solver: Any) -> None:
 
 @pytest.mark.slow
 def test_gradient_of_dense_output_and_of_the_end() -> None:
-    """What is saved at either time is the solution there, and moves in time as the field says."""
+    """Saved values are the solution at their times, and their derivatives by time are the vector field."""
 
     def at(times: Any) -> Any:
         solution = pulses(PULSING, Auto(), t1=times[1], saveat=SaveAt(t1=True, dense=True))
@@ -416,7 +416,7 @@ def test_second_derivative() -> None:
     [Rodas5P(), rungax.Euler(), rungax.RK4(), Tsit5, "Tsit5"],
     ids=["Rodas5P", "Euler", "RK4", "class", "str"],
 )
-def test_what_does_not_see_stiffness_is_refused(nonstiff: Any) -> None:
+def test_a_method_without_a_stiffness_estimate_is_refused(nonstiff: Any) -> None:
     with pytest.raises(ValueError, match=r"Auto\(nonstiff=.*\nExpected: an explicit .*\nFound: .*\nUse `Tsit5\(\)`"):
         Auto(nonstiff=nonstiff)
 
@@ -424,13 +424,13 @@ def test_what_does_not_see_stiffness_is_refused(nonstiff: Any) -> None:
 @pytest.mark.parametrize(
     "stiff", [rungax.KenCarp4(), rungax.Euler(), Rodas5P, None], ids=["KenCarp4", "Euler", "class", "None"]
 )
-def test_what_is_no_method_for_one_term_with_an_estimate_is_refused(stiff: Any) -> None:
+def test_a_method_not_for_one_term_or_without_error_estimate_is_refused(stiff: Any) -> None:
     with pytest.raises(ValueError, match=r"Auto\(stiff=.*\nExpected: .*Rodas5P.*\nFound: .*\n.*KenCarp4"):
         Auto(stiff=stiff)
 
 
 def test_any_method_with_an_estimate_may_be_the_second() -> None:
-    """Even an explicit one, say a more stable one: nothing asks for more."""
+    """Even an explicit one, for example a more stable one."""
     solution = solve(pulled, Auto(stiff=rungax.Bosh3()), y0=np.asarray([1.0]), args=100.0, t1=3.0)
     np.testing.assert_allclose(end(solution), np.cos(3.0), rtol=2e-2)
 
@@ -449,14 +449,14 @@ LIMITS = {
 
 
 @pytest.mark.parametrize("method", LIMITS)
-def test_how_far_stability_reaches(method: str) -> None:
+def test_length_of_the_stability_interval(method: str) -> None:
     """Hairer and Wanner, IV.2; for Tsit5, the zero of its stability polynomial minus one."""
     assert getattr(rungax, method).tableau.real_stability == pytest.approx(LIMITS[method], abs=0.011)
 
 
 @pytest.mark.parametrize("method", [rungax.Heun, rungax.Bosh3, Tsit5, rungax.Dopri8, Vern7, rungax.Vern9])
-def test_there_a_decay_neither_grows_nor_shrinks(method: Any) -> None:
-    """The limit is where the library's own steps say it is."""
+def test_at_the_end_of_the_interval_a_decay_neither_grows_nor_shrinks(method: Any) -> None:
+    """The same limit from the steps of the solver."""
     limit = method.tableau.real_stability
 
     def after_a_step(z: float) -> float:

@@ -1,4 +1,4 @@
-"""`HalfSolver` is its solver made twice and once; it hands on all that the solver says of itself, failures included."""
+"""`HalfSolver` makes each step once whole and once as two halves; its facts and failures are those of its solver."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ def name_of(solver: Any) -> str:
 
 
 @pytest.mark.parametrize("solver", SOLVERS, ids=name_of)
-def test_a_step_is_two_halves_and_the_error_how_they_differ_from_the_whole(solver: Any) -> None:
+def test_a_step_is_two_halves_and_the_error_their_difference_to_the_whole(solver: Any) -> None:
     state = solver.init(TERM, T0, T1, Y0, None)
     step = jax.jit(lambda s, a, b, y, state: s.step(TERM, a, b, y, None, state, False)[:4], static_argnums=0)
     half = HalfSolver(solver)
@@ -98,7 +98,7 @@ def test_the_estimate_has_the_order_of_the_local_error() -> None:
 
 
 def test_dense_output_is_that_of_the_halves() -> None:
-    """Stages that only dense output needs are made for each."""
+    """Stages that only dense output needs are evaluated in each half."""
     solver = Dopri5()
     first = make_step(solver, TERM, T0, MIDDLE, Y0)
     second = make_step(solver, TERM, MIDDLE, T1, first.y1, solver_state=first.solver_state)
@@ -134,7 +134,7 @@ def test_dense_output_in_a_solve() -> None:
 
 
 class FailsAt(FakeSolver):
-    """Fails in a step that begins at `start` and is of the length `length`; knows no other failure."""
+    """A solver that fails only in steps from `start` of the length `length`."""
 
     start: float = 0.0
     length: float = 0.0
@@ -179,7 +179,7 @@ def test_the_second_half_starts_without_a_jump_and_with_the_state_of_the_first()
 
 @pytest.mark.parametrize("solver", [ImplicitEuler(), Kvaerno3(), Rodas5P()], ids=name_of)
 def test_implicit_solvers_solve_a_stiff_equation(solver: Any) -> None:
-    """Van der Pol's; the implicit Euler method gets an estimate of the right size."""
+    """Van der Pol's oscillator; the implicit Euler method has an error estimate of the right size."""
 
     def field(t: Any, y: Any, args: Any) -> Any:
         return jnp.stack([y[1], 100.0 * (1 - y[0] ** 2) * y[1] - y[0]])
@@ -195,14 +195,14 @@ def test_implicit_solvers_solve_a_stiff_equation(solver: Any) -> None:
     np.testing.assert_allclose(solution.ys, expected, atol=100 * tolerance)
 
 
-def test_the_wrapped_solver_is_told_the_tolerances() -> None:
+def test_the_wrapped_solver_has_the_tolerances() -> None:
     tolerances = Tolerances(1e-3, 1e-5, rms_norm)
     told = HalfSolver(Kvaerno3()).with_tolerances(tolerances, Y0)
     assert isinstance(told, HalfSolver)
     assert told.solver == Kvaerno3().with_tolerances(tolerances, Y0)
 
 
-def test_memory_and_what_a_rejection_teaches_are_the_wrapped_solvers() -> None:
+def test_the_state_and_its_checkpoint_are_the_wrapped_solvers() -> None:
     solver = Kvaerno3()
     half = HalfSolver(solver)
     before = solver.init(TERM, T0, T1, Y0, None)
@@ -219,7 +219,7 @@ def test_memory_and_what_a_rejection_teaches_are_the_wrapped_solvers() -> None:
 
 
 class Asked(AbstractPath):
-    """A path that keeps account of the intervals asked."""
+    """A path that logs the intervals over which it is evaluated."""
 
     log: list[tuple[float, float]]
 
@@ -236,7 +236,7 @@ class Asked(AbstractPath):
         return jnp.asarray(1.0) * (t1 - t0)
 
 
-def test_the_path_is_asked_for_the_whole_and_both_halves() -> None:
+def test_the_path_is_evaluated_over_the_whole_step_and_both_halves() -> None:
     log: list[tuple[float, float]] = []
     terms = MultiTerm(TERM, ControlTerm(lambda t, y, args: y, Asked(log)))
     half = HalfSolver(ItoMilstein())
@@ -245,7 +245,7 @@ def test_the_path_is_asked_for_the_whole_and_both_halves() -> None:
 
 
 def test_adaptive_solves_with_noise_converge_to_the_limit(key: jax.Array) -> None:
-    """Geometric Brownian motion, one path, with a solver that has no estimate of its own."""
+    """Geometric Brownian motion with a solver that has no error estimate of its own."""
 
     @jax.jit
     def errors(keys: jax.Array, tolerance: Any) -> Any:
@@ -272,6 +272,6 @@ def test_adaptive_solves_with_noise_converge_to_the_limit(key: jax.Array) -> Non
     assert tight < 0.02
 
 
-def test_what_is_no_solver_is_refused() -> None:
+def test_an_argument_that_is_not_a_solver_is_refused() -> None:
     with pytest.raises(ValueError, match="wraps another solver"):
         HalfSolver(Euler)  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,4 @@
-"""`LeapfrogMidpoint` makes the steps of its formula; the one past state it keeps survives what solves do."""
+"""`LeapfrogMidpoint` makes the steps of its formula, and handles jumps, continued solves and derivatives."""
 
 from functools import partial
 from itertools import pairwise
@@ -98,7 +98,7 @@ def test_a_wave_keeps_its_size() -> None:
     assert abs(sizes[-200:].mean() - sizes[:200].mean()) < 1e-3
 
 
-def test_two_steps_can_be_undone() -> None:
+def test_two_steps_can_be_reversed() -> None:
     ts = [jnp.asarray(t) for t in (0.2, 0.5, 0.8)]
     state = SOLVER.init(SWING, ts[0], ts[1], jnp.asarray(0.7), RATE)
     y1, *_, state, _ = SOLVER.step(SWING, ts[0], ts[1], jnp.asarray(0.7), RATE, state, False)
@@ -155,6 +155,6 @@ def test_vmap_is_a_loop_and_pytrees_keep_their_dtypes() -> None:
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], lanes), run(rate).ys, rtol=1e-6)
 
 
-def test_it_is_no_one_step_method() -> None:
+def test_adjoints_for_one_step_methods_refuse_it() -> None:
     with pytest.raises(ValueError, match="LeapfrogMidpoint"):
         diffeqsolve(SWING, SOLVER, 0.0, 1.0, 0.1, jnp.asarray(1.0), RATE, adjoint=ReversibleAdjoint())

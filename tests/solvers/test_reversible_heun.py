@@ -1,4 +1,4 @@
-"""`ReversibleHeun` makes the steps of its formula, and they can be undone; its companion survives what solves do."""
+"""`ReversibleHeun` makes the steps of its formula, which can be reversed, and handles jumps and derivatives."""
 
 from itertools import pairwise
 from typing import Any
@@ -22,8 +22,8 @@ from rungax import (
     VirtualBrownianTree,
     diffeqsolve,
 )
-from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, State
-from rungax.terms import direct
+from rungax.solvers.stochastic.reversible_heun import ReversibleHeun, ReversibleHeunState
+from rungax.terms import in_direction_of_travel
 
 from ..compare import assert_trees_close
 
@@ -63,7 +63,7 @@ def walk(terms: Any, ts: Any) -> tuple[Any, Any]:
 
 @eqx.filter_jit
 def walk_back(terms: Any, ts: Any, end: Any) -> tuple[Any, Any]:
-    """The start, by undoing all steps."""
+    """The start, by reversing all steps."""
 
     def retreat(carry: Any, ends: Any) -> Any:
         y, companion = carry
@@ -73,8 +73,8 @@ def walk_back(terms: Any, ts: Any, end: Any) -> tuple[Any, Any]:
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
-def test_steps_can_be_undone(key: jax.Array, direction: float) -> None:
-    terms = direct(stochastic(key), jnp.asarray(direction))
+def test_steps_can_be_reversed(key: jax.Array, direction: float) -> None:
+    terms = in_direction_of_travel(stochastic(key), jnp.asarray(direction))
     ts = direction * jnp.linspace(0.0, 1.0, 41)[:: int(direction)]
     states, companions = walk(terms, ts)
     end = jax.tree.map(lambda x: x[-1], (states, companions))
@@ -127,16 +127,16 @@ def test_the_facts_for_noise(key: jax.Array) -> None:
 
 
 @pytest.mark.parametrize("jump", [True, jnp.asarray(True)], ids=["known", "traced"])
-def test_the_companion_starts_anew_after_a_jump(jump: Any) -> None:
+def test_the_companion_starts_again_after_a_jump(jump: Any) -> None:
     term, y0 = ODETerm(lambda t, y, args: -y), jnp.asarray(2.0)
-    stale = State(jnp.asarray(-50.0), jnp.asarray(70.0))
+    stale = ReversibleHeunState(jnp.asarray(-50.0), jnp.asarray(70.0))
     t0, t1 = jnp.asarray(0.1), jnp.asarray(0.3)
     found = SOLVER.step(term, t0, t1, y0, None, stale, jump)
     expected = SOLVER.step(term, t0, t1, y0, None, SOLVER.init(term, t0, t1, y0, None), False)
     assert_trees_close(found[:4], expected[:4])
 
 
-def test_the_memory_is_the_companion_from_which_the_field_is_made_again() -> None:
+def test_the_checkpoint_is_the_companion() -> None:
     term, y0, t = ODETerm(lambda t, y, args: t - y * y), jnp.asarray(0.9), jnp.asarray(0.1)
     state = SOLVER.step(term, t, t + 0.2, y0, None, SOLVER.init(term, t, t, y0, None), False)[3]
     memory = SOLVER.checkpoint_state(state)
@@ -158,8 +158,8 @@ def test_derivatives_go_through_the_companion(key: jax.Array) -> None:
     np.testing.assert_allclose(loss(jnp.asarray(0.4))[1], (above - below) / (2 * eps), rtol=1e-7)
 
 
-def test_jumps_in_a_solve_start_the_companion_anew() -> None:
-    """A field that jumps at 0.5 and is constant elsewhere is solved exactly if nothing of it is remembered."""
+def test_jumps_in_a_solve_restart_the_companion() -> None:
+    """A field that is constant except for a jump at 0.5 is solved exactly if no value from before the jump is used."""
     term = ODETerm(lambda t, y, args: jnp.where(t < 0.5, 1.0, -3.0) + 0.0 * y)
     controller = ClipStepSizeController(PIDController(1e-3, 1e-3), jump_ts=jnp.asarray([0.5]))
     solution = diffeqsolve(term, SOLVER, 0.0, 1.0, 0.1, jnp.asarray(0.0), stepsize_controller=controller)

@@ -1,4 +1,4 @@
-"""Symplectic methods: their order, that they are symplectic and reversible, and what that does for the energy."""
+"""Symplectic methods: order, symplecticity, reversibility, and the error of the energy in long solves."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +30,8 @@ from rungax import (
     Yoshida4,
     diffeqsolve,
 )
-from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _Grid, _plan, _Point, _scan, _unroll
+from rungax.solvers.common.stage_loop import StepInputs
+from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _plan, _Point, _scan, _unroll
 
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope
@@ -45,12 +46,12 @@ each_composition = pytest.mark.parametrize("solver", COMPOSITIONS, ids=lambda so
 
 
 def as_one(terms: tuple[ODETerm, ODETerm]) -> ODETerm:
-    """The same equation for a solver that knows nothing of pairs."""
+    """The same equation for a solver that is not for pairs."""
     f, g = terms
     return ODETerm(lambda t, y, args: (f.vf(t, y[1], args), g.vf(t, y[0], args)))
 
 
-# Separable, with time in both parts, and with no symmetry that might hide an error.
+# Separable, both parts depending on time, and without a symmetry that might hide an error.
 DRIVEN = (
     ODETerm(lambda t, w, args: -args * jnp.sin(w) + 0.5 * jnp.cos(1.3 * t)),
     ODETerm(lambda t, v, args: v * (1 + 0.3 * jnp.sin(0.7 * t)) + 0.1 * v**3),
@@ -94,7 +95,7 @@ def reference() -> Any:
 
 COARSE = 27
 INSIDE = tuple((k + 0.5) * END / COARSE for k in (7, 14, 21))
-"""In the middle of steps, also of steps a third or a ninth as long: there the error of a cubic is cleanest."""
+"""Times in the middle of steps, also of steps a third or a ninth as long: the error of a cubic is regular there."""
 
 
 def largest(tree: Any, axis: int = -1) -> np.ndarray:
@@ -105,7 +106,7 @@ def largest(tree: Any, axis: int = -1) -> np.ndarray:
 
 
 def words_of(solver: AbstractSymmetricComposition, longest: int) -> dict[str, float]:
-    """The step as a power series in two letters that do not commute: the coefficients of all words.
+    """The step as a power series in two variables that do not commute: the coefficients of all words.
 
     A kick with weight c is exp(cA), a drift exp(cB).
     """
@@ -126,7 +127,7 @@ def words_of(solver: AbstractSymmetricComposition, longest: int) -> dict[str, fl
 
 
 @each_composition
-def test_the_weights_meet_all_conditions_of_their_order_and_no_more(solver: AbstractSymmetricComposition) -> None:
+def test_the_weights_satisfy_exactly_the_conditions_up_to_their_order(solver: AbstractSymmetricComposition) -> None:
     order = solver.order(DRIVEN)
     missed = np.zeros(order + 2)
     for word, found in words_of(solver, order + 1).items():
@@ -231,7 +232,7 @@ def test_steps_are_those_of_the_formula(solver: AbstractSolver[Any], by_hand: An
 
 
 @each_composition
-def test_after_a_jump_nothing_remembered_counts(solver: AbstractSymmetricComposition) -> None:
+def test_after_a_jump_the_solver_state_is_not_used(solver: AbstractSymmetricComposition) -> None:
     stale = jnp.asarray(1e3)
     fresh = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH)
     expected = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, fresh, False)[0]
@@ -240,7 +241,7 @@ def test_after_a_jump_nothing_remembered_counts(solver: AbstractSymmetricComposi
     assert_trees_close(unjumped, expected, rtol=1e-15)
 
 
-def test_what_is_remembered_can_be_made_again() -> None:
+def test_the_solver_state_can_be_computed_again() -> None:
     solver = VelocityVerlet()
     state = solver.init(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH)
     y1, _, _, state, _ = solver.step(DRIVEN, 0.2, 0.5, Y0, STRENGTH, state, False)
@@ -250,9 +251,9 @@ def test_what_is_remembered_can_be_made_again() -> None:
 
 def test_a_loop_over_the_moves_is_the_same_step() -> None:
     plan = _plan(KahanLi8().weights)
-    grid = _Grid(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), STRENGTH, (0.3, 0.3))
+    inputs = StepInputs(DRIVEN, jnp.asarray(0.2), jnp.asarray(0.5), Y0, STRENGTH, (0.3, 0.3))
     start = _Point(*Y0, DRIVEN[0].vf(0.2, Y0[1], STRENGTH))
-    assert_trees_close(_scan(grid, start, plan.moves), _unroll(grid, start, plan.moves), rtol=1e-13)
+    assert_trees_close(_scan(inputs, start, plan.moves), _unroll(inputs, start, plan.moves), rtol=1e-13)
 
 
 @pytest.mark.parametrize(("solver", "stages"), [(SemiImplicitEuler(), 1), (VelocityVerlet(), 1), (KahanLi8(), 17)])
@@ -273,7 +274,7 @@ SHAPE = (
 
 
 def defect(solver: AbstractSolver[Any], terms: Any) -> float:
-    """How far the derivative J of a long step is from symplectic: the size of J^T S J - S."""
+    """The defect of symplecticity of a long step with derivative J: the size of J^T S J - S."""
     n = 3
 
     def step(flat: jax.Array) -> jax.Array:
@@ -346,7 +347,7 @@ PERIODS = 300
 
 
 def orbit(solver: AbstractSolver[Any], problem: str, steps: int) -> tuple[np.ndarray, Any]:
-    """Times in periods and states (v, w), every 17th of `steps` steps a period, so that all phases are seen."""
+    """Times in periods and states (v, w), every 17th of `steps` steps a period, so that all phases occur."""
     terms, _, y0 = PROBLEMS[problem]
     terms = terms if solver.term_structure == SemiImplicitEuler.term_structure else as_one(terms)
     solution = solve(
@@ -363,7 +364,7 @@ def orbit(solver: AbstractSolver[Any], problem: str, steps: int) -> tuple[np.nda
 
 
 def drift(ts: np.ndarray, energy: np.ndarray) -> tuple[float, float]:
-    """By how much the energy has changed steadily by the end, and its largest error."""
+    """The linear trend of the energy over the solve, and its largest error."""
     error = energy - energy[0]
     return abs(float(np.polyfit(ts, error, 1)[0])) * PERIODS, float(np.max(np.abs(error)))
 
@@ -485,7 +486,7 @@ def test_step_doubling_controls_the_error(reference: Any) -> None:
 # -------------------------------------------------------------------------------------------------------------- errors
 
 
-def test_a_state_that_is_no_pair_is_refused() -> None:
+def test_a_state_that_is_not_a_pair_is_refused() -> None:
     for y0 in (jnp.zeros(2), [jnp.zeros(2), jnp.zeros(2)], (jnp.zeros(2),)):
         with pytest.raises(ValueError, match=r"y0 = \(v, w\)"):
             diffeqsolve(DRIVEN, VelocityVerlet(), 0.0, 1.0, 0.1, y0, STRENGTH)

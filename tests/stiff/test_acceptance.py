@@ -1,4 +1,4 @@
-"""With ordinary tolerances and nothing else said, every method for stiff equations solves the standard problems."""
+"""With ordinary tolerances and no other options, every method for stiff equations solves the standard problems."""
 
 from typing import Any
 
@@ -15,8 +15,8 @@ from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
 PROBLEMS = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
 RTOL, ATOL = 1e-6, 1e-10
-ACCURACY, NOTHING = 5e-3, 1e-8
-"""How far each component may be from its reference: so much of it, and of what counts as nothing."""
+ACCURACY, NEGLIGIBLE = 5e-3, 1e-8
+"""Relative error allowed for each component, and the absolute value below which it counts as zero."""
 
 CASES = [
     pytest.param(solver, problem, id=f"{name(solver)}-{problem.name}")
@@ -28,7 +28,7 @@ CASES = [
 
 @pytest.mark.parametrize(("solver", "problem"), CASES)
 def test_standard_problem_is_solved(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
-    """A solver for two terms gets all of the field as its implicit one."""
+    """A solver for two terms gets the whole field as its implicit one."""
     terms = terms_for(solver, problem.field, 0.0)
 
     @jax.jit
@@ -49,5 +49,5 @@ def test_standard_problem_is_solved(solver: rungax.AbstractSolver[Any], problem:
 
     solution = solve(jnp.asarray(problem.t1), jnp.asarray(problem.y0))
     assert solution.result == rungax.RESULTS.successful
-    error = np.abs(np.asarray(solution.ys[-1]) - problem.final) / (np.abs(problem.final) + NOTHING)
+    error = np.abs(np.asarray(solution.ys[-1]) - problem.final) / (np.abs(problem.final) + NEGLIGIBLE)
     assert error.max() <= ACCURACY, error

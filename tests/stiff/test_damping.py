@@ -1,4 +1,4 @@
-"""A step that is long against a decay damps it as the method's stability function says: L-stable ones to nothing."""
+"""A step much longer than a decay damps it as the stability function of the method predicts: to zero if L-stable."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from ..catalogue import STIFF, name, terms_for
 
 RATE = 1e6
 A_STABLE = {"ROS3P": 1 - 3**0.5}
-"""The stability function at infinity of those that are not L-stable."""
+"""The stability function at infinity of the methods that are not L-stable."""
 
 
 def after_one_step(solver: rungax.AbstractSolver[Any], rate: complex, dtype: Any) -> np.ndarray:

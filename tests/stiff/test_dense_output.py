@@ -1,8 +1,8 @@
-"""Inside steps that are long against the fast time scales, dense output stays near the solution and does not overshoot.
+"""Inside steps much longer than the fast time scales, dense output is close to the solution and does not overshoot.
 
-At every time the error is compared with the tolerances there. Dense output of order three cannot be as accurate as
-steps of order five that make the most of their tolerance, and a slope at the end of a step holds what is left of the
-fast components times the stiffness: so the limits are some hundred tolerances, and more for two methods.
+At every time the error is compared with the tolerances there. Dense output of order three is less accurate than steps
+of order five with errors close to their tolerance. A slope at the end of a step contains the remaining error of the
+fast components times the stiffness. So the limits are some hundred tolerances, and more for two methods.
 """
 
 from typing import Any
@@ -24,7 +24,8 @@ TIMES = {
     HIRES.name: np.append(np.logspace(-2, np.log10(320), 200), HIRES.t1),
 }
 LIMIT = 500
-# KenCarp5 solves HIRES in 118 steps, its dense output is of order three. ROS3P does not damp what its slopes enlarge.
+# KenCarp5 solves HIRES in 118 steps, and its dense output has order three. ROS3P does not damp the fast errors that its
+# slopes amplify.
 LIMITS = {"KenCarp5": 1e4, "ROS3P": 3e3}
 KINDS = ("Kvaerno5", "KenCarp4", "ROS3P", "Rodas5P")
 CASES = [
@@ -57,7 +58,7 @@ def values(solver: rungax.AbstractSolver[Any], problem: Problem, rtol: float, at
 
 @pytest.fixture(scope="module", params=[ROBERTSON, HIRES], ids=lambda problem: problem.name)
 def solved(request: pytest.FixtureRequest) -> tuple[Problem, np.ndarray]:
-    """A problem, and its solution to nine digits."""
+    """A problem and its solution, to nine digits."""
     found = values(rungax.Rodas5P(), request.param, 1e-9, 1e-14)
     np.testing.assert_allclose(found[-1], request.param.final, rtol=1e-8)
     return request.param, found
@@ -71,6 +72,6 @@ def test_dense_output_stays_near_the_solution(
     found = values(solver, problem, RTOL, ATOL)
     error = np.abs(found - expected) / (ATOL + RTOL * np.abs(expected))
     assert error.max() <= LIMITS.get(name(solver), LIMIT), error.max(axis=0)
-    # Concentrations: none below nothing, none above its maximum.
+    # Concentrations are not negative, and do not exceed their maximum.
     assert found.min() >= -ATOL
     assert (found.max(axis=0) / expected.max(axis=0)).max() <= 1 + 1e-2

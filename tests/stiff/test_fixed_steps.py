@@ -1,4 +1,4 @@
-"""With fixed steps and no tolerances said, an implicit solver's iteration converges, and to what the method means."""
+"""With fixed steps and no tolerances, an implicit solver's iteration converges to the step of the method."""
 
 from typing import Any
 
@@ -23,16 +23,16 @@ CASES = [
 ]
 
 WAKING = Problem(
-    name="waking: at rest up to time 1/4, then y' = -40 (t - 1/4)^2 y^2",
+    name="waking: constant up to time 1/4, then y' = -40 (t - 1/4)^2 y^2",
     field=lambda t, y, args: -40 * jnp.maximum(t - 0.25, 0) ** 2 * y**2,
     y0=np.array([1.0]),
     t0=0.0,
     t1=1.0,
     exact=lambda t: np.array([1 / (1 + 40 / 3 * max(t - 0.25, 0.0) ** 3)]),
 )
-"""What the iteration learns from stages where nothing happens must not be trusted where something does."""
+"""A rate of convergence from stages where the solution is constant must not be trusted where it is not."""
 
-# How far the end may be from the solution, relative to its largest entry, after 32 steps of a method of each order.
+# The allowed error after 32 steps of a method of each order, relative to the largest entry of the solution.
 ERRORS = {1: 0.5, 2: 2e-2, 3: 2e-3, 4: 2e-4, 5: 1e-4}
 
 
@@ -45,7 +45,7 @@ def final(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: Any, 
 
 
 def error(solution: rungax.Solution, problem: Problem) -> float:
-    """Relative to the largest entry of each leaf."""
+    """The largest error, relative to the largest entry of each leaf."""
     assert solution.result == rungax.RESULTS.successful, solution.result
     errors = jax.tree.map(
         lambda found, exact: np.abs(np.asarray(found[-1], float) - exact).max() / np.abs(exact).max(),
@@ -67,11 +67,11 @@ def test_linear_equation(solver: rungax.AbstractSolver[Any], problem: Problem, d
 @pytest.mark.parametrize("problem", [CLOCKED_TORUS, KAPS, CLOCKED_KAPS, WAKING], ids=lambda p: p.name[:12])
 @pytest.mark.parametrize("solver", CASES)
 def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
-    """Of lengths at which Newton's iteration converges easily, none fails, and none is taken for converged too soon."""
+    """With steps for which Newton's iteration converges easily, no stage fails, and none is accepted too early."""
     solve = jax.jit(lambda n: final(solver, problem, n))
     for num_steps in (32, 37, 64, 128):
-        longest = order(solver) if problem is not WAKING else min(order(solver), 2)  # it has two derivatives
-        assert error(solve(jnp.asarray(float(num_steps))), problem) <= ERRORS[longest], num_steps
+        limit = order(solver) if problem is not WAKING else min(order(solver), 2)  # it has two derivatives
+        assert error(solve(jnp.asarray(float(num_steps))), problem) <= ERRORS[limit], num_steps
 
 
 @pytest.mark.parametrize("solver", [rungax.Kvaerno3(), rungax.KenCarp4()], ids=name)
@@ -94,7 +94,7 @@ def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) ->
     assert error_after(400) <= 5e-10
 
 
-def test_a_waking_equation_is_seen_by_the_controller_too() -> None:
+def test_a_waking_equation_is_solved_with_error_control() -> None:
     for solver in ITERATIVE[1:]:
         solution = jax.jit(
             lambda y0, solver=solver: rungax.diffeqsolve(

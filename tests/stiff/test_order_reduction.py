@@ -1,4 +1,4 @@
-r"""How much of its order a method keeps where the equation is stiff, as theory predicts it.
+r"""The order of a method for a stiff equation is the reduced one that theory predicts.
 
 For `y' = -rate (y - phi(t)) + phi'(t)` with `z = -rate h` to infinity the error of one step is
 
@@ -8,13 +8,14 @@ with numbers `D_k` and `E_k` that follow from the coefficients, so that after ma
 the sum that does not vanish, divided by `1 - R(infinity)`: of order `k` if it is a `D`, of order `k - 1` and divided by
 the rate if it is an `E`.
 
-- A Runge-Kutta method with stages `Y` makes `phi(t_i) = phi(t_0) + h sum_j a_ij phi'(t_j) + Delta_i` up to its stage
-  order. Then `E = (I - z A)^-1 (e_0 - Delta)`, and where the last stage is the solution `D = 0`. All methods here have
-  stage order two, but for the implicit Euler method with one: hence `h^2 / rate`, whatever the classical order.
+- A Runge-Kutta method with stages `Y` has `phi(t_i) = phi(t_0) + h sum_j a_ij phi'(t_j) + Delta_i`, with terms of
+  `Delta_i` beyond its stage order only. Then `E = (I - z A)^-1 (e_0 - Delta)`, and if the last stage is the solution,
+  `D = 0`. All methods here have stage order two, except the implicit Euler method with one: hence `h^2 / rate`, for
+  every classical order.
 - A Rosenbrock method has `sum_j beta_ij k_j = phi(t_0 + alpha_i h) - phi(t_0) + gamma_i h phi'(t_0) - e_0` in the
   limit. `D_2 = 0` is the condition `sum b_i omega_ij alpha_j^2 = 1` of Hairer and Wanner; stiffly accurate methods
-  fulfil it for all powers. Rosenbrock23 does not, hence `h^2` even for infinite rates. Rodas4 has nothing to make `E_2`
-  vanish, hence `h / rate`; Rodas5P was constructed so that `E_2 = E_3 = 0`, hence `h^3 / rate`.
+  fulfil it for all powers. Rosenbrock23 does not, hence `h^2` even for infinite rates. For Rodas4 `E_2` is not zero,
+  hence `h / rate`; Rodas5P was constructed so that `E_2 = E_3 = 0`, hence `h^3 / rate`.
 
 References: E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.15 and VI.1 to VI.4;
 G. Steinebach, BIT 63 (2023), article 27.
@@ -44,7 +45,7 @@ class Limit(NamedTuple):
     derivative: int
 
 
-# Orders where `rate * h` is large, and whether the error falls with the rate; why is said above.
+# Orders for large `rate * h`, and whether the error is divided by the rate, as derived above.
 EXPECTED = {
     "ImplicitEuler": (1, True),
     "TRBDF2": (2, True),
@@ -62,7 +63,7 @@ EXPECTED = {
 }
 RATES = (1.0, 1e2, 1e3, 1e4, 1e5, 1e6)
 NUM_STEPS = np.array([4, 8, 16, 32, 64, 128, 256, 512, 1024])
-# Which of these show the stiff order: those at which neither the next term nor rounding is seen.
+# The steps that show the stiff order: neither the next term of the error nor rounding is visible.
 CLEAN = {"Rodas4": slice(5, 9), "Rodas5P": slice(3, 6)}
 
 
@@ -96,7 +97,7 @@ def runge_kutta_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
 
 
 def rosenbrock_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
-    """As for Runge-Kutta methods."""
+    """`R(infinity)`, and `D_k` and `E_k` from `k = 1` on, for a Rosenbrock method."""
     tableau, size = solver.tableau, solver.tableau.num_stages
     lower_a, lower_c = np.zeros((size, size)), np.zeros((size, size))
     for i in range(size):
@@ -108,14 +109,14 @@ def rosenbrock_limit(solver: Any) -> tuple[float, list[tuple[float, float]]]:
     twice = np.linalg.solve(beta.T, once)
     constants = []
     for k in range(1, 6):
-        place = alpha**k / factorial(k) + (sums if k == 1 else 0)
+        state = alpha**k / factorial(k) + (sums if k == 1 else 0)
         slope_there = alpha ** (k - 1) / factorial(k - 1) + (sums if k == 2 else 0)
-        constants.append((float(once @ place - 1 / factorial(k)), float(twice @ place - once @ slope_there)))
+        constants.append((float(once @ state - 1 / factorial(k)), float(twice @ state - once @ slope_there)))
     return float(1 - once.sum()), constants
 
 
 def errors(solver: rungax.AbstractSolver[Any]) -> dict[float, np.ndarray]:
-    """At the end, for every rate and number of steps."""
+    """The errors at the end, for every rate and number of steps."""
     problem = prothero_robinson(1.0)
     terms = terms_for(solver, problem.field, 0.0)
 
@@ -148,7 +149,7 @@ def test_linear_stiff_order(solver: rungax.AbstractSolver[Any]) -> None:
     expected = abs(predicted.constant * derivative) * steps**predicted.power / (1e5 if predicted.falls else 1)
     np.testing.assert_allclose(stiff, expected[clean], rtol=0.15)
 
-    # Between the two, no order is lost that is not lost there; and nothing depends on the rate but what is said above.
+    # For rates in between the order is not lower, and for larger ones the error depends on the rate as derived above.
     for rate in (1e2, 1e3, 1e4):
         assert slope(steps[clean], found[rate][clean]) >= predicted.power - TOLERANCE
     ratio = found[1e6][clean] / stiff
@@ -157,13 +158,13 @@ def test_linear_stiff_order(solver: rungax.AbstractSolver[Any]) -> None:
 
 # ------------------------------------------------------------------------------------------------------ not linear
 
-# Of order p + O(rate^-1 h^2) in the fast component, see below; where the first is small, the second is seen.
+# The fast component has errors O(h^p) + O(h^2 / rate), see below; for these methods the second term is visible.
 FAST = {"Kvaerno5": 2, "KenCarp5": 2, "Rodas5P": 2}
 
 
 @pytest.fixture(scope="module", params=STIFF, ids=name)
 def kaps(request: pytest.FixtureRequest) -> Any:
-    """A solver of which all stages are solved to rounding, and its errors, shape (steps, components)."""
+    """A solver whose stages are solved to rounding, and its errors, of shape (steps, components)."""
     terms, method = terms_for(request.param, KAPS.field, 0.0), solved_exactly(request.param)
 
     @jax.jit
@@ -179,7 +180,7 @@ def kaps(request: pytest.FixtureRequest) -> Any:
 
 
 def test_nonlinear_stiff_order(kaps: Any) -> None:
-    """As the stiffness grows the problem becomes one of index one, of which all methods here keep their full order.
+    """In the limit of infinite stiffness, a problem of index one, all methods here have their full order.
 
     The errors of Runge-Kutta methods of stage order q are `O(h^p) + O(h^(q + 1) / stiffness)` in the slow component
     and, if stiffly accurate, `O(h^p) + O(h^q / stiffness)` in the fast one (Hairer and Wanner, VI.3, theorem 3.8 and
@@ -191,14 +192,14 @@ def test_nonlinear_stiff_order(kaps: Any) -> None:
     for component, label in enumerate(["fast", "slow"]):
         measured = slope(1 / num_steps, found[:, component])
         assert measured >= order(solver) - TOLERANCE, f"{name(solver)}, {label}: {measured:.2f}"
-    if name(solver) != "Rodas5P":  # which does better by one
+    if name(solver) != "Rodas5P":  # its order here is one higher
         assert abs(slope(1 / num_steps, found[:, 1]) - order(solver)) <= TOLERANCE
 
 
 def test_nonlinear_stiff_order_of_the_fast_component(kaps: Any) -> None:
     solver, errors = kaps
     if name(solver) not in FAST:
-        pytest.skip("hides the loss behind its own error")
+        pytest.skip("the first term of the error hides the second")
     num_steps = np.array([32, 48, 64])
     found = errors(num_steps, 1e5)
     assert abs(slope(1 / num_steps, found[:, 0]) - FAST[name(solver)]) <= TOLERANCE

@@ -1,4 +1,4 @@
-"""Every known solution of a stiff problem is certified: SciPy's Radau, which knows nothing of ours, arrives there."""
+"""Every known solution of a stiff problem is certified: SciPy's Radau, an independent code, agrees with it."""
 
 import itertools
 from collections.abc import Callable
@@ -28,8 +28,8 @@ from ..problems.stiff import (
     WITH_EXACT_SOLUTIONS,
 )
 
-# The tolerances that Radau gets, relative and absolute, and how close it then comes, relative to each component. What
-# is below the absolute tolerance counts as nothing.
+# Radau's tolerances, relative and absolute, and the allowed relative error of each component. Values below the absolute
+# tolerance count as zero.
 LIMITS = {
     ROBERTSON.name: (1e-10, 1e-17, 1e-9),
     ROBERTSON_LONG.name: (1e-9, 1e-22, 1e-8),
@@ -64,13 +64,13 @@ def test_exact_solution_is_certified(problem: Problem) -> None:
 
 
 def radau(problem: Problem, ends: list[float], rtol: float, atol: float) -> np.ndarray:
-    """The state at the last of `ends` as one real array; SciPy starts anew at each of them."""
+    """The state at the last of `ends` as one real array; SciPy restarts at each of them."""
     slope = real_field(problem)
     jacobian = jax.jit(jax.jacfwd(slope, argnums=1))
     state = as_real(ravel_pytree(problem.y0)[0])
     sparse = len(state) > 100
     for start, end in itertools.pairwise(ends):
-        # A field that jumps at `start` has its old value there, and its new one just after.
+        # A field that jumps at `start` has its old value there and its new one just after it.
         shifted = start if start == ends[0] else np.nextafter(start, end)
         solved = solve_ivp(
             jax.jit(slope),
@@ -88,7 +88,7 @@ def radau(problem: Problem, ends: list[float], rtol: float, atol: float) -> np.n
 
 
 def real_field(problem: Problem) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The field of the flattened state as a real array: SciPy knows no trees, and complex derivatives may not exist."""
+    """The field of the flattened state as a real array: SciPy needs one, and complex derivatives may not exist."""
     flat, unravel = ravel_pytree(problem.y0)
     is_complex = np.iscomplexobj(flat)
 

@@ -1,4 +1,4 @@
-"""Stiff equations of every kind of state, complex, nested, of unlike dtypes, in either direction of time."""
+"""Stiff equations are solved for states that are complex, nested or of mixed dtypes, in both directions of time."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,7 +16,7 @@ from ..problems.base import Problem
 from ..problems.stiff import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
 
 KINDS = ("Kvaerno4", "KenCarp4", "Rodas4")
-"""One of each family; the others only repeat it."""
+"""One method of each family; the others repeat them and are marked as slow."""
 CASES = [
     pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
     for solver in STIFF
@@ -25,7 +25,7 @@ CASES = [
 
 
 def solve(solver: rungax.AbstractSolver[Any], problem: Problem, rtol: float = 1e-6, terms: Any = None) -> Any:
-    """The last state, with as much of the field explicit as is not stiff: nothing."""
+    """The last state; a solver for two terms gets the whole field as its implicit one."""
     terms = terms_for(solver, problem.field, 0.0) if terms is None else terms
 
     @jax.jit
@@ -59,7 +59,7 @@ def test_a_field_declared_holomorphic_is_solved_in_complex_numbers(solver: runga
     terms = rungax.MultiTerm(terms.terms[0], term) if isinstance(terms, rungax.MultiTerm) else term
     found = solve(solver, STIFF_COMPLEX, terms=terms)
     assert_close(found, STIFF_COMPLEX, 1e-4)
-    # The same numbers as without, but for the order in which they are rounded.
+    # The solution without the tag, up to rounding.
     assert_trees_close(found, solve(solver, STIFF_COMPLEX), rtol=1e-5, atol=1e-7)
 
 
@@ -69,7 +69,7 @@ def mirrored(field: Field) -> Field:
 
 @pytest.mark.parametrize("solver", CASES)
 def test_backwards_in_time(solver: rungax.AbstractSolver[Any]) -> None:
-    """What decays backwards is solved backwards, by the same steps."""
+    """The mirrored problem is solved backwards in the same steps."""
     assert CLOCKED_KAPS.exact is not None
     backwards = replace(CLOCKED_KAPS, field=mirrored(CLOCKED_KAPS.field), t1=-CLOCKED_KAPS.t1)
     forwards = solve(solver, CLOCKED_KAPS)
@@ -82,8 +82,8 @@ def like(dtypes: Any, tree: Any) -> Any:
 
 
 @pytest.mark.parametrize("solver", CASES)
-def test_leaves_of_unlike_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
-    """Every leaf keeps its own; the narrowest decides how accurate the whole can be."""
+def test_leaves_of_mixed_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
+    """Every leaf keeps its dtype; the narrowest one limits the accuracy."""
     dtypes = {"fast": "float32", "slow": "float64", "chain": ("float32",)}
 
     def field(t: Any, y: Any, args: Any) -> Any:
@@ -99,7 +99,7 @@ def test_leaves_of_unlike_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
 @pytest.mark.parametrize("problem", [KAPS, STIFF_COMPLEX, STIFF_TREE], ids=lambda p: p.name[:20])
 @pytest.mark.parametrize("solver", CASES)
 def test_single_precision(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
-    """State and time; what is stiff is so by a factor of a thousand, for a rounding is enlarged as much."""
+    """State and time in single precision. The stiffness is a thousand only, because it amplifies rounding errors."""
     narrow = {"float64": "float32", "complex128": "complex64"}
     y0 = jax.tree.map(lambda leaf: np.asarray(leaf).astype(narrow[np.asarray(leaf).dtype.name]), problem.y0)
     t0, t1 = np.float32(problem.t0), np.float32(problem.t1)

@@ -1,8 +1,8 @@
-"""Strong errors of a solver on the very path of a reference, and the order they show, with a bootstrap interval.
+"""Strong errors of a solver along the Brownian path of a reference, and the measured order with a bootstrap interval.
 
-The reference is a closed form where there is one. Otherwise the test's own: the random ordinary equation along the path
-whose pieces are the parabolas with the tree's `W` and `H`, on a grid 16 times as fine as the finest of the solver's.
-It is Stratonovich's solution; for Itô's the drift is corrected.
+The reference is a closed form if there is one. Otherwise it is computed here: the Brownian path is replaced by
+parabolas with the tree's `W` and `H` on a grid 16 times as fine as the solver's finest, and the resulting random
+ordinary equation is solved. That gives the Stratonovich solution; for the Itô solution the drift is corrected.
 """
 
 import functools
@@ -15,10 +15,10 @@ import numpy as np
 from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from ..problems.stochastic import NoisyProblem, Sense, stratonovich_drift
+from ..problems.stochastic import Interpretation, NoisyProblem, stratonovich_drift
 
 TOLERANCE = 0.15
-"""How far a measured order, its interval included, may be from the stated one."""
+"""The largest allowed distance of a measured order, with its interval, from the stated one."""
 STEPS = tuple(2.0**-k for k in (4, 5, 6, 7))
 FINE = 2**11
 PATHS = 2000
@@ -50,27 +50,31 @@ def terms(problem: NoisyProblem, path: VirtualBrownianTree) -> MultiTerm:
 
 
 @functools.cache
-def reference(problem: NoisyProblem, sense: Sense, backwards: bool = False, use_exact: bool = True) -> np.ndarray:
-    """The solution at the end, of each path."""
+def reference(
+    problem: NoisyProblem, interpretation: Interpretation, backwards: bool = False, use_exact: bool = True
+) -> np.ndarray:
+    """The solution at the end of the interval, for each path."""
     if problem.exact is not None and use_exact and not backwards:
         exact = problem.exact
         ends = jax.vmap(lambda key: tree(key, problem.shape).evaluate(*SPAN))(keys())
-        return np.asarray(jax.vmap(lambda w: exact(sense, w))(ends))
-    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, sense, key, backwards)))(keys()))
+        return np.asarray(jax.vmap(lambda w: exact(interpretation, w))(ends))
+    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))(keys()))
 
 
-def _along_parabolas(problem: NoisyProblem, sense: Sense, key: jax.Array, backwards: bool) -> jax.Array:
-    drift, path = stratonovich_drift(problem, sense), tree(key, problem.shape)
+def _along_parabolas(
+    problem: NoisyProblem, interpretation: Interpretation, key: jax.Array, backwards: bool
+) -> jax.Array:
+    drift, path = stratonovich_drift(problem, interpretation), tree(key, problem.shape)
     width = (SPAN[1] - SPAN[0]) / FINE
 
     def piece(carry, index):
         y, branch = carry
         left = SPAN[0] + index * width
-        increment, branch = path.move(branch, left, left + width)
+        increment, branch = path.increment_and_carry(branch, left, left + width)
         s0, ds = (1.0, -1.0) if backwards else (0.0, 1.0)
 
         def slope(s, y):
-            """By the place `s` in the piece, from 0 to 1."""
+            """The slope of `y` with respect to `s`, the position in the piece from 0 to 1."""
             t = left + s * width
             speed = jax.tree.map(lambda w, h: w + (6.0 - 12.0 * s) * h, increment.W, increment.H)
             return width * drift(t, y) + ControlTerm(problem.diffusion, path).vf_prod(t, y, None, speed)
@@ -87,7 +91,7 @@ def _along_parabolas(problem: NoisyProblem, sense: Sense, key: jax.Array, backwa
 
 
 def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
-    """The solver's state at the end: (steps, paths, components). One program for all step sizes."""
+    """The solver's final states, of shape (steps, paths, components), by one program for all step sizes."""
     t0, t1 = SPAN[::-1] if backwards else SPAN
     sign = -1.0 if backwards else 1.0
 
@@ -103,14 +107,14 @@ def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tup
     )
 
 
-def strong_errors(solver, problem: NoisyProblem, sense: Sense, backwards: bool = False) -> np.ndarray:
-    """Distance from the reference at the end, squared: (steps, paths)."""
+def strong_errors(solver, problem: NoisyProblem, interpretation: Interpretation, backwards: bool = False) -> np.ndarray:
+    """Squared distances from the reference at the end, of shape (steps, paths)."""
     found = solutions(solver, problem, backwards)
-    return np.sum((found - reference(problem, sense, backwards)) ** 2, axis=2)
+    return np.sum((found - reference(problem, interpretation, backwards)) ** 2, axis=2)
 
 
 def order_of(squares: np.ndarray, steps: tuple[float, ...] = STEPS) -> Order:
-    """The slope of the root mean square error in the step size, over all step sizes, and how sure it is."""
+    """The slope of the root mean square error over all step sizes, with its bootstrap interval."""
     paths = squares.shape[1]
     means = np.concatenate([squares.mean(axis=1)[:, None], squares @ _resampled(paths) / paths], axis=1)
     slopes = np.polyfit(np.log(steps), 0.5 * np.log(means), 1)[0]
@@ -120,11 +124,11 @@ def order_of(squares: np.ndarray, steps: tuple[float, ...] = STEPS) -> Order:
 
 @functools.cache
 def _resampled(paths: int) -> np.ndarray:
-    """How often each path is drawn in each resample."""
+    """The number of times that each path is drawn in each resample."""
     drawn = np.random.default_rng(0).multinomial(paths, np.full(paths, 1 / paths), size=RESAMPLES)
     return drawn.T.astype(float)
 
 
 def shows(order: Order, claimed: float) -> bool:
-    """Whether the whole interval is within `TOLERANCE` of the claim."""
+    """True if the whole interval is within `TOLERANCE` of the claim."""
     return claimed - TOLERANCE <= order.low and order.high <= claimed + TOLERANCE

@@ -1,13 +1,13 @@
-"""Adaptive steps converge to the right limit, because rejected times are revisited; without that they may not.
+"""Adaptive steps converge to the right limit because rejected times are retried; otherwise they may not.
 
-Where a step ends depends on the path, and what is known of the path beyond must not bias what happens there. The tree
-remembers, so the path itself is never wrong. Where rejected times are not retried, the choice of the times at which it
-is seen goes wrong: it may prefer paths that turn one way, and then the mean Lévy area between the times is not zero.
-Noise that commutes has no use for that area, and a rule that treats both ways alike adds no bias to it: with
-`PIDController` and Heun's estimate none was seen in the mean area of 10,000 paths (standard error 0.005). So the rule
-of the counterexample is one made to look at the way a path turns. That skipping considered times can lead to a wrong
-limit is shown by J. Foster, A. Jelinčič, On the convergence of adaptive approximations for stochastic differential
-equations, arXiv:2311.14201.
+The end of a step depends on the path, and a rejected step has used the path beyond. The tree gives consistent values,
+so the path itself is always right. But if rejected times are not retried, the choice of the times at which the path is
+evaluated can introduce a bias: it may prefer paths that turn one way, and then the mean Lévy area between the times is
+not zero. Solutions with commutative noise do not depend on that area, and a rule that treats both ways equally does not
+bias it: with `PIDController` and Heun's estimate no bias was found in the mean area of 10,000 paths (standard error
+0.005). The counterexample therefore uses a rule that depends on the way a path turns. J. Foster, A. Jelinčič, On the
+convergence of adaptive approximations for stochastic differential equations, arXiv:2311.14201, show that skipping
+rejected times can lead to a wrong limit.
 """
 
 from typing import Any
@@ -41,7 +41,7 @@ PATHS = 300
 
 
 def adaptive(solver, problem: NoisyProblem, controller, dt0=0.05, paths=PATHS, **options):
-    """Solutions of the first paths of `measure`, a `Solution` with a batch axis."""
+    """A `Solution` with a batch axis, of adaptive solves along the first paths of `measure`."""
 
     def solve(key):
         terms = measure.terms(problem, measure.tree(key, problem.shape))
@@ -59,10 +59,10 @@ def adaptive(solver, problem: NoisyProblem, controller, dt0=0.05, paths=PATHS, *
     return jax.jit(jax.vmap(solve))(measure.keys()[:paths])
 
 
-def errors(solution, problem: NoisyProblem, sense) -> np.ndarray:
-    """What the solutions at the end are off the reference: (paths, components)."""
+def errors(solution, problem: NoisyProblem, interpretation) -> np.ndarray:
+    """The errors at the end, of shape (paths, components)."""
     ends = solution.ys[:, 0]
-    return np.asarray(ends) - measure.reference(problem, sense)[: len(ends)]
+    return np.asarray(ends) - measure.reference(problem, interpretation)[: len(ends)]
 
 
 # ------------------------------------------------------------------------------------------------------ the right limit
@@ -70,7 +70,7 @@ def errors(solution, problem: NoisyProblem, sense) -> np.ndarray:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("solver", "kind", "sense"),
+    ("solver", "kind", "interpretation"),
     [
         (SPaRK(), "general", "Stratonovich"),
         (Heun(), "general", "Stratonovich"),
@@ -81,18 +81,18 @@ def errors(solution, problem: NoisyProblem, sense) -> np.ndarray:
     ],
     ids=lambda x: x if isinstance(x, str) else type(x).__name__,
 )
-def test_converges_as_tolerances_shrink(solver, kind, sense):
-    """The error falls at least as fast as fixed steps promise for the number of steps made, down to a small one."""
+def test_converges_as_tolerances_shrink(solver, kind, interpretation):
+    """The error decreases at least as fast as with fixed steps for the number of steps made, and becomes small."""
     problem = BY_KIND[kind]
     promised = {"general": 0.5, "commutative": 1.0}.get(kind, 1.5)
 
     def at(tol):
         solution = adaptive(solver, problem, PIDController(rtol=0.0, atol=tol))
         assert (solution.result == RESULTS.successful).all()
-        return np.sqrt(np.mean(errors(solution, problem, sense) ** 2)), float(solution.num_steps.mean())
+        return np.sqrt(np.mean(errors(solution, problem, interpretation) ** 2)), float(solution.num_steps.mean())
 
     (loose, few), (tight, many) = at(2e-2), at(2e-3)
-    assert tight < 0.05 * np.sqrt(np.mean(measure.reference(problem, sense) ** 2))
+    assert tight < 0.05 * np.sqrt(np.mean(measure.reference(problem, interpretation) ** 2))
     assert np.log(loose / tight) > 0.7 * promised * np.log(many / few)
 
 
@@ -108,7 +108,7 @@ def test_rejected_times_are_stored_by_default():
 
 
 def test_too_many_rejections_are_a_result():
-    """A first step that must be shortened more often than there is room."""
+    """A first step that must be rejected more often than rejected times can be stored."""
     clipped = ClipStepSizeController(PIDController(rtol=0.0, atol=1e-5), store_rejected_steps=2)
     solution = adaptive(Heun(), BY_KIND["general"], clipped, dt0=1.0, paths=4)
     assert (solution.result == RESULTS.max_steps_rejected).all()
@@ -123,15 +123,15 @@ AREA = NoisyProblem(
     (2,),
     np.zeros(3),
 )
-"""The plane's Brownian motion and the area that it sweeps over; the mean of the area is zero."""
+"""Brownian motion in the plane and its Lévy area, whose mean is zero."""
 
 
-class Glances(AbstractAdaptiveStepSizeController[Any]):
-    """A rule that treats left and right turns differently.
+class PrefersLeftTurns(AbstractAdaptiveStepSizeController[Any]):
+    """A controller that treats left and right turns of the path differently.
 
-    From each multiple of `2 width` on it tries a step of `2 width`, never kept, and one of `width`. If the path turns
-    left there, that one is kept. Otherwise it is rejected, and after a short step of `width / 8` it wishes to go on to
-    the far end.
+    From each multiple of `2 width` it attempts a step of `2 width`, which it always rejects, and then one of `width`.
+    If the path turns left at the end of that, the step is accepted. Otherwise it is rejected, and after a short step of
+    `width / 8` the controller proposes a step to the end of the `2 width`.
     """
 
     width: jax.Array
@@ -143,22 +143,22 @@ class Glances(AbstractAdaptiveStepSizeController[Any]):
         return t0 + 2.0 * self.width, (jnp.asarray(0), t0, jnp.zeros(2))
 
     def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
-        phase, start, far = controller_state  # 0: the far end; 1: the middle; 2: a step that is kept
+        phase, start, far = controller_state  # 0: to the far end; 1: to the middle; 2: a step to accept
         here = y1_candidate[:2] - y0[:2]
         ahead = far - y1_candidate[:2]
-        left = here[0] * ahead[1] - here[1] * ahead[0] > 0
-        keep = (phase == 2) | ((phase == 1) & left)
+        turns_left = here[0] * ahead[1] - here[1] * ahead[0] > 0
+        accept = (phase == 2) | ((phase == 1) & turns_left)
         end = start + 2.0 * self.width
-        done = keep & (t1 >= end)
-        next_t1 = jnp.where(keep, end, start + jnp.where(phase == 0, self.width, 0.125 * self.width))
+        done = accept & (t1 >= end)
+        next_t1 = jnp.where(accept, end, start + jnp.where(phase == 0, self.width, 0.125 * self.width))
         next_t1 = jnp.where(done, t1 + 2.0 * self.width, next_t1)
         next_phase = jnp.where(done, 0, jnp.where(phase == 0, 1, 2))
         state = (next_phase, jnp.where(done, t1, start), jnp.where(phase == 0, y1_candidate[:2], far))
-        return keep, jnp.where(keep, t1, t0), next_t1, False, state, RESULTS.successful
+        return accept, jnp.where(accept, t1, t0), next_t1, False, state, RESULTS.successful
 
 
-class GlancesAndSkips(Glances):
-    """The same, without the stack of rejected times: it says that it retries_rejected_times, and does not."""
+class PrefersLeftTurnsAndSkips(PrefersLeftTurns):
+    """`PrefersLeftTurns` without stored rejected times: it claims to retry rejected times itself, and does not."""
 
     @property
     def retries_rejected_times(self) -> bool:
@@ -166,7 +166,7 @@ class GlancesAndSkips(Glances):
 
 
 def mean_and_size(controller) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of Heun's error of the area: mean, its standard error, and root mean square, by width."""
+    """The mean of the error of Heun's area, its standard error, and the root mean square error, for each width."""
     found = np.stack([errors(adaptive(Heun(), AREA, controller(w)), AREA, "Stratonovich")[:, 2] for w in WIDTHS])
     return found.mean(axis=1), found.std(axis=1) / PATHS**0.5, np.sqrt(np.mean(found**2, axis=1))
 
@@ -177,27 +177,27 @@ WIDTHS = tuple(jnp.asarray(2.0**-k) for k in (3, 5, 7))
 def test_skipping_rejected_times_has_a_wrong_limit():
     """The mean of the area is 7/64 at all widths if the rejected middle is skipped.
 
-    A left turn adds its triangle to the area, half of the cross product of two steps, which has mean `width / 4`; the
-    right turns that would balance it are seen only by their eighth part. That is `7/32 width` in a time `2 width`.
-    (SPaRK with the same rule shows no bias within 0.003, for its `H` tells what a time skipped would have told.)
+    A left turn adds a triangle to the area, half of the cross product of two steps, with mean `width / 4`. Of the right
+    turns that would balance it, only an eighth is included. The difference is `7/32 width` in a time `2 width`. (SPaRK
+    with the same controller shows no bias within 0.003, because its `H` contains the information of the skipped time.)
 
-    Five standard errors: a false alarm for 6e-7 of all seeds, each of three times.
+    The test allows five standard errors: a false alarm for 6e-7 of all seeds in each of three comparisons.
     """
-    bias, standard_error, size = mean_and_size(GlancesAndSkips)
+    bias, standard_error, size = mean_and_size(PrefersLeftTurnsAndSkips)
     assert (np.abs(bias - 7 / 64) < 5 * standard_error).all()
     assert (bias > 5 * standard_error).all()
     assert size[-1] > 7 / 64
 
 
-def test_revisiting_them_has_the_right_limit():
-    """The same rule as it is used by default. The error halves with every quarter of the width, as its order is 1/2."""
-    bias, standard_error, size = mean_and_size(Glances)
+def test_retrying_rejected_times_has_the_right_limit():
+    """The same controller, with rejected times retried by default, converges with order 1/2 in the width."""
+    bias, standard_error, size = mean_and_size(PrefersLeftTurns)
     assert (np.abs(bias) < 5 * standard_error).all()
     assert 0.5 - measure.TOLERANCE < np.polyfit(np.log(np.array(WIDTHS)), np.log(size), 1)[0] < 0.5 + measure.TOLERANCE
 
 
 def test_euler_with_adaptive_steps_warns_and_is_wrong():
-    """It is, whatever is revisited: where steps are kept because the noise is small, W² is not h on average."""
+    """Retrying does not help: among accepted steps, chosen because the noise was small, W² is not h on average."""
     with pytest.warns(UserWarning, match="wrong limit"):
         solution = adaptive(HalfSolver(Euler()), GEOMETRIC, PIDController(rtol=0.0, atol=4e-3))
     found = errors(solution, GEOMETRIC, "Itô")

@@ -1,4 +1,4 @@
-"""`ControlTerm`: what a vector field may return, how it is multiplied with a path's increment, and what is refused."""
+"""`ControlTerm`: permitted values of a vector field, their product with a path's increment, and error messages."""
 
 from typing import Any
 
@@ -22,11 +22,11 @@ def tree(shape: Any, levy_area: Any = rungax.BrownianIncrement) -> VirtualBrowni
 
 
 def by_euler(field: Any, path: Any, y0: Any, steps: int = 4, **options: Any) -> Any:
-    """The state at 1 of dy = field dX alone."""
+    """The state at time 1 of dy = field dX."""
     return diffeqsolve(ControlTerm(field, path), Euler(), 0.0, 1.0, 1 / steps, y0, **options).ys
 
 
-# What is multiplied with what
+# Products of vector fields and increments
 
 
 def test_a_field_of_arrays_is_summed_over_the_axes_of_the_control() -> None:
@@ -60,7 +60,7 @@ def test_a_pytree_is_driven_leaf_by_leaf_or_through_an_operator() -> None:
     assert_trees_close(found, {"a": g["a"] * whole["a"], "b": g["b"] @ whole["b"]}, rtol=1e-12)
 
     def shared(t: Any, y: Any, args: Any) -> Any:
-        """One source for all leaves."""
+        """One source of noise for all leaves."""
 
         def apply(w: Any) -> Any:
             return {"a": w * jnp.arange(3.0), "b": 2 * w}
@@ -92,9 +92,9 @@ def test_a_function_of_two_times_is_a_control() -> None:
     np.testing.assert_allclose(found, np.e, rtol=2e-3)
 
 
-def test_backwards_a_function_of_two_times_is_asked_for_its_true_interval() -> None:
+def test_backwards_a_function_of_two_times_gets_the_earlier_time_first() -> None:
     def increment(t0: Any, t1: Any) -> Any:
-        return eqx.error_if(t1**2 - t0**2, t0 > t1, "asked the wrong way round")
+        return eqx.error_if(t1**2 - t0**2, t0 > t1, "called with the later time first")
 
     term = ControlTerm(lambda t, y, args: y, increment)
     found = diffeqsolve(term, Heun(), 1.0, 0.0, -1e-3, jnp.array(np.e)).ys[0]
@@ -128,7 +128,7 @@ def test_to_ode_is_the_same_equation() -> None:
     assert_trees_close(driven, as_ode, rtol=1e-5)
 
 
-def test_a_solve_works_by_every_transformation() -> None:
+def test_a_solve_works_under_every_transformation() -> None:
     """The field holds a traced parameter in a module, the path a traced key, under `vmap` of `grad`."""
 
     class Scale(eqx.Module):
@@ -152,7 +152,7 @@ def test_a_solve_works_by_every_transformation() -> None:
         )
 
 
-# What is refused
+# Invalid input
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_solve_works_by_every_transformation() -> None:
         (lambda t, y, args: lx.MatrixLinearOperator(jnp.ones((3, 2), jnp.float32)), (2,), ("float32[3]", "float64[3]")),
     ],
 )
-def test_a_field_that_does_not_fit_is_explained(field: Any, shape: Any, words: tuple[str, ...]) -> None:
+def test_messages_explain_a_field_that_does_not_fit(field: Any, shape: Any, words: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="ControlTerm") as error:
         by_euler(field, tree(shape), jnp.zeros(3))
     for word in words:
@@ -179,10 +179,10 @@ def test_a_complex_path_of_a_real_state_is_refused() -> None:
         by_euler(lambda t, y, args: jnp.ones(()), tree(jax.ShapeDtypeStruct((), jnp.complex128)), jnp.zeros(()))
 
 
-def test_what_is_neither_field_nor_control_is_refused() -> None:
+def test_invalid_fields_and_controls_are_refused() -> None:
     with pytest.raises(ValueError, match="vector_field"):
         ControlTerm(1.0, tree(()))  # pyright: ignore[reportArgumentType]
-    with pytest.raises(ValueError, match="what drives the equation"):
+    with pytest.raises(ValueError, match="the driver of the equation"):
         ControlTerm(lambda t, y, args: y, 1.0)  # pyright: ignore[reportArgumentType]
 
 

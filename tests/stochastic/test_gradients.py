@@ -1,4 +1,4 @@
-"""Derivatives of a solve along a path that stays the same: against finite differences, and mode against mode."""
+"""Derivatives of a solve along a fixed path agree with finite differences, and reverse with forward mode."""
 
 from collections.abc import Callable
 from typing import Any
@@ -81,7 +81,7 @@ def tree(key: jax.Array = KEY) -> VirtualBrownianTree:
 
 
 def loss(parameters: Any, solver: Any, noise: Field, path: Any = None, **options: Any) -> jax.Array:
-    """Of states on the way and at the end."""
+    """A function of saved states and of the final state."""
     terms = MultiTerm(
         ODETerm(lambda t, y, args: drift(parameters["drift"], t, y, args)),
         ControlTerm(lambda t, y, args: noise(parameters["noise"], t, y, args), tree() if path is None else path),
@@ -92,7 +92,7 @@ def loss(parameters: Any, solver: Any, noise: Field, path: Any = None, **options
 
 
 def assert_derivatives(value: Callable[[Any], jax.Array], parameters: Any = PARAMETERS, rtol: float = 1e-7) -> None:
-    """Reverse mode against central differences, and against forward mode in one direction."""
+    """Assert that reverse mode agrees with central differences, and with forward mode in one direction."""
     flat, unravel = jax.flatten_util.ravel_pytree(parameters)
     direction = jnp.asarray(np.random.default_rng(0).normal(size=flat.size))
     of_flat = lambda x: value(unravel(x))
@@ -110,7 +110,7 @@ def assert_derivatives(value: Callable[[Any], jax.Array], parameters: Any = PARA
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_every_solver_by_every_parameter(name: str) -> None:
+def test_every_solver_with_respect_to_every_parameter(name: str) -> None:
     solver, noise = SOLVERS[name]
     assert_derivatives(lambda parameters: loss(parameters, solver, noise))
 
@@ -122,14 +122,14 @@ def test_backwards_in_time() -> None:
     assert_derivatives(lambda parameters: loss(parameters, rungax.SPaRK(), general, **options))
 
 
-def test_a_path_without_memory_draws_the_same_again() -> None:
+def test_an_unsafe_path_draws_the_same_increments_again() -> None:
     path = UnsafeBrownianPath((2,), KEY)
     assert_derivatives(lambda parameters: loss(parameters, rungax.Heun(), general, path))
 
 
 @pytest.mark.slow
 def test_adaptive_steps_are_constants() -> None:
-    """The grid that error control chose does not move with the parameters; on that grid differences agree."""
+    """The step times chosen by error control are constants; finite differences with these times agree."""
     controller = PIDController(rtol=1e-3, atol=1e-3)
 
     def adaptive(parameters: Any) -> Any:
@@ -176,8 +176,8 @@ def test_adjoints_agree() -> None:
 @pytest.mark.parametrize(
     "solver", [rungax.Heun(), rungax.SPaRK(), rungax.ReversibleHeun()], ids=lambda s: type(s).__name__
 )
-def test_backsolving_comes_nearer_with_shorter_steps(solver: Any) -> None:
-    """Forwards and backwards along one path: the difference to the gradient of the solve falls with the step."""
+def test_backsolving_converges_with_shorter_steps(solver: Any) -> None:
+    """The gradient by backsolving along the same path approaches that of the solve as the steps shrink."""
     saveat = SaveAt(t1=True)
 
     def gradient(adjoint: Any, dt0: Any) -> Any:

@@ -1,7 +1,7 @@
-"""Milstein's methods, Euler–Heun, `SRIW1` and `DRI1` make the steps that their formulas say, whatever the leaves are.
+"""Steps of Milstein's methods, Euler–Heun, `SRIW1` and `DRI1` agree with their formulas, for states of every kind.
 
-The expected steps are transcriptions in NumPy, with loops over sources of noise and Jacobians by hand. Weak order is
-seen without sampling: expectations over the noise of a step are finite sums, by Gauss–Hermite quadrature.
+The expected steps are transcriptions of the formulas in NumPy, with loops over sources of noise and Jacobians by hand.
+Weak order is measured without sampling: expectations over the noise of a step are sums, by Gauss–Hermite quadrature.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from rungax.solvers.stochastic.sri.methods import SRIW1
 from rungax.solvers.stochastic.weak.methods import DRI1
 from rungax.solvers.tableaus.dri1 import DRI1 as DRI1_TABLEAU
 from rungax.solvers.tableaus.sriw1 import SRIW1 as SRIW1_TABLEAU
-from rungax.terms import direct
+from rungax.terms import in_direction_of_travel
 
 from ..compare import assert_trees_close
 
@@ -37,7 +37,7 @@ ALL = [*ANY_NOISE, SRIW1()]
 
 
 class Given(AbstractPath):
-    """A path that gives the same increment whatever is asked."""
+    """A path that returns the same increment for every interval."""
 
     dt: Any
     W: Any
@@ -64,7 +64,7 @@ def given(w: Any, area: Any, h: float = H) -> Given:
 
 
 def step(solver: Any, terms: Any, y0: Any, t0: float = T0, t1: float = T1) -> tuple[Any, Any]:
-    """State and error estimate after one step."""
+    """The state and the error estimate after one step."""
 
     @eqx.filter_jit
     def make(terms: Any, y0: Any, t0: Any, t1: Any) -> Any:
@@ -78,7 +78,7 @@ def step(solver: Any, terms: Any, y0: Any, t0: float = T0, t1: float = T1) -> tu
 
 
 class Equation:
-    """In NumPy and JAX alike: drift, diffusion as a matrix, and its derivative, `jacobian[i, j, l]` of `g[i, j]`."""
+    """Drift, diffusion as a matrix `g`, and the derivative `jacobian[i, j, l]` of `g[i, j]`, in NumPy and in JAX."""
 
     def drift(self, t: Any, y: Any, args: Any = None, xp: Any = jnp) -> Any:
         return xp.stack([xp.sin(y[1]) - t * y[0], y[0] * y[1] + t])
@@ -98,7 +98,7 @@ class Equation:
 
 
 class Diagonal(Equation):
-    """Each source moves its own entry."""
+    """An equation in which each source of noise acts on one entry of the state."""
 
     def entries(self, t: Any, y: Any, xp: Any = jnp) -> Any:
         return xp.stack([xp.cos(y[0]) + t, 0.5 * y[1] ** 2 + 0.3])
@@ -140,7 +140,7 @@ def euler_heun(equation: Equation, w: np.ndarray) -> np.ndarray:
 
 
 def sriw1(equation: Diagonal, w: np.ndarray, area: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For one source per entry, or the same one for all."""
+    """A step and its error estimate by the formula for diagonal noise, or for one source for all entries."""
     table, root = SRIW1_TABLEAU, np.sqrt(H)
     ww, wt, www = (w**2 - H) / 2, H * (w / 2 + area), (w**3 - 3 * H * w) / 6
     fs: list[np.ndarray] = []
@@ -256,7 +256,7 @@ def test_a_scalar_source_is_the_same_as_one_of_many(solver: Any) -> None:
     np.testing.assert_allclose(*results, rtol=1e-13)
 
 
-# -------------------------------------------------------------------------------------------------- what states may be
+# ------------------------------------------------------------------------------------------------------ kinds of state
 
 
 def oscillator(t: Any, y: Any, args: Any) -> Any:
@@ -264,8 +264,8 @@ def oscillator(t: Any, y: Any, args: Any) -> Any:
 
 
 @pytest.mark.parametrize("solver", ALL, ids=name_of)
-def test_leaves_that_do_not_meet_are_solved_as_if_alone(solver: Any) -> None:
-    """With a source each, and dtypes of their own; complex states may be driven by real noise."""
+def test_uncoupled_leaves_are_solved_as_if_alone(solver: Any) -> None:
+    """Each leaf has its own source of noise and its own dtype; complex states may be driven by real noise."""
     y0 = {"wide": jnp.asarray([0.4, -0.7]), "narrow": jnp.asarray(0.5, jnp.float32), "complex": jnp.asarray(0.3 + 0.6j)}
     w = {"wide": jnp.asarray(0.3), "narrow": jnp.asarray(-0.2, jnp.float32), "complex": jnp.asarray(0.4)}
     area = jax.tree.map(lambda x: -0.3 * x, w)
@@ -310,14 +310,14 @@ def test_complex_noise_is_two_real_sources_of_half_the_variance(solver: Any) -> 
 
 @pytest.mark.parametrize("solver", ALL, ids=name_of)
 def test_backwards_is_forwards_for_the_reflected_equation(solver: Any) -> None:
-    """Time turns, and with it drift, `W` and true times; `H` does not."""
+    """Reversing time changes the sign of the drift, of `W` and of the true times, but not of `H`."""
     w, area = jnp.asarray(W3[:2]), jnp.asarray(AREA3[:2])
     terms = MultiTerm(ODETerm(DIAGONAL.drift), ControlTerm(DIAGONAL.operator, given(w, area)))
     reflected = MultiTerm(
         ODETerm(lambda t, y, args: -DIAGONAL.drift(-t, y)),
         ControlTerm(lambda t, y, args: DIAGONAL.operator(-t, y, args), given(-w, area)),
     )
-    found = step(solver, direct(terms, jnp.asarray(-1.0)), Y0, -T1, -T0)
+    found = step(solver, in_direction_of_travel(terms, jnp.asarray(-1.0)), Y0, -T1, -T0)
     assert_trees_close(found, step(solver, reflected, Y0, -T1, -T0), rtol=1e-13)
 
 
@@ -325,7 +325,7 @@ def test_backwards_is_forwards_for_the_reflected_equation(solver: Any) -> None:
 
 
 def largest(jaxpr: Any) -> int:
-    """Size of the largest value that a program computes."""
+    """The size of the largest value that a program computes."""
     sizes = [0]
     for equation in jaxpr.eqns:
         sizes += [int(np.prod(v.aval.shape)) for v in equation.outvars]
@@ -335,7 +335,7 @@ def largest(jaxpr: Any) -> int:
 
 
 def count(jaxpr: Any, name: str) -> int:
-    """How often a program applies the primitive `name`."""
+    """The number of times that a program applies the primitive `name`."""
     total = 0
     for equation in jaxpr.eqns:
         inner = (p.jaxpr if hasattr(p, "jaxpr") else p for p in equation.params.values())
@@ -346,7 +346,7 @@ def count(jaxpr: Any, name: str) -> int:
 @pytest.mark.parametrize("solver", [*MILSTEINS, SRIW1()], ids=name_of)
 @pytest.mark.parametrize("shape", [(50,), ()], ids=["diagonal", "scalar"])
 def test_noise_by_entry_costs_no_more_than_one_derivative(solver: Any, shape: tuple[int, ...]) -> None:
-    """No value is larger than the state; the derivative of `erf` is seen by its exponential."""
+    """No value is larger than the state. Each derivative of `erf` in the program shows as an exponential."""
 
     def field(t: Any, y: Any, args: Any) -> Any:
         entries = jax.scipy.special.erf(y)
@@ -375,7 +375,7 @@ def test_the_stratonovich_method_costs_one_derivative_for_any_noise() -> None:
 
 
 def quadrature(m: int, h: Array) -> tuple[Array, Array, Array]:
-    """`W` and `H` of `m` sources, one row each, and weights: exact for polynomials of degree 11 in each `W`."""
+    """Nodes, `W` and `H` of `m` sources in rows, and weights, exact for polynomials of degree 11 in each `W`."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(6)
     rows = list(product(*[range(6)] * m, *[(-1.0, 1.0)] * m))
     w = jnp.sqrt(h) * jnp.asarray([[nodes[i] for i in row[:m]] for row in rows])
@@ -404,7 +404,7 @@ def slope(hs: np.ndarray, errors: list[float]) -> float:
 
 
 def test_the_weak_local_error_is_of_order_three_for_a_nonlinear_equation() -> None:
-    r"""$X = \sinh(z + t + W)$, a standard test problem, and a cubic of $z + t + W$."""
+    r"""The test problem has the solution $X = \sinh(z + t + W)$; the function is a cubic of $z + t + W$."""
     z = 0.4
 
     def cubic(s: Any) -> Any:
@@ -433,10 +433,10 @@ def test_the_weak_local_error_is_of_order_three_for_a_nonlinear_equation() -> No
 
 
 def test_the_weak_local_error_is_of_order_three_for_noise_that_does_not_commute() -> None:
-    r"""$\mathrm{d}X = \mathrm{d}W_1$, $\mathrm{d}Y = \sin X\,\mathrm{d}W_2$, and $E[\cos(X) Y^2]$.
+    r"""The equations are $\mathrm{d}X = \mathrm{d}W_1$, $\mathrm{d}Y = \sin X\,\mathrm{d}W_2$, with $E[\cos(X) Y^2]$.
 
-    By conditioning on $W_1$ it is $\int_0^h E[\cos(x + W_h) \sin^2(x + W_s)]\,\mathrm{d}s$, of which Gaussian
-    characteristic functions give the integrand.
+    Conditioning on $W_1$ gives $\int_0^h E[\cos(x + W_h) \sin^2(x + W_s)]\,\mathrm{d}s$, whose integrand follows from
+    Gaussian characteristic functions.
     """
     x = 0.7
     s_nodes, s_weights = np.polynomial.legendre.leggauss(20)
@@ -463,7 +463,7 @@ def test_the_weak_local_error_is_of_order_three_for_noise_that_does_not_commute(
 
 
 def test_second_moments_converge_with_order_two_for_linear_noise_that_does_not_commute() -> None:
-    """Moments of degree two follow a linear equation, exactly and for the method, so that no path is sampled."""
+    """Second moments satisfy a linear equation, exactly and for the method, so no path is sampled."""
     a = np.array([[-0.5, 0.3], [0.1, -0.7]])
     bs = [np.array([[0.3, 0.6], [-0.4, 0.1]]), np.array([[0.5, 0.0], [0.7, -0.3]])]
     eye = np.eye(2)
@@ -472,7 +472,7 @@ def test_second_moments_converge_with_order_two_for_linear_noise_that_does_not_c
     exact = scipy.linalg.expm(end * generator) @ start
 
     def second_moments(h: float) -> np.ndarray:
-        """What a step makes of second moments, from the states that the basis of symmetric matrices is made of."""
+        """The matrix by which a step acts on second moments, from states that span the symmetric matrices."""
 
         def of(y0: Array) -> Array:
             field = lambda t, y, args: jnp.stack([jnp.asarray(b) @ y for b in bs], axis=1)
@@ -491,7 +491,7 @@ def test_second_moments_converge_with_order_two_for_linear_noise_that_does_not_c
 
 
 def test_sriw1_agrees_with_the_strong_taylor_expansion_of_order_three_halves() -> None:
-    """In root mean square over one step, up to terms of second order: what strong order 1.5 needs."""
+    """The root mean square difference over one step is of second order, as strong order 1.5 requires."""
 
     def f(y: Any) -> Any:
         return jnp.sin(y) + 0.3
@@ -526,7 +526,7 @@ def test_sriw1_agrees_with_the_strong_taylor_expansion_of_order_three_halves() -
 
 
 def test_orders_without_noise() -> None:
-    """`DRI1` is then Kutta's method of order 3, `SRIW1` one of order 2, with an estimate of local order 2."""
+    """Without noise `DRI1` is Kutta's method of order 3, and `SRIW1` has order 2 with an estimate of local order 2."""
 
     def drift(t: Any, y: Any, args: Any) -> Any:
         return jnp.cos(t) * y

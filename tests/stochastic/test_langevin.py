@@ -1,4 +1,4 @@
-"""Underdamped Langevin dynamics: orders both ways in time, stationary law, coefficients, gradients, messages."""
+"""Underdamped Langevin dynamics: orders forwards and backwards, stationary law, coefficients, gradients, messages."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -26,7 +26,7 @@ from rungax.brownian import (
 from rungax.solvers.stochastic.langevin import step as langevin_rk
 from rungax.solvers.stochastic.langevin.methods import ALIGN, QUICSORT, ShOULD
 from rungax.solvers.wrappers.half import HalfSolver
-from rungax.terms import direct
+from rungax.terms import in_direction_of_travel
 from rungax.terms.langevin import UnderdampedLangevinDiffusionTerm, UnderdampedLangevinDriftTerm
 
 from ..tracing.hlo import compiled_text, custom_calls_in_loops
@@ -38,7 +38,7 @@ END = 2.0
 
 
 def bend(x: Array, args: Any = None) -> Array:
-    """A gradient that couples the entries and is not linear but Lipschitz, without which errors have outliers."""
+    """A nonlinear gradient that couples the entries; it is Lipschitz, because otherwise errors have outliers."""
     del args
     return jnp.sin(2.0 * x) + 0.5 * x + 0.2 * x[::-1]
 
@@ -73,7 +73,7 @@ def slope(sizes: Any, errors: Any) -> float:
 
 
 def ends(solver: Any, keys: Array) -> Callable[[float, float, float], Any]:
-    """States at the other end of many paths, for any direction and step in one program."""
+    """A function that computes the final states on many paths, one program for any direction and step size."""
 
     def one(t0: Array, t1: Array, dt0: Array, key: Array) -> Any:
         return diffeqsolve(langevin(tree(key)), solver, t0, t1, dt0, Y0, max_steps=None).ys
@@ -89,14 +89,14 @@ STEPS = (12, 24, 48)
 
 @pytest.fixture(scope="module", params=[(0.0, 1.0), (1.0, 0.0)], ids=["forwards", "backwards"])
 def span(request: pytest.FixtureRequest) -> tuple[float, float, Any]:
-    """The ends of a solve and the states of a very accurate one on the same paths."""
+    """The ends of a solve, and the final states of a very accurate solve along the same paths."""
     t0, t1 = request.param
     return t0, t1, SOLVE[QUICSORT](t0, t1, (t1 - t0) / 512)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_strong_order(solver: Any, span: Any) -> None:
-    """Within 0.1 for each of the six seeds tried."""
+    """The measured order was within 0.1 of the stated one for each of six seeds."""
     t0, t1, reference = span
     runs = [SOLVE[solver](t0, t1, (t1 - t0) / n) for n in STEPS]
     errors = [rms(jax.tree.map(np.subtract, run, reference)) for run in runs]
@@ -104,7 +104,7 @@ def test_strong_order(solver: Any, span: Any) -> None:
 
 
 class Scripted(AbstractBrownianPath):
-    """Given standard normals as the noise of whatever step is asked for."""
+    """A path whose increment over every step is made of given standard normals."""
 
     normals: Any
     t0: float = eqx.field(default=0.0, static=True)
@@ -121,9 +121,9 @@ class Scripted(AbstractBrownianPath):
 
 
 def there_and_back(solver: Any, normals: Array, h: Array) -> tuple[Any, Any]:
-    """The error estimate of a step, and how far from its start the step back ends."""
+    """The error estimate of a step, and the distance from its start after a step back."""
     terms, zero = langevin(Scripted(normals)), jnp.zeros_like(h)
-    there, back = (direct(terms, jnp.asarray(direction)) for direction in (1.0, -1.0))
+    there, back = (in_direction_of_travel(terms, jnp.asarray(direction)) for direction in (1.0, -1.0))
     y1, error, *_ = solver.step(there, zero, h, Y0, None, solver.init(there, zero, h, Y0, None), False)
     y2, *_ = solver.step(back, -h, zero, y1, None, solver.init(back, -h, zero, y1, None), False)
     return error, jax.tree.map(jnp.subtract, y2, Y0)
@@ -138,7 +138,7 @@ def one_step(request: pytest.FixtureRequest) -> tuple[Any, np.ndarray, list[Any]
 
 
 def test_a_step_back_undoes_a_step(one_step: Any) -> None:
-    """With the order of the local error at least: the noise is reversed rightly."""
+    """The difference has at least the order of the local error, so the noise is reversed correctly."""
     solver, sizes, runs = one_step
     assert slope(sizes, [rms(back) for _, back in runs]) > solver.strong_order(None) + 0.5
 
@@ -157,7 +157,7 @@ def test_error_estimate_has_the_order_it_states(one_step: Any) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_without_noise_it_is_a_method_for_ordinary_equations(solver: Any) -> None:
-    """Zero friction: no noise either, and the coefficients are at the point where their formulas are 0/0."""
+    """With zero friction there is no noise, and the closed formulas of the coefficients would be 0/0."""
     terms = langevin(Scripted(jnp.ones((3, 2))), gamma=0.0)
     solve = jax.jit(lambda dt0: diffeqsolve(terms, solver(), 0.0, END, dt0, Y0, max_steps=None).ys)
     exact = solve(END / 2048)
@@ -167,13 +167,13 @@ def test_without_noise_it_is_a_method_for_ordinary_equations(solver: Any) -> Non
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_without_force_the_law_after_a_step_of_any_length_is_exact(solver: Any) -> None:
-    """The path enters linearly: means exactly, variances up to what `W`, `H`, `K` do not tell."""
+    """The path enters linearly: means are exact, variances except for the part not determined by `W`, `H`, `K`."""
     h, gamma, u = jnp.asarray(0.5), 1.3, 0.7
     x0, v0 = jnp.asarray([0.4]), jnp.asarray([-0.6])
 
     def step(normals: Array) -> Any:
         terms = langevin(Scripted(normals), gamma, u, lambda x, args: jnp.zeros_like(x))
-        terms = direct(terms, jnp.asarray(1.0))
+        terms = in_direction_of_travel(terms, jnp.asarray(1.0))
         y0 = (x0, v0)
         y1, *_ = solver().step(terms, 0.0 * h, h, y0, None, solver().init(terms, 0.0 * h, h, y0, None), False)
         return y1
@@ -192,19 +192,19 @@ def test_without_force_the_law_after_a_step_of_any_length_is_exact(solver: Any) 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_stationary_law_of_a_harmonic_potential(solver: Any) -> None:
-    """`x ~ exp(-f)`, `v ~ N(0, u)`: z-scores of ten statistics below 4.5, a false alarm in 10⁴ with another seed."""
-    deviation, u, lanes = np.asarray([0.5, 2.0]), np.asarray([0.7, 1.5]), 4000
+    """`x ~ exp(-f)`, `v ~ N(0, u)`: z-scores of ten statistics are below 4.5, a false alarm for one in 10⁴ seeds."""
+    deviation, u, count = np.asarray([0.5, 2.0]), np.asarray([0.7, 1.5]), 4000
 
     def one(key: Array) -> Any:
         path = UnsafeBrownianPath((2,), key, levy_area=SpaceTimeTimeLevyArea)
         terms = langevin(path, 2.0, u, lambda x, args: x / deviation**2)
         return diffeqsolve(terms, solver(), 0.0, 12.0, 0.1, (jnp.zeros(2), jnp.zeros(2))).ys
 
-    x, v = (np.asarray(part)[:, 0] for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), lanes)))
-    scores = [np.mean(part / scale, axis=0) * np.sqrt(lanes) for part, scale in ((x, deviation), (v, np.sqrt(u)))]
+    x, v = (np.asarray(part)[:, 0] for part in jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(3), count)))
+    scores = [np.mean(part / scale, axis=0) * np.sqrt(count) for part, scale in ((x, deviation), (v, np.sqrt(u)))]
     for a, b, expected in ((x / deviation, x / deviation, 1.0), (v**2 / u, 1.0, 1.0), (x, v / np.sqrt(u), 0.0)):
         product = a * b
-        scores.append((np.mean(product, axis=0) - expected) / np.std(product, axis=0) * np.sqrt(lanes))
+        scores.append((np.mean(product, axis=0) - expected) / np.std(product, axis=0) * np.sqrt(count))
     assert np.max(np.abs(scores)) < 4.5
 
 
@@ -212,7 +212,7 @@ def test_stationary_law_of_a_harmonic_potential(solver: Any) -> None:
 
 
 def exact(name: str, z: float) -> float:
-    """The average over θ from 0 to 1 that a coefficient is, in rational arithmetic: term by term of exp(-z (1 - θ))."""
+    """The coefficient as an average over θ from 0 to 1, by the series of exp(-z (1 - θ)) in rational arithmetic."""
     weight, shift = {"phi1": ([1], 0), "phi2": ([1], 1), "eta_of": ([6, -12], 1), "kappa_of": ([60, -360, 360], 1)}[
         name
     ]
@@ -228,13 +228,13 @@ def exact(name: str, z: float) -> float:
 @pytest.mark.parametrize("threshold", [0.1, 0.01, 1.0])
 @pytest.mark.parametrize("name", ["phi1", "phi2", "eta_of", "kappa_of"])
 def test_series_and_closed_formula_agree_with_high_precision(name: str, threshold: float) -> None:
-    """On both sides of the point where they meet, and far from it; one digit is lost for a threshold of 0.1."""
+    """They agree on both sides of the threshold between them and far from it; a threshold of 0.1 loses one digit."""
     coefficient = getattr(langevin_rk, name)
     meet = {"eta_of": (6 * threshold) ** 0.5, "kappa_of": (360 * threshold) ** 0.25}.get(name, threshold)
     sizes = [1e-9, 1e-3, 0.03, 0.3 * meet, meet * (1 - 1e-9), meet * (1 + 1e-9), 2.0, 8.0]
     z = np.asarray([sign * size for size in sizes for sign in (1, -1)])
     expected = np.asarray([exact(name, x) for x in z])
-    # `kappa` vanishes at 0; what matters is its error relative to the others, which are of order one.
+    # `kappa` vanishes at 0; its error is measured relative to the other coefficients, which are of order one.
     scale = np.maximum(np.abs(expected), 1e-2)
     for dtype in (np.float64, np.float32):
         found = np.asarray(coefficient(jnp.asarray(z.astype(dtype)), threshold), np.float64)
@@ -254,7 +254,7 @@ def test_coefficients_have_derivatives_everywhere(name: str) -> None:
 
 
 def one_step_of(solver: Any, terms: Any, y0: Any, h: float = 0.1, made_jump: Any = False, state: Any = None) -> Any:
-    """The state after a step by hand."""
+    """The state after one call of `solver.step`."""
     zero, end = jnp.asarray(0.0), jnp.asarray(h)
     state = solver.init(terms, zero, end, y0, None) if state is None else state
     return solver.step(terms, zero, end, y0, None, state, made_jump)[0]
@@ -262,7 +262,7 @@ def one_step_of(solver: Any, terms: Any, y0: Any, h: float = 0.1, made_jump: Any
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_pytrees_with_a_friction_for_each_leaf(solver: Any) -> None:
-    """Each entry moves as it would alone."""
+    """Each entry is solved as if it were alone."""
     x0 = {"a": jnp.arange(6.0).reshape(3, 2) / 4, "b": jnp.asarray(-0.5)}
     v0 = jax.tree.map(jnp.cos, x0)
     normals = [jax.tree.map(lambda x, i=i: jnp.sin(x + i), x0) for i in range(3)]
@@ -291,7 +291,7 @@ def test_a_solve_for_a_pytree() -> None:
     assert jax.tree.map(jnp.shape, solution.ys) == jax.tree.map(lambda x: (1, *x.shape), (x0, x0))
 
 
-def test_other_solvers_make_the_same_of_the_terms() -> None:
+def test_other_solvers_converge_to_the_same_solution() -> None:
     path = tree(jax.random.key(6))
     reference = diffeqsolve(langevin(path), QUICSORT(), 0.0, END, 1 / 64, Y0).ys
     for solver, tolerance in ((Euler(), 2e-2), (Heun(), 2e-3)):
@@ -299,7 +299,7 @@ def test_other_solvers_make_the_same_of_the_terms() -> None:
         assert rms(jax.tree.map(np.subtract, other, reference)) < tolerance
 
 
-def test_the_terms_are_what_their_equations_say() -> None:
+def test_the_terms_agree_with_their_equations() -> None:
     path = tree(jax.random.key(7))
     drift, diffusion = langevin(path).terms
     (x, v), zero = Y0, jnp.asarray(0.0)
@@ -317,7 +317,7 @@ def test_the_terms_are_what_their_equations_say() -> None:
 
 
 @pytest.mark.parametrize("solver", [ALIGN, ShOULD])
-def test_after_a_jump_no_gradient_is_remembered(solver: Any) -> None:
+def test_after_a_jump_the_stored_gradient_is_not_used(solver: Any) -> None:
     terms, y0 = langevin(Scripted(jnp.ones((3, 2)))), jax.tree.map(jnp.asarray, Y0)
     expected = one_step_of(solver(), terms, y0)
     elsewhere = jax.tree.map(lambda x: x + 1.0, y0)
@@ -410,7 +410,7 @@ def test_gradients_against_finite_differences(case: tuple[Any, Any, tuple[float,
 
 
 def test_reverse_and_forward_mode_agree() -> None:
-    """Reverse mode makes the remembered gradient again, where forward mode carries it."""
+    """Reverse mode recomputes the stored gradient of the potential, forward mode carries it."""
     case = CASES["ShOULD backwards"]
     backwards, forwards = (jax.jit(mode(lambda p: loss(p, *case)))(PARAMETERS) for mode in (jax.grad, jax.jacfwd))
     for name in PARAMETERS:
@@ -432,12 +432,12 @@ def solve_with(**changes: Any) -> Any:
 
 LIST_PATH = tree(jax.random.key(0), [jax.ShapeDtypeStruct((2,), np.float64)])
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "state is no pair": ({"y0": np.zeros(2)}, ("position and velocity", "(x, v)")),
+    "state is not a pair": ({"y0": np.zeros(2)}, ("position and velocity", "(x, v)")),
     "state of three": ({"y0": (np.zeros(2),) * 3}, ("position and velocity", "(x, v)")),
     "unlike halves": ({"y0": (np.zeros(2), np.zeros(3))}, ("Position and velocity", "(2,)", "(3,)")),
     "gamma of a wrong shape": ({"gamma": np.ones(3)}, ("`gamma` at `x`", "(3,)", "broadcasts to (2,)")),
     "gamma of a higher rank": ({"gamma": np.ones((1, 2))}, ("`gamma` at `x`", "(1, 2)")),
-    "gamma is no prefix": ({"gamma": {"a": 1.0}}, ("`gamma`", "prefix of `x`")),
+    "gamma is not a prefix": ({"gamma": {"a": 1.0}}, ("`gamma`", "prefix of `x`")),
     "complex u": ({"u": 1j}, ("`u` at `x`", "real")),
     "gradient of a wrong shape": ({"grad_f": lambda x, args: jnp.sum(x**2)}, ("`grad_f`", "(2,)", "()")),
     "gradient of a wrong structure": ({"grad_f": lambda x, args: [x]}, ("`grad_f`", "structure")),
@@ -472,7 +472,7 @@ CONSTRUCTED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
         ("u", "negative", "-2.0"),
     ),
     "gamma is NaN": (lambda: UnderdampedLangevinDriftTerm(float("nan"), 1.0, spring), ("gamma", "nan")),
-    "gradient is no function": (lambda: UnderdampedLangevinDriftTerm(1.0, 1.0, 2.0), ("grad_f", "callable")),  # pyright: ignore[reportArgumentType]
+    "gradient is not a function": (lambda: UnderdampedLangevinDriftTerm(1.0, 1.0, 2.0), ("grad_f", "callable")),  # pyright: ignore[reportArgumentType]
     "no path": (lambda: UnderdampedLangevinDiffusionTerm(1.0, 1.0, 2.0), ("bm", "path")),  # pyright: ignore[reportArgumentType]
     "threshold": (lambda: QUICSORT(taylor_threshold=0.0), ("QUICSORT", "taylor_threshold")),
 }
@@ -492,7 +492,7 @@ def unlike(gamma: Any, u: Any) -> Any:
 
 @pytest.mark.parametrize(("name", "gamma", "u"), [("gamma", 1.5, 2.0), ("u", 1.0, np.asarray([2.0, 1.0]))])
 def test_drift_and_diffusion_that_disagree(name: str, gamma: Any, u: Any) -> None:
-    """Known values are an error at once; where all are traced, the first step fails."""
+    """Known values that differ are an error at once; if they are traced, the first step fails."""
     with pytest.raises(ValueError, match=f"the same `{name}`"):
         QUICSORT().init(unlike(gamma, u), jnp.asarray(0.0), jnp.asarray(1.0), Y0, None)
     with pytest.raises(ValueError, match=f"the same `{name}`"):
@@ -508,7 +508,7 @@ def test_drift_and_diffusion_that_disagree(name: str, gamma: Any, u: Any) -> Non
     assert num_steps == 1
 
 
-def test_drift_and_diffusion_may_say_the_same_in_different_ways() -> None:
+def test_drift_and_diffusion_may_have_equal_coefficients_of_different_shapes() -> None:
     terms = unlike(np.ones(2), np.full((1,), 2.0))
     assert QUICSORT().init(terms, jnp.asarray(0.0), jnp.asarray(1.0), Y0, None).agrees is None
     assert diffeqsolve(terms, QUICSORT(), 0.0, 1.0, 0.5, Y0).result == RESULTS.successful

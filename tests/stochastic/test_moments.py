@@ -1,8 +1,8 @@
-"""Moments of Ornstein–Uhlenbeck and geometric Brownian motion, against what they are exactly.
+"""Moments of the Ornstein–Uhlenbeck process and of geometric Brownian motion agree with their exact values.
 
-Fixed seeds. A comparison is refused beyond five standard errors, which are known exactly: 6e-7 of all seeds would
-refuse a correct solver in one of them, less than 1e-4 in any of this file. Steps are so small that the solvers' own
-bias is less than one standard error.
+The seeds are fixed. A comparison fails beyond five standard errors, which are known exactly: a correct solver would
+fail one comparison for 6e-7 of all seeds, and any of this file for less than 1e-4. Steps are so small that the bias of
+the solvers is less than one standard error.
 """
 
 import jax
@@ -13,7 +13,7 @@ import pytest
 from rungax import ControlTerm, Euler, Heun, MultiTerm, ODETerm, SaveAt, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from ..problems.stochastic import Sense
+from ..problems.stochastic import Interpretation
 from .test_strong_order import SOLVERS, name_of, own_interpretation
 
 LIMIT = 5.0
@@ -26,7 +26,7 @@ GROWTH, VOLATILITY = 0.3, 0.4
 
 
 def samples(solver, drift, noise, y0: float, dt: float = STEP, seed: int = 0) -> np.ndarray:
-    """Values at `TIMES`: (times, paths)."""
+    """The values at `TIMES`, of shape (times, paths)."""
 
     def solve(key):
         path = VirtualBrownianTree(0.0, 1.5, STEP / 2, (), key, levy_area=SpaceTimeLevyArea)
@@ -45,7 +45,7 @@ def geometric(solver, dt: float = STEP) -> np.ndarray:
 
 
 def ornstein_uhlenbeck_scores(values: np.ndarray) -> dict[str, np.ndarray]:
-    """Means, variances and autocovariance, off by how many standard errors."""
+    """The errors of means, variances and autocovariance, in standard errors."""
     count = values.shape[1]
     means = LEVEL + (START - LEVEL) * np.exp(-RATE * TIMES)
     variances = SIGMA**2 / (2 * RATE) * (1 - np.exp(-2 * RATE * TIMES))
@@ -58,9 +58,9 @@ def ornstein_uhlenbeck_scores(values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def geometric_scores(values: np.ndarray, sense: Sense) -> dict[str, np.ndarray]:
-    """The mean and the mean of squares, off by how many standard errors."""
-    log_mean = (GROWTH - (0.5 * VOLATILITY**2 if sense == "Itô" else 0.0)) * TIMES
+def geometric_scores(values: np.ndarray, interpretation: Interpretation) -> dict[str, np.ndarray]:
+    """The errors of the mean and of the mean of squares, in standard errors."""
+    log_mean = (GROWTH - (0.5 * VOLATILITY**2 if interpretation == "Itô" else 0.0)) * TIMES
 
     def moment(k):
         return np.exp(k * log_mean + 0.5 * k**2 * VOLATILITY**2 * TIMES)
@@ -94,11 +94,13 @@ def test_geometric_brownian_motion(solver):
     assert worst(scores) < LIMIT, scores
 
 
-def test_a_biased_variance_is_seen():
+def test_a_biased_variance_is_detected():
     """Euler's method with steps of 1/4 has a stationary variance that is 1/7 too large."""
     assert ornstein_uhlenbeck_scores(ornstein_uhlenbeck(Euler(), 0.25))["variance"][-1] > LIMIT
 
 
-@pytest.mark.parametrize(("solver", "sense"), [(Euler(), "Stratonovich"), (Heun(), "Itô")], ids=["Euler", "Heun"])
-def test_the_other_sense_is_seen(solver, sense):
-    assert worst(geometric_scores(geometric(solver), sense)) > 2 * LIMIT
+@pytest.mark.parametrize(
+    ("solver", "interpretation"), [(Euler(), "Stratonovich"), (Heun(), "Itô")], ids=["Euler", "Heun"]
+)
+def test_the_other_interpretation_is_detected(solver, interpretation):
+    assert worst(geometric_scores(geometric(solver), interpretation)) > 2 * LIMIT

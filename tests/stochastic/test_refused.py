@@ -1,4 +1,4 @@
-"""What does not go together for equations with noise is said when the call is made."""
+"""Combinations that are wrong for equations with noise raise an error or a warning when `diffeqsolve` is called."""
 
 import warnings
 from typing import Any
@@ -43,7 +43,7 @@ def multiplicative(t: Any, y: Any, args: Any) -> Any:
 
 
 def additive(t: Any, y: Any, args: Any) -> Any:
-    """Makes use of the state's shape alone."""
+    """Additive noise: of the state it uses only the shape."""
     return 0.5 * jnp.ones_like(y)
 
 
@@ -60,8 +60,8 @@ def test_additive_solvers_refuse_noise_that_depends_on_the_state(solver: Any) ->
     solve(solver, additive, tree())
 
 
-def test_a_state_that_has_no_influence_is_not_used() -> None:
-    """What counts is the program, not which arguments it was given."""
+def test_a_state_without_influence_counts_as_unused() -> None:
+    """The check looks at the program, not at the arguments of the function."""
 
     @jax.jit
     def through_jit(t: Any, y: Any, args: Any) -> Any:
@@ -90,7 +90,7 @@ def test_complex_noise_is_refused_where_integrals_are_those_of_real_noise() -> N
 
 
 @pytest.mark.parametrize("solver", [rungax.SPaRK(), rungax.SRA1(), rungax.SRIW1()], ids=lambda s: type(s).__name__)
-def test_a_missing_levy_area_is_asked_for(solver: Any) -> None:
+def test_a_missing_levy_area_is_refused(solver: Any) -> None:
     with pytest.raises(ValueError, match="needs to know more") as error:
         solve(solver, additive, tree(levy_area=rungax.BrownianIncrement))
     says(error, type(solver).__name__, "levy_area=SpaceTimeLevyArea", "levy_area=BrownianIncrement")
@@ -101,23 +101,23 @@ def test_more_levy_area_than_needed_is_fine() -> None:
     solve(Heun(), multiplicative, tree(levy_area=rungax.SpaceTimeTimeLevyArea))
 
 
-def test_a_path_without_memory_refuses_adaptive_steps() -> None:
+def test_an_unsafe_path_refuses_adaptive_steps() -> None:
     with pytest.raises(ValueError, match="draws anew") as error:
         solve(Heun(), multiplicative, UnsafeBrownianPath((), KEY), stepsize_controller=PID)
     says(error, "UnsafeBrownianPath", "ConstantStepSize", "PIDController", "VirtualBrownianTree")
 
 
-def test_a_path_without_memory_refuses_solvers_that_look_at_parts_of_a_step() -> None:
+def test_an_unsafe_path_refuses_solvers_that_use_parts_of_a_step() -> None:
     with pytest.raises(ValueError, match="parts of a step") as error:
         solve(rungax.HalfSolver(Heun()), multiplicative, UnsafeBrownianPath((), KEY))
     says(error, "HalfSolver", "UnsafeBrownianPath", "VirtualBrownianTree")
 
 
-def test_a_path_without_memory_refuses_backsolving() -> None:
+def test_an_unsafe_path_refuses_backsolving() -> None:
     def end(y0: Any) -> Any:
         return solve(Heun(), multiplicative, UnsafeBrownianPath((), KEY), y0, adjoint=BacksolveAdjoint()).ys[0]
 
-    with pytest.raises(ValueError, match="forgets"):
+    with pytest.raises(ValueError, match="increments add up"):
         jax.grad(end)(1.0)
 
 
@@ -132,7 +132,7 @@ def test_a_steady_state_has_no_noise() -> None:
         solve(Heun(), multiplicative, tree(), adjoint=rungax.ImplicitAdjoint())
 
 
-def test_a_solver_for_equations_without_noise_is_warned_of() -> None:
+def test_a_solver_for_equations_without_noise_warns() -> None:
     with pytest.warns(UserWarning, match="meant for equations without noise"):
         solve(rungax.Tsit5(), multiplicative, tree())
     with warnings.catch_warnings():
@@ -140,7 +140,7 @@ def test_a_solver_for_equations_without_noise_is_warned_of() -> None:
         solve(Heun(), multiplicative, tree())
 
 
-def test_adaptive_euler_is_warned_of() -> None:
+def test_adaptive_euler_warns() -> None:
     adaptive = rungax.HalfSolver(Euler())
     with pytest.warns(UserWarning, match="wrong limit") as caught:
         solve(adaptive, multiplicative, tree(), stepsize_controller=PID)
@@ -151,7 +151,7 @@ def test_adaptive_euler_is_warned_of() -> None:
         solve(rungax.HalfSolver(Heun()), multiplicative, tree(), stepsize_controller=PID)
 
 
-def test_a_path_must_reach_over_the_whole_solve() -> None:
+def test_a_path_must_cover_the_whole_solve() -> None:
     short = VirtualBrownianTree(0.0, 0.5, 1e-2, (), KEY)
     with pytest.raises(ValueError, match=r"must lie in the tree's interval \[0.0, 0.5\]; found 0.75"):
         short.evaluate(0.0, 0.75)
@@ -196,9 +196,9 @@ def test_no_solver_is_chosen_for_noise() -> None:
     assert "`SRIW1()`" in str(error.value)
 
 
-def test_only_what_carries_something_is_moved() -> None:
+def test_terms_and_paths_without_a_carry_say_so() -> None:
     path = rungax.LinearInterpolation(ts=jnp.array([0.0, 1.0]), ys=jnp.array([0.0, 1.0]))
-    for still in (path, rungax.ODETerm(lambda t, y, args: -y)):
-        assert still.initial_carry() is None
-        with pytest.raises(NotImplementedError, match=f"A `{type(still).__name__}` carries nothing"):
-            still.move(None, 0.0, 1.0)
+    for term in (path, rungax.ODETerm(lambda t, y, args: -y)):
+        assert term.initial_carry() is None
+        with pytest.raises(NotImplementedError, match=f"A `{type(term).__name__}` carries nothing"):
+            term.increment_and_carry(None, 0.0, 1.0)

@@ -1,4 +1,4 @@
-"""Defects found in equations with noise, one test each."""
+"""Regression tests for defects in equations with noise, one test for each."""
 
 import warnings
 from typing import Any
@@ -51,7 +51,7 @@ def solve(terms: Any, solver: Any, dt0: Any = 0.25, **options: Any) -> rungax.So
 
 @pytest.mark.parametrize("solver", [Euler(), Heun(), rungax.Kvaerno3()], ids=lambda s: type(s).__name__)
 def test_half_solver_saves_the_same_at_times_and_at_steps(solver: Any) -> None:
-    """Dense output was that of the full step, which is thrown away."""
+    """The defect: dense output was that of the full step, which is discarded."""
     equation = ODETerm(drift) if isinstance(solver, rungax.Kvaerno3) else terms()
     times = np.array([0.25, 0.5, 0.75, 1.0])
     subs = [rungax.SubSaveAt(ts=times), rungax.SubSaveAt(steps=True)]
@@ -66,7 +66,7 @@ def test_half_solver_saves_the_same_at_times_and_at_steps(solver: Any) -> None:
 
 
 def test_the_drift_comes_first_and_the_diffusion_is_one_term() -> None:
-    """Swapped or nested terms converged to something else."""
+    """The defect: swapped or nested terms converged to another limit."""
     first, second = terms().terms
     nested = MultiTerm(first, MultiTerm(second, second))
     for wrong in (MultiTerm(second, first), MultiTerm(second, second), nested):
@@ -81,14 +81,14 @@ def test_the_drift_comes_first_and_the_diffusion_is_one_term() -> None:
 
 
 def test_the_method_of_a_path_is_the_path() -> None:
-    """As a function it escaped all checks, and steps that were rejected drew anew."""
+    """The defect: as a function it passed all checks, and rejected steps drew new noise."""
     unsafe = UnsafeBrownianPath((), KEY)
     with pytest.raises(ValueError, match="draws anew"):
         solve(terms(unsafe.evaluate), Heun(), stepsize_controller=PIDController(rtol=1e-2, atol=1e-2))
     assert ControlTerm(noise, tree().evaluate).control.levy_area is rungax.SpaceTimeLevyArea  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def test_a_path_inside_a_term_of_ones_own_is_seen() -> None:
+def test_a_path_inside_a_users_term_is_found() -> None:
     class Own(rungax.AbstractTerm[Any, Any]):
         path: Any
 
@@ -106,8 +106,8 @@ def test_a_path_inside_a_term_of_ones_own_is_seen() -> None:
         solve(MultiTerm(ODETerm(drift), Own(UnsafeBrownianPath((), KEY))), Heun(), stepsize_controller=controller)
 
 
-def test_a_solve_that_goes_on_visits_what_was_rejected_before() -> None:
-    """The first step of the second part went past times that the first part had rejected."""
+def test_a_continued_solve_retries_times_rejected_before() -> None:
+    """The defect: the first step of the second part went past times that the first part had rejected."""
 
     def part(t0: float, dt0: Any, y0: Any, max_steps: int, **state: Any) -> rungax.Solution:
         return diffeqsolve(
@@ -132,7 +132,7 @@ def test_a_solve_that_goes_on_visits_what_was_rejected_before() -> None:
 @pytest.mark.parametrize("tol", [1e-1, 1e-3])
 @pytest.mark.parametrize("field", [noise, lambda t, y, args: jnp.array(0.5)], ids=["multiplicative", "additive"])
 def test_the_first_step_is_not_much_shorter_than_the_others(field: Any, tol: float) -> None:
-    """Noise in the curvature made it 1e-7."""
+    """The defect: noise in the estimated curvature made the first step 1e-7."""
     equation = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), ControlTerm(field, tree(tol=1e-5)))
     controller = PIDController(rtol=tol, atol=tol)
     saveat = SaveAt(t0=True, steps=True)
@@ -141,8 +141,8 @@ def test_the_first_step_is_not_much_shorter_than_the_others(field: Any, tol: flo
     assert 1e-2 * np.median(lengths) < lengths[0] < 10 * np.median(lengths)
 
 
-def test_jumps_on_the_way_lose_no_more_than_the_gap() -> None:
-    """From the number before a jump to the number after it there is no step, and so no noise."""
+def test_jumps_lose_no_more_noise_than_that_of_the_gap() -> None:
+    """No step is made from the float before a jump to the float after it, so the noise between them is missing."""
     path = tree()
     controller = ClipStepSizeController(PIDController(rtol=1e-2, atol=1e-2), jump_ts=[0.2, 0.4, 0.6])
     term = MultiTerm(ODETerm(lambda t, y, args: jnp.zeros_like(y)), ControlTerm(lambda t, y, args: jnp.ones(()), path))
@@ -151,7 +151,7 @@ def test_jumps_on_the_way_lose_no_more_than_the_gap() -> None:
 
 
 def test_reversible_heun_takes_any_operator() -> None:
-    """An operator's static parts went into the loop."""
+    """The defect: the static parts of an operator were passed into the loop."""
     path = tree((2,))
 
     def field(t: Any, y: Any, args: Any) -> Any:
@@ -170,7 +170,7 @@ def test_reversible_heun_takes_any_operator() -> None:
     np.testing.assert_allclose(*slopes, rtol=1e-12)
 
 
-def test_steps_below_the_tolerance_of_the_path_are_warned_of() -> None:
+def test_steps_below_the_tolerance_of_the_path_warn() -> None:
     with pytest.warns(UserWarning, match="shorter than the Brownian path is exact"):
         solve(terms(tree(tol=0.1)), Heun(), 0.01)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""A solve moves along the very path that its object gives when it is asked by hand."""
+"""The increments of a solve are those that the path's `evaluate` returns."""
 
 from typing import Any, ClassVar
 
@@ -36,13 +36,13 @@ SHAPES: dict[str, Any] = {
 }
 
 
-def told(increment) -> dict[str, Any]:
-    """`W`, and `H` and `K` as far as they are there."""
+def fields_of(increment) -> dict[str, Any]:
+    """`W`, and `H` and `K` if the increment has them."""
     return {name: getattr(increment, name) for name in NAMES if hasattr(increment, name)}
 
 
-class Listener(AbstractItoSolver[None]):
-    """A scripted solver: the state after a step is what the path did in it. Large increments count as errors."""
+class ReturnsIncrements(AbstractItoSolver[None]):
+    """A scripted solver whose state after a step is the increment over it, and whose error estimate is its size."""
 
     term_structure: ClassVar[Any] = AbstractTerm
     interpolation_cls = LocalLinearInterpolation
@@ -51,7 +51,7 @@ class Listener(AbstractItoSolver[None]):
         return None
 
     def step(self, terms, t0, t1, y0, args, solver_state, made_jump):
-        y1 = told(terms.contr(t0, t1, use_levy=True))
+        y1 = fields_of(terms.contr(t0, t1, use_levy=True))
         return y1, jax.tree.map(jnp.abs, y1), {"y0": y0, "y1": y1}, None, RESULTS.successful
 
     def func(self, terms, t0, y0, args):
@@ -61,14 +61,23 @@ class Listener(AbstractItoSolver[None]):
         return 0.0
 
 
-def listen(path, t0, t1, dt0, controller=None, max_steps=64):
-    """Starts, ends and increments of all steps of a solve."""
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), told(path.evaluate(0.5, 0.6, use_levy=True)))
+def increments_of_solve(path, t0, t1, dt0, controller=None, max_steps=64):
+    """The starts, ends and increments of all steps of a solve, and the numbers of accepted and of all steps."""
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), fields_of(path.evaluate(0.5, 0.6, use_levy=True)))
     like = jax.eval_shape(lambda: path.evaluate(0.5, 0.6))
     term = ControlTerm(lambda t, y, args: lx.FunctionLinearOperator(lambda w: dict.fromkeys(zero, w), like), path)
     options = {} if controller is None else {"stepsize_controller": controller}
     solution = diffeqsolve(
-        term, Listener(), t0, t1, dt0, zero, saveat=SaveAt(steps=True), max_steps=max_steps, throw=False, **options
+        term,
+        ReturnsIncrements(),
+        t0,
+        t1,
+        dt0,
+        zero,
+        saveat=SaveAt(steps=True),
+        max_steps=max_steps,
+        throw=False,
+        **options,
     )
     starts = jnp.concatenate([jnp.asarray(t0).astype(float)[None], solution.ts[:-1]])
     return starts, solution.ts, solution.ys, solution.num_accepted_steps, solution.num_steps
@@ -79,10 +88,10 @@ def tree(key, area=SpaceTimeLevyArea, shape=(3,)):
 
 
 def by_hand(path, starts, ends):
-    return told(jax.vmap(lambda a, b: path.evaluate(a, b, use_levy=True))(starts, ends))
+    return fields_of(jax.vmap(lambda a, b: path.evaluate(a, b, use_levy=True))(starts, ends))
 
 
-def kept(tree_of_arrays, count):
+def accepted(tree_of_arrays, count):
     return jax.tree.map(lambda x: x[: int(count)], tree_of_arrays)
 
 
@@ -108,43 +117,45 @@ CONTROLLERS = {
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )
 def test_increments_of_a_solve_are_those_by_hand(area, shape, span, steps, key):
-    """Backwards, too, where the path is asked from the later to the earlier time."""
+    """Also in a solve backwards, which needs increments from the later to the earlier time."""
     path, (t0, t1) = tree(key, area, SHAPES[shape]), SPANS[span]
     dt0, controller = CONTROLLERS[steps]
-    starts, ends, increments, count, attempts = listen(path, t0, t1, np.sign(t1 - t0) * dt0, controller)
+    starts, ends, increments, count, attempts = increments_of_solve(path, t0, t1, np.sign(t1 - t0) * dt0, controller)
     assert count > 8
     assert (attempts > count) == (steps == "adaptive")
-    expected = jax.jit(by_hand)(path, *kept((starts, ends), count))
-    for name, value in kept(increments, count).items():
+    expected = jax.jit(by_hand)(path, *accepted((starts, ends), count))
+    for name, value in accepted(increments, count).items():
         single = {"rtol": 1e-6, "atol": 1e-6} if shape == "pytree" else {"rtol": 0.0, "atol": ROUNDING}
         assert_trees_close(value, expected[name], **single)
 
 
 def test_the_way_back_is_the_same_path(key):
-    """Over the same steps in the other direction `W` and `K` change their sign and `H` does not."""
+    """Over the same steps in the other direction, `W` and `K` change their sign and `H` does not."""
     path = tree(key, SpaceTimeTimeLevyArea)
     times = jnp.linspace(0.0, 1.0, 9)
-    _, _, there, count, _ = listen(path, 0.0, 1.0, None, StepTo(times))
-    _, _, back, _, _ = listen(path, 1.0, 0.0, None, StepTo(times[::-1]))
+    _, _, there, count, _ = increments_of_solve(path, 0.0, 1.0, None, StepTo(times))
+    _, _, back, _, _ = increments_of_solve(path, 1.0, 0.0, None, StepTo(times[::-1]))
     for name, sign in zip(NAMES, (-1.0, 1.0, -1.0), strict=True):
-        assert_trees_close(kept(back, count)[name][::-1], sign * kept(there, count)[name], rtol=0.0, atol=ROUNDING)
+        assert_trees_close(
+            accepted(back, count)[name][::-1], sign * accepted(there, count)[name], rtol=0.0, atol=ROUNDING
+        )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", ["constant", "adaptive"])
-def test_lanes_with_times_of_their_own(steps, key):
-    """Under `vmap`, with ends and keys that differ from lane to lane."""
+def test_batch_elements_with_different_times(steps, key):
+    """Under `vmap`, with different keys and ends for each element."""
     keys = jax.random.split(key, 5)
     starts_of, ends_of = jnp.asarray([0.0, 0.9, 0.2, 1.0, 0.31]), jnp.asarray([1.0, 0.1, 0.7, 0.0, 0.94])
     dt0, controller = CONTROLLERS[steps]
 
-    def lane(key, t0, t1):
-        return listen(tree(key), t0, t1, jnp.sign(t1 - t0) * dt0, controller)
+    def element(key, t0, t1):
+        return increments_of_solve(tree(key), t0, t1, jnp.sign(t1 - t0) * dt0, controller)
 
-    starts, ends, increments, counts, _ = jax.jit(jax.vmap(lane))(keys, starts_of, ends_of)
-    assert len(set(np.asarray(counts).tolist())) > 1, "all lanes in step show less"
+    starts, ends, increments, counts, _ = jax.jit(jax.vmap(element))(keys, starts_of, ends_of)
+    assert len(set(np.asarray(counts).tolist())) > 1, "the test is weaker if all elements make the same number of steps"
     for i, count in enumerate(counts):
-        mine = kept((starts[i], ends[i], jax.tree.map(lambda x, i=i: x[i], increments)), count)
+        mine = accepted((starts[i], ends[i], jax.tree.map(lambda x, i=i: x[i], increments)), count)
         assert_trees_close(mine[2], jax.jit(by_hand)(tree(keys[i]), *mine[:2]), rtol=0.0, atol=ROUNDING)
 
 
@@ -163,8 +174,8 @@ def test_the_solution_of_dy_is_dw(area, span, key):
     assert_trees_close(solution.ys[:count], at - path.evaluate(t0)[None], rtol=0.0, atol=1e-13)
 
 
-def test_another_path_is_seen(key):
-    """What these comparisons would see: a path with another Lévy area is another sample."""
-    starts, ends, increments, count, _ = listen(tree(key), 0.0, 1.0, 0.1)
-    other = by_hand(tree(key, SpaceTimeTimeLevyArea), *kept((starts, ends), count))
-    assert np.abs(kept(increments, count)["W"] - other["W"]).max() > 0.1
+def test_another_path_is_detected(key):
+    """These comparisons have power: they detect a path with another Lévy area, which is another sample."""
+    starts, ends, increments, count, _ = increments_of_solve(tree(key), 0.0, 1.0, 0.1)
+    other = by_hand(tree(key, SpaceTimeTimeLevyArea), *accepted((starts, ends), count))
+    assert np.abs(accepted(increments, count)["W"] - other["W"]).max() > 0.1

@@ -1,4 +1,4 @@
-"""A step of a stochastic Runge–Kutta method is the published formula, for any state and noise, at its stated cost."""
+"""A step of a stochastic Runge–Kutta method agrees with the published formula, for any state, at its stated cost."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +23,7 @@ SOLVERS = (SEA, SRA1, ShARK, SPaRK, GeneralShARK, SlowRK)
 
 
 class Given(AbstractPath):
-    """A path known over one interval only."""
+    """A path that returns a given increment."""
 
     increment: Any
     t0: float = 0.25  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -76,7 +76,7 @@ def levy_areas() -> SpaceTimeTimeLevyArea:
 
 
 def written_out(solver: type[AbstractSRK]) -> tuple[Any, Any]:
-    """A step by the formulas of the classes' docstrings, and its error estimate."""
+    """A step and its error estimate, by the formulas in the docstrings of the classes."""
     h = T1 - T0
 
     def f(c: float, y: Any) -> Any:
@@ -133,7 +133,7 @@ def test_a_step_is_the_published_formula(solver: type[AbstractSRK]) -> None:
     [(SEA, (1, 2)), (SRA1, (2, 2)), (ShARK, (2, 2)), (SPaRK, (3, 3)), (GeneralShARK, (2, 3)), (SlowRK, (2, 5))],
 )
 def test_cost(solver: type[AbstractSRK], evaluations: tuple[int, int]) -> None:
-    """Stages without weights evaluate nothing."""
+    """Vector fields are not evaluated at stages without weights."""
     counts = {"f": 0, "g": 0}
 
     def counted(name: str, field: Callable[..., Any]) -> Callable[..., Any]:
@@ -149,7 +149,7 @@ def test_cost(solver: type[AbstractSRK], evaluations: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_states_are_pytrees_of_any_dtypes(solver: type[AbstractSRK]) -> None:
-    """Uncoupled leaves of unlike dtypes advance as each would alone, and keep their dtypes."""
+    """Uncoupled leaves of different dtypes are solved as if each were alone, and keep their dtypes."""
     dtypes = {"half": np.float32, "whole": np.float64, "complex": np.complex64}
     y0 = {name: jnp.asarray(Y0, dtype) * (1 + 2j if name == "complex" else 1) for name, dtype in dtypes.items()}
 
@@ -177,7 +177,7 @@ def test_states_are_pytrees_of_any_dtypes(solver: type[AbstractSRK]) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_operators_and_scalar_noise(solver: type[AbstractSRK]) -> None:
-    """Diagonal operators are matrices; one source of noise is a column."""
+    """A diagonal operator gives the same step as its matrix, a single source the same as a column."""
 
     def diagonal(t: Any, y: Any, args: Any) -> Any:
         return jnp.diagonal(noise_for(solver)(t, y, args))
@@ -196,7 +196,7 @@ def test_operators_and_scalar_noise(solver: type[AbstractSRK]) -> None:
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_derivatives(solver: type[AbstractSRK]) -> None:
-    """Of a step with respect to its start: reverse mode is forward mode, and both are differences."""
+    """The derivative of a step with respect to its start agrees in both modes, and with finite differences."""
 
     def end(y0: Any) -> Any:
         return step(solver(), drift, noise_for(solver), y0, levy_area())[0]
@@ -262,7 +262,7 @@ def test_W_H_and_K_in_general_noise() -> None:
 
 
 def test_increment_alone() -> None:
-    """A method that wants W alone takes no notice of H, and a g that changes with time counts with its mean."""
+    """A method that needs only W ignores H; a g that depends on time enters with its mean."""
 
     class Own(AbstractSRK):
         tableau = StochasticButcherTableau([], [1], None, [], AdditiveCoeffs(a=[0], b_sol=1))

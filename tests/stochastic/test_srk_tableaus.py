@@ -1,4 +1,4 @@
-"""The coefficients of stochastic Runge–Kutta methods meet the conditions of the order that the methods state."""
+"""The coefficients of stochastic Runge–Kutta methods satisfy the order conditions of the stated order."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ ROUNDING = 1e-14
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A tableau as matrices; `W` and `H` are the sums of the noise's weights in each stage.
+    """A tableau as matrices and vectors; pairs are the coefficients of `W` and of `H`.
 
-    The step is of length one: `E W² = 1`, `E H² = 1/12`, `E W H = 0`.
+    The step has length one: `E W² = 1`, `E H² = 1/12`, `E W H = 0`.
     """
 
     tableau: StochasticButcherTableau
@@ -64,7 +64,7 @@ def _square(rows: tuple[np.ndarray, ...]) -> np.ndarray:
 
 
 type Condition = Callable[[Weights], tuple[Any, float]]
-"""What is found, and what it must be."""
+"""A function that returns the left-hand side of a condition and the value that it must have."""
 
 
 def _mean(of_w: Any, of_h: Any) -> float:
@@ -72,7 +72,7 @@ def _mean(of_w: Any, of_h: Any) -> float:
     return float(of_w + of_h / 12)
 
 
-# Each is named by the elementary differential that it is about.
+# Each condition is named by its elementary differential.
 STRONG_ONE: dict[str, Condition] = {
     "f": lambda x: (x.b.sum(), 1),
     "g, W": lambda x: (x.b_noise[0].sum(), 1),
@@ -85,7 +85,7 @@ ADDITIVE_THREE_HALVES: dict[str, Condition] = {
     "f'f": lambda x: (x.b @ x.c, 1 / 2),
     "f''gg, mean": lambda x: (_mean(x.b @ x.a[0] ** 2, x.b @ x.a[1] ** 2), 1 / 2),
 }
-# With commutative noise, all of order one, and the change of g along f, whose integral is W/2 - H.
+# All conditions of order one for commutative noise, and the derivative of g along f, whose integral is W/2 - H.
 COMMUTATIVE_ONE: dict[str, Condition] = {
     "g'g, WW": lambda x: (x.b_noise[0] @ x.a[0], 1 / 2),
     "g'g, WH": lambda x: (x.b_noise[0] @ x.a[1] + x.b_noise[1] @ x.a[0], 0),
@@ -139,7 +139,7 @@ def test_conditions(solver: type[AbstractSRK], name: str) -> None:
     [(SEA, "f'f"), (SEA, "f''gg, mean"), (SPaRK, "g''gg, WWW"), (SPaRK, "f'g'g, mean"), (GeneralShARK, "g''gg, WWW")],
 )
 def test_methods_of_lower_order_miss_conditions(solver: type[AbstractSRK], name: str) -> None:
-    """The conditions tell methods apart."""
+    """The conditions distinguish methods of different orders."""
     assert _defect(solver, CONDITIONS[SlowRK][name]) > 0.02
 
 
@@ -253,9 +253,9 @@ MESSAGES: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "flags": (
         {"ignore_stage_f": [False]},
-        r"`ignore_stage_f` says .*\nExpected: booleans of shape \(2,\)\nFound:    bool of shape \(1,\)\nLeave it out",
+        r"`ignore_stage_f` must .*\nExpected: booleans of shape \(2,\)\nFound:    bool of shape \(1,\)\nLeave it out",
     ),
-    "flag type": ({"ignore_stage_g": [0, 1]}, r"`ignore_stage_g` says .*\nExpected: booleans .*\nFound:    int64"),
+    "flag type": ({"ignore_stage_g": [0, 1]}, r"`ignore_stage_g` must be .*\nExpected: booleans .*\nFound:    int64"),
     "needed": (
         {"ignore_stage_f": [True, False]},
         r"`ignore_stage_f` ignores stages .*\nExpected: zero weights .*\nFound:    others for \[0\].*\nDo not ignore",

@@ -1,7 +1,8 @@
-"""Strong order: every solver, for every kind of noise it is for, in the sense it converges in, shows what it claims.
+"""Every solver has its stated strong order, for every kind of noise it supports and in its own interpretation.
 
-Errors at the end of fixed steps, on the path of the reference (see `measure`). A claim stands if the 99 % bootstrap
-interval of the measured order is within 0.15 of it: a method that is better than it says fails as well as a worse one.
+Errors are measured at the end of solves with fixed steps, along the path of the reference (see `measure`). A test
+passes if the 99 % bootstrap interval of the measured order is within 0.15 of the stated order, so a method that is
+better than stated fails like one that is worse.
 """
 
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from rungax import (
 )
 from rungax.solvers import AbstractSolver
 
-from ..problems.stochastic import BY_KIND, CLOSED, GEOMETRIC, SCALAR, SENSES, Kind, Sense
+from ..problems.stochastic import BY_KIND, CLOSED, GEOMETRIC, INTERPRETATIONS, SCALAR, Interpretation, Kind
 from . import measure
 
 KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
@@ -40,11 +41,11 @@ COVERED: dict[str, tuple[Kind, ...]] = {
     "commutative": ("additive", "diagonal", "scalar", "commutative"),
     "general": KINDS,
 }
-"""The kinds of problem that a solver's `noise` stands for."""
+"""The kinds of problem that each value of a solver's `noise` covers."""
 
 
 def orders(additive=None, diagonal=None, scalar=None, commutative=None, general=None) -> dict[Kind, float]:
-    """Claims kind by kind: where theory promises more than the one order a solver states, that."""
+    """The expected order for each kind of noise: the stated order, or a higher one where theory gives it."""
     found = zip(KINDS, (additive, diagonal, scalar, commutative, general), strict=True)
     return {kind: order for kind, order in found if order is not None}
 
@@ -74,7 +75,7 @@ class Claim(NamedTuple):
 
     solver: AbstractSolver
     kind: Kind
-    sense: Sense
+    interpretation: Interpretation
     order: float
 
 
@@ -82,7 +83,7 @@ def name_of(solver: AbstractSolver) -> str:
     return type(solver).__name__
 
 
-def own_interpretation(solver: AbstractSolver) -> Sense:
+def own_interpretation(solver: AbstractSolver) -> Interpretation:
     return "Itô" if "Itô" in solver.interpretations else "Stratonovich"
 
 
@@ -92,11 +93,11 @@ MAIN: dict[str, tuple[Kind, ...]] = {
     "commutative": ("commutative",),
     "general": ("commutative", "general"),
 }
-"""The claims that are checked every time; the others are slow."""
+"""The claims that are tested by default; the others are marked slow."""
 
 
 def claims() -> list:
-    """Every claim. The two interpretations of additive noise have one and the same limit."""
+    """Every claim. For additive noise both interpretations have the same limit."""
     found = []
     for solver, promised in SOLVERS:
         for kind, order in promised.items():
@@ -106,19 +107,19 @@ def claims() -> list:
     return found
 
 
-def measured(solver: AbstractSolver, problem, sense: Sense, backwards: bool = False) -> measure.Order:
-    return measure.order_of(measure.strong_errors(solver, problem, sense, backwards))
+def measured(solver: AbstractSolver, problem, interpretation: Interpretation, backwards: bool = False) -> measure.Order:
+    return measure.order_of(measure.strong_errors(solver, problem, interpretation, backwards))
 
 
 @pytest.mark.parametrize("claim", claims())
 def test_strong_order(claim):
-    order = measured(claim.solver, BY_KIND[claim.kind], claim.sense)
+    order = measured(claim.solver, BY_KIND[claim.kind], claim.interpretation)
     assert measure.shows(order, claim.order), order
 
 
 @pytest.mark.parametrize(("solver", "promised"), SOLVERS, ids=[name_of(solver) for solver, _ in SOLVERS])
 def test_the_table_is_what_solvers_state(solver, promised):
-    """The order that a solver states is that for the widest kind of noise it says it is for."""
+    """The order that a solver states is that for the most general kind of noise it supports."""
     covered = COVERED[solver.noise]
     problem = BY_KIND[covered[-1]]
     stated = solver.strong_order(measure.terms(problem, measure.tree(measure.keys(1)[0], problem.shape)))
@@ -133,18 +134,18 @@ def test_the_table_is_what_solvers_state(solver, promised):
 
 
 @pytest.mark.parametrize("name", CLOSED)
-@pytest.mark.parametrize("sense", SENSES)
-def test_the_reference_finds_closed_forms(name, sense):
-    if name == "sinh" and sense == "Itô":
+@pytest.mark.parametrize("interpretation", INTERPRETATIONS)
+def test_the_reference_agrees_with_closed_forms(name, interpretation):
+    if name == "sinh" and interpretation == "Itô":
         pytest.skip("its closed form is Stratonovich's only")
     problem = CLOSED[name]
-    exact = measure.reference(problem, sense)
-    distance = measure.reference(problem, sense, use_exact=False) - exact
+    exact = measure.reference(problem, interpretation)
+    distance = measure.reference(problem, interpretation, use_exact=False) - exact
     assert np.sqrt(np.mean(distance**2)) < 5e-5 * np.sqrt(np.mean(exact**2))
 
 
 def solves(closed: str, solver: AbstractSolver) -> bool:
-    """Whether the closed form is of a kind and of a sense that the solver is for."""
+    """True if the solver supports the kind of noise and the interpretation of the closed form."""
     return CLOSED[closed].kind in COVERED[solver.noise] and not (
         closed == "sinh" and own_interpretation(solver) == "Itô"
     )
@@ -162,15 +163,15 @@ def solves(closed: str, solver: AbstractSolver) -> bool:
     ],
 )
 def test_the_limit_is_the_closed_form(solver, closed):
-    """Drift and noise of these commute, so that the order may be better than claimed; the limit is at stake here."""
-    problem, sense = CLOSED[closed], own_interpretation(solver)
-    squares = measure.strong_errors(solver, problem, sense)
-    size = np.mean(np.sum(measure.reference(problem, sense) ** 2, axis=1))
+    """Drift and noise of these equations commute, so the order may be higher than stated; only the limit is tested."""
+    problem, interpretation = CLOSED[closed], own_interpretation(solver)
+    squares = measure.strong_errors(solver, problem, interpretation)
+    size = np.mean(np.sum(measure.reference(problem, interpretation) ** 2, axis=1))
     assert measure.order_of(squares).low > dict(SOLVERS)[solver][problem.kind] - measure.TOLERANCE
     assert np.sqrt(squares[-1].mean() / size) < 0.1
 
 
-# --------------------------------------------------------------------------------------------------------- no false yes
+# ------------------------------------------------------------------------------------------------- power of the tests
 
 
 def test_euler_is_not_of_order_one():
@@ -181,13 +182,13 @@ def test_euler_is_not_of_order_one():
 
 @pytest.mark.parametrize(("solver", "wrong"), [(Heun(), "Itô"), (Euler(), "Stratonovich")], ids=["Heun", "Euler"])
 @pytest.mark.parametrize("problem", [GEOMETRIC, SCALAR], ids=["geometric", "scalar"])
-def test_the_other_sense_is_refused(solver, wrong, problem):
-    """The error stays where it is."""
+def test_the_other_interpretation_is_detected(solver, wrong, problem):
+    """The error does not decrease with the step size."""
     assert measured(solver, problem, wrong).high < 0.25
 
 
-def test_the_half_order_of_general_noise_is_seen():
-    """Heun's method does not pass for order 1 where the order of the sources matters."""
+def test_the_order_of_one_half_for_general_noise_is_detected():
+    """Heun's method does not pass for a method of order 1 if the noise does not commute."""
     assert not measure.shows(measured(Heun(), BY_KIND["general"], "Stratonovich"), 1.0)
 
 

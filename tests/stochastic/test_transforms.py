@@ -1,4 +1,4 @@
-"""Stochastic solves under transformations: `vmap` is a loop by value, `jit` changes nothing, dtypes are kept."""
+"""Stochastic solves under transformations: `vmap` equals a loop, `jit` changes nothing, dtypes are preserved."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ CONTROLLERS: dict[str, Any] = {
     "fixed": ConstantStepSize(),
     "adaptive": PIDController(rtol=1e-3, atol=1e-3, pcoeff=0.1, icoeff=0.3),
 }
-# Step sizes are powers in single precision, which may round otherwise in another program.
+# Step sizes are powers in single precision, which may be rounded differently in another program.
 RTOL = {"fixed": 1e-13, "adaptive": 1e-5}
 
 
@@ -44,8 +44,8 @@ def test_vmap_over_keys_and_states_is_a_loop(kind: str) -> None:
             assert int(jnp.broadcast_to(together.stats[name], 4)[i]) == int(alone.stats[name])
 
 
-def test_lanes_share_their_times_where_steps_are_fixed() -> None:
-    """So that nothing about time is computed for each of them."""
+def test_batch_elements_share_their_times_if_steps_are_fixed() -> None:
+    """Times are then not computed for each element."""
     shapes = jax.eval_shape(jax.vmap(lambda key: solve(key).stats["num_steps"], out_axes=None), KEYS)
     assert shapes.shape == ()
 
@@ -61,9 +61,9 @@ def test_tol_and_ends_may_be_traced() -> None:
         term = ControlTerm(lambda t, y, args: jnp.ones(()), path)
         return rungax.diffeqsolve(term, rungax.Euler(), 0.0, t1, t1 / 8, jnp.array(0.0)).ys[0]
 
-    lanes = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.01, 0.05])
-    together = jax.jit(jax.vmap(end))(*lanes)
-    for i, (t1, tol) in enumerate(zip(*lanes, strict=True)):
+    batch = jnp.array([0.5, 1.0, 2.0]), jnp.array([0.1, 0.01, 0.05])
+    together = jax.jit(jax.vmap(end))(*batch)
+    for i, (t1, tol) in enumerate(zip(*batch, strict=True)):
         np.testing.assert_allclose(together[i], end(float(t1), float(tol)), rtol=1e-12)
 
 
@@ -88,7 +88,7 @@ def test_trees_of_states_with_leaves_of_any_kind() -> None:
     for solver in (rungax.Euler(), rungax.Heun(), rungax.SPaRK(), rungax.EulerHeun()):
         found = rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.1, y0).ys
         assert jax.tree.map(lambda x: (x.shape[1:], x.dtype), found) == jax.tree.map(lambda x: (x.shape, x.dtype), y0)
-    # A leaf of the tree is driven as if it were alone.
+    # A leaf of the pytree is solved as if it were alone.
     narrow = rungax.diffeqsolve(
         MultiTerm(
             ODETerm(lambda t, y, args: -y),
@@ -101,16 +101,16 @@ def test_trees_of_states_with_leaves_of_any_kind() -> None:
 
 
 def test_inside_shard_map() -> None:
-    mesh = Mesh(np.array(jax.devices()[:2]), ("lanes",))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("batch",))
 
     def value_and_slope(data: Any, y0: Any) -> Any:
         key = jax.random.wrap_key_data(data)
         return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, max_steps=32, throw=False).ys[-1])(y0)
 
-    spec = PartitionSpec("lanes")
+    spec = PartitionSpec("batch")
     sharded = jax.jit(jax.shard_map(jax.vmap(value_and_slope), mesh=mesh, in_specs=spec, out_specs=spec))
-    lanes = jax.random.key_data(KEYS), jnp.linspace(0.5, 2.0, 4)
-    assert_trees_close(sharded(*lanes), jax.vmap(value_and_slope)(*lanes), rtol=1e-12)
+    batch = jax.random.key_data(KEYS), jnp.linspace(0.5, 2.0, 4)
+    assert_trees_close(sharded(*batch), jax.vmap(value_and_slope)(*batch), rtol=1e-12)
 
 
 @pytest.mark.parametrize("field", [lambda y: jnp.diag(jnp.cos(y)), lambda y: lx.DiagonalLinearOperator(jnp.cos(y))])
@@ -122,7 +122,7 @@ def test_saving_between_steps_and_dense_output(field: Callable[[Any], Any]) -> N
     np.testing.assert_allclose(jax.vmap(solution.evaluate)(TS), solution.ys, rtol=1e-12)
 
 
-def test_a_solve_goes_on_along_the_same_path() -> None:
+def test_a_continued_solve_follows_the_same_path() -> None:
     path = VirtualBrownianTree(0.0, 1.0, 1e-3, (), KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
     terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: 0.5 * y, path))
 

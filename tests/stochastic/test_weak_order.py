@@ -1,8 +1,8 @@
-"""Weak order: how fast expectations converge.
+"""Weak order: expectations converge with the stated order.
 
-Nothing is sampled. The mean over the random variables of a step is a quadrature: over a grid of normals, and over the
-two signs that count of a Lévy area. So a step is a matrix, which acts on the second moments of a linear equation, or on
-functions on a circle; its powers have the errors of the solver and no others.
+Nothing is sampled. The mean over the random variables of a step is a quadrature: over normals, and over the sign of
+each Lévy area, because only its sign enters a step. A step is therefore a matrix, which acts on the moments of a linear
+equation or on functions on a circle, and its powers contain no errors but those of the solver.
 """
 
 import jax
@@ -26,7 +26,7 @@ SOURCES = np.array([[[0.5, 0.3], [-0.2, 0.4]], [[0.1, -0.6], [0.4, 0.3]]])
 
 
 class Given(AbstractBrownianPath):
-    """A path of one increment, given by hand."""
+    """A path that returns a given increment."""
 
     increment: SpaceTimeLevyArea
     t0: float = 0.0
@@ -38,7 +38,7 @@ class Given(AbstractBrownianPath):
 
 
 def step_matrix(solver, h, w, signs) -> jax.Array:
-    """What a step of the linear equation multiplies the state by."""
+    """The matrix by which a step of the linear equation multiplies the state."""
     increment = SpaceTimeLevyArea(dt=h, W=jnp.sqrt(h) * w, H=jnp.sqrt(h / 12.0) * signs)
     diffusion = ControlTerm(lambda t, y, args: jnp.stack([b @ y for b in SOURCES], axis=1), Given(increment))
     terms = MultiTerm(ODETerm(lambda t, y, args: DRIFT @ y), diffusion)
@@ -47,7 +47,7 @@ def step_matrix(solver, h, w, signs) -> jax.Array:
 
 
 def quadrature(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights for two standard normals and two signs."""
+    """The nodes and weights of a quadrature over two standard normals and two signs."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(count)
     grid = np.stack([x.ravel() for x in np.meshgrid(nodes, nodes, [-1.0, 1.0], [-1.0, 1.0], indexing="ij")], axis=1)
     parts = [weights / weights.sum()] * 2 + [np.array([0.5, 0.5])] * 2
@@ -55,7 +55,7 @@ def quadrature(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def moment_errors(solver, steps) -> np.ndarray:
-    """Errors at time 1 of the first and second moments: (steps, 2)."""
+    """The errors of the first and second moments at time 1, of shape (steps, 2)."""
     grid, mass = quadrature(10)
     matrices = jax.jit(jax.vmap(lambda h, x: step_matrix(solver, h, x[:2], x[2:]), in_axes=(None, 0)))
     start, eye = np.array([1.0, -0.5]), np.eye(2)
@@ -79,13 +79,13 @@ def slope(steps, errors) -> float:
 
 @pytest.mark.parametrize(("solver", "order"), WEAK, ids=NAMES)
 def test_second_moments(solver, order):
-    """For noise whose sources do not commute; exact but for rounding."""
+    """For noise that does not commute; the quadrature is exact up to rounding."""
     steps = [2.0**-k for k in (3, 4, 5, 6)]
     assert abs(slope(steps, moment_errors(solver, steps)[:, 1]) - order) < TOLERANCE
 
 
 def test_the_mean_of_a_linear_equation_is_that_of_the_drift():
-    """So it converges with the order for ordinary equations, which is three."""
+    """It therefore converges with the order for ordinary equations, which is three."""
     steps = [2.0**-k for k in (3, 4, 5, 6)]
     assert abs(slope(steps, moment_errors(DRI1(), steps)[:, 0]) - DRI1().order(None)) < TOLERANCE
 
@@ -109,7 +109,7 @@ def circle_noise(t, y, args):
 
 
 def interpolation(x: np.ndarray) -> np.ndarray:
-    """What takes values at `POINTS` to those of their trigonometric interpolant at `x`, as its last axis."""
+    """The weights, along the last axis, of values at `POINTS` in their trigonometric interpolant at `x`."""
     half = 0.5 * (x[..., None] - POINTS)
     small = np.abs(np.sin(half)) < 1e-12
     safe = np.where(small, 1.0, np.sin(half))
@@ -117,7 +117,7 @@ def interpolation(x: np.ndarray) -> np.ndarray:
 
 
 def exact_expectation(values: np.ndarray) -> np.ndarray:
-    """E[u(y(1))] by starting point: Kolmogorov's backward equation, spectrally."""
+    """E[u(y(1))] for each starting point, by a spectral solution of Kolmogorov's backward equation."""
     waves = 1j * np.fft.fftfreq(POINTS.size, 1 / POINTS.size)
     diff = np.real(np.fft.ifft(waves[:, None] * np.fft.fft(np.eye(POINTS.size), axis=0), axis=0))
     drift, noise = np.asarray(circle_drift(0.0, POINTS, None)), np.asarray(circle_noise(0.0, POINTS, None))
@@ -125,7 +125,7 @@ def exact_expectation(values: np.ndarray) -> np.ndarray:
 
 
 def expectation(solver, h: float, values: np.ndarray) -> np.ndarray:
-    """The same as the solver has it with steps `h`: each step is a quadrature over its random variables."""
+    """E[u(y(1))] by the solver with steps `h`: each step is a quadrature over its random variables."""
 
     def image(y, x):
         increment = SpaceTimeLevyArea(dt=jnp.asarray(h), W=h**0.5 * x[:2], H=(h / 12) ** 0.5 * x[2:])
@@ -140,7 +140,7 @@ def expectation(solver, h: float, values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize(("solver", "order"), WEAK, ids=NAMES)
 def test_a_nonlinear_equation(solver, order):
-    """For noise whose sources do not commute; at each of 49 starting points, and exact but for rounding."""
+    """For noise that does not commute, at 49 starting points; the quadrature is exact up to rounding."""
     values, steps = np.exp(np.sin(POINTS)), [2.0**-k for k in (2, 3, 4, 5, 6)]
     errors = [np.abs(expectation(solver, h, values) - exact_expectation(values)).max() for h in steps]
     assert abs(slope(steps, errors) - order) < TOLERANCE, errors

@@ -24,7 +24,7 @@ COLOURS = (0, 1)
 
 @cache
 def colourings(tree: Tree) -> tuple[ColouredTree, ...]:
-    """All different ways to colour the nodes of `tree` other than its root."""
+    """All different colourings of the nodes of `tree` other than its root."""
     branches = [[(colour, coloured) for colour in COLOURS for coloured in colourings(subtree)] for subtree in tree]
     return tuple({tuple(sorted(chosen)) for chosen in product(*branches)})
 
@@ -62,7 +62,7 @@ class CoupledWeights:
 
 
 def largest_coupled_defect(parts: Rows, stages: CoupledWeights, order: int) -> Fraction:
-    """By how much the coupling conditions of exactly `order` nodes fail for the weights `parts`, one row a part."""
+    """The largest defect of the coupling conditions of exactly `order` nodes, for the weights of each part in a row."""
     different_parts = set(map(tuple, parts))
     return max(
         abs(dot(b, stages(coloured)) - Fraction(1, density(tree)))
@@ -73,7 +73,7 @@ def largest_coupled_defect(parts: Rows, stages: CoupledWeights, order: int) -> F
 
 
 def largest_coupled_continuous_defect(interpolant: Rows, stages: CoupledWeights, order: int) -> Fraction:
-    """The same for a coefficient of the polynomials `interpolant`, which serve all parts."""
+    """The largest defect in a coefficient of the polynomials `interpolant`, which all parts share."""
     powers = list(zip(*interpolant, strict=True))
     powers += [(Fraction(0),) * len(interpolant)] * (order - len(powers))
     return max(

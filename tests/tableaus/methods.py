@@ -1,4 +1,4 @@
-"""Every published method, with the residual its printed digits leave in the order conditions."""
+"""Every published method, with bounds for the residuals of its printed digits in the order conditions."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,13 +51,13 @@ IMPLICIT_METHODS = {
 }
 METHODS = EXPLICIT_METHODS | IMPLICIT_METHODS
 SPLIT_METHODS = {"KenCarp3": KENCARP3, "KenCarp4": KENCARP4, "KenCarp5": KENCARP5, "Sil3": SIL3}
-# What has a Newton iteration: the methods, and the implicit parts of the split ones.
+# Methods with a Newton iteration: the implicit methods and the implicit parts of the split ones.
 STIFF_METHODS = IMPLICIT_METHODS | {name: method.implicit for name, method in SPLIT_METHODS.items()}
 
-# What the printed digits leave, a little above what is measured. A method that is not listed is exact: its paper
+# Residuals of the printed digits, a little above the measured ones. A method that is not listed is exact: its paper
 # prints fractions. Tsit5 has 84 digits after the point, Vern7 and Vern9 have 40 in all with entries up to 200. The
-# fractions of Dopri8 stand for irrational numbers, to 18 digits, those of Kennedy and Carpenter to about 25. The closed
-# forms of TRBDF2 are given to 60 digits after the point, those of Kværnø's methods to 55.
+# fractions of Dopri8 approximate irrational numbers to 18 digits, those of Kennedy and Carpenter to about 25. The
+# closed forms of TRBDF2 are given to 60 digits after the point, those of Kværnø's methods to 55.
 _PAIR = {
     "Tsit5": "1e-81",
     "Dopri8": "1e-16",

@@ -82,14 +82,14 @@ class ElementaryWeights:
 
 
 def largest_defect(b: Sequence[Fraction], stages: ElementaryWeights, order: int) -> Fraction:
-    """By how much the conditions of exactly `order` nodes fail for the weights `b`."""
+    """The largest defect of the conditions of exactly `order` nodes for the weights `b`."""
     return max(abs(dot(b, stages(tree)) - Fraction(1, density(tree))) for tree in rooted_trees(order))
 
 
 def largest_continuous_defect(
     interpolant: Sequence[Sequence[Fraction]], stages: ElementaryWeights, order: int
 ) -> Fraction:
-    """By how much the conditions of exactly `order` nodes fail in a coefficient of the polynomials `interpolant`."""
+    """The largest defect of the conditions of exactly `order` nodes in a coefficient of `interpolant`."""
     powers = list(zip(*interpolant, strict=True))
     # A power above the degree of the interpolant has coefficient zero.
     powers += [(Fraction(0),) * len(interpolant)] * (order - len(powers))
@@ -103,6 +103,6 @@ def largest_continuous_defect(
 
 
 def dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
-    """The sum of the products, exact."""
+    """The exact sum of the products."""
     # About half of the entries of a row are zero.
     return sum((x * y for x, y in zip(left, right, strict=True) if x), Fraction(0))

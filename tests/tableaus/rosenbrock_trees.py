@@ -1,4 +1,4 @@
-r"""Rosenbrock methods in their classical form, with the order conditions, stability and stiff conditions it shows.
+r"""Rosenbrock methods in their classical form, with their order conditions, stability and stiff conditions.
 
 In the classical form (E. Hairer and G. Wanner, *Solving Ordinary Differential Equations II*, IV.7, equation 7.4)
 
@@ -93,12 +93,12 @@ class ElementaryWeights:
 
 
 def largest_defect(b: Sequence[Fraction], stages: ElementaryWeights, order: int) -> Fraction:
-    """By how much the conditions of exactly `order` nodes fail for the weights `b`."""
+    """The largest defect of the conditions of exactly `order` nodes for the weights `b`."""
     return max(abs(dot(b, stages(tree)) - Fraction(1, density(tree))) for tree in rooted_trees(order))
 
 
 def largest_continuous_defect(b_theta: Matrix, stages: ElementaryWeights, order: int) -> Fraction:
-    """By how much the conditions of exactly `order` nodes fail in a coefficient of the dense output's weights."""
+    """The largest defect of the conditions of exactly `order` nodes in a coefficient of the dense output."""
     missing = [[Fraction(0)] * len(b_theta[0])] * max(0, order - len(b_theta))
     return max(
         abs(dot(column, stages(tree)) - (Fraction(1, density(tree)) if power == order else 0))
@@ -167,6 +167,6 @@ def dot(left: Sequence[Fraction], right: Sequence[Fraction]) -> Fraction:
 
 
 def _row_times(row: Sequence[Fraction], matrix: Matrix) -> Vector:
-    """`row` times the first rows of `matrix`, as many as it has entries."""
+    """`row` times the first rows of `matrix`, as many as `row` has entries."""
     columns = zip(*matrix[: len(row)], strict=True) if row else [()] * len(matrix[0])
     return [dot(row, column) for column in columns]

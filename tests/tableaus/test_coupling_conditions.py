@@ -1,4 +1,4 @@
-"""Both parts of a split method together satisfy the order conditions of every colouring, and so does a dense output."""
+"""The parts of a split method together satisfy the order conditions of every colouring; so does its dense output."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -105,12 +105,12 @@ def changed(row: Row) -> Row:
 
 
 def changed_twice(row: Row) -> Row:
-    """Another row with the same sum, if it has two entries."""
+    """A perturbed row, with the same sum if it has at least two entries."""
     return (row[0] + CHANGE, *row[1:-1], row[-1] - CHANGE)
 
 
 def perturbed(method: PublishedSplitMethod, change: Callable[[Row], Row]) -> Iterator[PublishedSplitMethod]:
-    """The method with the eleventh digit changed in a row of a matrix or in weights of a part."""
+    """Variants of the method with the eleventh digit changed in a row of a matrix or in the weights of a part."""
     for name, part in zip(("explicit", "implicit"), parts_of(method), strict=True):
         assert part.b_hat is not None
         for i, row in enumerate(part.a):
@@ -121,7 +121,7 @@ def perturbed(method: PublishedSplitMethod, change: Callable[[Row], Row]) -> Ite
 
 
 def defects_of(method: PublishedSplitMethod) -> list[Fraction]:
-    """Of the conditions up to order four, which see every entry: stages 2 and 3 of KenCarp5 have no weight."""
+    """Defects up to order four, which involve every entry: stages 2 and 3 of KenCarp5 have no weight."""
     assert method.error_order is not None
     stages = coupled_weights(method)
     weights = [part.b for part in parts_of(method)]
@@ -142,7 +142,7 @@ def test_a_wrong_digit_is_caught(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["KenCarp3", "KenCarp4", "KenCarp5"])
 def test_wrong_digits_are_caught_without_the_sums_of_rows(name: str) -> None:
-    # Sil3 is missing: conditions of order two see nothing of a row but its sum.
+    # Without Sil3: conditions of order two involve only the sum of a row.
     for wrong in perturbed(SPLIT_METHODS[name], changed_twice):
         assert max(defects_of(wrong)) > 10 * RESIDUALS[name].pair
 

@@ -1,4 +1,4 @@
-"""A dense output satisfies the continuous order conditions of the order it states, no further, and ends at `b`."""
+"""A dense output satisfies the continuous order conditions of its stated order and no more, and ends at `b`."""
 
 from fractions import Fraction
 

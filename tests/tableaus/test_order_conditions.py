@@ -1,4 +1,4 @@
-"""A method satisfies the order conditions of the orders it states, exactly or to its printed digits, and no further."""
+"""A method satisfies the conditions of its stated orders, exactly or to its printed digits, and of no higher order."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +14,7 @@ from .methods import METHODS, RESIDUALS, matrix, nodes
 from .rooted_trees import ElementaryWeights, Tree, density, largest_defect, num_nodes, rooted_trees
 
 EMBEDDED = [name for name, method in METHODS.items() if method.b_hat is not None]
-# The smallest defect one order up is Vern8's, 4e-7: far above every residual.
+# The smallest defect at the next order is Vern8's, 4e-7, far above every residual.
 NEXT_ORDER_DEFECT = Fraction(1, 10**7)
 
 
@@ -79,7 +79,7 @@ def test_tableau_is_the_rounded_method(name: str) -> None:
     rows += list(zip(tableau.a_lower, method.a, diagonal[1:], method.c, strict=True))
     for rounded, row, own, node in rows:
         exact = np.array([float(entry) for entry in row])
-        # One entry, the smallest, makes up for the rounding of the others, so that the sum is right.
+        # The smallest entry compensates for the rounding of the others, so that the sum is exact.
         assert np.sum(rounded != exact) <= 1
         largest = max(own, np.abs(exact).max())
         np.testing.assert_allclose(rounded, exact, rtol=0, atol=(len(row) + 1) * 2.0**-53 * largest)
@@ -95,9 +95,9 @@ def test_tableau_is_the_rounded_method(name: str) -> None:
 
 
 def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
-    """The method with one digit in the eleventh place changed: in one entry of each row of `a`, `b` and `b_hat`.
+    """Variants of the method with the eleventh digit of one entry changed.
 
-    And in each entry of the diagonal that is not zero.
+    The entry is one of each row of `a`, `b` and `b_hat`, and each non-zero entry of the diagonal.
     """
     change = Fraction(1, 10**11)
 

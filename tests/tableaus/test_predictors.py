@@ -1,4 +1,4 @@
-"""Implicit stages start from an extrapolation of earlier slopes, of the highest degree that does not amplify them."""
+"""Implicit stages start from an extrapolation of earlier slopes, of the highest degree that is not unstable."""
 
 from fractions import Fraction
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""A Rosenbrock method has the orders, the stability and the stiff orders it states; its form means what it says."""
+"""A Rosenbrock method has its stated orders, stability and stiff orders, and its step has the stated form."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ FORMS = {name: classical(method.exact) for name, method in METHODS.items()}
 
 @dataclass(frozen=True)
 class Facts:
-    """What the papers say, and a bit more than their digits leave in the conditions of the pair and the interpolant."""
+    """The facts stated in the papers, and bounds for the residuals of the printed digits."""
 
     orders: tuple[int, int, int | None]
     stages: int
@@ -55,7 +55,7 @@ FACTS = {
     "Rodas4": Facts((4, 3, 3), 6, 6, "3e-15", "5e-15", stiffly_accurate=True),
     "Rodas5P": Facts((5, 4, 4), 8, 8, "1e-14", "2e-13", stiffly_accurate=True),
 }
-# Far above every residual; the smallest defect one order up is Rodas4's, 4e-3.
+# Far above every residual; the smallest defect at the next order is Rodas4's, 4e-3.
 NEXT_ORDER_DEFECT = Fraction(1, 10**3)
 
 
@@ -173,7 +173,7 @@ def test_rosenbrock23_keeps_its_order_with_any_jacobian() -> None:
     ],
 )
 def test_digits_of_the_closed_forms(coefficient: Fraction, p: str, q: str, d: int) -> None:
-    """The coefficient is $p + q \\sqrt d$: its distance from $p$ has the square and the sign it should."""
+    """The coefficient is $p + q \\sqrt d$: its difference from $p$ has the right square and sign."""
     irrational = coefficient - Fraction(p)
     assert abs(irrational**2 - Fraction(q) ** 2 * d) <= Fraction(1, 10**47)
     assert (irrational > 0) is (Fraction(q) > 0)
@@ -215,7 +215,7 @@ def test_parabolic_conditions(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_prothero_robinson_order(name: str) -> None:
-    """At any stiffness the local error of the Prothero--Robinson problem starts with this derivative."""
+    """At any stiffness, this derivative gives the leading local error of the Prothero--Robinson problem."""
     form = FORMS[name]
     first = {"Rosenbrock23": 2, "ROS3P": 3, "Rodas4": 2, "Rodas5P": 4}[name]
     for z in (Fraction(-1), Fraction(-30), Fraction(-(10**4))):
@@ -242,7 +242,7 @@ def test_embedded_solution_of_rodas5p_has_the_stiff_order_of_the_method() -> Non
 
 
 def perturbed(exact: RosenbrockCoefficients) -> Iterator[RosenbrockCoefficients]:
-    """The method with one digit in the eleventh place changed: one entry of each row, the largest."""
+    """Variants of the method with the eleventh digit of the largest entry of a row changed."""
     change = Fraction(1, 10**11)
 
     def changed(row: tuple[Fraction, ...]) -> tuple[Fraction, ...]:
@@ -264,7 +264,7 @@ def perturbed(exact: RosenbrockCoefficients) -> Iterator[RosenbrockCoefficients]
 
 
 def all_defects(exact: RosenbrockCoefficients, orders: tuple[int, int, int | None]) -> tuple[Fraction, Fraction]:
-    """The largest defect of the pair and that of the interpolant."""
+    """The largest defects of the pair and of the interpolant."""
     form = classical(exact)
     stages = ElementaryWeights(form)
     pairs = [*zip(form.nodes, exact.alpha, strict=True), *zip(form.gamma_sums, exact.gamma_sums, strict=True)]
@@ -329,7 +329,7 @@ def test_methods_without_own_dense_output() -> None:
     assert ROS3P.weights is None
 
 
-# The linearly implicit Euler method, with an embedded solution and a linear interpolant made up.
+# The linearly implicit Euler method, with an arbitrary embedded solution and linear interpolant.
 EULER: dict[str, Any] = {"gamma": 1, "alpha": [0], "gamma_sums": [1], "a": [], "c": [], "m": [1], "order": 1}
 TWO: dict[str, Any] = {
     "gamma": 0.5,
@@ -402,7 +402,7 @@ def test_inconsistent_text_is_rejected(change: dict[str, str], message: str) -> 
         RosenbrockTableau.parse(reference="", order=1, interpolant_order=1, **{**text, "interpolant": "2 -1", **change})
 
 
-# ----------------------------------------------------------------------------------------------- what the form computes
+# --------------------------------------------------------------------------------------------- solutions of an equation
 
 
 class Coupled:
@@ -448,12 +448,12 @@ def advance(method: RosenbrockTableau, t0: float, y0: np.ndarray, h: float) -> n
 
 
 def slope_of(measure: Callable[[float], float], sizes: np.ndarray) -> float:
-    """The order fitted to `measure` at these step sizes, which are to lie in the clean region."""
+    """The order fitted to `measure` at these step sizes, which must lie in the clean region."""
     return float(np.polyfit(np.log(sizes), np.log([measure(float(h)) for h in sizes]), 1)[0])
 
 
 def fit(name: str) -> np.ndarray:
-    """Step sizes small enough for the leading term and large enough to stay clear of rounding."""
+    """Step sizes small enough for the leading term to dominate and large enough to avoid rounding errors."""
     smallest = {"Rosenbrock23": 1e-3, "ROS3P": 3e-3, "Rodas4": 1e-2, "Rodas5P": 2e-2}[name]
     return smallest * 2.0 ** np.arange(3)
 

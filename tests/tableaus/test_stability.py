@@ -1,4 +1,4 @@
-r"""Implicit methods are A-stable, L-stable and stiffly accurate, with one diagonal entry where they say so.
+r"""Implicit methods are A-stable, L-stable and stiffly accurate, with a constant diagonal where they state it.
 
 $R(z) = 1 + z b^T (I - z A)^{-1} 1$ is one step for $y' = \lambda y$ with $z = h \lambda$.
 """
@@ -41,7 +41,7 @@ FAR = Fraction(-(10**12))
 
 
 def stability[Number: (Fraction, complex)](a: list[list[Number]], b: list[Number], z: Number) -> Number:
-    """R(z) by forward substitution, for rows of `a` up to the diagonal."""
+    """The stability function R(z) by forward substitution, for rows of `a` up to the diagonal."""
     one = z / z
     slopes: list[Number] = []
     for *lower, own in a:
@@ -69,7 +69,7 @@ def embedded(method: PublishedMethod) -> Row:
 def test_solution_is_l_stable(name: str) -> None:
     method = STIFF_METHODS[name]
     assert abs(far_left(method, method.b)) < 1e-11
-    # With no pole in the left half plane, the maximum is on its edge.
+    # R has no pole in the left half-plane, so its maximum is on the imaginary axis.
     assert all(own >= 0 for *_, own in matrix(method))
     assert largest_on_the_imaginary_axis(method, method.b) <= 1 + 1e-13
 
@@ -88,7 +88,7 @@ def test_embedded_solution_is_unbounded(name: str) -> None:
 
 
 def test_the_rounded_diagonal_of_kvaerno_is_not_quite_l_stable() -> None:
-    # Why the tableau of order three has the root and not the ten digits that are printed: at a limit that is not zero.
+    # The reason why the tableau of order three has the exact root: with the ten printed digits the limit is not zero.
     gamma = Fraction("0.4358665215")
     b2 = 1 / (12 * gamma * (1 - 2 * gamma))
     b3 = Fraction(1, 2) - gamma - 2 * gamma * b2
@@ -126,7 +126,7 @@ def test_explicit_part_is_explicit(name: str) -> None:
 
 
 def test_closed_forms() -> None:
-    """The decimals are the numbers their files say they are."""
+    """The decimals agree with the closed forms given in their files."""
     tolerance = Fraction(1, 10**53)
     gamma = METHODS["Kvaerno3"].a[0][0]
     assert abs(gamma**3 - 3 * gamma**2 + Fraction(3, 2) * gamma - Fraction(1, 6)) < tolerance

@@ -1,4 +1,4 @@
-"""Tableaus know whether their last stage is the solution, and reject inconsistent coefficients by name."""
+"""Tableaus know whether their last stage is the solution; inconsistent coefficients are rejected by name."""
 
 from collections.abc import Callable
 from fractions import Fraction
