@@ -1,6 +1,7 @@
 """Derivatives to compare with: difference quotients along a direction, and solves on a grid that is known."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +12,7 @@ import numpy as np
 import rungax
 
 
+@partial(jax.jit, inline=True)  # called eagerly, it is one program and not one for each operation
 def weigh(tree: Any) -> jax.Array:
     """A curved real function of a pytree that no symmetry makes blind; entries that are not finite do not count."""
     total = jnp.zeros(())
@@ -69,12 +71,19 @@ def assert_derivative(
 ) -> None:
     """Reverse mode, forward mode and difference quotients of a real function agree at `x`.
 
-    The quotients are those of `reference`: `function` with whatever jumps frozen, by default `function` itself.
+    The quotients are those of `reference`, which is `function` on fixed steps; by default they are those of the value
+    that reverse mode computes.
     """
     direction = direction_like(x)
-    by_reverse = along(jax.jit(jax.grad(function))(x), direction)
-    by_forward = jax.jit(lambda x: jax.jvp(function, (x,), (direction,))[1])(x)
-    quotient = difference_quotient(jax.jit(function if reference is None else reference), x, direction, h)
+
+    @jax.jit
+    def derivatives(x: Any) -> tuple[jax.Array, Any, jax.Array]:
+        return *jax.value_and_grad(function)(x), jax.jvp(function, (x,), (direction,))[1]
+
+    _, gradient, by_forward = derivatives(x)
+    by_reverse = along(gradient, direction)
+    value = (lambda x: derivatives(x)[0]) if reference is None else jax.jit(reference)
+    quotient = difference_quotient(value, x, direction, h)
     assert np.isfinite(by_reverse)
     assert abs(by_reverse) > 1e-3, "a derivative of zero shows nothing"
     np.testing.assert_allclose(by_forward, by_reverse, rtol=min(rtol, 1e-9))

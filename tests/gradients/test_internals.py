@@ -1,6 +1,8 @@
 """`Solution.internals` is what one computes by hand from the kept steps, and so are its derivatives."""
 
+import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -87,9 +89,17 @@ def by_hand(solution: rungax.Solution, field: Callable[..., Any], args: Any, sol
     return error_sum, stiffness_sum
 
 
-@pytest.mark.parametrize("interval", [(0.0, 2.0), (0.6, 0.0)], ids=["forwards", "backwards"])
-@pytest.mark.parametrize("state", ["array", "pytree", "complex"])
-@pytest.mark.parametrize("solver", [Tsit5(), Dopri5(), Bosh3()], ids=["Tsit5", "Dopri5", "Bosh3"])
+FORWARDS, BACKWARDS = (0.0, 2.0), (0.6, 0.0)
+OFTEN = [(Tsit5(), "array", FORWARDS), (Dopri5(), "pytree", FORWARDS), (Bosh3(), "complex", BACKWARDS)]
+CASES = [
+    pytest.param(
+        *case, id=f"{type(case[0]).__name__}-{case[1]}-{case[2]}", marks=[] if case in OFTEN else [pytest.mark.slow]
+    )
+    for case in itertools.product((Tsit5(), Dopri5(), Bosh3()), ("array", "pytree", "complex"), (FORWARDS, BACKWARDS))
+]
+
+
+@pytest.mark.parametrize(("solver", "state", "interval"), CASES)
 def test_sums_over_the_steps_by_hand(solver: Any, state: str, interval: tuple[float, float]) -> None:
     field, y0 = STATES[state]
     t0, t1 = interval
@@ -190,28 +200,39 @@ def test_derivative_together_with_saved_values() -> None:
     assert_derivative(fit, INPUTS)
 
 
+CONTROLS = {"PID": PID, "fixed": FIXED}
+THINNED = RecursiveCheckpointAdjoint(checkpoints=4)
+
+
+@cache
+def gradient_by_default(control: str) -> Any:
+    return jax.jit(jax.grad(lambda inputs: loss(inputs, **CONTROLS[control])))(INPUTS)
+
+
 @pytest.mark.parametrize(
-    "adjoint", [DirectAdjoint(), RecursiveCheckpointAdjoint(checkpoints=4)], ids=["direct", "thinned"]
+    ("adjoint", "control"),
+    [
+        pytest.param(DirectAdjoint(), "PID", id="direct, PID"),
+        pytest.param(THINNED, "fixed", id="thinned, fixed"),
+        pytest.param(DirectAdjoint(), "fixed", id="direct, fixed", marks=pytest.mark.slow),
+        pytest.param(THINNED, "PID", id="thinned, PID", marks=pytest.mark.slow),
+    ],
 )
-@pytest.mark.parametrize("control", [PID, FIXED], ids=["PID", "fixed"])
-def test_other_adjoints_agree(adjoint: Any, control: dict[str, Any]) -> None:
-    found, expected = (
-        jax.jit(jax.grad(lambda inputs, a=adjoint: loss(inputs, adjoint=a, **control)))(INPUTS)
-        for adjoint in (adjoint, RecursiveCheckpointAdjoint())
-    )
-    assert_trees_close(found, expected, rtol=1e-8, atol=1e-10)
+def test_other_adjoints_agree(adjoint: Any, control: str) -> None:
+    found = jax.jit(jax.grad(lambda inputs: loss(inputs, adjoint=adjoint, **CONTROLS[control])))(INPUTS)
+    assert_trees_close(found, gradient_by_default(control), rtol=1e-8, atol=1e-10)
 
 
 def test_forward_mode_alone_agrees() -> None:
     found = jax.jit(jax.jacfwd(lambda inputs: loss(inputs, adjoint=ForwardMode())))(INPUTS)
-    assert_trees_close(found, jax.jit(jax.grad(loss))(INPUTS), rtol=1e-8, atol=1e-10)
+    assert_trees_close(found, gradient_by_default("fixed"), rtol=1e-8, atol=1e-10)
 
 
 def test_second_derivative() -> None:
     """Symmetric, and the difference of the first."""
 
     def of_state(y0: Any) -> jax.Array:
-        return loss((y0, ARGS))
+        return loss((y0, ARGS), solver=Bosh3())
 
     gradient, hessian = jax.jit(jax.grad(of_state)), np.asarray(jax.jit(jax.hessian(of_state))(Y0))
     h = 1e-4

@@ -78,13 +78,11 @@ def grid() -> np.ndarray:
 
 
 def often(name: str, *names: str) -> Any:
-    """The cases with these names always, the others of `SAVES` when there is time."""
+    """The cases of `SAVES`, slow unless they are named."""
     return [pytest.param(n, marks=() if n in (name, *names) else pytest.mark.slow) for n in SAVES]
 
 
-@pytest.mark.parametrize(
-    "name", often("t0", "every third step", "every ninetieth step", "ts, every second step", "fn", "subs")
-)
+@pytest.mark.parametrize("name", often("ts, every second step", "subs"))
 def test_derivatives_of_what_is_saved(name: str, grid: np.ndarray) -> None:
     saveat = SAVES[name]
     assert 4 <= grid.size <= MAX_STEPS

@@ -1,6 +1,7 @@
 """The tape holds the kept steps and no others, in the memory it is given, and thinning it changes no derivative."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import jax
@@ -57,6 +58,12 @@ def loss(inputs: Any, **options: Any) -> jax.Array:
     return weigh(solution.ys)
 
 
+@cache
+def whole_gradient(save: str) -> Any:
+    """The gradient by a tape that holds every step."""
+    return gradient(saveat=SAVES[save])(INPUTS)
+
+
 def gradient(adjoint: Any = None, **options: Any) -> Callable[[Any], Any]:
     adjoint = RecursiveCheckpointAdjoint() if adjoint is None else adjoint
     return jax.jit(jax.grad(lambda inputs: loss(inputs, adjoint=adjoint, **options)))
@@ -71,21 +78,17 @@ ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
 @pytest.mark.parametrize(
     ("checkpoints", "save"),
     [
-        (2, "t1"),
         (2, "steps"),
         (4, "ts"),
-        (6, "dense"),
         (7, "t1"),
-        (10, "steps"),
         (40, "t1"),
         (64, "dense"),
-        (100, "ts"),
     ],
 )
 def test_thinning_changes_nothing(checkpoints: int, save: str) -> None:
     """Forty steps: on a tape of two states, of a few, of as many, of more."""
     found = gradient(RecursiveCheckpointAdjoint(checkpoints=checkpoints), saveat=SAVES[save])(INPUTS)
-    assert_trees_close(found, gradient(saveat=SAVES[save])(INPUTS), **ROUNDING)
+    assert_trees_close(found, whole_gradient(save), **ROUNDING)
 
 
 @pytest.mark.slow
@@ -100,21 +103,15 @@ def test_thinning_changes_nothing_in_full(checkpoints: int, save: SaveAt, contro
 @pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 8, 9, 16, 17, 31, 33, 64, 65])
 def test_thinning_at_every_count_of_steps(num_steps: int) -> None:
     """Around each count at which a tape of four fills up; one program for all."""
-    dt0 = 2.0 / num_steps
-    thinned, whole = (_gradient_by_step(checkpoints)((INPUTS, np.asarray(dt0))) for checkpoints in (4, None))
+    inputs = (INPUTS, np.asarray(2.0 / num_steps))
+    thinned, whole = (gradient_by_step(checkpoints)(inputs) for checkpoints in (4, None))
     assert_trees_close(thinned, whole, **ROUNDING)
 
 
-def _gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
-    if checkpoints not in _GRADIENTS:
-        adjoint = RecursiveCheckpointAdjoint(checkpoints=checkpoints)
-        _GRADIENTS[checkpoints] = jax.jit(
-            jax.grad(lambda x: loss(x[0], dt0=x[1], adjoint=adjoint, solver=Heun(), saveat=SAVES["ts"]))
-        )
-    return _GRADIENTS[checkpoints]
-
-
-_GRADIENTS: dict[int | None, Callable[[Any], Any]] = {}
+@cache
+def gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
+    adjoint = RecursiveCheckpointAdjoint(checkpoints=checkpoints)
+    return jax.jit(jax.grad(lambda x: loss(x[0], dt0=x[1], adjoint=adjoint, solver=Heun(), saveat=SAVES["ts"])))
 
 
 def test_thinning_in_lanes_that_thin_at_different_times() -> None:
@@ -132,7 +129,7 @@ def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
     by_bytes = gradient(RecursiveCheckpointAdjoint(budget=6 * Y0.nbytes + 3))
     by_count = gradient(RecursiveCheckpointAdjoint(checkpoints=6))
     assert by_bytes.lower(INPUTS).as_text() == by_count.lower(INPUTS).as_text()
-    assert_trees_close(by_bytes(INPUTS), gradient()(INPUTS), **ROUNDING)
+    assert_trees_close(by_bytes(INPUTS), whole_gradient("t1"), **ROUNDING)
 
 
 def test_second_derivatives_and_forward_mode_of_a_thinned_tape() -> None:
