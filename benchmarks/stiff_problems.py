@@ -10,7 +10,7 @@ import numpy as np
 import scipy.integrate
 import scipy.sparse
 
-from tests.problems import Problem
+from tests.problems.base import Problem
 from tests.problems.stiff import (
     AKZO_CONVECTION,
     AKZO_DIFFUSION,
