@@ -190,7 +190,7 @@ def test_a_step_function_is_integrated_exactly_backwards() -> None:
     np.testing.assert_allclose(solution.evaluate(0.7), 0.4, rtol=1e-14)
 
 
-def test_jump_times_may_be_traced_and_differ_between_lanes() -> None:
+def test_jump_times_may_be_traced_and_differ_between_batch_elements() -> None:
     def end(times: jax.Array) -> jax.Array:
         solution = _integrate(times, times, 0.0, 1.0, jnp.asarray(0.0))
         return jnp.stack([solution.ys[0], solution.num_steps.astype(float)])

@@ -134,3 +134,16 @@ def test_step_to_takes_single_precision() -> None:
         DECAY, Euler(), F32(0), F32(1), None, ONE, stepsize_controller=StepTo(ts), saveat=STEPS, max_steps=8
     )
     np.testing.assert_array_equal(solution.ts[:3], ts[1:])
+
+
+def test_without_a_bound_on_their_number_steps_of_a_few_roundings_end() -> None:
+    """Fixed steps that would miss the end if their lengths were added up, and adaptive ones at large times."""
+    many = diffeqsolve(DECAY, Euler(), F32(0), F32(10), F32(1e-3), ONE, max_steps=None, throw=False)
+    assert int(many.stats["num_steps"]) == 10_000
+    assert float(many.ts[0]) == 10.0
+    tight = PIDController(rtol=1e-7, atol=1e-9)
+    for t0, t1 in ((1e5, 1e5 + 0.0625), (1e5 + 0.0625, 1e5)):
+        solution = adaptive(t0, t1, None, tight, max_steps=None)
+        assert solution.result == RESULTS.successful
+        assert float(solution.ts[0]) == t1
+        np.testing.assert_allclose(solution.ys[0], np.exp(t0 - t1), rtol=1e-4)

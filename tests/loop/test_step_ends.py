@@ -1,4 +1,4 @@
-"""A solve visits the times its controller stands for and lands on `t1` exactly, in both directions."""
+"""Steps end at the times that the controller determines, and the last one exactly at `t1`, in both directions."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""`vmap` of a solve equals a Python loop over its lanes by value, whatever each lane's steps, end and outcome."""
+"""`vmap` of a solve equals a loop over its batch elements, whatever the steps, the end and the result of each."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ RELAXATION = ODETerm(_relaxation)
 
 def solve(rate: Any, t1: Any, *, dt0: Any = None, rtol: Any = 1e-4, max_steps: int = 64, fixed: bool = False) -> Any:
     controller = rungax.ConstantStepSize() if fixed else PIDController(rtol=rtol, atol=1e-6)
-    # `ts` lie on the way to `t1`, whichever lane's that is.
+    # `ts` lie on the way to the batch element's own `t1`.
     saveat = SaveAt(subs={**SUBS, "times": SubSaveAt(ts=TS * t1)}, dense=True)
     solution = diffeqsolve(
         RELAXATION, Tsit5(), 0.0, t1, dt0, jnp.zeros(2), rate, stepsize_controller=controller, saveat=saveat,
@@ -39,17 +39,17 @@ def solve(rate: Any, t1: Any, *, dt0: Any = None, rtol: Any = 1e-4, max_steps: i
     return solution.ts, solution.ys, solution.num_steps, solution.num_accepted_steps, code, middle
 
 
-def compare(function: Callable[..., Any], *lanes: Any) -> Any:
+def compare(function: Callable[..., Any], *batch: Any) -> Any:
     """`vmap` of `function` against a loop, by value; the latter's result."""
-    together = jax.jit(jax.vmap(function))(*lanes)
+    together = jax.jit(jax.vmap(function))(*batch)
     one = jax.jit(function)
-    apart = [one(*(lane[i] for lane in lanes)) for i in range(len(lanes[0]))]
+    apart = [one(*(values[i] for values in batch)) for i in range(len(batch[0]))]
     apart = jax.tree.map(lambda *leaves: np.stack(leaves), *apart)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), together, apart)
     return apart
 
 
-def test_lanes_of_different_step_counts() -> None:
+def test_elements_with_different_numbers_of_steps() -> None:
     forced = lambda rate, dt0: solve(rate, 0 * dt0 + 1, dt0=dt0)
     _, _, num_steps, num_accepted, codes, _ = compare(
         forced, jnp.asarray([0.1, 3.0, 20.0]), jnp.asarray([0.5, 0.5, 1.0])
@@ -59,7 +59,7 @@ def test_lanes_of_different_step_counts() -> None:
     assert not codes.any()
 
 
-def test_lanes_of_different_ends_in_both_directions_and_none() -> None:
+def test_elements_with_different_ends_in_both_directions_and_none() -> None:
     ends = jnp.asarray([1.0, -0.5, 0.0, 0.25])
     ts, _, num_steps, _, codes, _ = compare(solve, jnp.asarray([3.0, 3.0, 3.0, 0.1]), ends)
     assert num_steps[2] == 0
@@ -68,7 +68,7 @@ def test_lanes_of_different_ends_in_both_directions_and_none() -> None:
     assert not codes.any()
 
 
-def test_lanes_that_fail_beside_lanes_that_do_not() -> None:
+def test_elements_that_fail_and_others_that_do_not() -> None:
     few = lambda rate, dt0: solve(rate, 0 * dt0 + 1, dt0=dt0, max_steps=10, fixed=True)
     _, ys, _, _, codes, _ = compare(few, jnp.asarray([0.1, 0.1, jnp.nan]), jnp.asarray([0.25, 0.01, 0.25]))
     results = [rungax.RESULTS.successful, rungax.RESULTS.max_steps_reached, rungax.RESULTS.nonfinite]
@@ -76,31 +76,32 @@ def test_lanes_that_fail_beside_lanes_that_do_not() -> None:
     assert np.isfinite(ys["times"][0]).all()
 
 
-def test_lanes_with_their_own_fixed_step() -> None:
+def test_elements_with_different_fixed_steps() -> None:
     fixed = lambda dt0, t1: solve(1.0 + 0 * t1, t1, dt0=dt0, fixed=True)
     _, _, num_steps, _, _, _ = compare(fixed, jnp.asarray([0.5, 0.25, 0.03, -0.1]), jnp.asarray([1.0, 1.0, 1.0, -1.0]))
     assert num_steps.tolist() == [2, 4, 34, 10]
 
 
-def test_lanes_with_their_own_tolerance_and_shared_everything_else() -> None:
+def test_elements_that_differ_in_their_tolerance_only() -> None:
     tolerances = lambda rtol: solve(jnp.asarray(3.0), jnp.asarray(1.0), rtol=rtol)
     _, _, num_steps, _, _, _ = compare(tolerances, jnp.asarray([1e-2, 1e-5]))
     assert num_steps[0] < num_steps[1]
 
 
-def test_lanes_within_lanes() -> None:
+def test_vmap_within_vmap() -> None:
     rates, ends = jnp.asarray([0.1, 20.0]), jnp.asarray([1.0, 0.5])
     inner = jax.vmap(solve, in_axes=(0, None))
     together = jax.jit(jax.vmap(inner, in_axes=(None, 0)))(rates, ends)
     one = jax.jit(solve)
     for i, end in enumerate(ends):
         for j, rate in enumerate(rates):
-            lane = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], together)
-            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), lane, one(rate, end))
+            element = jax.tree.map(lambda leaf, i=i, j=j: leaf[i, j], together)
+            alone = one(rate, end)
+            jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), element, alone)
 
 
 @pytest.mark.parametrize("bad", [2.0, jnp.nan])
-def test_one_failed_lane_raises_for_all(bad: float) -> None:
+def test_one_failed_element_raises_for_all(bad: float) -> None:
     def end(rate: jax.Array) -> jax.Array:
         solution = diffeqsolve(
             RELAXATION, Tsit5(), 0.0, 1.0, 0.5, jnp.zeros(2), rate, stepsize_controller=PIDController(1e-4, 1e-6),

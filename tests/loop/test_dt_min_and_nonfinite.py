@@ -1,4 +1,4 @@
-"""A step too short to make, or a field that gives no numbers, ends the solve with the result that says so."""
+"""Steps that cannot be made shorter end a solve with `dt_min_reached`, values that are not finite with `nonfinite`."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from .measure import DECAY, ONE, counts
 
 
 def _singular(t: Any, y: Any, args: Any) -> Any:
-    """Grows without bound before t = 1: y' = y², y(0) = 1."""
+    """y' = y², whose solution from y(0) = 1 is infinite at t = 1."""
     return y**2
 
 
@@ -24,7 +24,7 @@ def _past_one(t: Any, y: Any, args: Any) -> Any:
 
 
 def _where_small(t: Any, y: Any, args: Any) -> Any:
-    """Not a number unless y > 0.1, which steps that are too long leave."""
+    """NaN unless y > 0.1; steps that are too long end below."""
     return jnp.where(y > 0.1, -y, jnp.nan)
 
 
@@ -69,7 +69,7 @@ def test_dtmin_and_dtmax_bound_the_first_step_and_all_others() -> None:
         assert lengths.max() == 0.25
 
 
-def test_a_singular_solution_ends_before_it_for_want_of_shorter_steps() -> None:
+def test_a_solve_up_to_a_singularity_ends_with_dt_min_reached() -> None:
     solution = solve(SINGULAR, PIDController(rtol=1e-3, atol=1e-6))
     # Not `max_steps_reached`: a rejected step as short as time resolves cannot be made shorter.
     assert solution.result == RESULTS.dt_min_reached
@@ -78,7 +78,7 @@ def test_a_singular_solution_ends_before_it_for_want_of_shorter_steps() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_field_that_gives_no_numbers_from_some_time_on_ends_the_solve_there(bad: float) -> None:
+def test_a_field_that_is_not_finite_after_some_time_ends_the_solve_there(bad: float) -> None:
     solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), args=jnp.asarray(bad))
     assert solution.result == RESULTS.nonfinite
     np.testing.assert_allclose(solution.ts[0], 1.0, rtol=1e-14)
@@ -87,21 +87,21 @@ def test_a_field_that_gives_no_numbers_from_some_time_on_ends_the_solve_there(ba
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_field_that_never_gives_numbers_ends_the_solve_at_once(bad: float) -> None:
+def test_a_field_that_is_never_finite_ends_the_solve_at_the_start(bad: float) -> None:
     for dt0 in (None, 0.01):
         solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), dt0=dt0, args=jnp.asarray(bad), t1=3.0)
         assert solution.result == RESULTS.nonfinite
         assert np.isfinite(solution.ys[0])
 
 
-def test_a_field_that_gives_no_numbers_where_too_long_a_step_leads_is_integrated_with_shorter_ones() -> None:
+def test_steps_to_states_where_the_field_is_not_finite_are_repeated_shorter() -> None:
     solution = solve(WHERE_SMALL, PIDController(rtol=1e-3, atol=1e-6), dt0=1.5)
     assert solution.result == RESULTS.successful
     assert int(solution.stats["num_rejected_steps"]) > 0
     np.testing.assert_allclose(solution.ys[0], np.exp(-2.0), rtol=1e-2)
 
 
-def test_with_dtmin_a_field_without_numbers_ends_the_solve_too() -> None:
+def test_with_dtmin_a_field_that_is_not_finite_ends_the_solve_too() -> None:
     controller = PIDController(rtol=1e-3, atol=1e-6, dtmin=1e-3)
     solution = solve(PAST_ONE, controller, args=jnp.asarray(np.nan))
     assert solution.result == RESULTS.nonfinite
@@ -109,7 +109,7 @@ def test_with_dtmin_a_field_without_numbers_ends_the_solve_too() -> None:
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_fixed_steps_without_numbers_go_on_and_say_so(bad: float) -> None:
+def test_fixed_steps_go_on_after_values_that_are_not_finite(bad: float) -> None:
     saveat = SaveAt(ts=[0.25, 1.0, 1.75], t1=True)
     fixed = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, args=jnp.asarray(bad), solver=Euler(), saveat=saveat)
     times = StepTo([0.0, 0.25, 1.0, 1.75, 2.0])
@@ -133,13 +133,13 @@ def test_a_state_that_was_not_finite_is_reported_even_if_it_recovers() -> None:
     assert solution.result == RESULTS.nonfinite
 
 
-def test_fixed_steps_without_end_stop_when_no_lane_has_numbers() -> None:
+def test_fixed_steps_towards_infinity_stop_when_no_batch_element_is_finite() -> None:
     solution = solve(PAST_ONE, rungax.ConstantStepSize(), dt0=0.25, t1=np.inf, args=jnp.asarray(np.nan), solver=Euler())
     assert solution.result == RESULTS.nonfinite
     assert int(solution.stats["num_steps"]) == 5
 
 
-def test_an_initial_state_without_numbers_ends_the_solve_at_once() -> None:
+def test_an_initial_state_that_is_not_finite_ends_the_solve_at_the_start() -> None:
     for bad in (jnp.nan, jnp.inf):
         solution = diffeqsolve(
             DECAY, Heun(), 0.0, 2.0, None, jnp.asarray(bad), jnp.asarray(0.0),
@@ -149,7 +149,7 @@ def test_an_initial_state_without_numbers_ends_the_solve_at_once() -> None:
         assert int(solution.stats["num_accepted_steps"]) == 0
 
 
-def test_a_lane_that_fails_does_not_stop_the_others() -> None:
+def test_a_batch_element_that_fails_does_not_stop_the_others() -> None:
     def result(bad: jax.Array) -> tuple[Any, jax.Array]:
         solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), args=bad)
         return solution.result, solution.ts[0]
