@@ -1,32 +1,44 @@
 # One virtual environment, .venv, made on first use. `make PYTHON=/path/to/python ...` chooses its Python.
+# `make test-oldest` has another one, .venv-oldest.
 
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 # How many pytest workers.
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench docs clean
+.PHONY: help demo test test-all test-oldest lint bench docs clean
 
 help:
-	@echo "make demo      fit a predator-prey model to twenty years of lynx and hare"
-	@echo "make test      the tests, without the slow ones"
-	@echo "make test-all  all tests"
-	@echo "make lint      formatting, ruff's rules, types"
-	@echo "make bench     the benchmarks"
-	@echo "make docs      the documentation, into site/"
-	@echo "make clean     remove caches and what was built (.venv stays)"
+	@echo "make demo         fit a predator-prey model to twenty years of lynx and hare"
+	@echo "make test         the tests, without the slow ones"
+	@echo "make test-all     all tests"
+	@echo "make test-oldest  a quick part of them, on the oldest Python and dependencies that pyproject.toml allows"
+	@echo "make lint         formatting, ruff's rules, types"
+	@echo "make bench        the benchmarks"
+	@echo "make docs         the documentation, into site/"
+	@echo "make clean        remove caches and what was built (the environments stay)"
 
 # ------------------------------------------------------------------------------------------------------- environment
 
-# No prerequisites: an environment that exists is used as it is. A half-made one is removed.
+# The environment of a target $(VENV)/bin/python, with a Python of any or of one version. A half-made one is removed.
+define make_environment
+@python=$$(sh scripts/find_python.sh "$(PYTHON)" $(1)) || exit 1; \
+echo "making $(@:/bin/python=) with $$python"; \
+"$$python" -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); exit 1; }
+endef
+
+# No prerequisites: an environment that exists is used as it is.
 $(BIN)/python:
-	@python=$$(sh scripts/find_python.sh "$(PYTHON)") || exit 1; \
-	echo "making $(VENV) with $$python"; \
-	"$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	$(make_environment)
+
+$(OLDEST)/bin/python:
+	$(call make_environment,$(OLDEST_PYTHON))
 
 # One stamp for each set of extras; pip runs again when pyproject.toml changes.
-INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP_INSTALL = -m pip install --quiet --disable-pip-version-check
+INSTALL = $(BIN)/python $(PIP_INSTALL)
 
 $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[test,examples]'
@@ -34,6 +46,13 @@ $(VENV)/.installed-test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(INSTALL) --editable '.[$*]'
+	@touch $@
+
+OLDEST_PYTHON = $(shell sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml)
+
+$(OLDEST)/.installed: pyproject.toml scripts/oldest_versions.py | $(OLDEST)/bin/python
+	$(OLDEST)/bin/python scripts/oldest_versions.py test > $(OLDEST)/constraints.txt
+	$(OLDEST)/bin/python $(PIP_INSTALL) --constraint $(OLDEST)/constraints.txt --editable '.[test]'
 	@touch $@
 
 # ------------------------------------------------------------------------------------------------------------- tasks
@@ -46,6 +65,12 @@ test: $(VENV)/.installed-test
 
 test-all: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS) --slow
+
+# Some of every part, chosen to take a few minutes.
+QUICK := tests/api/test_public_surface.py
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/python -m pytest -n $(WORKERS) $(QUICK)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
