@@ -96,6 +96,8 @@ class EventState(eqx.Module):
         The end of the attempt in which that event was found.
     active
         The conditions at whose event the next attempt ends, or whose events happened last.
+    num_changes
+        The number of times that the state was changed; events at the same time change it once.
     num_effects
         The number of times that each event has changed the state.
     """
@@ -104,6 +106,7 @@ class EventState(eqx.Module):
     ends_at_event: Bool[Array, ""]
     target: Time
     active: Flags
+    num_changes: IntScalar
     num_effects: Int[Array, " conditions"]
 
 
