@@ -10,7 +10,7 @@ import pytest
 import rungax
 
 LOST = (
-    "`solve_stage` is a custom derivative whose field still holds the captured tracer; `diffeqsolve` closes terms first"
+    "`solve_stage` is a custom derivative whose field still holds the captured tracer; `diffeqsolve` traces terms first"
 )
 
 
