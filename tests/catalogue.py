@@ -69,6 +69,13 @@ def terms_for(solver: rungax.AbstractSolver[Any], field: Field, explicit: float 
     return rungax.MultiTerm(*(rungax.ODETerm(part) for part in parts))
 
 
+def terms_around(solver: rungax.AbstractSolver[Any], term: rungax.ODETerm) -> Any:
+    """`term` for the solver, as the implicit term beside an explicit one that is zero if the solver takes two."""
+    if not isinstance(solver, rungax.AbstractIMEXRK):
+        return term
+    return rungax.MultiTerm(rungax.ODETerm(at_rest), term)
+
+
 def at_rest(t: Any, y: Any, args: Any) -> Any:
     return jax.tree.map(jnp.zeros_like, y)
 
@@ -212,6 +219,15 @@ ONE_OF_A_KIND = [
     pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow) for solver in SOLVERS
 ]
 """Every solver, those that only repeat a kind marked as slow."""
+
+IMPLICIT_KINDS = (rungax.ImplicitEuler, rungax.Kvaerno5, rungax.Sil3)
+"""One stage; many stages with one factorisation; many with one factorisation each, and an explicit term."""
+
+EVERY_IMPLICIT = [
+    pytest.param(type(solver), id=name(solver), marks=[] if type(solver) in IMPLICIT_KINDS else [pytest.mark.slow])
+    for solver in IMPLICIT + SPLIT
+]
+"""The class of every solver with implicit stages; those that repeat one of `IMPLICIT_KINDS` are marked as slow."""
 
 ADAPTIVE = tuple(filter(estimates_error, SOLVERS))
 """The solvers that step size control works with."""

@@ -3,6 +3,9 @@
 A solve of the fakes has the state `fake_y0()`. The solver advances `"time"` by the length of each step, and writes into
 `"seen"` what it was shown; the controller judges by its script and logs what the solver saw, one row an attempt. That
 log is controller state, which no rejection reverts.
+
+For implicit methods there are a Jacobian that logs its evaluations, a root finder that fails on long steps, and error
+control that accepts every step whose equations are solved.
 """
 
 from collections.abc import Callable
@@ -12,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 from jaxtyping import Array, Bool, Float
 
 import rungax
@@ -151,3 +155,50 @@ class CountedField(CountedTraces):
 
     def _count(self) -> None:
         self._num_calls += 1
+
+
+class LoggedJacobian:
+    """A `jacobian` that records the times at which it is evaluated."""
+
+    def __init__(self, jacobian: Callable[..., Any]):
+        self.jacobian = jacobian
+        self._times: list[float] = []
+
+    @property
+    def times(self) -> list[float]:
+        """The recorded times, sorted."""
+        jax.effects_barrier()
+        return sorted(self._times)
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        jax.debug.callback(lambda t: self._times.append(float(t)), t)
+        return self.jacobian(t, y, args)
+
+
+def undemanding(**options: Any) -> rungax.PIDController:
+    """Error control that accepts every step whose equations are solved, and makes the next one as long as allowed."""
+    return rungax.PIDController(rtol=1e9, atol=1e9, **options)
+
+
+def strict_chord() -> rungax.VeryChord:
+    """A root finder for `undemanding`, whose tolerances it must not take."""
+    return rungax.VeryChord(rtol=1e-8, atol=1e-8)
+
+
+class FailsOnLongSteps(optx.Newton):
+    """Newton's iteration, which in steps longer than `limit` diverges at once, or never ends if `never_ends`."""
+
+    limit: float = 0.3
+    never_ends: bool = False
+
+    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
+        ended, result = super().terminate(fn, y, args, options, state, tags)
+        fails = args.step_size > self.limit
+        if self.never_ends:
+            return ended & ~fails, result
+        failure = optx.RESULTS.where(fails, optx.RESULTS.nonlinear_divergence, result)
+        return ended | fails, failure
+
+
+def fails_on_long_steps(never_ends: bool = False) -> FailsOnLongSteps:
+    return FailsOnLongSteps(rtol=1e-8, atol=1e-8, never_ends=never_ends)

@@ -97,6 +97,8 @@ class EventState(eqx.Module):
     active
         While `ends_at_event`: the conditions that are zero at the end of the next attempt. Otherwise those of the last
         event.
+    num_changes
+        The number of times that the state was changed; events at the same time change it once.
     num_effects
         The number of times that each event has changed the state.
     """
@@ -105,6 +107,7 @@ class EventState(eqx.Module):
     ends_at_event: Bool[Array, ""]
     target: Time
     active: Flags
+    num_changes: IntScalar
     num_effects: Int[Array, " conditions"]
 
 

@@ -61,8 +61,7 @@ class StopQueue(eqx.Module):
         if not any(stop.jumps for stop, _ in pairs):
             return cls(_padded(jnp.sort(ends)), None)
         restarts = jnp.concatenate([just_after(t) if stop.jumps else t for stop, t in pairs])
-        places = jnp.argsort(ends)
-        return cls(_padded(ends[places]), _padded(restarts[places]))
+        return cls(*_in_order(ends, restarts))
 
     @property
     def can_jump(self) -> bool:
@@ -71,9 +70,10 @@ class StopQueue(eqx.Module):
 
     def backwards(self) -> "StopQueue":
         """The queue for the same equation solved the other way."""
-        first = self.ends if self.restarts is None else self.restarts
-        ends = _padded(jnp.sort(-first[:-1]))
-        return StopQueue(ends, None if self.restarts is None else _padded(jnp.sort(-self.ends[:-1])))
+        ends = -self.ends[:-1]
+        if self.restarts is None:
+            return StopQueue(_padded(jnp.sort(ends)), None)
+        return StopQueue(*_in_order(-self.restarts[:-1], ends))
 
     def pass_jump(
         self, accepted: BoolScalar, t0: Time, t1: Time, next_t0: Time, next_t1: Time
@@ -113,6 +113,12 @@ class StopQueue(eqx.Module):
         """The index of the first stop after `t`."""
         index = jnp.searchsorted(self.ends, t, side="right", method="scan_unrolled")
         return jnp.minimum(index, self.ends.size - 1)
+
+
+def _in_order(ends: Array, restarts: Array) -> tuple[Array, Array]:
+    """Stops in the order of their ends. Of those with the same end only the first is seen, so a jump goes first."""
+    order = jnp.lexsort((-restarts, ends))
+    return _padded(ends[order]), _padded(restarts[order])
 
 
 def _padded(times: Array) -> Array:

@@ -10,7 +10,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import SOLVERS, SPLIT, name, order, rounding, solved_exactly, terms_for
+from ..catalogue import ONE_OF_A_KIND, SOLVERS, SPLIT, name, order, rounding, solved_exactly, terms_for
 from ..problems.base import Problem
 from ..problems.ordinary import CLOCKED_TORUS, GRADED
 from .measure import TOLERANCE, graded_order, slope
@@ -52,14 +52,17 @@ def test_order(solver: rungax.AbstractSolver[Any]) -> None:
 
 
 @pytest.mark.parametrize("explicit", [0.0, 1.0], ids=["wholly implicit", "wholly explicit"])
-@pytest.mark.parametrize("solver", SPLIT, ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(s, id=name(s), marks=[] if name(s) == "KenCarp3" else [pytest.mark.slow]) for s in SPLIT],
+)
 def test_order_with_one_term_alone(solver: rungax.AbstractSolver[Any], explicit: float) -> None:
     assert_order_is_as_stated(solver, explicit)
 
 
 # On a problem without grading the error has every power of the step from the order on. Verner made the first of them
 # small in his efficient pairs; before it dominates, rounding does. So here only the lower side is for everyone.
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", ONE_OF_A_KIND)
 def test_order_is_reached_on_a_nonlinear_problem(solver: rungax.AbstractSolver[Any]) -> None:
     num_steps = np.unique(np.round(2 ** np.arange(2, 9.1, 0.25)).astype(int))
     errors = final_errors(solver, CLOCKED_TORUS, num_steps).max(axis=1)

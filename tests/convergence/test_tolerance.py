@@ -112,7 +112,13 @@ def assert_proportional(slopes: dict[str, float]) -> None:
     assert abs(np.median(found) - 1) < 0.1, slopes
 
 
-@pytest.mark.parametrize(("solver", "tolerances"), TOLERANCES.items(), ids=[name(solver) for solver in TOLERANCES])
+@pytest.mark.parametrize(
+    ("solver", "tolerances"),
+    [
+        pytest.param(*item, id=name(item[0]), marks=[] if name(item[0]) in ("Bosh3", "Tsit5") else [pytest.mark.slow])
+        for item in TOLERANCES.items()
+    ],
+)
 def test_error_is_proportional_to_tolerance(solver: rungax.AbstractSolver[Any], tolerances: np.ndarray) -> None:
     assert_proportional(slopes(solver, tolerances))
 

@@ -276,7 +276,7 @@ def test_newtons_method_with_interior_points_finds_the_first_passage() -> None:
 
 def test_interior_points_respect_direction() -> None:
     dip = lambda t, y, args, **kwargs: (y - 0.4) * (y - 0.5)
-    np.testing.assert_allclose(one(run(Event(dip, BISECTION, direction=True, interior=5)))[0], 0.5, rtol=1e-9)
+    np.testing.assert_allclose(one(run(Event(dip, BISECTION, direction=True, interior=4)))[0], 0.5, rtol=1e-9)
 
 
 # -------------------------------------------------------------------------------------------------------- what is kept

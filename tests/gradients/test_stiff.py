@@ -35,7 +35,7 @@ from rungax import (
 
 from ..catalogue import at_rest, name
 from ..compare import assert_trees_close
-from ..nonlinear.test_failed_stages import FailsOnLongSteps
+from ..fakes import FailsOnLongSteps
 from ..problems.stiff import HIRES, ROBERTSON, STIFF_COMPLEX, STIFF_CONJUGATE
 from .measure import along, assert_derivative, difference_quotient, direction_like, kept_times, stretched, weigh
 

@@ -11,7 +11,7 @@ import pytest
 import rungax
 from rungax import ODETerm
 
-from .problems import terms_for
+from ..catalogue import terms_around
 
 STATES: dict[str, Any] = {
     "float32": jnp.asarray([1.0, 2.0], jnp.float32),
@@ -33,7 +33,7 @@ def decay(t: Any, y: Any, args: Any) -> Any:
 
 def check(term: ODETerm, solver: Any, y0: Any, time_dtype: Any) -> None:
     t0, t1, dt0 = (jnp.asarray(t, time_dtype) for t in (0.0, 1.0, 0.0625))
-    ys = rungax.diffeqsolve(terms_for(type(solver), term), solver, t0, t1, dt0, y0).ys
+    ys = rungax.diffeqsolve(terms_around(solver, term), solver, t0, t1, dt0, y0).ys
     jax.tree.map(lambda y, y0: np.testing.assert_equal(y.dtype, y0.dtype), ys, y0)
     jax.tree.map(lambda y, y0: np.testing.assert_allclose(y[0], np.asarray(y0) * np.exp(-1), rtol=3e-3), ys, y0)
 

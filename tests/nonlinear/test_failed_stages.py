@@ -8,41 +8,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optimistix as optx
 import pytest
 
 import rungax
 from rungax import RESULTS, ODETerm
 
-from .problems import EVERY_IMPLICIT, LoggedJacobian, strict_chord, terms_for, undemanding
+from ..catalogue import EVERY_IMPLICIT, terms_around
+from ..fakes import FailsOnLongSteps, LoggedJacobian, fails_on_long_steps, strict_chord, undemanding
 
 DECAY = ODETerm(lambda t, y, args: -y)
 Y0 = jnp.asarray([1.0, 2.0])
 
 
-class FailsOnLongSteps(optx.Newton):
-    """Newton's iteration, which in steps longer than `limit` diverges at once, or never ends if `never_ends`."""
-
-    limit: float = 0.3
-    never_ends: bool = False
-
-    def terminate(self, fn: Any, y: Any, args: Any, options: Any, state: Any, tags: Any) -> Any:
-        ended, result = super().terminate(fn, y, args, options, state, tags)
-        fails = args.step_size > self.limit
-        if self.never_ends:
-            return ended & ~fails, result
-        failure = optx.RESULTS.where(fails, optx.RESULTS.nonlinear_divergence, result)
-        return ended | fails, failure
-
-
-def fails_on_long_steps(never_ends: bool = False) -> FailsOnLongSteps:
-    return FailsOnLongSteps(rtol=1e-8, atol=1e-8, never_ends=never_ends)
-
-
 def solve(solver: Any, term: ODETerm = DECAY, y0: Any = Y0, **options: Any) -> rungax.Solution:
     options = {"t1": 1.0, "dt0": 1.0, "max_steps": 64, "throw": False, "args": None, **options}
     t1, dt0, args = (options.pop(name) for name in ("t1", "dt0", "args"))
-    return rungax.diffeqsolve(terms_for(type(solver), term), solver, 0.0, t1, dt0, y0, args, **options)
+    return rungax.diffeqsolve(terms_around(solver, term), solver, 0.0, t1, dt0, y0, args, **options)
 
 
 def states(solution: rungax.Solution) -> np.ndarray:

@@ -12,7 +12,8 @@ import pytest
 import rungax
 from rungax import ODETerm, VeryChord
 
-from .problems import KINDS, LoggedJacobian, strict_chord, terms_for
+from ..catalogue import IMPLICIT_KINDS, terms_around
+from ..fakes import LoggedJacobian, strict_chord
 
 SIZE = 5
 SIDE = np.linspace(0.1, 0.4, SIZE - 1)
@@ -68,7 +69,7 @@ def solve(
 ) -> Any:
     dt0 = 0.01 if t1 > t0 else -0.01
     return rungax.diffeqsolve(
-        terms_for(type(solver), term), solver, t0, t1, dt0, y0, stepsize_controller=controller, max_steps=10_000
+        terms_around(solver, term), solver, t0, t1, dt0, y0, stepsize_controller=controller, max_steps=10_000
     ).ys
 
 
@@ -85,7 +86,7 @@ def test_every_form_of_it_gives_the_same_steps(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "solver", [rungax.ImplicitEuler, *(pytest.param(cls, marks=pytest.mark.slow) for cls in KINDS[1:])]
+    "solver", [rungax.ImplicitEuler, *(pytest.param(cls, marks=pytest.mark.slow) for cls in IMPLICIT_KINDS[1:])]
 )
 @pytest.mark.parametrize(("t0", "t1"), [(0.0, 0.25), pytest.param(0.25, 0.0, marks=pytest.mark.slow)])
 def test_implicit_methods_take_it_in_both_directions(solver: type[Any], t0: float, t1: float) -> None:

@@ -11,9 +11,9 @@ import rungax
 from rungax import ODETerm, PIDController
 from rungax.nonlinear import newton
 
+from ..fakes import LoggedJacobian
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, ROBERTSON
-from .problems import LoggedJacobian
 
 RTOL = 1e-6
 ATOL = {ROBERTSON.name: 1e-11, HIRES.name: 1e-10}

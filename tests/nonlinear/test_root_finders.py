@@ -14,6 +14,8 @@ import pytest
 import rungax
 from rungax import ODETerm, VeryChord, with_stepsize_controller_tols
 
+from ..catalogue import EVERY_IMPLICIT, terms_around
+
 FINDER = VeryChord(rtol=1e-10, atol=1e-10)
 
 
@@ -190,6 +192,26 @@ def test_without_error_control_tolerances_follow_the_machine_precision(dtype: An
 def test_without_error_control_the_defaults_solve_an_easy_equation() -> None:
     found, expected = cubic_decay(np.float64)
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+def test_without_error_control_every_solver_solves_a_stiff_equation(solver: type[Any]) -> None:
+    """1 / (1 + t) attracts its neighbours at the rate of a thousand; no tolerances are given."""
+    field = lambda t, y, args: -1e3 * (y - 1 / (1 + t)) * (1 + y * y) - 1 / (1 + t) ** 2
+    method = solver()
+    y1 = rungax.diffeqsolve(terms_around(method, ODETerm(field)), method, 0.0, 1.0, 0.1, jnp.asarray(1.0)).ys[0]
+    np.testing.assert_allclose(y1, 0.5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rates", [(-1.0, -0.5), (-1e-3, -1e3)], ids=str)
+def test_rounding_is_no_divergence(rates: tuple[float, float]) -> None:
+    """Linear equations at a fixed step: after one iteration the residuals are rounding, and do not shrink."""
+    terms = rungax.MultiTerm(*(ODETerm(lambda t, y, args, i=i: args[i] * y) for i in range(2)))
+    finder = VeryChord(rtol=1e-5, atol=1e-6)
+    y0 = np.linspace(1.0, 3.0, 5)
+    solution = rungax.diffeqsolve(terms, rungax.KenCarp4(root_finder=finder), 0.0, 2.0, 0.01, y0, rates, throw=False)
+    assert solution.result == rungax.RESULTS.successful
+    np.testing.assert_allclose(np.asarray(solution.ys)[0], y0 * np.exp(2 * sum(rates)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["rtol", "atol", "norm"])

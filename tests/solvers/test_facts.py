@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
+from rungax.solvers.facts import SolverFacts
 
 import rungax
 from rungax import (
@@ -17,7 +18,6 @@ from rungax import (
     LocalLinearInterpolation,
     SPaRK,
 )
-from rungax.solvers.facts import SolverFacts
 
 NAMES = [field.name for field in fields(SolverFacts)]
 WRAPPERS = (Auto, HalfSolver)

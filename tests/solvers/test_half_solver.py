@@ -195,6 +195,16 @@ def test_implicit_solvers_solve_a_stiff_equation(solver: Any) -> None:
     np.testing.assert_allclose(solution.ys, expected, atol=100 * tolerance)
 
 
+def test_leaves_of_several_dtypes_keep_them() -> None:
+    y0 = {"a": jnp.ones(2, "float32"), "b": jnp.asarray(1.0), "c": jnp.asarray(1j)}
+    term = ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, y))
+    controller = PIDController(rtol=1e-4, atol=1e-6)
+    ys = diffeqsolve(term, HalfSolver(ImplicitEuler()), 0.0, 1.0, 0.1, y0, stepsize_controller=controller).ys
+    assert ys is not None
+    assert [leaf.dtype.name for leaf in jax.tree.leaves(ys)] == ["float32", "float64", "complex128"]
+    jax.tree.map(lambda y1, y: np.testing.assert_allclose(y1[0], np.exp(-1) * np.asarray(y), rtol=1e-2), ys, y0)
+
+
 def test_the_wrapped_solver_has_the_tolerances() -> None:
     tolerances = Tolerances(1e-3, 1e-5, rms_norm)
     told = HalfSolver(Kvaerno3()).with_tolerances(tolerances, Y0)

@@ -73,11 +73,15 @@ def test_a_pytree_is_driven_leaf_by_leaf_or_through_an_operator() -> None:
     assert_trees_close(found, {"a": w * jnp.arange(3.0), "b": 2 * w}, rtol=1e-12)
 
 
-def test_a_complex_matrix_is_not_conjugated() -> None:
+@pytest.mark.parametrize("form", [lambda g: g, lx.MatrixLinearOperator], ids=["array", "operator"])
+def test_a_complex_matrix_is_not_conjugated(form: Any) -> None:
+    """Neither by the product of an array with a complex control, nor by that of an operator."""
     g = jnp.array([[1.0 + 2.0j, 0.5j], [0.0, 1.0 - 1.0j]])
-    path = tree((2,))
-    found = by_euler(lambda t, y, args: g, path, jnp.zeros(2, complex))[0]
-    np.testing.assert_allclose(found, np.asarray(g) @ np.asarray(path.evaluate(0.0, 1.0)), rtol=1e-12)
+    control = np.asarray([1.0 + 1.0j, 2.0])
+    found = by_euler(
+        lambda t, y, args: form(g), lambda t0, t1: (t1 - t0).astype(complex) * control, jnp.zeros(2, complex)
+    )
+    np.testing.assert_allclose(found[0], np.asarray(g) @ control, rtol=1e-12)
 
 
 def test_leaves_keep_their_dtypes() -> None:

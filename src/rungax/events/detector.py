@@ -5,6 +5,7 @@ gives the time of the event, and the step is retried with that length. State, sa
 see an ordinary, shorter step, which *ends at the event*. There the solve ends, or effects change the state.
 """
 
+from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
 import equinox as eqx
@@ -71,7 +72,7 @@ class ConditionDetector(eqx.Module):
     event_map
         The effects.
     max_effects
-        The number of effects after which the solve fails.
+        The number of times that the state may be changed before the solve fails.
     """
 
     search: EventSearch
@@ -98,8 +99,8 @@ class ConditionDetector(eqx.Module):
     def init(self, problem: Problem, t_next: Time) -> EventState:
         """The detector's state before the first step; no real condition can have crossed zero yet."""
         signs = self.conditions.signs(problem, problem.t0, problem.y0)
-        counts = jnp.zeros(self.conditions.number, jnp.int32)
-        return EventState(signs, jnp.asarray(False), t_next, (signs > 0) & self._ending_booleans, counts)
+        zero, counts = jnp.asarray(0, jnp.int32), jnp.zeros(self.conditions.number, jnp.int32)
+        return EventState(signs, jnp.asarray(False), t_next, (signs > 0) & self._ending_booleans, zero, counts)
 
     def ended_by(self, events: EventState) -> Flags:
         """The condition that ended the solve, if events did: the first in the order of the conditions."""
@@ -129,16 +130,16 @@ class ConditionDetector(eqx.Module):
         accepted = accepted & ~located.is_inside
         ends = located.is_at_end & jnp.any(located.active & self._ending)
         effective = located.active & located.is_at_end & ~ends if self.has_effects else None
-        num_effects = events.num_effects + (0 if effective is None else effective.astype(jnp.int32))
+        has_effect = no if effective is None else jnp.any(effective)
         after = EventState(
             signs=jnp.where(accepted, crossings.signs, events.signs),
             ends_at_event=located.is_inside,
             target=jnp.where(located.is_inside, step.t1, events.target),
             active=located.active,
-            num_effects=num_effects,
+            num_changes=events.num_changes + has_effect.astype(jnp.int32),
+            num_effects=events.num_effects if effective is None else events.num_effects + effective.astype(jnp.int32),
         )
-        has_effect = no if effective is None else jnp.any(effective)
-        too_many = has_effect & (jnp.sum(num_effects) > self.max_effects)
+        too_many = has_effect & (after.num_changes > self.max_effects)
         result = choose(too_many, RESULTS.max_effects_reached, located.result)
         at_event = located.is_inside | (accepted & events.ends_at_event)
         verdict = Verdict(
@@ -204,9 +205,9 @@ class ConditionDetector(eqx.Module):
         y, signs = lax.cond(any_element(jnp.any(effective)), lambda: match_varying(affected(), like), unchanged)
         met = jnp.any(effective) & (signs > 0) & self._ending_booleans
         active = jnp.where(jnp.any(met), met, before.state.active)
-        state = EventState(signs, before.state.ends_at_event, before.state.target, active, before.state.num_effects)
+        state = replace(before.state, signs=signs, active=active)
         event_verdict = EventVerdict(before.postponed, effective, y, before.ends | jnp.any(met), state)
-        return eqx.tree_at(lambda v: v.events, verdict, event_verdict)
+        return replace(verdict, events=event_verdict)
 
     @property
     def _searches_once(self) -> bool:

@@ -40,14 +40,15 @@ class Event(eqx.Module):
         One for all conditions, or a pytree like `cond_fn`.
     effect
         `None`: the solve ends with `RESULTS.event_occurred`. Otherwise a function `effect(t, y, args)` that returns the
-        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. With a
-        parameter named `index` it receives the number of times that this event has happened before. A boolean condition
-        with an effect counts when it becomes true.
+        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. If it has a
+        parameter named `index` without a default, it receives the number of times that this event has happened before.
+        A boolean condition with an effect counts when it becomes true.
     interior
         The number of times inside each step at which real conditions are tested too, on its interpolation, so that an
         even number of passages within a step is seen. With 0 only the ends are tested.
     max_effects
-        The largest number of effects in a solve; one more ends it with `RESULTS.max_effects_reached`.
+        The largest number of times that the state is changed in a solve; once more ends it with
+        `RESULTS.max_effects_reached`. Events at the same time change it once.
 
     Raises
     ------

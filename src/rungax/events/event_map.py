@@ -120,7 +120,7 @@ def traced_effects(
 
 def _checked(effect: Callable[..., Y]) -> Callable[..., Y]:
     """`effect` as a function of the index too, which returns a state like `y` or raises a `ValueError`."""
-    wants_index = _has_parameter(effect, "index")
+    wants_index = _needs_argument(effect, "index")
 
     def changed(t: RealScalar, y: Y, args: Args, index: IntScalar) -> Y:
         value = effect(t, y, args, index=index) if wants_index else effect(t, y, args)
@@ -136,11 +136,13 @@ def _checked(effect: Callable[..., Y]) -> Callable[..., Y]:
     return changed
 
 
-def _has_parameter(function: Callable[..., Any], name: str) -> bool:
+def _needs_argument(function: Callable[..., Any], name: str) -> bool:
+    """True if a parameter has this name and no default: an `index` with a default is the user's own."""
     try:
-        return name in inspect.signature(function).parameters
+        parameter = inspect.signature(function).parameters.get(name)
     except ValueError:  # not everything that can be called has a signature
         return False
+    return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
 def signs_after(
