@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rungax.stops import StopQueue, Stops
 
 import rungax
+from rungax.stops import StopQueue, Stops
 
 PID = rungax.PIDController(rtol=1e-6, atol=1e-9)
 KINKS, JUMPS = (0.7, 0.2), (0.5,)

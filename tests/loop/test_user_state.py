@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rungax.setup import Stepping, set_up
 
 import rungax
 from rungax.loop import run
+from rungax.setup import Stepping, set_up
 from rungax.step import Problem
 from rungax.terms import in_direction_of_travel
 

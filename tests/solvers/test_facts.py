@@ -5,7 +5,6 @@ from dataclasses import fields
 from typing import Any, ClassVar
 
 import pytest
-from rungax.solvers.facts import SolverFacts
 
 import rungax
 from rungax import (
@@ -18,6 +17,7 @@ from rungax import (
     LocalLinearInterpolation,
     SPaRK,
 )
+from rungax.solvers.facts import SolverFacts
 
 NAMES = [field.name for field in fields(SolverFacts)]
 WRAPPERS = (Auto, HalfSolver)

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import pytest
-from rungax.solvers.common.restart import after_jump
 
 import rungax
 from rungax import (
@@ -25,6 +24,7 @@ from rungax import (
     Tsit5,
     VelocityVerlet,
 )
+from rungax.solvers.common.restart import after_jump
 
 from ..compare import assert_trees_close
 from ..steps import make_step

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from rungax.solvers.common.stage_loop import StepInputs
 
 from rungax import (
     RK4,
@@ -31,6 +30,7 @@ from rungax import (
     Yoshida4,
     diffeqsolve,
 )
+from rungax.solvers.common.stage_loop import StepInputs
 from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _plan, _Point, _scan, _unroll
 
 from ..compare import assert_trees_close
