@@ -1,5 +1,6 @@
 """An effect may ask for the index of its event: the number of times that it has happened before."""
 
+import functools
 from typing import Any
 
 import jax
@@ -59,3 +60,20 @@ def test_the_replay_applies_each_effect_with_its_index() -> None:
     differences = [(end(doses + small * unit) - end(doses - small * unit)) / (2 * small) for unit in np.eye(3)]
     for mode in (jax.grad, jax.jacfwd):
         np.testing.assert_allclose(jax.jit(mode(solve))(jnp.asarray(doses)), differences, rtol=1e-4, atol=1e-6)
+
+
+def test_an_index_with_a_default_is_the_users_own() -> None:
+    """As in a loop that makes effects with `index=index`, or in a `functools.partial`."""
+
+    def end(effect: Any) -> jax.Array:
+        event = rungax.Event(lambda t, y, args, **kwargs: y - 0.5, NEWTON, direction=False, effect=effect)
+        return rungax.diffeqsolve(
+            lambda t, y, args: -y, rungax.Tsit5(), 0.0, 1.5, 0.125, 1.0, event=event, max_steps=32
+        ).ys[-1]
+
+    def refill(t: Any, y: Any, args: Any, index: float) -> Any:
+        return y + index
+
+    expected = end(lambda t, y, args: y + 0.5)
+    assert float(end(lambda t, y, args, index=0.5: y + index)) == float(expected)
+    assert float(end(functools.partial(refill, index=0.5))) == float(expected)
