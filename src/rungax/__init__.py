@@ -1,8 +1,8 @@
-"""Differential equations in JAX: ordinary, stochastic and controlled, inside `jit`, `vmap` and `grad`.
+"""Solvers for ordinary, stochastic and controlled differential equations in JAX, for use with `jit`, `vmap` and `grad`.
 
-The names below are the whole public interface, in the order in which a user meets them.
+The names below are the complete public interface, in the order in which a user meets them.
 """
-# ruff: noqa: I001  (reading order, not the alphabet's)
+# ruff: noqa: I001  (imports are in reading order, not sorted)
 
 from .solve import diffeqsolve as diffeqsolve
 from .solution import Solution as Solution

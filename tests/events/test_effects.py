@@ -267,6 +267,12 @@ def test_as_many_effects_as_allowed() -> None:
     assert solution.result == RESULTS.successful
 
 
+def test_events_at_the_same_time_change_the_state_once() -> None:
+    n = int(np.searchsorted(impacts(1.0, 0.8, 20), 2.0))
+    event = Event([hits, hits], NEWTON, direction=False, effect=[bounce, lambda t, y, args: y], max_effects=n)
+    assert drop(event).result == RESULTS.successful
+
+
 def test_an_accumulation_of_bounces_does_not_run_for_ever() -> None:
     # All bounces happen before 0.451 * 3 s; what comes then cannot be computed.
     solution = drop(

@@ -78,6 +78,44 @@ def test_the_queue_seen_from_the_other_end_has_the_same_stops() -> None:
     np.testing.assert_array_equal(turned.restarts, back.restarts)
 
 
+@pytest.mark.parametrize("backwards", [False, True], ids=["forwards", "backwards"])
+@pytest.mark.parametrize("place", ["before", "at", "after"])
+def test_a_jump_next_to_another_stop_is_passed(place: str, backwards: bool) -> None:
+    """0.1 + 0.2 is the number after 0.3: a step must end on 0.3 for both reasons, and then pass the jump."""
+    jump = 0.1 + 0.2
+    stop = {"before": 0.3, "at": jump, "after": float(np.nextafter(jump, 1.0))}[place]
+    t0, t1 = (1.0, 0.0) if backwards else (0.0, 1.0)
+    first, then = np.nextafter(jump, t0), np.nextafter(jump, t1)
+    controller = rungax.ClipStepSizeController(PID, step_ts=[stop], jump_ts=[jump])
+    solution = rungax.diffeqsolve(
+        lambda t, y, args: jnp.where(t < jump, 1.0, -1.0) - y,
+        rungax.Tsit5(),
+        t0,
+        t1,
+        None,
+        0.0,
+        saveat=rungax.SaveAt(dense=True, steps=True),
+        stepsize_controller=controller,
+        max_steps=64,
+    )
+    starts, found = np.asarray(solution.interpolation.starts), np.asarray(solution.ts)
+    starts = starts * (t1 - t0)
+    assert int(np.sum(found == first)) == 1
+    assert starts[np.flatnonzero(found == first)[0] + 1] == then
+
+
+def test_the_queue_seen_from_the_other_end_keeps_neighbouring_stops_together() -> None:
+    jump = 0.5
+    others = jnp.asarray([np.nextafter(jump, 0.0), jump, np.nextafter(jump, 1.0)])
+    stops = [Stops(others, 2), Stops(jnp.asarray([jump]), 1)]
+    there, back = (StopQueue.of(stops, jnp.asarray(direction)) for direction in (1.0, -1.0))
+    assert there is not None
+    assert back is not None
+    turned = there.backwards()
+    np.testing.assert_array_equal(turned.ends, back.ends)
+    np.testing.assert_array_equal(turned.restarts, back.restarts)
+
+
 def test_there_is_no_queue_without_stops() -> None:
     assert StopQueue.of([], jnp.asarray(1.0)) is None
     assert StopQueue.of([Stops((), 1)], jnp.asarray(1.0)) is None
