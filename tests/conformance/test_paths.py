@@ -1,5 +1,6 @@
 """Every path has increments that are differences of its values, a derivative if any, and is the same in any program."""
 
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -37,7 +38,7 @@ def test_vmap_is_a_loop_and_jit_is_eager(name: str) -> None:
     path = PATHS[name]()
     increment = lambda a, b: path.evaluate(a, b)
     together, alone = jax.jit(jax.vmap(increment))(TIMES[:-1], TIMES[1:]), jax.jit(increment)
-    for i, (a, b) in enumerate(zip(TIMES[:-1], TIMES[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(TIMES)):
         assert_trees_close(jax.tree.map(lambda x, i=i: x[i], together), alone(a, b), **ROUNDING)
     assert_trees_close(increment(*TIMES[1:3]), alone(*TIMES[1:3]), **ROUNDING)
 

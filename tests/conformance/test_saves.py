@@ -14,8 +14,8 @@ import rungax
 
 from ..catalogue import SAVES, time_and_product
 from ..compare import assert_trees_close
-from ..problems.fields import pendulum
-from .examples import ARGS, START
+from ..problems.fields import ARGS, pendulum
+from .examples import START
 
 FRACTIONS = np.array([0.0, 0.13, 0.5, 0.77, 1.0])
 """Where in its interval a dense solution is evaluated."""
