@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..jaxkit import Args, Time, Y, trace_once
 from ..plan import Plan
-from ..step import Flags, Problem, Step
+from ..step import Problem, Step
 from .event import Event, check_parameters
 
 type Signs = Int[Array, " conditions"]
@@ -29,15 +29,19 @@ class Passages(NamedTuple):
     signs
         The signs at the end of the attempt.
     fired
-        The conditions that passed.
+        For each condition, whether it passed.
     lower, upper
-        For each of them, the times between which it passed.
+        For each condition, the times between which it passed, if it did.
+    before, after
+        The signs at these times.
     """
 
     signs: Signs
-    fired: Flags
-    lower: Array
-    upper: Array
+    fired: tuple[Array, ...]
+    lower: tuple[Time, ...]
+    upper: tuple[Time, ...]
+    before: Signs
+    after: Signs
 
 
 class Conditions(eqx.Module):
@@ -102,9 +106,8 @@ class Conditions(eqx.Module):
         signs = self.signs(plan.problem, step.t1, step.y1, last)
         if self.interior > 0:
             return self._interior_passages(plan, last, step, signs, ending)
-        fired = [self._passes(i, last[i], signs[i], ending) for i in range(self.number)]
-        ends = (jnp.broadcast_to(t, (self.number,)) for t in (step.t0, step.t1))
-        return Passages(signs, jnp.stack(fired), *ends)
+        fired = tuple(self._passes(i, last[i], signs[i], ending) for i in range(self.number))
+        return Passages(signs, fired, (step.t0,) * self.number, (step.t1,) * self.number, last, signs)
 
     def _passes(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
         if not self.is_real[i]:
@@ -127,15 +130,16 @@ class Conditions(eqx.Module):
         ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
         inside = jax.vmap(lambda t: self.signs(plan.problem, t, evaluate(t), last))(times)
         all_signs = jnp.concatenate([last[None], inside, signs[None]])
-        rows: list[tuple[Array, Array, Array]] = []
+        rows: list[tuple[Array, ...]] = []
         for i in range(self.number):
             if self.is_real[i]:
                 passes = self._passes(i, all_signs[:-1, i], all_signs[1:, i], ending)
-                first = jnp.argmax(passes)
-                rows.append((jnp.any(passes), ends[first], ends[first + 1]))
+                k = jnp.argmax(passes)
+                rows.append((jnp.any(passes), ends[k], ends[k + 1], all_signs[k, i], all_signs[k + 1, i]))
             else:
-                rows.append((self._passes(i, last[i], signs[i], ending), step.t0, step.t1))
-        return Passages(signs, *(jnp.stack(column) for column in zip(*rows, strict=True)))
+                rows.append((self._passes(i, last[i], signs[i], ending), step.t0, step.t1, last[i], signs[i]))
+        fired, lower, upper, before, after = zip(*rows, strict=True)
+        return Passages(signs, fired, lower, upper, jnp.stack(before), jnp.stack(after))
 
 
 def _is_real(value: Any) -> bool:

@@ -5,6 +5,7 @@ gives the time of the event, and the step is made again with that length. State,
 see an ordinary, shorter step, which *ends at the event*. There the solve ends, or effects change the state.
 """
 
+import functools
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -114,7 +115,7 @@ class ConditionDetector(eqx.Module):
         assert state.events is not None, "the loop of a solve with events carries their state"
         events, no = state.events, jnp.asarray(False)
         passages = self.conditions.passages(plan, events.signs, step, self._ending)
-        passed = jnp.any(passages.fired)
+        passed = functools.reduce(jnp.logical_or, passages.fired)
         # A search takes as long for one batch element as for all: where it ends the solve, the first wait for the rest.
         is_new = running & verdict.accepted & passed & ~events.ends_at_event
         postponed = is_new & any_other_element(running & ~is_new) if self._searches_once else no
@@ -123,14 +124,14 @@ class ConditionDetector(eqx.Module):
         accepted = accepted & ~happens.found
         ends = happens.happened & jnp.any(happens.active & self._ending)
         effective = happens.active & happens.happened & ~ends if self.has_effects else None
-        has_effect = no if effective is None else jnp.any(effective)
+        has_effect = no if effective is None else happens.happened & ~ends
         after = EventState(
             signs=jnp.where(accepted, passages.signs, events.signs),
             ends_at_event=happens.found,
             target=jnp.where(happens.found, step.t1, events.target),
             active=happens.active,
             num_changes=events.num_changes + has_effect.astype(jnp.int32),
-            num_effects=events.num_effects if effective is None else events.num_effects + effective.astype(jnp.int32),
+            num_effects=self._counted(events.num_effects, effective),
         )
         too_many = has_effect & (after.num_changes > self.max_effects)
         result = choose(too_many, RESULTS.max_effects_reached, happens.result)
@@ -144,12 +145,20 @@ class ConditionDetector(eqx.Module):
             result=first_failure(verdict.result, result),
             events=EventVerdict(postponed, effective, step.y1, ends, after),
         )
-        return verdict if effective is None else self._with_effects(plan, events, step, verdict, effective)
+        if effective is None:
+            return verdict
+        return self._with_effects(plan, events.num_effects, step, verdict, (effective, has_effect))
+
+    def _counted(self, num_effects: Array, effective: Flags | None) -> Array:
+        """`num_effects` after the effects of the `effective` events; left alone if no effect depends on them."""
+        if effective is None or not self.event_map.uses_index:
+            return num_effects
+        return num_effects + effective.astype(jnp.int32)
 
     def _found(self, plan: Plan, events: EventState, step: Step, accepted: Array, passages: Passages) -> _Found:
         """The events of an attempt, found or happening at its end."""
         # Most steps pass nothing, and must cost no more than to see that. What comes out of a branch is copied.
-        busy = accepted & (jnp.any(passages.fired) | events.ends_at_event)
+        busy = accepted & (functools.reduce(jnp.logical_or, passages.fired) | events.ends_at_event)
         no = jnp.asarray(False)
         nothing = _Found(no, step.t1, no, events.active, traced(RESULTS.successful))
         like = (plan, events, step, accepted)
@@ -162,8 +171,8 @@ class ConditionDetector(eqx.Module):
     def _find(self, plan: Plan, events: EventState, step: Step, accepted: Array, passages: Passages) -> _Found:
         """The events of an attempt that passes something or ends at an event."""
         at_event = accepted & events.ends_at_event
-        new = passages.fired & accepted & ~events.ends_at_event
-        times, result = self.search.times(plan, step, events.signs, passages, new)
+        new = [accepted & ~events.ends_at_event & fired for fired in passages.fired]
+        times, result = self.search.times(plan, step, passages, new)
         time = jnp.min(times)
         any_fired = jnp.isfinite(time) & (result == RESULTS.successful)
         found = any_fired & (time < step.t1 - 4 * resolution(step.t1))
@@ -171,30 +180,32 @@ class ConditionDetector(eqx.Module):
         # Conditions that pass zero in a step that ends at an event happen with that event: they are as good as there.
         # A boolean condition that ends the solve is asked once more, after the effects.
         first = jnp.isfinite(times) & (times <= time + 4 * resolution(time))
-        active = jnp.where(at_event, events.active | (passages.fired & ~self._ending_booleans), first)
+        active = jnp.where(at_event, events.active | (jnp.stack(passages.fired) & ~self._ending_booleans), first)
         return _Found(found, time, happened, jnp.where(found | happened, active, events.active), traced(result))
 
-    def _with_effects(self, plan: Plan, events: EventState, step: Step, verdict: Verdict, effective: Flags) -> Verdict:
-        """The verdict with the effects of the `effective` events applied to the state.
+    def _with_effects(
+        self, plan: Plan, num_effects: Array, step: Step, verdict: Verdict, effects: tuple[Flags, Array]
+    ) -> Verdict:
+        """The verdict with effects applied to the state: of the events in `effects`, if there are any.
 
         A condition at zero gets the sign that it is moving to, so that it does not fire again at once. A boolean
         condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all end in
         effects could not end otherwise.
         """
         assert verdict.events is not None, "made by `detect`"
-        before, y = verdict.events, verdict.events.y
+        before, y, (effective, has_effect) = verdict.events, verdict.events.y, effects
         margin = 1e-3 * jnp.abs(plan.next_end(verdict) - step.t1)
 
         def affected() -> tuple[Y, Signs]:
-            _, _, after = self.event_map.apply_effects(plan, effective, events.num_effects, step.t1, y)
+            _, _, after = self.event_map.apply_effects(plan, effective, num_effects, step.t1, y)
             functions, is_real = self.conditions.functions, self.conditions.is_real
             signs = signs_after(plan, functions, is_real, step.t1, after, margin)
-            return after, jnp.where(jnp.any(effective), signs, before.state.signs)
+            return after, jnp.where(has_effect, signs, before.state.signs)
 
         like = (plan, verdict, step)
         unchanged = lambda: match_varying((y, before.state.signs), like)
-        y, signs = lax.cond(any_element(jnp.any(effective)), lambda: match_varying(affected(), like), unchanged)
-        met = jnp.any(effective) & (signs > 0) & self._ending_booleans
+        y, signs = lax.cond(any_element(has_effect), lambda: match_varying(affected(), like), unchanged)
+        met = has_effect & (signs > 0) & self._ending_booleans
         active = jnp.where(jnp.any(met), met, before.state.active)
         state = replace(before.state, signs=signs, active=active)
         event_verdict = EventVerdict(before.postponed, effective, y, before.ends | jnp.any(met), state)
