@@ -109,9 +109,9 @@ def set_up(
     )
     zero = jnp.asarray(0, jnp.int32)
     events = None if detector is None else detector.init(problem, t_next)
-    if detector is not None and events is not None:
+    if events is not None:
         # A boolean condition that is true at the start ends the solve there.
-        at_start = choose(jnp.any(detector.ended_by(events)), RESULTS.event_occurred, RESULTS.successful)
+        at_start = choose(jnp.any(events.active), RESULTS.event_occurred, RESULTS.successful)
         result = first_failure(result, at_start)
     return plan, State(
         t=t0,

@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from ..jaxkit import Args, Time, Y, trace_once
 from ..plan import Plan
-from ..step import Flags, Problem, Step
+from ..step import Problem, Step
 from .event import Event, check_parameters
 
 type Signs = Int[Array, " conditions"]
@@ -29,15 +29,19 @@ class Crossings(NamedTuple):
     signs
         The signs at the end of the attempt.
     crossed
-        The conditions that crossed zero, or became true.
+        For each condition, whether it crossed zero, or became true.
     lower, upper
-        For each of them, the times between which it did.
+        For each condition, the times between which it did, if it did.
+    before, after
+        The signs at these times.
     """
 
     signs: Signs
-    crossed: Flags
-    lower: Array
-    upper: Array
+    crossed: tuple[Array, ...]
+    lower: tuple[Time, ...]
+    upper: tuple[Time, ...]
+    before: Signs
+    after: Signs
 
 
 class Conditions(eqx.Module):
@@ -97,9 +101,8 @@ class Conditions(eqx.Module):
         signs = self.signs(plan.problem, step.t1, step.y1, last)
         if self.interior > 0:
             return self._interior_crossings(plan, last, step, signs, ending)
-        crossed = [self._crosses(i, last[i], signs[i], ending) for i in range(self.number)]
-        ends = (jnp.broadcast_to(t, (self.number,)) for t in (step.t0, step.t1))
-        return Crossings(signs, jnp.stack(crossed), *ends)
+        crossed = tuple(self._crosses(i, last[i], signs[i], ending) for i in range(self.number))
+        return Crossings(signs, crossed, (step.t0,) * self.number, (step.t1,) * self.number, last, signs)
 
     def _crosses(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
         if not self.is_real[i]:
@@ -122,15 +125,16 @@ class Conditions(eqx.Module):
         ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
         inside = jax.vmap(lambda t: self.signs(plan.problem, t, evaluate(t), last))(times)
         all_signs = jnp.concatenate([last[None], inside, signs[None]])
-        rows: list[tuple[Array, Array, Array]] = []
+        rows: list[tuple[Array, ...]] = []
         for i in range(self.number):
             if self.is_real[i]:
                 crosses = self._crosses(i, all_signs[:-1, i], all_signs[1:, i], ending)
-                first = jnp.argmax(crosses)
-                rows.append((jnp.any(crosses), ends[first], ends[first + 1]))
+                k = jnp.argmax(crosses)
+                rows.append((jnp.any(crosses), ends[k], ends[k + 1], all_signs[k, i], all_signs[k + 1, i]))
             else:
-                rows.append((self._crosses(i, last[i], signs[i], ending), step.t0, step.t1))
-        return Crossings(signs, *(jnp.stack(column) for column in zip(*rows, strict=True)))
+                rows.append((self._crosses(i, last[i], signs[i], ending), step.t0, step.t1, last[i], signs[i]))
+        crossed, lower, upper, before, after = zip(*rows, strict=True)
+        return Crossings(signs, crossed, lower, upper, jnp.stack(before), jnp.stack(after))
 
 
 def _is_real(value: Any) -> bool:

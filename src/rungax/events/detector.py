@@ -5,6 +5,7 @@ gives the time of the event, and the step is retried with that length. State, sa
 see an ordinary, shorter step, which *ends at the event*. There the solve ends, or effects change the state.
 """
 
+import functools
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -120,7 +121,7 @@ class ConditionDetector(eqx.Module):
         assert state.events is not None, "the loop of a solve with events carries their state"
         events, no = state.events, jnp.asarray(False)
         crossings = self.conditions.crossings(plan, events.signs, step, self._ending)
-        crossed = jnp.any(crossings.crossed)
+        crossed = functools.reduce(jnp.logical_or, crossings.crossed)
         # Under `vmap` a search takes as long for one batch element as for all. In solves that end at their first event,
         # an element that needs one waits until all others need one too or have ended.
         is_new = running & verdict.accepted & crossed & ~events.ends_at_event
@@ -130,14 +131,14 @@ class ConditionDetector(eqx.Module):
         accepted = accepted & ~located.is_inside
         ends = located.is_at_end & jnp.any(located.active & self._ending)
         effective = located.active & located.is_at_end & ~ends if self.has_effects else None
-        has_effect = no if effective is None else jnp.any(effective)
+        has_effect = no if effective is None else located.is_at_end & ~ends
         after = EventState(
             signs=jnp.where(accepted, crossings.signs, events.signs),
             ends_at_event=located.is_inside,
             target=jnp.where(located.is_inside, step.t1, events.target),
             active=located.active,
             num_changes=events.num_changes + has_effect.astype(jnp.int32),
-            num_effects=events.num_effects if effective is None else events.num_effects + effective.astype(jnp.int32),
+            num_effects=self._counted(events.num_effects, effective),
         )
         too_many = has_effect & (after.num_changes > self.max_effects)
         result = choose(too_many, RESULTS.max_effects_reached, located.result)
@@ -151,12 +152,20 @@ class ConditionDetector(eqx.Module):
             result=first_failure(verdict.result, result),
             events=EventVerdict(postponed, effective, step.y1, ends, after),
         )
-        return verdict if effective is None else self._with_effects(plan, events, step, verdict, effective)
+        if effective is None:
+            return verdict
+        return self._with_effects(plan, events.num_effects, step, verdict, (effective, has_effect))
+
+    def _counted(self, num_effects: Array, effective: Flags | None) -> Array:
+        """`num_effects` after the effects of the `effective` events; left alone if no effect depends on them."""
+        if effective is None or not self.event_map.uses_index:
+            return num_effects
+        return num_effects + effective.astype(jnp.int32)
 
     def _located(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
         """The events of an attempt, inside it or at its end."""
         # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
-        busy = accepted & (jnp.any(crossings.crossed) | events.ends_at_event)
+        busy = accepted & (functools.reduce(jnp.logical_or, crossings.crossed) | events.ends_at_event)
         no = jnp.asarray(False)
         nothing = _Located(no, step.t1, no, events.active, traced(RESULTS.successful))
         like = (plan, events, step, accepted)
@@ -169,8 +178,8 @@ class ConditionDetector(eqx.Module):
     def _locate(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
         """The events of an attempt in which a condition crosses zero, or which ends at an event."""
         at_event = accepted & events.ends_at_event
-        new = crossings.crossed & accepted & ~events.ends_at_event
-        times, result = self.search.times(plan, step, events.signs, crossings, new)
+        new = [accepted & ~events.ends_at_event & crossed for crossed in crossings.crossed]
+        times, result = self.search.times(plan, step, crossings, new)
         time = jnp.min(times)
         any_crossed = jnp.isfinite(time) & (result == RESULTS.successful)
         is_inside = any_crossed & (time < step.t1 - SAME_TIME * resolution(step.t1))
@@ -178,32 +187,33 @@ class ConditionDetector(eqx.Module):
         # Conditions that cross zero in a step that ends at an event happen with that event. A boolean condition that
         # ends the solve is tested once more, after the effects.
         first = jnp.isfinite(times) & (times <= time + SAME_TIME * resolution(time))
-        active = jnp.where(at_event, events.active | (crossings.crossed & ~self._ending_booleans), first)
-        return _Located(
-            is_inside, time, is_at_end, jnp.where(is_inside | is_at_end, active, events.active), traced(result)
-        )
+        active = jnp.where(at_event, events.active | (jnp.stack(crossings.crossed) & ~self._ending_booleans), first)
+        active = jnp.where(is_inside | is_at_end, active, events.active)
+        return _Located(is_inside, time, is_at_end, active, traced(result))
 
-    def _with_effects(self, plan: Plan, events: EventState, step: Step, verdict: Verdict, effective: Flags) -> Verdict:
-        """The verdict with the effects of the `effective` events applied to the state.
+    def _with_effects(
+        self, plan: Plan, num_effects: Array, step: Step, verdict: Verdict, effects: tuple[Flags, Array]
+    ) -> Verdict:
+        """The verdict with effects applied to the state: of the events in `effects`, if there are any.
 
         A condition at zero gets the sign that it is moving to, so that it does not fire again at once. A boolean
         condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all end in
         effects could not end otherwise.
         """
         assert verdict.events is not None, "made by `detect`"
-        before, y = verdict.events, verdict.events.y
+        before, y, (effective, has_effect) = verdict.events, verdict.events.y, effects
         margin = LOOK_AHEAD * jnp.abs(plan.next_end(verdict) - step.t1)
 
         def affected() -> tuple[Y, Signs]:
-            _, _, after = self.event_map.apply_effects(plan, effective, events.num_effects, step.t1, y)
+            _, _, after = self.event_map.apply_effects(plan, effective, num_effects, step.t1, y)
             functions, is_real = self.conditions.functions, self.conditions.is_real
             signs = signs_after(plan, functions, is_real, step.t1, after, margin)
-            return after, jnp.where(jnp.any(effective), signs, before.state.signs)
+            return after, jnp.where(has_effect, signs, before.state.signs)
 
         like = (plan, verdict, step)
         unchanged = lambda: match_varying((y, before.state.signs), like)
-        y, signs = lax.cond(any_element(jnp.any(effective)), lambda: match_varying(affected(), like), unchanged)
-        met = jnp.any(effective) & (signs > 0) & self._ending_booleans
+        y, signs = lax.cond(any_element(has_effect), lambda: match_varying(affected(), like), unchanged)
+        met = has_effect & (signs > 0) & self._ending_booleans
         active = jnp.where(jnp.any(met), met, before.state.active)
         state = replace(before.state, signs=signs, active=active)
         event_verdict = EventVerdict(before.postponed, effective, y, before.ends | jnp.any(met), state)

@@ -1,6 +1,6 @@
 """The time of an event inside an attempt, by a root finder on the interpolation of the step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -12,8 +12,8 @@ from jaxtyping import Array
 from ..jaxkit import RealScalar, Time, Y, any_element, match_varying, resolution
 from ..plan import Plan
 from ..results import RESULTS, Result, choose, traced
-from ..step import Flags, Step
-from .conditions import Conditions, Crossings, Signs
+from ..step import Step
+from .conditions import Conditions, Crossings
 
 MAX_SEARCH_STEPS = 256
 """The number of iterations that a root finder may take."""
@@ -38,10 +38,10 @@ class EventSearch(eqx.Module):
         """For each condition, whether the time of its event is searched for, so that it has a derivative."""
         return tuple(real and self.root_finder is not None for real in self.conditions.is_real)
 
-    def times(self, plan: Plan, step: Step, last: Signs, crossings: Crossings, wanted: Flags) -> tuple[Array, Result]:
+    def times(self, plan: Plan, step: Step, crossings: Crossings, wanted: Sequence[Array]) -> tuple[Array, Result]:
         """The time of each `wanted` event, infinity for the others; and the failure of the search, if it failed."""
         never = jnp.full_like(step.t1, jnp.inf)
-        at_end = jnp.where(wanted, step.t1, never)
+        at_end = jnp.stack([jnp.where(w, step.t1, never) for w in wanted])
         searched = [i for i, finds in enumerate(self.finds_time) if finds]
         if not searched:
             return at_end, RESULTS.successful
@@ -49,10 +49,9 @@ class EventSearch(eqx.Module):
         def search() -> tuple[Array, Result]:
             evaluate, times, result = plan.interpolate(step).evaluate, at_end, RESULTS.successful
             for i in searched:
-                # A condition that starts at zero has the sign with which the detector remembers it.
-                before = jnp.where(last[i] == 0, -crossings.signs[i], last[i])
+                # A condition that starts at zero, up to rounding, has the sign with which it was found to pass.
+                before = jnp.where(crossings.before[i] == 0, -crossings.after[i], crossings.before[i])
                 lower, upper = crossings.lower[i], crossings.upper[i]
-                before = jnp.where(lower <= step.t0, before, 0)
                 time, ended = self._search(plan, i, evaluate, (wanted[i], before), lower, upper)
                 times = times.at[i].set(jnp.where(wanted[i], time, never))
                 result = choose(wanted[i] & (ended != RESULTS.successful), ended, result)
@@ -65,14 +64,14 @@ class EventSearch(eqx.Module):
     def _search(
         self, plan: Plan, i: int, evaluate: Callable[..., Y], state: tuple[Array, Array], lower: Time, upper: Time
     ) -> tuple[Time, Result]:
-        """The time at which condition `i` is zero, if it `crossed`; `before` is its sign at `lower`, if known."""
+        """The time at which condition `i` is zero, if it `crossed`; its sign at `lower` is `before`."""
         problem, (crossed, before) = plan.problem, state
 
         def value(t: RealScalar, args: Any) -> RealScalar:
             del args
             found = self.conditions.functions[i](t * problem.direction, evaluate(t), problem.args)
             at_start = (jnp.abs(found) + jnp.finfo(found.dtype).tiny) * before.astype(found.dtype)
-            found = jnp.where((t <= lower) & (before != 0), at_start, found)
+            found = jnp.where(t <= lower, at_start, found)
             # Batch elements in which nothing crossed get a function with a root, so that no root finder fails on them.
             return jnp.where(crossed, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
 
