@@ -101,7 +101,10 @@ def assert_lanes_are_a_loop(
     assert_trees_close(together(inputs), expected, **ROUNDING)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize(
+    "choice",
+    [pytest.param(c, marks=[] if c in ("t1 and ts", "rtol") else [pytest.mark.slow]) for c in CHOICES],
+)
 def test_vmap_over_one_input(choice: str) -> None:
     inputs, axes = varied(CHOICES[choice])
     assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
