@@ -42,21 +42,18 @@ PATHS = 300
 
 def adaptive(solver, problem: NoisyProblem, controller, dt0=0.05, paths=PATHS, **options):
     """A `Solution` with a batch axis, of adaptive solves along the first paths of `measure`."""
+    return compiled(measure.keys()[:paths], solver, problem, controller, dt0, options)
 
+
+@eqx.filter_jit  # one program for all tolerances of a solver on a problem
+def compiled(keys, solver, problem: NoisyProblem, controller, dt0, options):
     def solve(key):
         terms = measure.terms(problem, measure.tree(key, problem.shape))
-        return diffeqsolve(
-            terms,
-            solver,
-            *measure.SPAN,
-            dt0,
-            jnp.asarray(problem.y0),
-            stepsize_controller=controller,
-            throw=False,
-            **options,
-        )
+        y0 = jnp.asarray(problem.y0)
+        call = {"stepsize_controller": controller, "throw": False, **options}
+        return diffeqsolve(terms, solver, *measure.SPAN, dt0, y0, **call)
 
-    return jax.jit(jax.vmap(solve))(measure.keys()[:paths])
+    return jax.vmap(solve)(keys)
 
 
 def errors(solution, problem: NoisyProblem, interpretation) -> np.ndarray:

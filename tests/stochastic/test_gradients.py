@@ -72,7 +72,7 @@ SOLVERS: dict[str, tuple[Any, Field]] = {
     "SEA": (rungax.SEA(), additive),
     "SRA1": (rungax.SRA1(), additive),
 }
-ONE_OF_A_KIND = ("Euler", "ItoMilstein", "ReversibleHeun", "SPaRK", "ShARK", "SRIW1", "DRI1")
+ONE_OF_A_KIND = ("Euler", "ItoMilstein", "SPaRK")
 CASES = [pytest.param(name, marks=() if name in ONE_OF_A_KIND else pytest.mark.slow) for name in SOLVERS]
 
 

@@ -21,6 +21,8 @@ CONTROLLERS: dict[str, Any] = {
     "fixed": ConstantStepSize(),
     "adaptive": PIDController(rtol=1e-3, atol=1e-3, pcoeff=0.1, icoeff=0.3),
 }
+ADAPTIVE_OFTEN = ["adaptive", pytest.param("fixed", marks=pytest.mark.slow)]
+"""Fixed steps are in `conformance/test_solvers.py`."""
 # Step sizes are powers in single precision, which may be rounded differently in another program.
 RTOL = {"fixed": 1e-13, "adaptive": 1e-5}
 
@@ -33,7 +35,7 @@ def solve(key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), **optio
     return rungax.diffeqsolve(terms, rungax.SPaRK(), 0.0, 1.0, 0.05, y0, **options)
 
 
-@pytest.mark.parametrize("kind", CONTROLLERS)
+@pytest.mark.parametrize("kind", ADAPTIVE_OFTEN)
 def test_vmap_over_keys_and_states_is_a_loop(kind: str) -> None:
     y0s = jnp.linspace(0.5, 2.0, 4)
     together = jax.vmap(lambda key, y0: solve(key, kind, y0))(KEYS, y0s)
@@ -50,7 +52,7 @@ def test_batch_elements_share_their_times_if_steps_are_fixed() -> None:
     assert shapes.shape == ()
 
 
-@pytest.mark.parametrize("kind", CONTROLLERS)
+@pytest.mark.parametrize("kind", ADAPTIVE_OFTEN)
 def test_jit_changes_nothing(kind: str) -> None:
     assert_trees_close(jax.jit(lambda key: solve(key, kind).ys)(KEYS[0]), solve(KEYS[0], kind).ys, rtol=RTOL[kind])
 
@@ -67,7 +69,7 @@ def test_tol_and_ends_may_be_traced() -> None:
         np.testing.assert_allclose(together[i], end(float(t1), float(tol)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("kind", CONTROLLERS)
+@pytest.mark.parametrize("kind", ADAPTIVE_OFTEN)
 def test_single_precision_stays_single(kind: str) -> None:
     single = jax.ShapeDtypeStruct((), jnp.float32)
     ys = solve(KEYS[0], kind, np.float32(1.0), single).ys
@@ -120,17 +122,3 @@ def test_saving_between_steps_and_dense_output(field: Callable[[Any], Any]) -> N
     saveat = SaveAt(ts=TS, dense=True)
     solution = rungax.diffeqsolve(terms, rungax.Heun(), 0.0, 1.0, 0.1, jnp.ones(2), saveat=saveat, max_steps=16)
     np.testing.assert_allclose(jax.vmap(solution.evaluate)(TS), solution.ys, rtol=1e-12)
-
-
-def test_a_continued_solve_follows_the_same_path() -> None:
-    path = VirtualBrownianTree(0.0, 1.0, 1e-3, (), KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
-    terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: 0.5 * y, path))
-
-    def part(t0: float, t1: float, y0: Any, **options: Any) -> rungax.Solution:
-        saveat = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
-        return rungax.diffeqsolve(terms, rungax.SPaRK(), t0, t1, 0.125, y0, saveat=saveat, **options)
-
-    whole, first = part(0.0, 1.0, jnp.array(1.0)), part(0.0, 0.5, jnp.array(1.0))
-    state = {name: getattr(first, name) for name in ("solver_state", "controller_state", "made_jump")}
-    second = part(0.5, 1.0, first.ys[0], **state)
-    np.testing.assert_allclose(second.ys[0], whole.ys[0], rtol=1e-13)

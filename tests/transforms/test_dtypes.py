@@ -1,5 +1,6 @@
 """The state keeps its dtypes, leaf by leaf, whatever the dtype of time; time takes the promotion of all times given."""
 
+from itertools import product
 from typing import Any
 
 import jax
@@ -46,16 +47,19 @@ def dtypes(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.result_type(leaf).name, tree)
 
 
+OFTEN = {
+    *(("float16", "float32", False), ("bfloat16", "float64", True), ("float32", "float64", False)),
+    *(("float64", "float32", True), ("complex64", "float64", True), ("complex128", "float32", False)),
+}
+
+
 @pytest.mark.parametrize(
-    ("time", "fixed"),
+    ("state", "time", "fixed"),
     [
-        ("float32", False),
-        ("float64", True),
-        pytest.param("float32", True, marks=pytest.mark.slow),
-        pytest.param("float64", False, marks=pytest.mark.slow),
+        pytest.param(*case, marks=[] if case in OFTEN else [pytest.mark.slow])
+        for case in product(ERRORS, TIMES, (False, True))
     ],
 )
-@pytest.mark.parametrize("state", ERRORS)
 def test_state_keeps_its_dtype(state: str, time: str, fixed: bool) -> None:
     tolerance = max(1e-8, 100 * float(jnp.finfo(state).eps))
     options = {} if fixed else {"stepsize_controller": rungax.PIDController(rtol=tolerance, atol=tolerance)}
@@ -130,7 +134,7 @@ def test_numpy_state_keeps_its_dtype(value: Any) -> None:
     assert dtypes(solve(value, "float32").ys) == value.dtype.name
 
 
-@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize("fixed", [pytest.param(True, marks=pytest.mark.slow), False], ids=["fixed", "adaptive"])
 @pytest.mark.parametrize("state", [None, (), {"a": None}, jnp.zeros(0), (jnp.zeros((2, 0)), None)], ids=str)
 def test_state_may_be_empty(state: Any, fixed: bool) -> None:
     solution = solve(state, fixed=fixed)

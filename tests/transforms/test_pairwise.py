@@ -72,7 +72,10 @@ FACTORS = {
     "state": list(STATES),
     "transform": ["eager", "jit", "vmap"],
 }
-FEW = FACTORS | {"solver": ["Euler", "RK4", "Tsit5", "Dopri8", "Vern7", "Kvaerno3", "KenCarp4", "Rodas5P"]}
+FEW = FACTORS | {
+    "solver": ["Euler", "Bosh3", "Vern7", "Kvaerno3", "KenCarp3"],
+    "output": ["every third step", "fn", "several", "dense", "dense and ts"],
+}
 
 
 def possible(solver: str, controller: str, **others: str) -> bool:

@@ -52,7 +52,10 @@ ends = strategies.floats(-3.0, 3.0)
 fractions = strategies.lists(strategies.floats(0.0, 1.0), min_size=NUM_TIMES, max_size=NUM_TIMES).map(sorted)
 
 
-@pytest.mark.parametrize("solver", programs)
+EACH = [pytest.param(n, marks=[] if n in ("Bosh3", "Vern7", "KenCarp4") else [pytest.mark.slow]) for n in programs]
+
+
+@pytest.mark.parametrize("solver", EACH)
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
 @given(t0=ends, t1=ends, fractions=fractions)
 def test_saved_times_are_dense_output(solver: str, t0: float, t1: float, fractions: list[float]) -> None:
@@ -62,7 +65,7 @@ def test_saved_times_are_dense_output(solver: str, t0: float, t1: float, fractio
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
 
 
-@pytest.mark.parametrize("solver", programs)
+@pytest.mark.parametrize("solver", EACH)
 def test_saved_times_at_the_ends_of_steps(solver: str) -> None:
     """There two steps meet, and both must agree on the value."""
     t0, t1 = jnp.asarray(0.0), jnp.asarray(2.0)

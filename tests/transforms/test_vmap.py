@@ -101,7 +101,10 @@ def assert_lanes_are_a_loop(
     assert_trees_close(together(inputs), expected, **ROUNDING)
 
 
-@pytest.mark.parametrize("choice", CHOICES)
+@pytest.mark.parametrize(
+    "choice",
+    [pytest.param(c, marks=[] if c in ("t1 and ts", "rtol") else [pytest.mark.slow]) for c in CHOICES],
+)
 def test_vmap_over_one_input(choice: str) -> None:
     inputs, axes = varied(CHOICES[choice])
     assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
@@ -167,51 +170,3 @@ def test_solutions_with_lanes_can_be_asked_lane_by_lane() -> None:
     found = jax.jit(jax.vmap(outcome))(solutions)
     expected = stacked([one(lane(inputs, axes, i)) for i in range(LANES)])
     assert_trees_close(found, expected, **ROUNDING)
-
-
-def fixed(t1: jax.Array, dt0: jax.Array) -> Outcome:
-    solution = rungax.diffeqsolve(
-        LOTKA_VOLTERRA.field,
-        rungax.RK4(),
-        0.0,
-        t1,
-        dt0,
-        SHARED.y0,
-        SHARED.args,
-        saveat=everything(jnp.asarray([0.0, 0.3]) * t1),
-        max_steps=16,
-        throw=False,
-    )
-    return outcome(solution)
-
-
-def test_vmap_over_fixed_steps() -> None:
-    ends, steps = jnp.asarray([1.0, -1.0, 0.5, 2.0]), jnp.asarray([0.3, -0.25, 0.5, 0.1])
-    function = jax.jit(fixed)
-    expected = stacked([function(t1, dt0) for t1, dt0 in zip(ends, steps, strict=True)])
-    assert list(expected.counts["num_steps"]) == [4, 4, 1, 16]
-    assert list(expected.okay) == [True, True, True, False]
-    assert_trees_close(jax.jit(jax.vmap(fixed))(ends, steps), expected, rtol=1e-13, atol=1e-13)
-
-
-def stepping_to(ts: jax.Array) -> Outcome:
-    solution = rungax.diffeqsolve(
-        LOTKA_VOLTERRA.field,
-        rungax.RK4(),
-        ts[0],
-        ts[-1],
-        None,
-        SHARED.y0,
-        SHARED.args,
-        saveat=everything(ts[1:3]),
-        stepsize_controller=rungax.StepTo(ts),
-        max_steps=16,
-        throw=False,
-    )
-    return outcome(solution)
-
-
-def test_vmap_over_given_steps() -> None:
-    ts = jnp.asarray([[0.0, 0.1, 0.5, 1.0], [1.0, 0.5, 0.25, 0.0]])
-    expected = stacked([jax.jit(stepping_to)(row) for row in ts])
-    assert_trees_close(jax.jit(jax.vmap(stepping_to))(ts), expected, rtol=1e-13, atol=1e-13)
