@@ -132,6 +132,11 @@ def any_terms(solver: rungax.AbstractSolver[Any]) -> Any:
     return terms_for(solver, lambda t, y, args: y)
 
 
+def slow_unless(often: bool) -> list[pytest.MarkDecorator]:
+    """The marks of a case that runs with every test run, or with the slow ones only."""
+    return [] if often else [pytest.mark.slow]
+
+
 def name(solver: object) -> str:
     return type(solver).__name__
 

@@ -6,7 +6,8 @@ The environment is set before JAX is imported, the flags before it is used:
 - Promotion is strict in dtype and in rank, so that the library never relies on either.
 - The CPU shows four devices, for `shard_map`.
 - Programs are compiled without optimizations of their machine code, which take a third of the time of compilation.
-  `tracing/hlo.py` compiles as users do, for tests that read the compiled program.
+  `tracing/hlo.py` compiles as users do, for tests that read the compiled program; the fixture `optimized` is for tests
+  whose result depends on it.
   `JAX_DISABLE_MOST_OPTIMIZATIONS=0` optimizes everything, as `make test-all` does.
 - Compiled programs are stored in `.cache/jax`. All workers share it: JAX reports a half-written entry and compiles the
   program again (pyproject.toml ignores that warning). `JAX_ENABLE_COMPILATION_CACHE=0` switches the cache off.
@@ -17,6 +18,7 @@ import gc
 import os
 import pathlib
 import zlib
+from collections.abc import Iterator
 
 FOUR_DEVICES = "--xla_force_host_platform_device_count=4"
 if FOUR_DEVICES not in os.environ.get("XLA_FLAGS", ""):  # xdist's workers inherit what their parent has set
@@ -63,6 +65,15 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if not stays and MAPPINGS.read_bytes().count(b"\n") > MOST_MAPPINGS:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture
+def optimized() -> Iterator[None]:
+    """The compiler's default optimizations."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ type Field = Callable[[Any, Any, Any], Any]
 type Exact = Callable[[float], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Problem:
     """An initial value problem.
 

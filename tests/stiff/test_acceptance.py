@@ -9,7 +9,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, terms_for
+from ..catalogue import STIFF, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
@@ -18,10 +18,11 @@ RTOL, ATOL = 1e-6, 1e-10
 ACCURACY, NEGLIGIBLE = 5e-3, 1e-8
 """Relative error allowed for each component, and the absolute value below which it counts as zero."""
 
+# Every solver often solves one of the problems, each another one in turn.
 CASES = [
-    pytest.param(solver, problem, id=f"{name(solver)}-{problem.name}")
-    for solver in STIFF
-    for problem in PROBLEMS
+    pytest.param(solver, problem, id=f"{name(solver)}-{problem.name}", marks=slow_unless(i % len(PROBLEMS) == j))
+    for i, solver in enumerate(STIFF)
+    for j, problem in enumerate(PROBLEMS)
     if order(solver) >= 2 or problem is HIRES
 ]
 

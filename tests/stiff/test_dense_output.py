@@ -14,7 +14,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, terms_for
+from ..catalogue import STIFF, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, ROBERTSON
 
@@ -27,9 +27,9 @@ LIMIT = 500
 # KenCarp5 solves HIRES in 118 steps, and its dense output has order three. ROS3P does not damp the fast errors that its
 # slopes amplify.
 LIMITS = {"KenCarp5": 1e4, "ROS3P": 3e3}
-KINDS = ("Kvaerno5", "KenCarp4", "ROS3P", "Rodas5P")
+KINDS = ("Kvaerno5", "KenCarp4", "Rodas5P")
 CASES = [
-    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
+    pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in KINDS))
     for solver in STIFF
     if order(solver) >= 2
 ]
@@ -56,7 +56,10 @@ def values(solver: rungax.AbstractSolver[Any], problem: Problem, rtol: float, at
     return np.asarray(solve(jnp.asarray(problem.y0)))
 
 
-@pytest.fixture(scope="module", params=[ROBERTSON, HIRES], ids=lambda problem: problem.name)
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(p, id=p.name, marks=slow_unless(p is ROBERTSON)) for p in (ROBERTSON, HIRES)],
+)
 def solved(request: pytest.FixtureRequest) -> tuple[Problem, np.ndarray]:
     """A problem and its solution, to nine digits."""
     found = values(rungax.Rodas5P(), request.param, 1e-9, 1e-14)

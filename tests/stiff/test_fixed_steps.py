@@ -1,5 +1,6 @@
 """With fixed steps and no tolerances, an implicit solver's iteration converges to the step of the method."""
 
+from itertools import product
 from typing import Any
 
 import jax
@@ -9,18 +10,13 @@ import pytest
 
 import rungax
 
-from ..catalogue import IMPLICIT, SPLIT, name, order, terms_for
+from ..catalogue import IMPLICIT, SPLIT, name, order, slow_unless, terms_for
 from ..convergence.measure import TOLERANCE, slope
 from ..problems.base import Problem
 from ..problems.ordinary import CLOCKED_TORUS, SPRING
 from ..problems.stiff import CLOCKED_KAPS, KAPS, LAMBERT, PROTHERO_ROBINSON
 
 ITERATIVE = IMPLICIT + SPLIT
-KINDS = ("Kvaerno5", "KenCarp4")
-CASES = [
-    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
-    for solver in ITERATIVE
-]
 
 WAKING = Problem(
     name="waking: constant up to time 1/4, then y' = -40 (t - 1/4)^2 y^2",
@@ -55,17 +51,34 @@ def error(solution: rungax.Solution, problem: Problem) -> float:
     return max(jax.tree.leaves(errors))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("problem", [SPRING, LAMBERT, PROTHERO_ROBINSON], ids=lambda p: p.name[:12])
-@pytest.mark.parametrize("solver", CASES)
+def cases(problems: tuple[Problem, ...], often: set[tuple[str, Problem]]) -> list[Any]:
+    """Every solver with every problem, slow unless named."""
+    return [
+        pytest.param(solver, problem, id=f"{name(solver)}-{problem.name[:12]}", marks=slow_unless(pair in often))
+        for solver, problem in product(ITERATIVE, problems)
+        for pair in [(name(solver), problem)]
+    ]
+
+
+LINEAR = cases(
+    (SPRING, LAMBERT, PROTHERO_ROBINSON),
+    {("KenCarp4", SPRING), ("Kvaerno5", LAMBERT), ("Kvaerno5", PROTHERO_ROBINSON)},
+)
+NONLINEAR = cases(
+    (CLOCKED_TORUS, KAPS, CLOCKED_KAPS, WAKING),
+    {("Kvaerno5", CLOCKED_TORUS), ("Kvaerno5", WAKING), ("KenCarp4", KAPS), ("Kvaerno5", CLOCKED_KAPS)},
+)
+
+
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("solver", "problem"), LINEAR)
 def test_linear_equation(solver: rungax.AbstractSolver[Any], problem: Problem, dtype: str) -> None:
     rounding = 1e-4 if dtype == "float32" else 0.0
     solution = jax.jit(lambda n: final(solver, problem, n, dtype))(jnp.asarray(32.0, dtype))
     assert error(solution, problem) <= ERRORS[order(solver)] + rounding
 
 
-@pytest.mark.parametrize("problem", [CLOCKED_TORUS, KAPS, CLOCKED_KAPS, WAKING], ids=lambda p: p.name[:12])
-@pytest.mark.parametrize("solver", CASES)
+@pytest.mark.parametrize(("solver", "problem"), NONLINEAR)
 def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
     """With steps for which Newton's iteration converges easily, no stage fails, and none is accepted too early."""
     solve = jax.jit(lambda n: final(solver, problem, n))
@@ -74,14 +87,26 @@ def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem
         assert error(solve(jnp.asarray(float(num_steps))), problem) <= ERRORS[limit], num_steps
 
 
-@pytest.mark.parametrize("solver", [rungax.Kvaerno3(), rungax.KenCarp4()], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Kvaerno3"))
+        for s in (rungax.Kvaerno3(), rungax.KenCarp4())
+    ],
+)
 def test_nonlinear_equation_in_single_precision(solver: rungax.AbstractSolver[Any]) -> None:
     for problem in (CLOCKED_TORUS, KAPS):
         solution = jax.jit(lambda n, problem=problem: final(solver, problem, n, "float32"))(jnp.float32(32))
         assert error(solution, problem) <= ERRORS[order(solver)] + 1e-4
 
 
-@pytest.mark.parametrize("solver", [rungax.Kvaerno5(), rungax.KenCarp5()], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Kvaerno5"))
+        for s in (rungax.Kvaerno5(), rungax.KenCarp5())
+    ],
+)
 def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) -> None:
     solve = jax.jit(lambda n: final(solver, CLOCKED_TORUS, n))
 
@@ -94,12 +119,14 @@ def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) ->
     assert error_after(400) <= 5e-10
 
 
-def test_a_waking_equation_is_solved_with_error_control() -> None:
-    for solver in ITERATIVE[1:]:
-        solution = jax.jit(
-            lambda y0, solver=solver: rungax.diffeqsolve(
-                terms_for(solver, WAKING.field, 0.0), solver, 0.0, 1.0, 0.25, y0,
-                stepsize_controller=rungax.PIDController(rtol=1e-5, atol=1e-8), throw=False,
-            )
-        )(jnp.ones(1))  # fmt: skip
-        assert error(solution, WAKING) <= 1e-3, name(solver)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(s, id=name(s), marks=slow_unless(name(s) in ("Kvaerno3", "Sil3"))) for s in ITERATIVE[1:]],
+)
+def test_a_waking_equation_is_solved_with_error_control(solver: rungax.AbstractSolver[Any]) -> None:
+    controller = rungax.PIDController(rtol=1e-5, atol=1e-8)
+    terms = terms_for(solver, WAKING.field, 0.0)
+    solution = rungax.diffeqsolve(
+        terms, solver, 0.0, 1.0, 0.25, np.ones(1), stepsize_controller=controller, throw=False
+    )
+    assert error(solution, WAKING) <= 1e-3

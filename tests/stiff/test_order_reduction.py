@@ -31,7 +31,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, solved_exactly, terms_for
+from ..catalogue import STIFF, name, order, slow_unless, solved_exactly, terms_for
 from ..convergence.measure import TOLERANCE, slope
 from ..problems.stiff import KAPS, prothero_robinson
 
@@ -162,7 +162,13 @@ def test_linear_stiff_order(solver: rungax.AbstractSolver[Any]) -> None:
 FAST = {"Kvaerno5": 2, "KenCarp5": 2, "Rodas5P": 2}
 
 
-@pytest.fixture(scope="module", params=STIFF, ids=name)
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ("Kvaerno5", "KenCarp3", "Rodas5P")))
+        for solver in STIFF
+    ],
+)
 def kaps(request: pytest.FixtureRequest) -> Any:
     """A solver whose stages are solved to rounding, and its errors, of shape (steps, components)."""
     terms, method = terms_for(request.param, KAPS.field, 0.0), solved_exactly(request.param)

@@ -11,6 +11,7 @@ import scipy.sparse
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
+from ..catalogue import slow_unless
 from ..problems.base import Problem
 from ..problems.stiff import (
     AKZO_JUMP,
@@ -42,9 +43,9 @@ LIMITS = {
     E5_LONG.name: (1e-8, 1e-26, 1e-2),
     MEDICAL_AKZO.name: (1e-9, 1e-14, 1e-8),
 }
-SLOW = (MEDICAL_AKZO,)
+OFTEN = (ROBERTSON, HIRES)
 
-STANDARD_CASES = [pytest.param(p, marks=[pytest.mark.slow] if p in SLOW else [], id=p.name) for p in STANDARD]
+STANDARD_CASES = [pytest.param(p, marks=slow_unless(p in OFTEN), id=p.name) for p in STANDARD]
 
 
 @pytest.mark.parametrize("problem", STANDARD_CASES)

@@ -1,6 +1,7 @@
 """Stiff equations are solved for states that are complex, nested or of mixed dtypes, in both directions of time."""
 
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import jax
@@ -10,17 +11,17 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, Field, name, order, terms_for
+from ..catalogue import STIFF, Field, name, order, slow_unless, terms_for
 from ..compare import assert_trees_close
 from ..problems.base import Problem
 from ..problems.stiff import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
 
 KINDS = ("Kvaerno4", "KenCarp4", "Rodas4")
 """One method of each family; the others repeat them and are marked as slow."""
+SECOND_ORDER = [solver for solver in STIFF if order(solver) >= 2]
 CASES = [
-    pytest.param(solver, id=name(solver), marks=() if name(solver) in KINDS else pytest.mark.slow)
-    for solver in STIFF
-    if order(solver) >= 2
+    pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ("Kvaerno4", "Rodas4")))
+    for solver in SECOND_ORDER
 ]
 
 
@@ -45,8 +46,22 @@ def assert_close(found: Any, problem: Problem, rtol: float) -> None:
     )
 
 
-@pytest.mark.parametrize("problem", [STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE], ids=lambda p: p.name[:20])
-@pytest.mark.parametrize("solver", CASES)
+def cases(problems: tuple[Problem, ...], often: set[tuple[str, Problem]]) -> list[Any]:
+    """Every solver with every problem, slow unless named."""
+    return [
+        pytest.param(solver, problem, id=f"{name(solver)}-{problem.name[:20]}", marks=slow_unless(pair in often))
+        for solver, problem in product(SECOND_ORDER, problems)
+        for pair in [(name(solver), problem)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("solver", "problem"),
+    cases(
+        (STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE),
+        {("Kvaerno4", STIFF_CONJUGATE), ("Rodas4", STIFF_CONJUGATE), ("Rodas4", STIFF_TREE), ("KenCarp4", STIFF_TREE)},
+    ),
+)
 def test_kinds_of_states(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
     found = solve(solver, problem)
     assert_close(found, problem, 1e-4)
@@ -96,8 +111,13 @@ def test_leaves_of_mixed_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
     assert_close(found, problem, 5e-3)
 
 
-@pytest.mark.parametrize("problem", [KAPS, STIFF_COMPLEX, STIFF_TREE], ids=lambda p: p.name[:20])
-@pytest.mark.parametrize("solver", CASES)
+@pytest.mark.parametrize(
+    ("solver", "problem"),
+    cases(
+        (KAPS, STIFF_COMPLEX, STIFF_TREE),
+        {("KenCarp4", KAPS), ("Rodas4", STIFF_COMPLEX), ("Kvaerno4", STIFF_TREE)},
+    ),
+)
 def test_single_precision(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
     """State and time in single precision. The stiffness is a thousand only, because it amplifies rounding errors."""
     narrow = {"float64": "float32", "complex128": "complex64"}
@@ -111,9 +131,26 @@ def test_single_precision(solver: rungax.AbstractSolver[Any], problem: Problem) 
     assert_close(found, exact, 5e-3)
 
 
-@pytest.mark.parametrize("fixed", [True, False], ids=["fixed", "adaptive"])
-@pytest.mark.parametrize("state", [None, (), {"a": None}, jnp.zeros(0), (jnp.zeros((2, 0)), None)], ids=str)
-@pytest.mark.parametrize("solver", [s for s in STIFF if name(s) in KINDS], ids=name)
+EMPTY = {
+    "None": None,
+    "()": (),
+    "a dict of None": {"a": None},
+    "an array": jnp.zeros(0),
+    "an array and None": (jnp.zeros((2, 0)), None),
+}
+
+
+@pytest.mark.parametrize(
+    ("solver", "state", "fixed"),
+    [
+        pytest.param(
+            solver, state, fixed, id=f"{name(solver)}-{kind}-{'fixed' if fixed else 'adaptive'}",
+            marks=slow_unless(kind == "an array and None" and not fixed),
+        )
+        for solver, (kind, state), fixed in product(SECOND_ORDER, EMPTY.items(), (True, False))
+        if name(solver) in KINDS
+    ],
+)  # fmt: skip
 def test_state_may_be_empty(solver: rungax.AbstractSolver[Any], state: Any, fixed: bool) -> None:
     controller = rungax.ConstantStepSize() if fixed else rungax.PIDController(rtol=1e-5, atol=1e-5)
     solution = rungax.diffeqsolve(
