@@ -404,7 +404,7 @@ def _warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeCont
             warnings.warn(
                 f"Steps of {abs(dt0)} are shorter than the Brownian path is exact: increments between times nearer\n"
                 f"than its `tol` have too small a variance. Give it a `tol` of at most {abs(dt0)}, better half of it.",
-                stacklevel=3,
+                stacklevel=4,  # the line that calls `diffeqsolve`
             )
 
 

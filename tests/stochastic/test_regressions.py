@@ -171,8 +171,9 @@ def test_reversible_heun_takes_any_operator() -> None:
 
 
 def test_steps_below_the_tolerance_of_the_path_warn() -> None:
-    with pytest.warns(UserWarning, match="shorter than the Brownian path is exact"):
-        solve(terms(tree(tol=0.1)), Heun(), 0.01)
+    with pytest.warns(UserWarning, match="shorter than the Brownian path is exact") as found:
+        diffeqsolve(terms(tree(tol=0.1)), Heun(), 0.0, 1.0, 0.01, 1.0)
+    assert found[0].filename == __file__  # the line that calls `diffeqsolve`
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         solve(terms(tree(tol=0.01)), Heun(), 0.01)
