@@ -1,4 +1,8 @@
-"""Every solver and every controller, once; what to expect of a solver comes from the facts it states."""
+"""Every solver, controller, adjoint, path, progress meter and way of saving, once.
+
+What to expect of a solver comes from the facts it states. `conformance/` runs over these lists; a test there checks
+that nothing public is missing.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -50,6 +54,32 @@ ROSENBROCK: tuple[rungax.AbstractSolver[Any], ...] = (
 STIFF = IMPLICIT + SPLIT + ROSENBROCK
 """The solvers for stiff equations."""
 SOLVERS = EXPLICIT + STIFF
+"""The solvers for ordinary equations that take any field."""
+
+SYMPLECTIC: tuple[rungax.AbstractSolver[Any], ...] = (
+    rungax.SemiImplicitEuler(),
+    rungax.VelocityVerlet(),
+    rungax.Yoshida4(),
+    rungax.KahanLi8(),
+)
+"""The solvers for pairs of equations."""
+REVERSIBLE: tuple[rungax.AbstractSolver[Any], ...] = (rungax.LeapfrogMidpoint(), rungax.ReversibleHeun())
+WRAPPERS: tuple[rungax.AbstractSolver[Any], ...] = (rungax.HalfSolver(rungax.Heun()), rungax.Auto())
+STOCHASTIC: tuple[rungax.AbstractSolver[Any], ...] = (
+    rungax.EulerHeun(),
+    rungax.ItoMilstein(),
+    rungax.StratonovichMilstein(),
+    rungax.SRIW1(),
+    rungax.DRI1(),
+    rungax.SEA(),
+    rungax.SRA1(),
+    rungax.ShARK(),
+    rungax.SPaRK(),
+    rungax.GeneralShARK(),
+    rungax.SlowRK(),
+)
+LANGEVIN: tuple[rungax.AbstractSolver[Any], ...] = (rungax.ALIGN(), rungax.ShOULD(), rungax.QUICSORT())
+EVERY_SOLVER = SOLVERS + SYMPLECTIC + REVERSIBLE + WRAPPERS + STOCHASTIC + LANGEVIN
 
 type Field = Callable[[Any, Any, Any], Any]
 
@@ -269,4 +299,91 @@ CONTROLLERS: dict[str, Callable[[Any, Any], Choice]] = {
     "PID": pid,
     "PID, dt0=None": pid_from_none,
     "PID, clipped": pid_clipped,
+}
+
+# ------------------------------------------------------------------------------------------------------------- adjoints
+
+ADJOINTS: dict[str, rungax.AbstractAdjoint] = {
+    "RecursiveCheckpointAdjoint": rungax.RecursiveCheckpointAdjoint(),
+    "DirectAdjoint": rungax.DirectAdjoint(),
+    "ForwardMode": rungax.ForwardMode(),
+    "BacksolveAdjoint": rungax.BacksolveAdjoint(),
+    "ReversibleAdjoint": rungax.ReversibleAdjoint(),
+    "ImplicitAdjoint": rungax.ImplicitAdjoint(),
+}
+
+# --------------------------------------------------------------------------------------------------------------- saving
+
+
+def time_and_product(t: Any, y: Any, args: Any) -> Any:
+    """A function to save that depends on all that it is given."""
+    return {"time": t, "product": jax.tree.map(lambda leaf: t * leaf, y)}
+
+
+SAVES: dict[str, Callable[[Any], rungax.SaveAt]] = {
+    "t0": lambda at: rungax.SaveAt(t0=True),
+    "t1": lambda at: rungax.SaveAt(t1=True),
+    "ts": lambda at: rungax.SaveAt(ts=at(np.array([0.0, 0.25, 0.25, 0.7, 0.85, 1.0]))),
+    "steps": lambda at: rungax.SaveAt(steps=True),
+    "every third step": lambda at: rungax.SaveAt(steps=3, t1=True),
+    "fn": lambda at: rungax.SaveAt(t0=True, ts=at(np.array([0.4])), steps=True, t1=True, fn=time_and_product),
+    "subs": lambda at: rungax.SaveAt(
+        subs=(rungax.SubSaveAt(ts=at(np.array([0.55]))), [rungax.SubSaveAt(t1=True, fn=time_and_product)])
+    ),
+    "dense": lambda at: rungax.SaveAt(dense=True),
+    "internals": lambda at: rungax.SaveAt(internals=True),
+    "states": lambda at: rungax.SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True),
+}
+"""Every way of saving; `at` maps fractions of the interval to times."""
+
+# ---------------------------------------------------------------------------------------------------------------- paths
+
+_KNOTS = np.array([0.0, 0.5, 1.25, 2.0])
+_VALUES = {"a": np.array([1.0, -1.0, 4.0, 2.0]), "b": (np.array([[0.0, 1.0], [2.0, 2.0], [3.0, 0.0], [1.0, -1.0]]),)}
+
+
+def _row(index: int) -> Any:
+    return jax.tree.map(lambda x: jnp.asarray(x[index]), _VALUES)
+
+
+def _solved() -> rungax.Solution:
+    decay = lambda t, y, args: jax.tree.map(jnp.negative, y)
+    saveat = rungax.SaveAt(dense=True)
+    return rungax.diffeqsolve(decay, rungax.Tsit5(), 0.0, 2.0, 0.5, _row(0), saveat=saveat, max_steps=8)
+
+
+class Quartic(rungax.FourthOrderPolynomialInterpolation):
+    """An interpolation of order four with some weights for the middle of the step."""
+
+    c_mid = np.array([0.2, 0.3])
+
+
+INTERPOLATIONS: dict[str, Callable[[], Any]] = {
+    "LinearInterpolation": lambda: rungax.LinearInterpolation(_KNOTS, _VALUES),
+    "CubicInterpolation": lambda: rungax.CubicInterpolation(
+        _KNOTS, rungax.backward_hermite_coefficients(_KNOTS, _VALUES)
+    ),
+    "DenseInterpolation": lambda: _solved().interpolation,
+    "Solution": _solved,
+    "LocalLinearInterpolation": lambda: rungax.LocalLinearInterpolation(t0=0.0, t1=2.0, y0=_row(0), y1=_row(1)),
+    "ThirdOrderHermitePolynomialInterpolation": lambda: rungax.ThirdOrderHermitePolynomialInterpolation(
+        t0=0.0, t1=2.0, y0=_row(0), y1=_row(1), k0=_row(2), k1=_row(3)
+    ),
+    "FourthOrderPolynomialInterpolation": lambda: Quartic(
+        t0=0.0, t1=2.0, y0=_row(0), y1=_row(1), k=jax.tree.map(lambda *x: jnp.stack(x), _row(0), _row(2))
+    ),
+}
+"""Functions of time on [0, 2] that have a derivative, with a pytree of values."""
+
+_SHAPES = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), _VALUES)
+NOISES: dict[str, Callable[[], Any]] = {
+    "VirtualBrownianTree": lambda: rungax.VirtualBrownianTree(0.0, 2.0, 1e-3, _SHAPES, jax.random.key(5)),
+    "UnsafeBrownianPath": lambda: rungax.UnsafeBrownianPath(_SHAPES, jax.random.key(5)),
+}
+"""Brownian paths with the same pytree of values."""
+
+METERS: dict[str, Callable[[], rungax.AbstractProgressMeter]] = {
+    "NoProgressMeter": rungax.NoProgressMeter,
+    "TextProgressMeter": rungax.TextProgressMeter,
+    "TqdmProgressMeter": rungax.TqdmProgressMeter,
 }
