@@ -52,7 +52,8 @@ def just_after(t: jax.Array) -> jax.Array:
 
 def _neighbour(t: jax.Array, side: float) -> jax.Array:
     tiny = float(jnp.finfo(t.dtype).tiny)
-    neighbour = jnp.nextafter(t, jnp.full_like(t, side * jnp.inf))
+    # JAX 0.11 has no derivative of `nextafter`, and none is used.
+    neighbour = jnp.nextafter(lax.stop_gradient(t), jnp.full_like(t, side * jnp.inf))
     neighbour = jnp.where(jnp.abs(neighbour) < tiny, side * tiny, neighbour)
     # Written so that its derivative is one. The difference is exact, as is the sum; infinity has no neighbour.
     offset = lax.stop_gradient(jnp.where(jnp.isfinite(t), neighbour - t, 0.0))
