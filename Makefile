@@ -64,7 +64,7 @@ test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-all: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --slow
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow
 
 # Some tests of every part, which take a few minutes. Not loop/test_saved_slots.py: it compares numbers of different
 # programs bit by bit, and the compiler of the oldest JAX rounds one of them differently.

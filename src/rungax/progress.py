@@ -273,11 +273,6 @@ class ProgressRecorder(AbstractRecorder):
         lax.cond(has_ended, lambda: self.meter.close(record), lambda: None)
 
 
-def progress_recorders(meter: AbstractProgressMeter[Any]) -> tuple[ProgressRecorder, ...]:
-    """The recorders for `meter`: one, or none if the meter shows nothing."""
-    return (ProgressRecorder(meter),) if meter.is_shown else ()
-
-
 def _progress(plan: Plan, t: Time) -> jax.Array:
     """The fraction of the interval that lies before `t`."""
     t0, t1 = plan.problem.t0, plan.problem.t1

@@ -22,7 +22,8 @@ class Stops(NamedTuple):
     Parameters
     ----------
     times
-        The times, in any order; true times, whatever the direction of the solve.
+        The times, in any order: true times, whatever the direction of the solve, until a directed term or a wrapped
+        controller hands them on.
     order
         The lowest derivative of the solution that jumps there.
     """
@@ -52,7 +53,7 @@ class StopQueue(eqx.Module):
 
     @classmethod
     def of(cls, stops: Sequence[Stops], direction: Time) -> Self | None:
-        """The queue of all `stops`, `None` if there are none."""
+        """The queue of all `stops`, with their times multiplied by `direction`; `None` if there are none."""
         given = [(stop, jnp.asarray(stop.times)) for stop in stops]
         pairs = [(stop, times.astype(direction.dtype) * direction) for stop, times in given if times.size > 0]
         if not pairs:

@@ -6,6 +6,7 @@ The time to compile a solve of a large field follows the number of its traces. T
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,3 +53,23 @@ def test_an_eager_call_traces_once_and_a_second_not_at_all() -> None:
     first = field.num_traces
     solve(field)
     assert field.num_traces == first
+
+
+def test_outputs_that_need_the_same_of_a_step_share_it_in_the_replay() -> None:
+    """Dopri8 evaluates the field for dense output: once more a loop for another output, but not in the reverse one."""
+
+    def solve(y0: Any, num_outputs: int) -> Any:
+        subs = [rungax.SubSaveAt(ts=jnp.linspace(0.0, 0.5, 3 + i)) for i in range(num_outputs)]
+        solution = rungax.diffeqsolve(
+            lambda t, y, args: jnp.tan(y), rungax.Dopri8(), 0.0, 0.5, 0.1, y0, saveat=rungax.SaveAt(subs=subs),
+            max_steps=8, throw=False,
+        )  # fmt: skip
+        return sum(jnp.sum(ys) for ys in solution.ys)
+
+    def evaluations(function: Any, num_outputs: int) -> int:
+        lowered = jax.jit(function, static_argnums=1).lower(jnp.asarray(0.5), num_outputs)
+        return lowered.as_text().count("chlo.tan ") + lowered.as_text().count("stablehlo.tan ")
+
+    of_solve, of_gradient = (evaluations(f, 2) - evaluations(f, 1) for f in (solve, jax.grad(solve)))
+    assert of_solve > 0
+    assert of_gradient == of_solve

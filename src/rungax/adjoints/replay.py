@@ -16,11 +16,12 @@ from jaxtyping import Array, PyTree
 from ..jaxkit import BoolScalar, IntScalar, Time, Y, any_element, match_varying, select
 from ..plan import AbstractRecorder, Plan
 from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
+from ..saving.savers import Part
 from ..saving.slots import where_used
 from ..step import Start, Step
 
 type Parts = Mapping[str, PyTree[Array]]
-"""By the names of the savers: the part of one step, or the parts of all steps stacked along a first axis."""
+"""The part of one step by `Replay.sources`, or the parts of all steps, stacked along a first axis, by saver."""
 
 
 def savers_of(plan: Plan) -> Mapping[str, AbstractRecorder]:
@@ -49,6 +50,12 @@ class Replay(eqx.Module):
     tape: Tape
     saved: Mapping[str, SavedParts]
 
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """For each saver, the first saver of the same part, whose part of a step stands for that of all of them."""
+        first: dict[Part, str] = {}
+        return {name: first.setdefault(self._saver(name).part, name) for name in self.saved}
+
     def step(self, index: IntScalar, start: Start) -> Step:
         """The accepted step `index`, made again from `start`."""
         problem = self.plan.problem
@@ -60,14 +67,14 @@ class Replay(eqx.Module):
         """The start of the step after step `index`, and the parts of step `index` that are saved."""
         step = self.step(index, start)
         end, following = self._end(index, step)
-        savers = savers_of(self.plan)
-        parts: dict[str, PyTree[Array]] = {}
-        for name in self.saved:
-            saver = savers[name]
-            assert isinstance(saver, AbstractSaver), "others have no saved parts"
-            parts[name] = saver.part(self.plan, step, end)
+        parts = {name: self._saver(name).part(self.plan, step, end) for name in dict.fromkeys(self.sources.values())}
         user_state = self.plan.updated_user_state(step.t1, following, start.user_state)
         return self.plan.start(following, step.solver_state, user_state), parts
+
+    def _saver(self, name: str) -> AbstractSaver:
+        saver = savers_of(self.plan)[name]
+        assert isinstance(saver, AbstractSaver), "others have no saved parts"
+        return saver
 
     def _end(self, index: IntScalar, step: Step) -> tuple[tuple[Time, Y], Y]:
         """The end of `step`, with the derivatives of an event there, and the state that the next step starts from."""
@@ -86,19 +93,22 @@ class Replay(eqx.Module):
 
 def play(replay: Replay, start: Start) -> tuple[Start, Parts]:
     """The start that follows the last accepted step, and the saved values: as fast as the solve itself was."""
-    num_steps = replay.tape.num_accepted
+    num_accepted, sources = replay.tape.num_accepted, replay.sources
 
     def body(carry: Any) -> Any:
         index, start, filled = carry
-        active = index < num_steps
+        active = index < num_accepted
         following, parts = replay.step_with_parts(index, start)
-        filled = {name: _fill(saved, parts[name], active, index, *filled[name]) for name, saved in replay.saved.items()}
+        filled = {
+            name: _fill(saved, parts[sources[name]], active, index, *filled[name])
+            for name, saved in replay.saved.items()
+        }
         return index + 1, select(active, following, start), filled
 
     zero = jnp.asarray(0, jnp.int32)
     empty = {name: (zero, jax.tree.map(jnp.zeros_like, saved.value)) for name, saved in replay.saved.items()}
     carry = match_varying((zero, start, empty), (replay, start))
-    _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_steps), body, carry)
+    _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_accepted), body, carry)
     return start, {name: values for name, (_, values) in filled.items()}
 
 
@@ -128,11 +138,11 @@ _BLOCK = 64
 
 def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, Parts]:
     """The result of `play` by scans of bounded length, which JAX differentiates in every mode."""
-    num_steps, block = replay.tape.num_accepted, min(_BLOCK, max_steps)
+    num_accepted, block = replay.tape.num_accepted, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 
     def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:
-        active = index < num_steps
+        active = index < num_accepted
         following, parts = replay.step_with_parts(jnp.minimum(index, max_steps - 1), start)
         return select(active, following, start), parts
 
@@ -141,7 +151,7 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, P
         return start, Slots.zeros(block, shapes).entries
 
     def steps(start: Start, indices: jax.Array) -> tuple[Start, Parts]:
-        anyone = any_element(indices[0] < num_steps)
+        anyone = any_element(indices[0] < num_accepted)
         return lax.cond(
             anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start))
         )
@@ -155,4 +165,4 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, P
         zero = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), part)
         return where_used(saved.used, jax.tree.map(lambda x: x[at], part), zero)
 
-    return start, {name: gather(saved, parts[name]) for name, saved in replay.saved.items()}
+    return start, {name: gather(saved, parts[replay.sources[name]]) for name, saved in replay.saved.items()}

@@ -73,12 +73,13 @@ class ReverseReplay(eqx.Module):
     def _cotangents_of(
         self, index: IntScalar, parts: Parts, cursors: Mapping[str, IntScalar], active: BoolScalar
     ) -> tuple[Parts, Mapping[str, IntScalar]]:
-        """Cotangents of the saved parts of this step, summed over the entries that hold them."""
-        gathered = {
-            name: _gather(saved, self.saved_cotangents[name], index, active, cursors[name], parts[name])
-            for name, saved in self.replay.saved.items()
-        }
-        return {name: total for name, (_, total) in gathered.items()}, {name: c for name, (c, _) in gathered.items()}
+        """Cotangents of the parts of this step, summed over the entries that hold them; and the cursors after them."""
+        replay = self.replay
+        totals, after = dict(jax.tree.map(jnp.zeros_like, parts)), dict(cursors)
+        for name, source in replay.sources.items():
+            entries = replay.saved[name], self.saved_cotangents[name]
+            after[name], totals[source] = _gather(*entries, index, active, cursors[name], totals[source])
+        return totals, after
 
 
 def _gather(
@@ -87,10 +88,9 @@ def _gather(
     index: IntScalar,
     active: BoolScalar,
     cursor: IntScalar,
-    part: PyTree[Array],
+    total: PyTree[Array],
 ) -> tuple[IntScalar, PyTree[Array]]:
-    """The sum of the cotangents of the entries of step `index`, from `cursor` downwards; and the cursor after them."""
-    total = jax.tree.map(jnp.zeros_like, part)
+    """`total` and the entries, from `cursor` downwards, that belong to step `index`; and the cursor after them."""
     if saved.index.size == 0:
         return cursor, total
 

@@ -11,7 +11,7 @@ from ..interpolation import DenseInterpolation
 from ..jaxkit import BoolScalar, DenseInfo, IntScalar
 from ..plan import AbstractRecorder, Plan
 from ..step import Start, State, Step
-from .savers import AbstractSaver, DenseInfoSaver, SavedParts
+from .savers import AbstractSaver, SavedParts, StepsSaver, dense_info_of
 from .slots import Slots
 
 
@@ -46,7 +46,7 @@ class DenseRecorder(AbstractRecorder):
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver for every step."""
-        return {"steps": DenseInfoSaver(1)}
+        return {"steps": StepsSaver(dense_info_of)}
 
     def rebuild(self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start) -> DenseInterpolation:
         """The interpolation over all steps, made from the saved ones."""

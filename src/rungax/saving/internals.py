@@ -10,7 +10,7 @@ import optimistix as optx
 from ..jaxkit import BoolScalar, FlatSpace, IntScalar, RealScalar, Time, Y
 from ..plan import AbstractRecorder, Plan
 from ..step import Start, State, Step
-from .savers import AbstractSaver, AbstractStepsSaver, SavedParts
+from .savers import AbstractSaver, SavedParts, StepsSaver
 
 
 class SolverInternals(eqx.Module):
@@ -73,7 +73,8 @@ class InternalsRecorder(AbstractRecorder):
     ) -> SolverInternals:
         """The sums with one more step, if it is accepted."""
         del index
-        return jax.tree.map(lambda total, x: total + jnp.where(accepted, x, 0.0), record, internals_of(plan, step))
+        parts = internals_of(plan, step, (step.t1, step.y1))
+        return jax.tree.map(lambda total, x: total + jnp.where(accepted, x, 0.0), record, parts)
 
     def finish(self, plan: Plan, record: SolverInternals, state: State) -> SolverInternals:
         """The sums."""
@@ -81,7 +82,7 @@ class InternalsRecorder(AbstractRecorder):
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver of every step's estimates."""
-        return {"steps": InternalsSaver(1)}
+        return {"steps": StepsSaver(internals_of)}
 
     def rebuild(self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start) -> SolverInternals:
         """The sums, from the saved steps."""
@@ -90,24 +91,9 @@ class InternalsRecorder(AbstractRecorder):
         return jax.tree.map(lambda x: jnp.sum(jnp.where(steps.used, x, 0.0)), steps.value)
 
 
-class InternalsSaver(AbstractStepsSaver):
-    """A saver of the estimates of every `stride`-th accepted step.
-
-    Parameters
-    ----------
-    stride
-        The number of accepted steps from one saved step to the next.
-    """
-
-    stride: int = eqx.field(static=True)
-
-    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> SolverInternals:
-        """The estimates of the step."""
-        return internals_of(plan, step)
-
-
-def internals_of(plan: Plan, step: Step) -> SolverInternals:
+def internals_of(plan: Plan, step: Step, end: tuple[Time, Y]) -> SolverInternals:
     """The step's error estimate times its size, and its stiffness estimate."""
+    del end
     stiffness = plan.solver.stiffness(step)
     if step.y_error is None or stiffness is None:
         raise ValueError(

@@ -18,7 +18,7 @@ from ..plan import AbstractRecorder, Plan
 from ..results import RESULTS
 from ..step import Start, State, Step
 from .entries import Entries, joined, single_entry, step_entries, time_entries
-from .savers import AbstractSaver, EndsSaver, SavedParts, TimesSaver
+from .savers import AbstractSaver, SavedParts, StepsSaver, TimesSaver, end_of
 from .slots import Slots, visit_passed_times, where_used
 
 
@@ -87,8 +87,8 @@ class OutputRecorder(AbstractRecorder):
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver for the requested times and one for the steps, whichever there are."""
-        times = {"times": TimesSaver(self.ts)} if self.ts.size > 0 else {}
-        return times | ({"steps": EndsSaver(self.stride)} if self.stride > 0 else {})
+        times: dict[str, AbstractSaver] = {"times": TimesSaver(ts=self.ts)} if self.ts.size > 0 else {}
+        return times | ({"steps": StepsSaver(end_of, self.stride)} if self.stride > 0 else {})
 
     def rebuild(
         self, plan: Plan, saved: Mapping[str, SavedParts], state: State, end: Start

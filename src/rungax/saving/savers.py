@@ -6,7 +6,7 @@ the saved parts, outside the loop and in operations that JAX differentiates by i
 interpolation, of saved functions, or of slots.
 """
 
-import abc
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -59,12 +59,35 @@ class SavedParts(eqx.Module):
         return SavedParts(*entries.write(slot, (index, step.t0, step.t1, part), where).entries)
 
 
-class AbstractSaver(AbstractRecorder):
-    """A recorder that saves one part of some of the accepted steps; its output is `SavedParts`."""
+type Part = Callable[[Plan, Step, tuple[Time, Y]], PyTree[Array]]
+"""A part of a step, `part(plan, step, end)`. `end` is the step's end with the derivatives of an event there, if any.
 
-    @abc.abstractmethod
-    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> PyTree[Array]:
-        """The part of `step`. `end` is the step's end with the derivatives of an event there, if there is one."""
+Savers of the same function share its value in the replay.
+"""
+
+
+def end_of(plan: Plan, step: Step, end: tuple[Time, Y]) -> tuple[Time, Y]:
+    """Time and state at the end of the step."""
+    del plan, step
+    return end
+
+
+def dense_info_of(plan: Plan, step: Step, end: tuple[Time, Y]) -> PyTree[Array]:
+    """The dense information of the step."""
+    del end
+    return plan.solver.densify(step)
+
+
+class AbstractSaver(AbstractRecorder):
+    """A recorder that saves one part of some of the accepted steps; its output is `SavedParts`.
+
+    Attributes
+    ----------
+    part
+        The part that it saves.
+    """
+
+    part: eqx.AbstractVar[Part]
 
     def part_of(self, plan: Plan, step: Step) -> PyTree[Array]:
         """The part of `step` in value."""
@@ -76,16 +99,19 @@ class AbstractSaver(AbstractRecorder):
         return SavedParts.empty(size, state.t, part)
 
 
-class AbstractStepsSaver(AbstractSaver):
+class StepsSaver(AbstractSaver):
     """A saver of a part of every `stride`-th accepted step.
 
-    Attributes
+    Parameters
     ----------
+    part
+        The part that it saves.
     stride
         The number of accepted steps from one saved step to the next.
     """
 
-    stride: eqx.AbstractVar[int]
+    part: Part = eqx.field(static=True)
+    stride: int = eqx.field(static=True, default=1)
 
     def init(self, plan: Plan, state: State) -> SavedParts:
         """Room for as many parts as there may be."""
@@ -103,38 +129,6 @@ class AbstractStepsSaver(AbstractSaver):
         return record
 
 
-class EndsSaver(AbstractStepsSaver):
-    """A saver of the ends of every `stride`-th accepted step.
-
-    Parameters
-    ----------
-    stride
-        The number of accepted steps from one saved step to the next.
-    """
-
-    stride: int = eqx.field(static=True)
-
-    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> tuple[Time, Y]:
-        """Time and state at the end of the step."""
-        return end
-
-
-class DenseInfoSaver(AbstractStepsSaver):
-    """A saver of the dense information of every `stride`-th accepted step.
-
-    Parameters
-    ----------
-    stride
-        The number of accepted steps from one saved step to the next.
-    """
-
-    stride: int = eqx.field(static=True)
-
-    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> PyTree[Array]:
-        """The dense information of the step."""
-        return plan.solver.densify(step)
-
-
 class TimesRecord(eqx.Module):
     """The state of a `TimesSaver`: its saved parts, and the number of requested times passed so far."""
 
@@ -149,13 +143,12 @@ class TimesSaver(AbstractSaver):
     ----------
     ts
         The requested times in the direction of travel, increasing.
+    part
+        The dense information.
     """
 
     ts: Float[Array, " times"]
-
-    def part(self, plan: Plan, step: Step, end: tuple[Time, Y]) -> PyTree[Array]:
-        """The dense information of the step."""
-        return plan.solver.densify(step)
+    part: Part = eqx.field(static=True, default=dense_info_of)
 
     def init(self, plan: Plan, state: State) -> TimesRecord:
         """Room for one part for each requested time."""
