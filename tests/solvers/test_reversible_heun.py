@@ -168,7 +168,7 @@ def test_jumps_in_a_solve_restart_the_companion() -> None:
 
 def test_the_reversible_adjoint_says_that_it_makes_methods_reversible_itself() -> None:
     term = ODETerm(lambda t, y, args: -y)
-    with pytest.raises(ValueError, match="which remembers more"):
+    with pytest.raises(ValueError, match="whose state holds more"):
         diffeqsolve(
             term,
             SOLVER,

@@ -495,7 +495,7 @@ def test_a_state_that_is_not_a_pair_is_refused() -> None:
 def test_parts_that_differ_are_refused() -> None:
     zero = jnp.zeros(2)
     for y0 in ((zero, jnp.zeros(3)), ({"x": zero}, zero), (zero, zero.astype(complex))):
-        with pytest.raises(ValueError, match="must be alike"):
+        with pytest.raises(ValueError, match="must have the same structure"):
             diffeqsolve(DRIVEN, SemiImplicitEuler(), 0.0, 1.0, 0.1, y0, STRENGTH)
 
 

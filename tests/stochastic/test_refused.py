@@ -91,7 +91,7 @@ def test_complex_noise_is_refused_where_integrals_are_those_of_real_noise() -> N
 
 @pytest.mark.parametrize("solver", [rungax.SPaRK(), rungax.SRA1(), rungax.SRIW1()], ids=lambda s: type(s).__name__)
 def test_a_missing_levy_area_is_refused(solver: Any) -> None:
-    with pytest.raises(ValueError, match="needs to know more") as error:
+    with pytest.raises(ValueError, match="needs more of the Brownian path than its increments") as error:
         solve(solver, additive, tree(levy_area=rungax.BrownianIncrement))
     says(error, type(solver).__name__, "levy_area=SpaceTimeLevyArea", "levy_area=BrownianIncrement")
 

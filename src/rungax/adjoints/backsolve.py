@@ -197,8 +197,8 @@ class BacksolveAdjoint(AbstractAdjoint):
         for noise in noises:
             if noise is not None and not noise.path.increments_add_up:
                 raise ValueError(
-                    f"`BacksolveAdjoint` solves backwards along the same path, which a `{type(noise.path).__name__}`"
-                    " forgets.\nExpected: a path that remembers, such as VirtualBrownianTree\n"
+                    f"`BacksolveAdjoint` solves backwards along the same path, but a `{type(noise.path).__name__}`"
+                    " draws anew each time.\nExpected: a path whose increments add up, such as VirtualBrownianTree\n"
                     f"Found:    {type(noise.path).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
                 )
         if is_stochastic(problem.terms) and "Stratonovich" not in solver.interpretations:
