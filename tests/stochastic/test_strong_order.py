@@ -33,6 +33,9 @@ from rungax.solvers import AbstractSolver
 from ..problems.stochastic import BY_KIND, CLOSED, GEOMETRIC, INTERPRETATIONS, SCALAR, Interpretation, Kind
 from . import measure
 
+# Many paths of many steps: they take longer to run than to compile.
+pytestmark = pytest.mark.usefixtures("optimized")
+
 KINDS: tuple[Kind, ...] = ("additive", "diagonal", "scalar", "commutative", "general")
 
 COVERED: dict[str, tuple[Kind, ...]] = {
