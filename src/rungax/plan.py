@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
-from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_to_end
+from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_next_end
 from .results import Result
 from .step import (
     ControllerState,
@@ -250,12 +250,8 @@ class Plan(eqx.Module):
         return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
 
     def next_end(self, verdict: Verdict) -> Time:
-        """The end of the next attempt, clipped to the end of the interval.
-
-        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for ever.
-        """
-        end = self.problem.t1
-        return jnp.where(verdict.accepted, clip_to_end(end, verdict.next_t1), jnp.minimum(end, verdict.next_t1))
+        """The end of the next attempt, clipped to the end of the interval."""
+        return clip_next_end(verdict.accepted, self.problem.t1, verdict.next_t1)
 
     def differentiable_step_times(self, t0: Time, t1: Time, index: IntScalar) -> tuple[Time, Time]:
         """The ends of an accepted step as differentiable functions of the times that decide them."""

@@ -83,7 +83,7 @@ def set_up(
     if stops is None:
         of_terms = stops_of(terms)
         _check_stops(of_terms, controller)
-        stops = StopQueue.of([*controller.stops(), *of_terms], jnp.ones_like(t0))
+        stops = StopQueue.of([*controller.stops(), *of_terms], t0.dtype)
     controller = controller.without_stops()
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)

@@ -83,7 +83,7 @@ class Proposal(eqx.Module):
 
 
 class EventState(eqx.Module):
-    """The memory of the event detector from one attempt to the next.
+    """The state of the event detector between two attempts.
 
     Parameters
     ----------

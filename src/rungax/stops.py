@@ -11,9 +11,11 @@ from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from .jaxkit import BoolScalar, Time, clip_to_end, just_after, just_before
+from .jaxkit import BoolScalar, Time, clip_next_end, just_after, just_before
 
 
 class Stops(NamedTuple):
@@ -22,8 +24,8 @@ class Stops(NamedTuple):
     Parameters
     ----------
     times
-        The times, in any order: true times, whatever the direction of the solve, until a directed term or a wrapped
-        controller hands them on.
+        The times, in any order: true times from a term, in the direction of travel from a directed term and from a
+        controller after `wrap`.
     order
         The lowest derivative of the solution that jumps there.
     """
@@ -52,10 +54,9 @@ class StopQueue(eqx.Module):
     restarts: Float[Array, " stops"] | None
 
     @classmethod
-    def of(cls, stops: Sequence[Stops], direction: Time) -> Self | None:
-        """The queue of all `stops`, with their times multiplied by `direction`; `None` if there are none."""
-        given = [(stop, jnp.asarray(stop.times)) for stop in stops]
-        pairs = [(stop, times.astype(direction.dtype) * direction) for stop, times in given if times.size > 0]
+    def of(cls, stops: Sequence[Stops], dtype: DTypeLike) -> Self | None:
+        """The queue of all `stops`, which are in the direction of travel, or `None`; `dtype` is that of time."""
+        pairs = [(stop, jnp.asarray(stop.times).astype(dtype)) for stop in stops if np.size(stop.times) > 0]
         if not pairs:
             return None
         ends = jnp.concatenate([just_before(t) if stop.jumps else t for stop, t in pairs])
@@ -95,12 +96,8 @@ class StopQueue(eqx.Module):
         )
 
     def clip(self, accepted: BoolScalar, t: Time, t_next: Time) -> Time:
-        """The end of an attempt from `t`: `t_next`, or the first stop if that is earlier.
-
-        Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for ever.
-        """
-        stop = self.ends[self._next(t)]
-        return jnp.where(accepted, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
+        """The end of an attempt from `t`: `t_next`, or the first stop if that is earlier."""
+        return clip_next_end(accepted, self.ends[self._next(t)], t_next)
 
     def around(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
         """The last stop up to `t0` and the first one from `t1` on, or the nearer ones `start` and `end`."""

@@ -1,5 +1,6 @@
 """Steps end at the times in the stop queue, whoever put them there, and start anew where the equation jumps."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -68,9 +69,14 @@ def test_the_derivative_by_the_time_of_a_jump_is_the_closed_form() -> None:
     np.testing.assert_allclose(jax.jacfwd(end)(s), expected, rtol=1e-5)
 
 
+def directed(stops: Sequence[Stops], direction: float) -> list[Stops]:
+    """`stops` in the direction of travel."""
+    return [Stops(jnp.asarray(stop.times) * direction, stop.order) for stop in stops]
+
+
 def test_the_queue_seen_from_the_other_end_has_the_same_stops() -> None:
     stops = [Stops(jnp.asarray(KINKS), 2), Stops(jnp.asarray(JUMPS), 1)]
-    there, back = (StopQueue.of(stops, jnp.asarray(direction)) for direction in (1.0, -1.0))
+    there, back = (StopQueue.of(directed(stops, direction), jnp.float64) for direction in (1.0, -1.0))
     assert there is not None
     assert back is not None
     turned = there.backwards()
@@ -108,7 +114,7 @@ def test_the_queue_seen_from_the_other_end_keeps_neighbouring_stops_together() -
     jump = 0.5
     others = jnp.asarray([np.nextafter(jump, 0.0), jump, np.nextafter(jump, 1.0)])
     stops = [Stops(others, 2), Stops(jnp.asarray([jump]), 1)]
-    there, back = (StopQueue.of(stops, jnp.asarray(direction)) for direction in (1.0, -1.0))
+    there, back = (StopQueue.of(directed(stops, direction), jnp.float64) for direction in (1.0, -1.0))
     assert there is not None
     assert back is not None
     turned = there.backwards()
@@ -117,5 +123,5 @@ def test_the_queue_seen_from_the_other_end_keeps_neighbouring_stops_together() -
 
 
 def test_there_is_no_queue_without_stops() -> None:
-    assert StopQueue.of([], jnp.asarray(1.0)) is None
-    assert StopQueue.of([Stops((), 1)], jnp.asarray(1.0)) is None
+    assert StopQueue.of([], jnp.float64) is None
+    assert StopQueue.of([Stops((), 1)], jnp.float64) is None

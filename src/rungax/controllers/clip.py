@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, Real
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_to_end, is_traced
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_next_end, is_traced
 from ..results import RESULTS, Result, choose, first_failure
 from ..stops import StopQueue, Stops
 from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
@@ -239,7 +239,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         return tuple(Stops(ts, order) for ts, order in ordered if ts is not None)
 
     def _queue(self, t: Time) -> StopQueue | None:
-        return StopQueue.of(self._own_stops(), jnp.ones_like(t))
+        return StopQueue.of(self._own_stops(), t.dtype)
 
     def _clip(self, accepted: BoolScalar, t: Time, t_next: Time, rejected: Array | None) -> Time:
         """The end of a step from `t`: `t_next`, or the first of the times if that is earlier."""
@@ -248,10 +248,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
             t_next = queue.clip(accepted, t, t_next)
         if rejected is None:
             return t_next
-        stop = _next_rejected(rejected, t)
-        # Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for
-        # ever.
-        return jnp.where(accepted, clip_to_end(stop, t_next), jnp.minimum(stop, t_next))
+        return clip_next_end(accepted, _next_rejected(rejected, t), t_next)
 
 
 def retrying_rejected_times(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:

@@ -6,11 +6,11 @@ from typing import Any
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, grid_time
-from .fixed import AbstractFixedTimes, AbstractPlace, first_index, never
+from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
-class GridState(AbstractPlace):
-    """The grid of a solve, and its place on it."""
+class GridState(AbstractFixedTimesState):
+    """The state of a `ConstantStepSize`: the grid of the solve, and the number of steps on it."""
 
     index: IntScalar
     failed_at: Time
@@ -71,6 +71,6 @@ class ConstantStepSize(AbstractFixedTimes[GridState]):
             )
         return grid_time(t0, t1, dt0, 1), GridState(first_index(), never(t0), t0, t1, dt0)
 
-    def time(self, index: IntScalar, place: GridState) -> Time:
+    def time(self, index: IntScalar, controller_state: GridState) -> Time:
         """The time of the grid."""
-        return grid_time(place.t0, place.t1, place.dt, index)
+        return grid_time(controller_state.t0, controller_state.t1, controller_state.dt, index)

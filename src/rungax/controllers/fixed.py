@@ -12,8 +12,8 @@ from ..results import RESULTS, Result
 from .base import AbstractStepSizeController, with_derivative_of
 
 
-class AbstractPlace(eqx.Module):
-    """The place of a solve among its times.
+class AbstractFixedTimesState(eqx.Module):
+    """The state of a controller of steps that end at times known beforehand.
 
     Attributes
     ----------
@@ -27,14 +27,14 @@ class AbstractPlace(eqx.Module):
     failed_at: eqx.AbstractVar[Time]
 
 
-class AbstractFixedTimes[Place: AbstractPlace](AbstractStepSizeController[Place]):
+class AbstractFixedTimes[TimesState: AbstractFixedTimesState](AbstractStepSizeController[TimesState]):
     """A controller of steps that end at times known beforehand; none is rejected.
 
     Once the state is not finite the steps go on, so that under `vmap` all batch elements share their times.
     """
 
     @abc.abstractmethod
-    def time(self, index: IntScalar, place: Place) -> Time:
+    def time(self, index: IntScalar, controller_state: TimesState) -> Time:
         """The end of step `index`, counted from 1; the start of the solve for 0."""
 
     @property
@@ -47,13 +47,13 @@ class AbstractFixedTimes[Place: AbstractPlace](AbstractStepSizeController[Place]
         """False."""
         return False
 
-    def resume(self, fresh: Place, earlier: Place) -> Place:
-        """The place among the times of this solve; that of an earlier one does not count."""
+    def resume(self, fresh: TimesState, earlier: TimesState) -> TimesState:
+        """The state for the times of this solve; that of an earlier one does not count."""
         del earlier
         return fresh
 
     def differentiable_step_times(
-        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: Place
+        self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: TimesState
     ) -> tuple[Time, Time]:
         """The ends of the step, with the derivatives of the times themselves."""
         del start, end
@@ -70,16 +70,16 @@ class AbstractFixedTimes[Place: AbstractPlace](AbstractStepSizeController[Place]
         args: Args,
         y_error: Y | None,
         error_order: RealScalar | None,
-        controller_state: Place,
-    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, Place, Result]:
+        controller_state: TimesState,
+    ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, TimesState, Result]:
         """Accept the step; go on to the next of the times."""
         del y0, args, y_error, error_order
         index, failed_at = controller_state.index + 1, controller_state.failed_at
         failed_at = jnp.where(all_finite(y1_candidate), failed_at, jnp.minimum(failed_at, t0))
-        place = replace(controller_state, index=index, failed_at=failed_at)
-        return jnp.asarray(True), t1, self.time(index, place), False, place, RESULTS.successful
+        state = replace(controller_state, index=index, failed_at=failed_at)
+        return jnp.asarray(True), t1, self.time(index, state), False, state, RESULTS.successful
 
-    def failed_at(self, controller_state: Place) -> Time:
+    def failed_at(self, controller_state: TimesState) -> Time:
         """The start of the first step whose state was not finite, infinity if there was none."""
         return controller_state.failed_at
 

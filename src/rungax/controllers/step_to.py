@@ -9,17 +9,17 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
-from .fixed import AbstractFixedTimes, AbstractPlace, first_index, never
+from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
-class Place(AbstractPlace):
-    """The place of a solve among the given times."""
+class StepToState(AbstractFixedTimesState):
+    """The state of a `StepTo`."""
 
     index: IntScalar
     failed_at: Time
 
 
-class StepTo(AbstractFixedTimes[Place]):
+class StepTo(AbstractFixedTimes[StepToState]):
     """Steps that end at given times; a state that is not finite is treated as by `ConstantStepSize`.
 
     Parameters
@@ -86,7 +86,7 @@ class StepTo(AbstractFixedTimes[Place]):
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
-    ) -> tuple[Time, Place]:
+    ) -> tuple[Time, StepToState]:
         """The second of the times."""
         del terms, t1, y0, args, func, error_order
         if dt0 is not None:
@@ -94,10 +94,10 @@ class StepTo(AbstractFixedTimes[Place]):
                 "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
                 f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
             )
-        return jnp.asarray(self.ts)[1], Place(first_index(), never(t0))
+        return jnp.asarray(self.ts)[1], StepToState(first_index(), never(t0))
 
-    def time(self, index: IntScalar, place: Place) -> Time:
+    def time(self, index: IntScalar, controller_state: StepToState) -> Time:
         """The given time; the last one for indices past the end."""
-        del place
+        del controller_state
         times = jnp.asarray(self.ts)
         return times[jnp.minimum(index, times.size - 1)]

@@ -7,6 +7,7 @@ from .batching import (
     optimization_barrier as optimization_barrier,
 )
 from .clock import (
+    clip_next_end as clip_next_end,
     clip_to_end as clip_to_end,
     grid_time as grid_time,
     is_stuck as is_stuck,

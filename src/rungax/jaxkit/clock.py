@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .types import IntScalar, RealScalar
+from .types import BoolScalar, IntScalar, RealScalar
 
 
 def resolution(t: jax.Array) -> jax.Array:
@@ -19,6 +19,14 @@ def resolution(t: jax.Array) -> jax.Array:
 def clip_to_end(end: jax.Array, t: jax.Array) -> jax.Array:
     """`t`, or exactly `end` where `t` is past it or so near that a step from `t` to `end` would be rounding only."""
     return jnp.where(t > end - 4 * resolution(end), end, t)
+
+
+def clip_next_end(accepted: BoolScalar, end: jax.Array, t_next: jax.Array) -> jax.Array:
+    """The end of the next attempt, `t_next`, clipped to `end`, after an attempt that was `accepted` or rejected.
+
+    Clipping may lengthen a step by a few roundings. A rejected step must become shorter, or it is retried for ever.
+    """
+    return jnp.where(accepted, clip_to_end(end, t_next), jnp.minimum(end, t_next))
 
 
 def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
