@@ -30,9 +30,9 @@ def fake_y0() -> dict[str, Array]:
 
 
 class FakeSolver(rungax.AbstractSolver[Array]):
-    """Knows nothing of the equation. Its memory counts the steps kept since it was made; a failure ends an attempt.
+    """Knows nothing of the equation. Its state counts the steps accepted since it was made; a failure ends an attempt.
 
-    `fails` is the number of the kept step (counted from 0) at which each attempt fails, -1 for none.
+    `fails` is the number of the accepted step (counted from 0) at which each attempt fails, -1 for none.
     """
 
     term_structure: ClassVar[Any] = rungax.AbstractTerm

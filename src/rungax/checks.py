@@ -231,7 +231,7 @@ def _check_noise(
         _check_levy_area(noise, solver)
         _check_kind_of_noise(noise, solver)
     for path in paths:
-        _check_memory(path, solver, controller)
+        _check_increments_add_up(path, solver, controller)
     if controller.may_reject and not solver.facts.safe_with_adaptive_steps:
         warnings.warn(
             f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
@@ -277,7 +277,7 @@ def _check_slots(
         )
 
 
-def _check_memory(
+def _check_increments_add_up(
     path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
 ) -> None:
     """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""

@@ -3,7 +3,7 @@
 Controllers and terms put times into it, each with an order: at a time of order k the k-th derivative of the solution
 jumps. Where the vector field jumps (k = 1) or the state does (k = 0), a step ends on the floating-point number before
 the time and the next one starts on the number after it, so that each side is evaluated with its own values and the
-solver discards what it remembers. At times of higher order steps merely end.
+solver restarts. At times of higher order steps merely end.
 """
 
 from collections.abc import Sequence

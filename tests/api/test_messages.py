@@ -260,7 +260,7 @@ def test_a_wrong_value_in_a_compiled_program_raises_when_it_runs(name: str) -> N
             jax.block_until_ready(jit(lambda values: solve_with_values(values).ys)(values))
 
 
-def test_one_wrong_lane_does_not_spoil_the_others() -> None:
+def test_one_wrong_element_does_not_spoil_the_others() -> None:
     results, ys, _ = jax.vmap(_quiet)({"t0": jnp.zeros(3), "t1": jnp.ones(3), "dt0": jnp.asarray([0.5, -0.5, 0.25])})
     assert (results == RESULTS.invalid_input).tolist() == [False, True, False]
     for y in ys:

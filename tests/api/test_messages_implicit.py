@@ -174,7 +174,7 @@ def test_a_mistake_is_refused_when_the_solve_is_traced(name: str) -> None:
 # Solves that fail.
 
 
-def test_too_few_iterations_are_told() -> None:
+def test_too_few_iterations_are_reported() -> None:
     with pytest.raises(RuntimeError) as error:
         solve(ODETerm(lambda t, y, args: -(y**3)), ImplicitEuler(root_find_max_steps=2))
     for word in ("nonlinear solver", "t = ", "throw=False", "The state there"):
@@ -186,7 +186,7 @@ def test_too_few_iterations_name_the_argument() -> None:
         solve(ODETerm(lambda t, y, args: -(y**3)), ImplicitEuler(root_find_max_steps=2))
 
 
-def test_a_singular_matrix_is_told() -> None:
+def test_a_singular_matrix_is_reported() -> None:
     """`y' = y / h` by implicit Euler: there is no solution."""
     with pytest.raises(RuntimeError) as error:
         solve(ODETerm(lambda t, y, args: 4 * y))
@@ -199,6 +199,6 @@ def test_a_singular_matrix_is_the_failure_of_a_stage() -> None:
     assert result == rungax.RESULTS.nonlinear_divergence or result == rungax.RESULTS.singular
 
 
-def test_divergence_is_told() -> None:
+def test_divergence_is_reported() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)Nonlinear solve diverged.*The state there.*throw=False"):
         solve(ODETerm(lambda t, y, args: -200 * jnp.arctan(y)), y0=jnp.asarray([10.0]))

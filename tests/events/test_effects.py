@@ -1,4 +1,4 @@
-"""Events that change the state: times and states against closed forms, and what is kept on both sides of a jump."""
+"""Events that change the state: times and states against closed forms, and what is saved on both sides of a jump."""
 
 from typing import Any
 
@@ -186,7 +186,7 @@ def test_integrate_and_fire() -> None:
     np.testing.assert_allclose(solution.ys[0], [2 - 2 * np.exp(-(5.0 - spikes * np.log(2))), spikes], rtol=1e-7)
 
 
-# ------------------------------------------------------------------------------------------------------- what is kept
+# ------------------------------------------------------------------------------------------------------- what is saved
 
 
 def test_steps_hold_the_state_before_the_jump_and_stay_on_the_grid() -> None:
@@ -383,7 +383,7 @@ def test_effects_that_trigger_the_other_condition() -> None:
     np.testing.assert_allclose(solution.ys[0], [0.1, -1.0], rtol=1e-9)
 
 
-# ----------------------------------------------------------------------------------------- directions, lanes, solvers
+# ---------------------------------------------------------------------------------- directions, batch elements, solvers
 
 
 @pytest.mark.parametrize(
@@ -407,23 +407,23 @@ def test_the_effect_sees_the_true_time() -> None:
     np.testing.assert_allclose(solution.ys[0], -2.0 + 25.0, rtol=1e-10)
 
 
-def test_lanes_with_different_numbers_of_events_equal_a_loop() -> None:
-    def lane(height: Any) -> Any:
+def test_elements_with_different_numbers_of_events_equal_a_loop() -> None:
+    def element(height: Any) -> Any:
         solution = drop(
             y0=jnp.stack([height, jnp.zeros(())]), saveat=SaveAt(ts=jnp.asarray([0.5, 1.5]), t1=True, steps=4),
         )  # fmt: skip
         return solution.ts, solution.ys, solution.stats["num_steps"], solution.event_mask
 
     heights = jnp.asarray([1.0, 30.0, 0.3, 5.0])
-    each = jax.jit(lane)
+    each = jax.jit(element)
     expected = jax.tree.map(lambda *x: jnp.stack(x), *[each(height) for height in heights])
-    assert_trees_close(jax.jit(jax.vmap(lane))(heights), expected, rtol=1e-10, atol=1e-12)
+    assert_trees_close(jax.jit(jax.vmap(element))(heights), expected, rtol=1e-10, atol=1e-12)
 
 
-def test_an_effect_in_one_lane_and_too_many_in_another() -> None:
+def test_an_effect_in_one_element_and_too_many_in_another() -> None:
     event = Event(hits, NEWTON, direction=False, effect=bounce, max_effects=1)
-    lane = lambda height: drop(event, y0=jnp.stack([height, jnp.zeros(())]), throw=False)
-    solution = jax.jit(jax.vmap(lane))(jnp.asarray([1.0, 30.0, 10.0]))
+    element = lambda height: drop(event, y0=jnp.stack([height, jnp.zeros(())]), throw=False)
+    solution = jax.jit(jax.vmap(element))(jnp.asarray([1.0, 30.0, 10.0]))
     over = jax.vmap(lambda result: result == RESULTS.max_effects_reached)(solution.result)
     assert over.tolist() == [True, False, False]
     np.testing.assert_allclose(solution.ys[2, 0], dropped(2.0, 10.0, 0.8), rtol=1e-9)

@@ -1,4 +1,4 @@
-"""Events that end a solve: when, at which state, what is kept, and that nothing reaches past them."""
+"""Events that end a solve: when, at which state, what is saved, and that nothing reaches past them."""
 
 from typing import Any
 
@@ -279,7 +279,7 @@ def test_interior_points_respect_direction() -> None:
     np.testing.assert_allclose(one(run(Event(dip, BISECTION, direction=True, interior=4)))[0], 0.5, rtol=1e-9)
 
 
-# -------------------------------------------------------------------------------------------------------- what is kept
+# -------------------------------------------------------------------------------------------------------- what is saved
 
 INF = jnp.inf
 SAVES: dict[str, tuple[dict[str, Any], list[float]]] = {
@@ -442,9 +442,9 @@ def test_an_event_is_no_failure(throw: bool) -> None:
 
 
 def test_a_search_that_fails_is_the_result() -> None:
-    hopeless = optx.Newton(rtol=1e-30, atol=1e-30)
+    too_strict = optx.Newton(rtol=1e-30, atol=1e-30)
     condition = lambda t, y, args, **kwargs: jnp.where(y < 0.75, -1.0, 1.0) * (1 + 0.1 * jnp.abs(y - 0.75))
-    solution = run(Event(condition, hopeless), throw=False)
+    solution = run(Event(condition, too_strict), throw=False)
     assert not rungax.is_okay(solution.result)
 
 
@@ -455,12 +455,12 @@ def test_without_throwing_the_program_holds_no_callback(finder: str) -> None:
     assert "callback" not in str(program)
 
 
-# --------------------------------------------------------------------------------------------------------------- lanes
+# ------------------------------------------------------------------------------------------------------- batch elements
 
 
 @pytest.mark.parametrize("finder", [NEWTON, pytest.param(None, marks=pytest.mark.slow)])
-def test_lanes_that_stop_at_different_times_equal_a_loop(finder: Any) -> None:
-    def lane(level: Any) -> Any:
+def test_elements_that_stop_at_different_times_equal_a_loop(finder: Any) -> None:
+    def element(level: Any) -> Any:
         event = Event(lambda t, y, args, **kwargs: y - args, finder)
         loose = PIDController(rtol=1e-5, atol=1e-6)
         solution = grow(
@@ -470,9 +470,9 @@ def test_lanes_that_stop_at_different_times_equal_a_loop(finder: Any) -> None:
         return solution.ts, solution.ys, solution.event_mask, solution.stats["num_steps"], solution.result._value
 
     levels = jnp.asarray([1.5, 3.0, 100.0, 1.0001])
-    each = jax.jit(lane)
+    each = jax.jit(element)
     expected = jax.tree.map(lambda *x: jnp.stack(x), *[each(level) for level in levels])
-    assert_trees_close(jax.jit(jax.vmap(lane))(levels), expected, rtol=1e-12)
+    assert_trees_close(jax.jit(jax.vmap(element))(levels), expected, rtol=1e-12)
 
 
 def test_a_noisy_path_ends_at_its_first_passage() -> None:
@@ -483,7 +483,7 @@ def test_a_noisy_path_ends_at_its_first_passage() -> None:
     def tree(key: Any) -> VirtualBrownianTree:
         return VirtualBrownianTree(0.0, 2.0, tol=1e-3, shape=(), key=key)
 
-    def lane(key: Any) -> Any:
+    def element(key: Any) -> Any:
         terms = MultiTerm(ODETerm(drift), ControlTerm(diffusion, tree(key)))
         event = Event(lambda t, y, args, **kwargs: jnp.abs(y) > level)
         solution = run(event, terms=terms, solver=Heun(), dt0=dt, max_steps=64, saveat=SaveAt(steps=True))
@@ -500,7 +500,7 @@ def test_a_noisy_path_ends_at_its_first_passage() -> None:
         return jax.lax.scan(step, jnp.asarray(0.0), jnp.arange(32.0))[1]
 
     keys = jax.random.split(jax.random.key(3), 6)
-    ts, ys, mask = jax.jit(jax.vmap(lane))(keys)
+    ts, ys, mask = jax.jit(jax.vmap(element))(keys)
     paths = jax.jit(jax.vmap(by_hand))(keys)
     for i in range(6):
         over = np.flatnonzero(np.abs(paths[i]) > level)

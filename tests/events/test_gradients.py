@@ -384,7 +384,7 @@ def test_dense_output_on_both_sides_of_a_jump() -> None:
     assert_trees_close(derivative, factors, rtol=1e-7)
 
 
-def test_lanes_of_which_some_never_meet_their_event() -> None:
+def test_elements_of_which_some_never_meet_their_event() -> None:
     def found(y0: Any, level: Any) -> Any:
         event = Event(lambda t, y, args, **kwargs: y - args, NEWTON)
         solution = diffeqsolve(lambda t, y, args: y, Tsit5(), 0.0, 2.0, 0.1, y0, level, event=event, max_steps=64)

@@ -90,7 +90,7 @@ def assert_derivative(
     np.testing.assert_allclose(by_reverse, quotient, rtol=rtol)
 
 
-def kept_times(solution: rungax.Solution) -> np.ndarray:
+def accepted_times(solution: rungax.Solution) -> np.ndarray:
     """The times of a solve with `SaveAt(t0=True, steps=True)`, without the empty slots."""
     assert eqx.is_array(solution.ts)
     times = np.asarray(solution.ts)

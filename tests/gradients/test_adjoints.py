@@ -245,7 +245,7 @@ def explode(t: Any, y: Any, args: Any) -> Any:
 
 
 @pytest.mark.parametrize("facts", ADJOINTS.values(), ids=ADJOINTS.keys())
-def test_failed_lanes_are_nan_and_the_others_right(facts: Facts) -> None:
+def test_failed_elements_are_nan_and_the_others_right(facts: Facts) -> None:
     options = {**TIGHT, "field": explode, "throw": False, "stepsize_controller": PIDController(1e-6, 1e-8)}
     derivative = derivative_by(facts)(lambda y0, adjoint: loss((y0, ARGS), adjoint, **options))
     starts = np.asarray([0.5, 5.0, 0.8])
@@ -451,7 +451,7 @@ def test_the_hessian_of_a_steady_state() -> None:
     assert_trees_close(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_steady_states_in_lanes_and_with_captured_parameters() -> None:
+def test_steady_states_in_elements_and_with_captured_parameters() -> None:
     drives = np.asarray([0.5, 1.5, 4.0])
 
     def captured(drive: Any) -> jax.Array:

@@ -1,4 +1,4 @@
-"""`Solution.internals` is what one computes by hand from the kept steps, and so are its derivatives."""
+"""`Solution.internals` is what one computes by hand from the accepted steps, and so are its derivatives."""
 
 import itertools
 from collections.abc import Callable
@@ -31,7 +31,7 @@ from rungax import (
 
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, STATES, pendulum
-from .measure import assert_derivative, kept_times, stretched
+from .measure import accepted_times, assert_derivative, stretched
 
 Y0 = np.asarray([1.0, 0.5])
 INPUTS = (Y0, ARGS)
@@ -40,7 +40,7 @@ PID: dict[str, Any] = {"dt0": 1.0, "stepsize_controller": PIDController(rtol=1e-
 
 
 def solve(inputs: Any, **options: Any) -> rungax.Solution:
-    """Some steps from 0 to 2, of which every one is kept."""
+    """Some steps from 0 to 2, of which every one is accepted."""
     y0, args = inputs
     settings: dict[str, Any] = {"solver": Tsit5(), "t0": 0.0, "t1": 2.0, "max_steps": 64, **FIXED, **options}
     field, saveat = settings.pop("field", pendulum), SaveAt(t0=True, steps=True, internals=True)
@@ -168,7 +168,7 @@ def test_derivative_with_fixed_steps() -> None:
 
 
 def test_derivative_with_adaptive_steps_is_that_on_their_grid() -> None:
-    grid = kept_times(solve(INPUTS, **PID))
+    grid = accepted_times(solve(INPUTS, **PID))
     frozen = {"dt0": None, "stepsize_controller": StepTo(grid)}
     assert_derivative(lambda inputs: loss(inputs, **PID), INPUTS, lambda inputs: loss(inputs, **frozen))
 
@@ -176,7 +176,7 @@ def test_derivative_with_adaptive_steps_is_that_on_their_grid() -> None:
 def test_derivative_with_respect_to_the_ends() -> None:
     """The grid stretches with them."""
     ends = (np.asarray(0.0), np.asarray(2.0))
-    grid = kept_times(solve(INPUTS, **PID))
+    grid = accepted_times(solve(INPUTS, **PID))
 
     def at(ends: Any) -> jax.Array:
         return loss(INPUTS, t0=ends[0], t1=ends[1], **PID)
@@ -201,7 +201,7 @@ def test_derivative_together_with_saved_values() -> None:
 
 
 CONTROLS = {"PID": PID, "fixed": FIXED}
-THINNED = RecursiveCheckpointAdjoint(checkpoints=4)
+HALVED = RecursiveCheckpointAdjoint(checkpoints=4)
 
 
 @cache
@@ -213,9 +213,9 @@ def gradient_by_default(control: str) -> Any:
     ("adjoint", "control"),
     [
         pytest.param(DirectAdjoint(), "PID", id="direct, PID"),
-        pytest.param(THINNED, "fixed", id="thinned, fixed"),
+        pytest.param(HALVED, "fixed", id="halved, fixed"),
         pytest.param(DirectAdjoint(), "fixed", id="direct, fixed", marks=pytest.mark.slow),
-        pytest.param(THINNED, "PID", id="thinned, PID", marks=pytest.mark.slow),
+        pytest.param(HALVED, "PID", id="halved, PID", marks=pytest.mark.slow),
     ],
 )
 def test_other_adjoints_agree(adjoint: Any, control: str) -> None:
@@ -241,11 +241,11 @@ def test_second_derivative() -> None:
     np.testing.assert_allclose(hessian, np.stack(differences), rtol=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------- lanes
+# ------------------------------------------------------------------------------------------------------- batch elements
 
 
 def test_vmap_is_a_loop() -> None:
-    """Over lanes with different counts of steps, values and derivatives."""
+    """Over batch elements with different counts of steps, values and derivatives."""
     scales = np.asarray([0.1, 1.0, 3.0])
 
     def both(scale: Any) -> tuple[jax.Array, Any]:
@@ -259,7 +259,7 @@ def test_vmap_is_a_loop() -> None:
     assert_trees_close(jax.jit(jax.vmap(both))(scales), looped, rtol=1e-8, atol=1e-10)
 
 
-def test_a_lane_that_failed_does_not_spoil_the_others() -> None:
+def test_an_element_that_failed_does_not_spoil_the_others() -> None:
     def gradient(y0: Any, max_steps: int) -> Any:
         return jax.grad(lambda y0: loss((y0, ARGS), max_steps=max_steps, throw=False, **PID))(y0)
 

@@ -19,7 +19,7 @@ from rungax import ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, dif
 from ..catalogue import estimates_error
 from ..problems.fields import ARGS, STATES, in_double
 from ..transforms.pairs import Combination, pairwise
-from .measure import along, difference_quotient, direction_like, kept_times, stretched, weigh
+from .measure import accepted_times, along, difference_quotient, direction_like, stretched, weigh
 
 SOLVERS: dict[str, rungax.AbstractSolver[Any]] = {
     name: getattr(rungax, name)() for name in ("Euler", "Heun", "RK4", "Bosh3", "Tsit5", "Dopri8", "Vern7")
@@ -97,14 +97,14 @@ def transformed(function: Callable[..., Any], transform: str) -> Callable[..., A
     if transform == "jit":
         return jax.jit(function)
 
-    def first_lane_of_two(*args: Any) -> Any:
+    def first_element_of_two(*args: Any) -> Any:
         """Of which the second has another state, and so other steps."""
         other = jax.tree.map(lambda x: (1.3 * x).astype(jnp.result_type(x)), args[0][0])
-        lanes = jax.tree.map(lambda x, y: jnp.stack([x, y]), args[0][0], other)
-        found = jax.jit(jax.vmap(lambda y0: function((y0, *args[0][1:]), *args[1:])))(lanes)
+        elements = jax.tree.map(lambda x, y: jnp.stack([x, y]), args[0][0], other)
+        found = jax.jit(jax.vmap(lambda y0: function((y0, *args[0][1:]), *args[1:])))(elements)
         return jax.tree.map(lambda x: x[0], found)
 
-    return first_lane_of_two
+    return first_element_of_two
 
 
 @cache
@@ -122,7 +122,7 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
         max_steps=MAX_STEPS,
         **controls("PID", (T0, T1)),
     )
-    return kept_times(solution)
+    return accepted_times(solution)
 
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in LONG_CASES)], ids="-".join)

@@ -13,7 +13,7 @@ from rungax import Bosh3, ConstantStepSize, PIDController, SaveAt, StepTo, SubSa
 
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, pendulum
-from .measure import assert_derivative, kept_times, weigh
+from .measure import accepted_times, assert_derivative, weigh
 
 Y0 = np.asarray([1.0, 0.5])
 MAX_STEPS = 16
@@ -74,7 +74,7 @@ INPUTS = (Y0, ARGS)
 @pytest.fixture(scope="module")
 def grid() -> np.ndarray:
     """The steps that the controller takes: difference quotients are taken without letting it choose others."""
-    return kept_times(solve(INPUTS, SaveAt(t0=True, steps=True)))
+    return accepted_times(solve(INPUTS, SaveAt(t0=True, steps=True)))
 
 
 def often(name: str, *names: str) -> Any:

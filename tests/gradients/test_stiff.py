@@ -37,7 +37,7 @@ from ..catalogue import at_rest, name
 from ..compare import assert_trees_close
 from ..fakes import FailsOnLongSteps
 from ..problems.stiff import HIRES, ROBERTSON, STIFF_COMPLEX, STIFF_CONJUGATE
-from .measure import along, assert_derivative, difference_quotient, direction_like, kept_times, stretched, weigh
+from .measure import accepted_times, along, assert_derivative, difference_quotient, direction_like, stretched, weigh
 
 # ------------------------------------------------------------------------------------------------------------ chemistry
 
@@ -255,7 +255,7 @@ def test_on_its_grid_it_is_exact_for_a_method_without_iteration() -> None:
     loose = {"stepsize_controller": PIDController(rtol=1e-3, atol=1e-5)}
     solution = swing(VAN_DER_POL, Rodas5P(), saveat=SaveAt(t0=True, steps=True), **loose)
     assert int(solution.stats["num_rejected_steps"]) > 5
-    frozen = {"dt0": None, "stepsize_controller": StepTo(kept_times(solution))}
+    frozen = {"dt0": None, "stepsize_controller": StepTo(accepted_times(solution))}
     assert_derivative(
         lambda x: swing_loss(x, Rodas5P(), **loose),
         VAN_DER_POL,
@@ -339,7 +339,7 @@ def test_of_the_ends_on_the_stretched_grid() -> None:
     ends = (np.asarray(0.0), np.asarray(12.0))
     control = {"stepsize_controller": PIDController(rtol=1e-4, atol=1e-6)}
     solution = swing(VAN_DER_POL, Rodas5P(), t1=12.0, saveat=SaveAt(t0=True, steps=True), **control)
-    grid = kept_times(solution)
+    grid = accepted_times(solution)
 
     def frozen(ends: Any) -> jax.Array:
         steps = StepTo(stretched(grid, *ends))
@@ -366,7 +366,7 @@ def test_of_the_ends_on_the_stretched_grid() -> None:
 def test_second_derivatives(solver: Any, transform: str) -> None:
     """They agree with differences of gradients on the same steps."""
     control = {"stepsize_controller": PIDController(rtol=1e-5, atol=1e-7), "t1": 8.0, "max_steps": 256}
-    grid = kept_times(swing(VAN_DER_POL, solver, saveat=SaveAt(t0=True, steps=True), **control))
+    grid = accepted_times(swing(VAN_DER_POL, solver, saveat=SaveAt(t0=True, steps=True), **control))
     finder = rungax.VeryChord(rtol=1e-11, atol=1e-13)
     exact = solver if isinstance(solver, rungax.AbstractRosenbrock) else type(solver)(root_finder=finder)
     at = np.asarray([2.0, 0.0, MU])

@@ -1,4 +1,4 @@
-"""The tape holds the kept steps and no others, in the memory it is given, and thinning it changes no derivative."""
+"""The tape holds the accepted steps and no others, in the memory it is given, and halving it changes no derivative."""
 
 from collections.abc import Callable
 from functools import cache
@@ -27,7 +27,7 @@ from ..compare import assert_trees_close
 from ..fakes import CountedField
 from ..problems.fields import ARGS, pendulum
 from ..tracing.hlo import compiled_text, count_loops, custom_calls_in_loops
-from .measure import kept_times, weigh
+from .measure import accepted_times, weigh
 
 Y0 = np.asarray([1.0, 0.5])
 INPUTS = (Y0, ARGS)
@@ -69,7 +69,7 @@ def gradient(adjoint: Any = None, **options: Any) -> Callable[[Any], Any]:
     return jax.jit(jax.grad(lambda inputs: loss(inputs, adjoint=adjoint, **options)))
 
 
-# ---------------------------------------------------------------------------------------------------------- thinning
+# ---------------------------------------------------------------------------------------------------------- halving
 
 # The same steps are made again, by another program.
 ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
@@ -85,7 +85,7 @@ ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
         (64, "dense"),
     ],
 )
-def test_thinning_changes_nothing(checkpoints: int, save: str) -> None:
+def test_halving_changes_nothing(checkpoints: int, save: str) -> None:
     """Forty steps: on a tape of two states, of a few, of as many, of more."""
     found = gradient(RecursiveCheckpointAdjoint(checkpoints=checkpoints), saveat=SAVES[save])(INPUTS)
     assert_trees_close(found, whole_gradient(save), **ROUNDING)
@@ -95,17 +95,17 @@ def test_thinning_changes_nothing(checkpoints: int, save: str) -> None:
 @pytest.mark.parametrize("control", [PID, FIXED], ids=["PID", "fixed"])
 @pytest.mark.parametrize("save", SAVES.values(), ids=SAVES.keys())
 @pytest.mark.parametrize("checkpoints", [2, 3, 4, 6, 8, 10, 16, 38, 40, 42, 98, 100, 200])
-def test_thinning_changes_nothing_in_full(checkpoints: int, save: SaveAt, control: dict[str, Any]) -> None:
+def test_halving_changes_nothing_in_full(checkpoints: int, save: SaveAt, control: dict[str, Any]) -> None:
     found = gradient(RecursiveCheckpointAdjoint(checkpoints=checkpoints), saveat=save, **control)(INPUTS)
     assert_trees_close(found, gradient(saveat=save, **control)(INPUTS), **ROUNDING)
 
 
 @pytest.mark.parametrize("num_steps", [1, 3, 4, 5, 8, 9, 16, 17, 31, 33, 64, 65])
-def test_thinning_at_every_count_of_steps(num_steps: int) -> None:
+def test_halving_at_every_count_of_steps(num_steps: int) -> None:
     """Around each count at which a tape of four fills up; one program for all."""
     inputs = (INPUTS, np.asarray(2.0 / num_steps))
-    thinned, whole = (gradient_by_step(checkpoints)(inputs) for checkpoints in (4, None))
-    assert_trees_close(thinned, whole, **ROUNDING)
+    halved, whole = (gradient_by_step(checkpoints)(inputs) for checkpoints in (4, None))
+    assert_trees_close(halved, whole, **ROUNDING)
 
 
 @cache
@@ -114,15 +114,15 @@ def gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
     return jax.jit(jax.grad(lambda x: loss(x[0], dt0=x[1], adjoint=adjoint, solver=Heun(), saveat=SAVES["ts"])))
 
 
-def test_thinning_in_lanes_that_thin_at_different_times() -> None:
+def test_halving_in_elements_that_halve_at_different_times() -> None:
     scale = np.asarray([0.1, 1.0, 5.0, 20.0])
-    lanes = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
+    elements = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
     rough = {**PID, "saveat": SAVES["ts"], "max_steps": 400}
-    counts = jax.vmap(lambda inputs: solve(inputs, **rough).num_accepted_steps)(lanes)
+    counts = jax.vmap(lambda inputs: solve(inputs, **rough).num_accepted_steps)(elements)
     assert len(set(np.asarray(counts).tolist())) == 4
-    thinned, whole = (gradient(adjoint, **rough) for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), None))
-    found = jax.jit(jax.vmap(thinned))(lanes)
-    assert_trees_close(found, jax.jit(jax.vmap(whole))(lanes), rtol=1e-10, atol=1e-12)
+    halved, whole = (gradient(adjoint, **rough) for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), None))
+    found = jax.jit(jax.vmap(halved))(elements)
+    assert_trees_close(found, jax.jit(jax.vmap(whole))(elements), rtol=1e-10, atol=1e-12)
 
 
 def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
@@ -132,13 +132,13 @@ def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
     assert_trees_close(by_bytes(INPUTS), whole_gradient("t1"), **ROUNDING)
 
 
-def test_second_derivatives_and_forward_mode_of_a_thinned_tape() -> None:
+def test_second_derivatives_and_forward_mode_of_a_halved_tape() -> None:
     def end(y0: Any, adjoint: Any) -> jax.Array:
         return loss((y0, ARGS), adjoint=adjoint, solver=Heun(), max_steps=50)
 
-    thin, whole = RecursiveCheckpointAdjoint(checkpoints=4), RecursiveCheckpointAdjoint()
+    halved, whole = RecursiveCheckpointAdjoint(checkpoints=4), RecursiveCheckpointAdjoint()
     for derivative in (jax.hessian, jax.jacfwd):
-        found, expected = (jax.jit(derivative(lambda y0, a=adjoint: end(y0, a)))(Y0) for adjoint in (thin, whole))
+        found, expected = (jax.jit(derivative(lambda y0, a=adjoint: end(y0, a)))(Y0) for adjoint in (halved, whole))
         np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
@@ -221,8 +221,8 @@ def test_first_derivatives_without_a_bound_on_steps(save: str) -> None:
     expected = gradient(saveat=SAVES[save], **PID)(INPUTS)
     assert_trees_close(gradient(**unbounded)(INPUTS), expected, **ROUNDING)
     assert_trees_close(jax.jit(jax.jacfwd(lambda x: loss(x, **unbounded)))(INPUTS), expected, rtol=1e-10, atol=1e-12)
-    lanes = jax.tree.map(lambda x: np.stack([x, 2 * x]), INPUTS)
-    found, expected = (jax.jit(jax.vmap(gradient(**o)))(lanes) for o in (unbounded, {"saveat": SAVES[save], **PID}))
+    elements = jax.tree.map(lambda x: np.stack([x, 2 * x]), INPUTS)
+    found, expected = (jax.jit(jax.vmap(gradient(**o)))(elements) for o in (unbounded, {"saveat": SAVES[save], **PID}))
     assert_trees_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
@@ -246,10 +246,10 @@ def steep(t: Any, y: Any, args: Any) -> Any:
 JOLT: dict[str, Any] = {"field": steep, "max_steps": 200, **PID}
 
 
-def test_the_gradient_is_that_of_the_chain_of_kept_steps() -> None:
+def test_the_gradient_is_that_of_the_chain_of_accepted_steps() -> None:
     """The steps are made again one after the other in plain JAX, which differentiates that by itself."""
     solution = solve(INPUTS, saveat=SaveAt(t0=True, steps=True), **JOLT)
-    grid = kept_times(solution)
+    grid = accepted_times(solution)
     assert int(solution.stats["num_rejected_steps"]) >= 5
     assert int(solution.num_accepted_steps) == grid.size - 1
 
@@ -273,18 +273,18 @@ def test_the_gradient_is_that_of_the_chain_of_kept_steps() -> None:
     assert_trees_close(by_steps, expected[1], rtol=1e-9)
 
 
-def test_a_gradient_evaluates_the_field_in_kept_steps_only() -> None:
-    """Beyond the solve, by Bosh3, that is four evaluations at most for each step kept, and none for those rejected."""
+def test_a_gradient_evaluates_the_field_in_accepted_steps_only() -> None:
+    """Beyond the solve, by Bosh3, at most four evaluations for each accepted step, and none for those rejected."""
     field = CountedField(steep)
     options = {**JOLT, "field": field}
     solution = jax.block_until_ready(jax.jit(lambda x: solve(x, **options))(INPUTS))
     in_solve = field.num_calls
     jax.block_until_ready(jax.jit(jax.grad(lambda x: loss(x, **options)))(INPUTS))
     in_gradient = field.num_calls - in_solve
-    kept, tried = int(solution.num_accepted_steps), int(solution.num_steps)
-    assert tried - kept >= 5
+    accepted, tried = int(solution.num_accepted_steps), int(solution.num_steps)
+    assert tried - accepted >= 5
     assert 3 * tried <= in_solve <= 3 * tried + 4
-    assert in_gradient - in_solve <= 4 * kept + 4
+    assert in_gradient - in_solve <= 4 * accepted + 4
 
 
 # ---------------------------------------------------------------------------------------------------------- programs
@@ -292,7 +292,7 @@ def test_a_gradient_evaluates_the_field_in_kept_steps_only() -> None:
 PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "t1": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), **PID))),
     "ts": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), saveat=SAVES["ts"], **PID))),
-    "thinned": (3, jax.grad(lambda x: loss(x, throw=False, adjoint=RecursiveCheckpointAdjoint(checkpoints=8)))),
+    "halved": (3, jax.grad(lambda x: loss(x, throw=False, adjoint=RecursiveCheckpointAdjoint(checkpoints=8)))),
     "dense, vmap": (2, jax.vmap(jax.grad(lambda x: loss(x, throw=False, saveat=SAVES["dense"], **PID)))),
     "hessian": (2, jax.jacfwd(jax.grad(lambda x: loss(x, throw=False, max_steps=32)))),
     "jvp": (2, lambda x: jax.jvp(lambda x: loss(x, throw=False), (x,), (x,))[1]),

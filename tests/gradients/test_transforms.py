@@ -1,4 +1,4 @@
-"""A gradient is the same value eagerly, under `jit`, in a lane of a `vmap`, on a device of many, and once exported."""
+"""A gradient has the same value eagerly, under `jit`, under `vmap`, on one device of many, and once exported."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -47,39 +47,39 @@ def loss(inputs: Any, save: str = "t1", control: str = "fixed", **options: Any) 
 compiled_gradient = jax.jit(jax.grad(loss))
 
 
-def lanes_of(count: int) -> Any:
+def elements_of(count: int) -> Any:
     """Inputs that make batch elements take different numbers of steps."""
     scale = np.linspace(0.5, 2.5, count)
     args = jax.tree.map(lambda x: x * scale, ARGS)
     return Y0 * scale[:, None], args, 0.8 + 0.3 * scale
 
 
-def one_by_one(function: Callable[[Any], Any], lanes: Any) -> Any:
-    count = len(jax.tree.leaves(lanes)[0])
-    results = [function(jax.tree.map(lambda x, i=i: x[i], lanes)) for i in range(count)]
+def one_by_one(function: Callable[[Any], Any], elements: Any) -> Any:
+    count = len(jax.tree.leaves(elements)[0])
+    results = [function(jax.tree.map(lambda x, i=i: x[i], elements)) for i in range(count)]
     return jax.tree.map(lambda *xs: np.stack(xs), *results)
 
 
-# Lanes share a program but not its rounding, which step sizes remember where an error decides about them.
+# Batch elements share a program but not its rounding, which reaches the step sizes where an error decides about them.
 ROUNDING = {"fixed": {"rtol": 1e-11, "atol": 1e-12}, "adaptive": {"rtol": 1e-5, "atol": 1e-6}}
 
 
 @pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
 def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
     gradient = jax.jit(jax.grad(lambda inputs: loss(inputs, save, control)))
-    lanes = lanes_of(3)
-    expected = one_by_one(gradient, lanes)
-    assert_trees_close(jax.jit(jax.vmap(gradient))(lanes), expected, **ROUNDING[control])
+    elements = elements_of(3)
+    expected = one_by_one(gradient, elements)
+    assert_trees_close(jax.jit(jax.vmap(gradient))(elements), expected, **ROUNDING[control])
 
 
-def test_the_gradient_of_a_sum_over_lanes_is_the_gradients_of_its_terms() -> None:
-    """What lanes share gets the sum of their gradients; what they do not, each its own."""
-    y0, _, t1 = lanes_of(3)
+def test_the_gradient_of_a_sum_over_elements_is_the_gradients_of_its_terms() -> None:
+    """What batch elements share gets the sum of their gradients; what they do not, each its own."""
+    y0, _, t1 = elements_of(3)
 
     def total(y0: Any, args: Any) -> jax.Array:
         return jnp.sum(jax.vmap(lambda y0, t1: loss((y0, args, t1)))(y0, t1))
 
-    each = one_by_one(lambda lane: compiled_gradient((lane[0], ARGS, lane[1])), (y0, t1))
+    each = one_by_one(lambda element: compiled_gradient((element[0], ARGS, element[1])), (y0, t1))
     own, shared = jax.jit(jax.grad(total, (0, 1)))(y0, ARGS)
     assert_trees_close(own, each[0], **ROUNDING["fixed"])
     assert_trees_close(shared, jax.tree.map(lambda x: x.sum(0), each[1]), **ROUNDING["fixed"])
@@ -87,7 +87,7 @@ def test_the_gradient_of_a_sum_over_lanes_is_the_gradients_of_its_terms() -> Non
 
 @pytest.mark.slow
 def test_nested_vmap_over_one_input_at_a_time() -> None:
-    y0, args, t1 = lanes_of(2)
+    y0, args, t1 = elements_of(2)
     inner = jax.vmap(compiled_gradient, ((None, None, 0),))
     middle = jax.vmap(inner, ((None, 0, None),), out_axes=1)
     nested = jax.jit(jax.vmap(middle, ((0, None, None),)))((y0, args, t1))
@@ -102,11 +102,11 @@ def test_nested_vmap_over_one_input_at_a_time() -> None:
 
 @pytest.mark.parametrize("mode", [jax.jacfwd, pytest.param(jax.jacrev, marks=pytest.mark.slow)])
 def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None:
-    lanes = lanes_of(2)
+    elements = elements_of(2)
     second = jax.jit(mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16))))
     split = lambda inputs: second(inputs[0], inputs[1:])
-    found = jax.jit(jax.vmap(split))(lanes)
-    assert_trees_close(found, one_by_one(split, lanes), **ROUNDING["fixed"])
+    found = jax.jit(jax.vmap(split))(elements)
+    assert_trees_close(found, one_by_one(split, elements), **ROUNDING["fixed"])
     np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), rtol=1e-10, atol=1e-12)
 
 
@@ -197,22 +197,22 @@ ALL = [
 
 
 @pytest.mark.parametrize(("save", "control"), ALL)
-def test_failed_lanes_are_nan_and_the_others_right(save: str, control: str) -> None:
+def test_failed_elements_are_nan_and_the_others_right(save: str, control: str) -> None:
     gradient = jax.jit(jax.grad(lambda inputs: explosion(inputs, save, control)))
-    lanes = (STARTS, np.full(5, 1.1))
-    found = jax.jit(jax.vmap(gradient))(lanes)
+    elements = (STARTS, np.full(5, 1.1))
+    found = jax.jit(jax.vmap(gradient))(elements)
     slope, rate = found
     failed = ~OKAY if control == "adaptive" else np.isnan(STARTS)  # fixed steps may step over the pole
     assert np.isnan(slope[failed]).all()
     assert np.isnan(rate[failed]).all()
-    fine = jax.tree.map(lambda x: x[OKAY], lanes)
+    fine = jax.tree.map(lambda x: x[OKAY], elements)
     expected = one_by_one(gradient, fine)
     assert np.isfinite(expected[0]).all()
     assert_trees_close(jax.tree.map(lambda x: x[OKAY], found), expected, **ROUNDING[control])
 
 
-def test_a_shared_input_of_lanes_of_which_one_failed_has_no_gradient() -> None:
-    """The sum includes what is no number; masking the failed lane's *loss* gives the gradient of the others."""
+def test_a_shared_input_of_elements_of_which_one_failed_has_no_gradient() -> None:
+    """The sum includes what is no number; masking the *loss* of the failed element gives the gradient of the others."""
 
     def total(rate: Any, use: Any) -> jax.Array:
         losses = jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(STARTS)
@@ -228,7 +228,7 @@ def test_a_shared_input_of_lanes_of_which_one_failed_has_no_gradient() -> None:
 
 
 @pytest.mark.slow
-def test_a_second_derivative_of_lanes_of_which_one_failed() -> None:
+def test_a_second_derivative_of_elements_of_which_one_failed() -> None:
     def second(y0: Any) -> Any:
         return jax.jacfwd(jax.grad(lambda y0: explosion((y0, jnp.asarray(1.1)), "t1", "adaptive")))(y0)
 
@@ -242,7 +242,7 @@ def test_a_second_derivative_of_lanes_of_which_one_failed() -> None:
 
 
 def mesh() -> Any:
-    return jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    return jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
 
 
 def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
@@ -254,17 +254,17 @@ def sharded(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Call
 @pytest.mark.parametrize(("save", "control"), ALL)
 def test_a_gradient_inside_shard_map_is_that_of_a_loop(save: str, control: str) -> None:
     gradient = jax.grad(lambda inputs: loss(inputs, save, control))
-    lanes = lanes_of(8)
-    found = sharded(jax.vmap(gradient), P("lanes"), P("lanes"))(lanes)
-    assert_trees_close(found, jax.jit(jax.vmap(gradient))(lanes), **ROUNDING[control])
+    elements = elements_of(8)
+    found = sharded(jax.vmap(gradient), P("batch"), P("batch"))(elements)
+    assert_trees_close(found, jax.jit(jax.vmap(gradient))(elements), **ROUNDING[control])
 
 
 def test_a_hessian_inside_shard_map_is_that_of_a_loop() -> None:
-    lanes = lanes_of(4)
+    elements = elements_of(4)
     hessian = jax.vmap(jax.hessian(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
     split = lambda inputs: hessian(inputs[0], inputs[1:])
-    found = sharded(split, P("lanes"), P("lanes"))(lanes)
-    assert_trees_close(found, jax.jit(split)(lanes), **ROUNDING["fixed"])
+    found = sharded(split, P("batch"), P("batch"))(elements)
+    assert_trees_close(found, jax.jit(split)(elements), **ROUNDING["fixed"])
 
 
 def by_hand(inputs: Any) -> jax.Array:
@@ -298,17 +298,17 @@ def test_the_solve_by_hand_is_the_solve() -> None:
 @pytest.mark.parametrize("where", ["inside", pytest.param("outside", marks=pytest.mark.slow)])
 def test_the_gradient_of_what_all_devices_share(where: str) -> None:
     """Outside `shard_map`, and inside it, where JAX sums the gradient of what all devices share over them."""
-    y0, _, t1 = lanes_of(4)
+    y0, _, t1 = elements_of(4)
 
     def gradient_of(one: Callable[[Any], jax.Array]) -> Callable[..., Any]:
         def local(y0: Any, args: Any, t1: Any) -> jax.Array:
             return jnp.sum(jax.vmap(lambda y0, t1: one((y0, args, t1)))(y0, t1))
 
-        specs = (P("lanes"), P(), P("lanes"))
+        specs = (P("batch"), P(), P("batch"))
         if where == "inside":
             return sharded(jax.grad(local, 1), specs, P())
         total = jax.shard_map(
-            lambda *inputs: lax.psum(local(*inputs), "lanes"), mesh=mesh(), in_specs=specs, out_specs=P()
+            lambda *inputs: lax.psum(local(*inputs), "batch"), mesh=mesh(), in_specs=specs, out_specs=P()
         )
         return jax.jit(jax.grad(total, 1))
 

@@ -29,14 +29,14 @@ from rungax import (
 
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, STATES, decay, in_double, pendulum
-from .measure import assert_derivative, direction_like, kept_times, stretched, weigh
+from .measure import accepted_times, assert_derivative, direction_like, stretched, weigh
 
 Y0 = np.asarray([1.0, 0.5])
 PID = PIDController(rtol=1e-4, atol=1e-5)
 
 
 def solve(field: Any = pendulum, y0: Any = Y0, args: Any = ARGS, **options: Any) -> rungax.Solution:
-    """By Bosh3 in steps of 0.15 from 0 to 1, unless told otherwise."""
+    """By Bosh3 in steps of 0.15 from 0 to 1, unless given otherwise."""
     settings: dict[str, Any] = {
         "solver": Bosh3(),
         "t0": 0.0,
@@ -291,7 +291,7 @@ def test_every_time_of_an_adaptive_solve(save: str, span: tuple[float, float]) -
         return weigh((solution.ts, solution.ys))
 
     options: dict[str, Any] = {"stepsize_controller": PID, "dt0": None}
-    grid = kept_times(solve(t0=t0, t1=t1, saveat=SaveAt(t0=True, steps=True), **options))
+    grid = accepted_times(solve(t0=t0, t1=t1, saveat=SaveAt(t0=True, steps=True), **options))
     times = (np.asarray(t0), np.asarray(t1), ts)
 
     def on_the_grid(times: Any) -> jax.Array:

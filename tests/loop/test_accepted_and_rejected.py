@@ -30,7 +30,7 @@ def log(solution: rungax.Solution) -> np.ndarray:
     return np.asarray(state.log[: int(state.attempt)])
 
 
-def kept_ends(solution: rungax.Solution) -> list[float]:
+def accepted_ends(solution: rungax.Solution) -> list[float]:
     return [float(t) for t in solution.ts if np.isfinite(t)]
 
 
@@ -39,10 +39,10 @@ def counts(solution: rungax.Solution) -> tuple[int, int, int]:
     return int(stats["num_steps"]), int(stats["num_accepted_steps"]), int(stats["num_rejected_steps"])
 
 
-def test_all_steps_kept() -> None:
+def test_all_steps_accepted() -> None:
     solution = solve(scripted(0.25, Script(KEEP, 0.75), Script(KEEP, 1.0), Script(KEEP, 2.0)))
     assert attempts(solution) == [(0.0, 0.25), (0.25, 0.75), (0.75, 1.0)]
-    assert kept_ends(solution) == [0.25, 0.75, 1.0]
+    assert accepted_ends(solution) == [0.25, 0.75, 1.0]
     assert counts(solution) == (3, 3, 0)
     assert solution.result == RESULTS.successful
 
@@ -52,7 +52,7 @@ def test_a_rejected_step_is_made_again_from_the_same_state_with_the_new_end() ->
     solution = solve(scripted(0.25, *script))
     assert attempts(solution) == [(0.0, 0.25), (0.25, 1.0), (0.25, 0.75), (0.25, 0.5), (0.5, 1.0)]
     assert log(solution)[:, 4].tolist() == [0.0, 0.25, 0.25, 0.25, 0.5]
-    assert kept_ends(solution) == [0.25, 0.5, 1.0]
+    assert accepted_ends(solution) == [0.25, 0.5, 1.0]
     assert counts(solution) == (5, 3, 2)
 
 
@@ -98,7 +98,7 @@ def test_a_controller_that_never_jumps_hands_out_a_plain_false() -> None:
 def test_a_step_past_the_end_or_within_rounding_of_it_ends_on_it(past: float) -> None:
     solution = solve(scripted(0.5, Script(KEEP, past), Script(KEEP, 2.0)))
     assert attempts(solution) == [(0.0, 0.5), (0.5, 1.0)]
-    assert kept_ends(solution) == [0.5, 1.0]
+    assert accepted_ends(solution) == [0.5, 1.0]
 
 
 def test_a_first_step_past_the_end_ends_on_it() -> None:
@@ -108,15 +108,15 @@ def test_a_first_step_past_the_end_ends_on_it() -> None:
 def test_backwards_the_solver_and_the_controller_see_increasing_time() -> None:
     solution = solve(scripted(-0.5, Script(REJECT, -0.75), Script(KEEP, 0.0), Script(KEEP, 1.0)), 1.0, 0.0)
     assert attempts(solution) == [(-1.0, -0.5), (-1.0, -0.75), (-0.75, 0.0)]
-    assert kept_ends(solution) == [0.75, 0.0]
+    assert accepted_ends(solution) == [0.75, 0.0]
 
 
-def test_max_steps_bounds_attempts_whether_kept_or_not() -> None:
+def test_max_steps_bounds_attempts_whether_accepted_or_not() -> None:
     script = [Script(KEEP, 0.5), Script(REJECT, 0.375), Script(KEEP, 0.5), Script(KEEP, 0.75)]
     solution = solve(scripted(0.25, *script), max_steps=3)
     assert solution.result == RESULTS.max_steps_reached
     assert counts(solution) == (3, 2, 1)
-    assert kept_ends(solution) == [0.25, 0.375]
+    assert accepted_ends(solution) == [0.25, 0.375]
 
 
 def test_a_solve_that_ends_with_its_last_permitted_step_is_a_success() -> None:
@@ -145,7 +145,7 @@ def test_no_way_on_is_nonfinite_and_no_length_is_dt_min_reached() -> None:
     assert backwards.result == RESULTS.dt_min_reached
     for solution in (no_number, no_length, backwards):
         assert counts(solution) == (2, 1, 1)
-        assert kept_ends(solution) == [0.5]
+        assert accepted_ends(solution) == [0.5]
 
 
 def test_a_controller_that_fails_ends_the_solve_with_its_result() -> None:
@@ -153,15 +153,15 @@ def test_a_controller_that_fails_ends_the_solve_with_its_result() -> None:
     accepted = solve(scripted(0.5, Script(KEEP, 0.75), Script(KEEP, 1.0, fails=True), Script(KEEP, 2.0)))
     assert rejected.result == RESULTS.internal_error
     assert accepted.result == RESULTS.internal_error
-    assert kept_ends(rejected) == [0.5]
-    assert kept_ends(accepted) == [0.5, 0.75]
+    assert accepted_ends(rejected) == [0.5]
+    assert accepted_ends(accepted) == [0.5, 0.75]
 
 
-def test_a_failed_step_is_a_failure_only_if_it_is_kept() -> None:
+def test_a_failed_step_is_a_failure_only_if_it_is_accepted() -> None:
     script = [Script(KEEP, 1.0), Script(REJECT, 0.75), Script(REJECT, 0.5), Script(KEEP, 1.0)]
-    kept = solve(scripted(0.25, *script), solver=FakeSolver(fails=1))
-    assert kept.result == RESULTS.internal_error
-    assert counts(kept) == (4, 2, 2)
+    accepted = solve(scripted(0.25, *script), solver=FakeSolver(fails=1))
+    assert accepted.result == RESULTS.internal_error
+    assert counts(accepted) == (4, 2, 2)
     no_way_on = solve(scripted(0.25, *script[:3]), solver=FakeSolver(fails=1), max_steps=3)
     assert no_way_on.result == RESULTS.max_steps_reached
     assert jnp.isinf(no_way_on.ts[-1])

@@ -112,7 +112,7 @@ def test_a_jump_at_the_end_ends_the_solve_there_and_is_handed_out() -> None:
     assert not solve(controller, t1=0.5, saveat=SaveAt(t1=True, made_jump=True)).made_jump
 
 
-def test_every_rejected_end_is_revisited() -> None:
+def test_every_rejected_end_is_retried() -> None:
     script = scripted(
         1.0, Script(REJECT, 0.5), Script(REJECT, 0.25), Script(KEEP, 2.0), Script(REJECT, 0.375), Script(KEEP, 2.0),
         Script(KEEP, 2.0), Script(KEEP, 2.0),
@@ -202,9 +202,9 @@ def test_jump_times_may_be_traced_and_differ_between_batch_elements() -> None:
 
 
 def test_without_the_jump_it_takes_many_more_steps() -> None:
-    told = _integrate(TIMES, TIMES, 0.0, 1.0, jnp.asarray(0.0))
-    untold = diffeqsolve(SWITCHED, Tsit5(), 0.0, 1.0, 0.25, jnp.asarray(0.0), TIMES, stepsize_controller=PID)
-    assert int(untold.stats["num_steps"]) > 5 * int(told.stats["num_steps"])
+    clipped = _integrate(TIMES, TIMES, 0.0, 1.0, jnp.asarray(0.0))
+    unclipped = diffeqsolve(SWITCHED, Tsit5(), 0.0, 1.0, 0.25, jnp.asarray(0.0), TIMES, stepsize_controller=PID)
+    assert int(unclipped.stats["num_steps"]) > 5 * int(clipped.stats["num_steps"])
 
 
 def test_saved_times_at_and_around_a_jump() -> None:
@@ -217,7 +217,7 @@ def test_saved_times_at_and_around_a_jump() -> None:
     np.testing.assert_allclose(solution.ys, [0, 0, 0.2, 0.4, Y1], atol=1e-15)
 
 
-def test_a_jump_discards_what_the_solver_remembers_of_the_field() -> None:
+def test_a_jump_discards_the_solvers_evaluations_of_the_field() -> None:
     field = CountedField(lambda t, y, args: jnp.where(t < 0.5, 0.0, 1.0) + 0 * y)
     for controller, calls in [
         (ClipStepSizeController(LOOSE, step_ts=[0.25, 0.5]), 1 + 3 * 6),

@@ -53,7 +53,7 @@ def test_fixed_steps_in_two_parts_are_the_same_steps(t1: float) -> None:
     assert counts(first)[0] + counts(second)[0] == counts(whole)[0]
 
 
-def test_adaptive_steps_in_two_parts_with_all_memory_are_the_same_steps() -> None:
+def test_adaptive_steps_in_two_parts_with_all_states_are_the_same_steps() -> None:
     steps = SaveAt(t0=True, steps=True)
     whole = diffeqsolve(OSCILLATOR, Tsit5(), 0.0, 1.0, 0.01, START, stepsize_controller=PI, saveat=steps, max_steps=64)
     n, k = int(whole.num_accepted_steps), 5
@@ -68,7 +68,7 @@ def test_adaptive_steps_in_two_parts_with_all_memory_are_the_same_steps() -> Non
     np.testing.assert_allclose(second.ys[n - k], whole.ys[n], rtol=1e-9)
 
 
-def test_memory_of_the_field_spares_an_evaluation_and_a_jump_discards_it() -> None:
+def test_a_stored_evaluation_of_the_field_spares_one_and_a_jump_discards_it() -> None:
     field = CountedField(lambda t, y, args: -y)
     term = ODETerm(field)
     solve = lambda **kwargs: diffeqsolve(term, Tsit5(), 0.0, 1.0, 1.0, ONE, saveat=STATES, **kwargs)
@@ -107,7 +107,7 @@ def test_stored_rejections_outlive_the_solve() -> None:
     )
     whole = solve(2.0, saveat=SaveAt(t0=True, steps=True))
     first = solve(float(whole.ts[1]), saveat=STATES)
-    # What was rejected on the way to the first kept step is still to be visited, unless this solve ended there.
+    # What was rejected on the way to the first accepted step is still to be retried, unless this solve ended there.
     pending = np.asarray(first.controller_state.reject_info)
     pending = pending[np.isfinite(pending)]
     second = resume(OSCILLATOR, first, 2.0, 1e-3, controller, saveat=SaveAt(steps=True), max_steps=256)
@@ -149,19 +149,21 @@ def test_stepping_by_hand_with_error_control_is_the_adaptive_solve() -> None:
     solver, controller = Tsit5(), PI.wrap(jnp.asarray(1.0))
     t, t1 = jnp.asarray(0.0), jnp.asarray(2.0)
     order = solver.error_order(OSCILLATOR)
-    t_next, memory = controller.init(OSCILLATOR, t, t1, START, jnp.asarray(0.5), None, solver.func, order)
+    t_next, controller_state = controller.init(OSCILLATOR, t, t1, START, jnp.asarray(0.5), None, solver.func, order)
     state = solver.init(OSCILLATOR, t, t_next, START, None)
 
     @jax.jit
-    def attempt(t: Any, t_next: Any, y: Any, state: Any, memory: Any) -> Any:
+    def attempt(t: Any, t_next: Any, y: Any, state: Any, controller_state: Any) -> Any:
         y1, error, _, new_state, _ = solver.step(OSCILLATOR, t, t_next, y, None, state, False)
-        keep, t, t_next, _, memory, _ = controller.adapt_step_size(t, t_next, y, y1, None, error, order, memory)
+        keep, t, t_next, _, controller_state, _ = controller.adapt_step_size(
+            t, t_next, y, y1, None, error, order, controller_state
+        )
         y, state = jax.tree.map(lambda a, b: jnp.where(keep, a, b), (y1, new_state), (y, state))
-        return t, jnp.minimum(t_next, t1), y, state, memory
+        return t, jnp.minimum(t_next, t1), y, state, controller_state
 
     y, attempts = START, 0
     while t < t1:
-        t, t_next, y, state, memory = attempt(t, t_next, y, state, memory)
+        t, t_next, y, state, controller_state = attempt(t, t_next, y, state, controller_state)
         attempts += 1
     solution = diffeqsolve(OSCILLATOR, solver, 0.0, 2.0, 0.5, START, stepsize_controller=PI)
     assert attempts == int(solution.stats["num_steps"])

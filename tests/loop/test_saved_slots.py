@@ -183,7 +183,7 @@ def test_an_interval_of_no_length_fills_every_slot_but_those_of_steps() -> None:
     assert float(solution.evaluate(2.0, 2.0)) == 0.0
 
 
-def test_out_of_steps_the_end_is_the_last_kept_state_and_later_times_stay_empty() -> None:
+def test_out_of_steps_the_end_is_the_last_accepted_state_and_later_times_stay_empty() -> None:
     solution = solve(SaveAt(t0=True, t1=True, ts=[0.1, 0.6, 0.9], dense=True), max_steps=3, throw=False)
     assert solution.result == RESULTS.max_steps_reached
     check(solution, [0, 0.1, 0.6, 0.75, INF])
@@ -203,7 +203,7 @@ def test_out_of_steps_backwards() -> None:
     check(solution, [0.9, 0.25, INF])
 
 
-def test_before_the_first_step_is_kept_the_end_is_the_start() -> None:
+def test_before_the_first_step_is_accepted_the_end_is_the_start() -> None:
     controller = PIDController(rtol=1e-12, atol=1e-12)
     saveat = SaveAt(t0=True, t1=True, steps=1, ts=[0.5])
     solution = diffeqsolve(

@@ -44,7 +44,7 @@ def test_a_terms_times_are_ends_of_steps(backwards: bool) -> None:
     found = ends(Forcing(forcing, kinks=KINKS, jumps=JUMPS), PID, t0, t1)
     assert set(KINKS) < set(found.tolist())
     assert np.nextafter(0.5, t1) in found or np.nextafter(0.5, t0) in found
-    # The same times, whether the term announces them or the controller is told.
+    # The same times, whether the term states them or the controller holds them.
     clipped = rungax.ClipStepSizeController(PID, step_ts=KINKS, jump_ts=JUMPS)
     np.testing.assert_array_equal(found, ends(rungax.ODETerm(forcing), clipped, t0, t1))
 

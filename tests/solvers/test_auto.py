@@ -279,7 +279,7 @@ def test_a_complex_state() -> None:
     np.testing.assert_allclose(end(solution), np.exp(3j), rtol=1e-5)
 
 
-# ---------------------------------------------------------------------------------------------------------------- lanes
+# ------------------------------------------------------------------------------------------------------ batch elements
 
 MUS = np.asarray([0.5, 1000.0, 30.0, 5.0])
 
@@ -373,12 +373,12 @@ def test_gradients_in_a_batch(solver: Any) -> None:
         saveat = SaveAt(ts=np.asarray([2.0, 5.0]), t1=True)
         return loss(x, solver, rtol=1e-6, saveat=saveat, adjoint=RecursiveCheckpointAdjoint(checkpoints=16))
 
-    lanes = {"y0": np.tile(PULSING["y0"], (3, 1)), "log_k": np.log([0.5, 1e3, 1e5])}
+    elements = {"y0": np.tile(PULSING["y0"], (3, 1)), "log_k": np.log([0.5, 1e3, 1e5])}
     one = jax.jit(jax.grad(function))
-    found = jax.jit(jax.vmap(jax.grad(function)))(lanes)
+    found = jax.jit(jax.vmap(jax.grad(function)))(elements)
     for i in range(3):
-        lane, of_lane = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (lanes, found))
-        assert_trees_close(of_lane, one(lane), rtol=1e-3, atol=1e-6)
+        element, of_element = (jax.tree.map(lambda x, i=i: x[i], tree) for tree in (elements, found))
+        assert_trees_close(of_element, one(element), rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -207,9 +207,9 @@ def test_leaves_of_several_dtypes_keep_them() -> None:
 
 def test_the_wrapped_solver_has_the_tolerances() -> None:
     tolerances = Tolerances(1e-3, 1e-5, rms_norm)
-    told = HalfSolver(Kvaerno3()).with_tolerances(tolerances, Y0)
-    assert isinstance(told, HalfSolver)
-    assert told.solver == Kvaerno3().with_tolerances(tolerances, Y0)
+    configured = HalfSolver(Kvaerno3()).with_tolerances(tolerances, Y0)
+    assert isinstance(configured, HalfSolver)
+    assert configured.solver == Kvaerno3().with_tolerances(tolerances, Y0)
 
 
 def test_the_state_and_its_checkpoint_are_the_wrapped_solvers() -> None:

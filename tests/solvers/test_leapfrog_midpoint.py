@@ -149,10 +149,10 @@ def test_vmap_is_a_loop_and_pytrees_keep_their_dtypes() -> None:
     term = ODETerm(lambda t, y, args: {"a": args.astype(jnp.float32) * y["a"], "b": (1j * y["b"][0],)})
     rates = jnp.asarray([0.5, 1.0, -0.3])
     run = partial(solve, {"a": jnp.ones(2, jnp.float32), "b": (jnp.asarray(0.5 + 0j),)}, jnp.asarray(0.1), terms=term)
-    lanes = jax.vmap(lambda rate: run(rate).ys)(rates)
-    assert [x.dtype for x in jax.tree.leaves(lanes)] == [jnp.float32, jnp.complex128]
+    elements = jax.vmap(lambda rate: run(rate).ys)(rates)
+    assert [x.dtype for x in jax.tree.leaves(elements)] == [jnp.float32, jnp.complex128]
     for i, rate in enumerate(rates):
-        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], lanes), run(rate).ys, rtol=1e-6)
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], elements), run(rate).ys, rtol=1e-6)
 
 
 def test_adjoints_for_one_step_methods_refuse_it() -> None:

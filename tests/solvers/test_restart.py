@@ -1,4 +1,4 @@
-"""A step after a jump is a step from the solver's restarted state: nothing that it remembers counts any more."""
+"""A step after a jump is a step from the solver's restarted state: nothing of its earlier state counts any more."""
 
 from typing import Any, ClassVar
 
@@ -56,7 +56,7 @@ each = pytest.mark.parametrize(("solver", "terms"), SOLVERS.values(), ids=SOLVER
 
 
 def state_before(solver: Any, terms: Any) -> Any:
-    """A state with something to forget."""
+    """A state that a restart changes."""
     return make_step(solver, terms, jnp.asarray(0.0), T0, START).solver_state
 
 

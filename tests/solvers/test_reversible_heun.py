@@ -65,11 +65,11 @@ def walk(terms: Any, ts: Any) -> tuple[Any, Any]:
 def walk_back(terms: Any, ts: Any, end: Any) -> tuple[Any, Any]:
     """The start, by reversing all steps."""
 
-    def retreat(carry: Any, ends: Any) -> Any:
+    def backward_step(carry: Any, ends: Any) -> Any:
         y, companion = carry
         return SOLVER.undo(terms, *ends, y, None, companion), None
 
-    return jax.lax.scan(retreat, end, (ts[:-1], ts[1:]), reverse=True)[0]
+    return jax.lax.scan(backward_step, end, (ts[:-1], ts[1:]), reverse=True)[0]
 
 
 @pytest.mark.parametrize("direction", [1.0, -1.0])
@@ -139,9 +139,9 @@ def test_the_companion_starts_again_after_a_jump(jump: Any) -> None:
 def test_the_checkpoint_is_the_companion() -> None:
     term, y0, t = ODETerm(lambda t, y, args: t - y * y), jnp.asarray(0.9), jnp.asarray(0.1)
     state = SOLVER.step(term, t, t + 0.2, y0, None, SOLVER.init(term, t, t, y0, None), False)[3]
-    memory = SOLVER.checkpoint_state(state)
-    assert_trees_close(memory, state.companion)
-    assert_trees_close(SOLVER.restore(term, t + 0.2, jnp.asarray(jnp.nan), None, memory), state)
+    checkpoint = SOLVER.checkpoint_state(state)
+    assert_trees_close(checkpoint, state.companion)
+    assert_trees_close(SOLVER.restore(term, t + 0.2, jnp.asarray(jnp.nan), None, checkpoint), state)
 
 
 def test_derivatives_go_through_the_companion(key: jax.Array) -> None:

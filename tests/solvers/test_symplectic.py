@@ -443,10 +443,10 @@ def test_other_adjoints(adjoint: AbstractAdjoint) -> None:
 def test_vmap_is_a_loop() -> None:
     solver, strengths = KahanLi8(), jnp.asarray([0.5, 1.0, 2.0])
     ts = jnp.asarray(INSIDE)
-    lanes = jax.vmap(lambda s: solve(solver, Y0, jnp.asarray(0.3), s, saveat=SaveAt(ts=ts)).ys)(strengths)
+    elements = jax.vmap(lambda s: solve(solver, Y0, jnp.asarray(0.3), s, saveat=SaveAt(ts=ts)).ys)(strengths)
     for i, strength in enumerate(strengths):
         one = solve(solver, Y0, jnp.asarray(0.3), strength, saveat=SaveAt(ts=ts)).ys
-        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], lanes), one, rtol=1e-13)
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], elements), one, rtol=1e-13)
 
 
 @each

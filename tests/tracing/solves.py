@@ -23,6 +23,6 @@ def adaptive(tolerance: float = 1e-6) -> dict[str, Any]:
 
 
 def solve(field: Any, y0: Any = Y0, args: Any = DAMPING, t1: Any = 1.0, dt0: Any = 0.1, **options: Any) -> Any:
-    """By Tsit5 from 0 to 1 with fixed steps of 0.1, unless told otherwise."""
+    """By Tsit5 from 0 to 1 with fixed steps of 0.1, unless given otherwise."""
     solver = options.pop("solver", rungax.Tsit5())
     return rungax.diffeqsolve(rungax.ODETerm(field), solver, 0.0, t1, dt0, y0, args, **options)

@@ -21,7 +21,7 @@ from .solves import DAMPING, Y0, adaptive, counted_pendulum, solve
 
 FIELD = counted_pendulum()
 TS = np.asarray([0.25, 0.5, 1.0])
-LANES = np.stack([Y0 * scale for scale in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)])
+ELEMENTS = np.stack([Y0 * scale for scale in (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0)])
 
 SAVES: dict[str, rungax.SaveAt] = {
     "t1": rungax.SaveAt(t1=True),
@@ -40,7 +40,7 @@ def outputs(y0: Any, **options: Any) -> Any:
 
 
 def assert_same(found: Any, expected: Any) -> None:
-    """Equal but for rounding: another program may add in another order, which a step size remembers."""
+    """Equal but for rounding: another program may add in another order, which changes the step sizes after it."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         assert a.dtype == b.dtype
@@ -73,7 +73,7 @@ def test_a_batch_of_unknown_size_is_exported() -> None:
     function = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
     exported = jax.export.export(jax.jit(function))(batch)
     revived = jax.export.deserialize(exported.serialize())
-    assert_same(revived.call(LANES), function(LANES))
+    assert_same(revived.call(ELEMENTS), function(ELEMENTS))
 
 
 # ------------------------------------------------------------------------------------------------- compilation cache
@@ -155,27 +155,27 @@ def test_throwing_under_jit_is_what_needs_a_callback() -> None:
 def sharded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """`function` of a batch, a quarter of which goes to each of four devices."""
     assert jax.device_count() >= 4, "tests/conftest.py asks for four"
-    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
-    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("lanes"), out_specs=P("lanes")))
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch")))
 
 
 @pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
 @pytest.mark.parametrize("saveat", SAVES.values(), ids=SAVES.keys())
 def test_shard_map_equals_vmap(saveat: rungax.SaveAt, options: dict[str, Any]) -> None:
     batch = jax.vmap(lambda y0: outputs(y0, saveat=saveat, **options))
-    expected = jax.jit(batch)(LANES)
-    assert_same(sharded(batch)(LANES), expected)
+    expected = jax.jit(batch)(ELEMENTS)
+    assert_same(sharded(batch)(ELEMENTS), expected)
     assert all(expected[-1])
 
 
-def test_shard_map_with_one_lane_on_each_device() -> None:
+def test_shard_map_with_one_element_on_each_device() -> None:
     """No `vmap` inside, and another argument that is the same everywhere."""
 
     def one(y0: jax.Array) -> Any:
         return jax.tree.map(lambda x: x[None], outputs(y0[0], saveat=SAVES["ts"], **CONTROLS["adaptive"]))
 
     batch = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
-    assert_same(sharded(one)(LANES[:4]), batch(LANES[:4]))
+    assert_same(sharded(one)(ELEMENTS[:4]), batch(ELEMENTS[:4]))
 
 
 @pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol", "closure"])
@@ -199,7 +199,7 @@ def test_shard_map_over_something_else_than_the_state(varying: str) -> None:
 
 
 def test_shard_map_of_a_solve_that_is_the_same_on_all_devices() -> None:
-    mesh = jax.make_mesh((4,), ("lanes",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
     found = jax.jit(jax.shard_map(outputs, mesh=mesh, in_specs=P(), out_specs=P()))(Y0)
     assert_same(found, outputs(Y0))
 
@@ -251,7 +251,7 @@ def test_a_failure_under_jit_raises() -> None:
 
 
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
-def test_one_bad_lane_raises(transform: Callable[..., Any]) -> None:
+def test_one_bad_element_raises(transform: Callable[..., Any]) -> None:
     assert "max_steps" in blow_up(transform(jax.vmap(final)), np.asarray([0.25, 1.0]))
 
 
@@ -266,7 +266,7 @@ def test_a_program_that_has_worked_before_raises_too() -> None:
     assert np.asarray(function(good)[:, 0]) == pytest.approx([0.5, 1 / 6], rel=1e-2)
 
 
-def test_without_throw_nothing_is_raised_and_the_good_lanes_are_right() -> None:
+def test_without_throw_nothing_is_raised_and_the_good_elements_are_right() -> None:
     ys = jax.jit(jax.vmap(lambda y0: final(y0, throw=False)))(np.asarray([0.25, 1.0]))
     assert ys[0, 0] == pytest.approx(0.5, rel=1e-2)
     failed = jax.jit(lambda y0: solve(explode, y0, throw=False, t1=2.0, max_steps=64).result)(1.0)

@@ -40,19 +40,19 @@ def solve(t0: float, t1: float, y0: Any, before: rungax.Solution | None = None, 
     )
 
 
-def kept(solution: rungax.Solution) -> tuple[np.ndarray, np.ndarray]:
+def accepted_steps(solution: rungax.Solution) -> tuple[np.ndarray, np.ndarray]:
     """Times and states of the steps that were made."""
     made = int(solution.stats["num_accepted_steps"])
     return np.asarray(solution.ts[:made]), np.asarray(solution.ys[:made])
 
 
 def last(solution: rungax.Solution) -> Any:
-    return kept(solution)[1][-1]
+    return accepted_steps(solution)[1][-1]
 
 
 def assert_halves_are_the_whole(whole: rungax.Solution, first: rungax.Solution, second: rungax.Solution) -> None:
-    halves = tuple(np.concatenate(pair) for pair in zip(kept(first), kept(second), strict=True))
-    assert_trees_close(halves, kept(whole))
+    halves = tuple(np.concatenate(pair) for pair in zip(accepted_steps(first), accepted_steps(second), strict=True))
+    assert_trees_close(halves, accepted_steps(whole))
     assert_trees_close(second.solver_state, whole.solver_state)
 
 
@@ -92,17 +92,17 @@ def test_adaptive_steps_agree_within_tolerance(pcoeff: float, dt0: float | None)
     np.testing.assert_allclose(last(second), CLOCKED_TORUS.exact(T1), rtol=1e-6)
 
 
-def test_memory_of_the_controller_is_used() -> None:
+def test_the_state_of_the_controller_is_used() -> None:
     """With a proportional part, the second step after the break depends on the errors before it."""
     controller = rungax.PIDController(rtol=1e-6, atol=1e-6, pcoeff=0.4, icoeff=0.4)
     first = solve(T0, MIDDLE, CLOCKED_TORUS.y0, stepsize_controller=controller)
-    with_memory = solve(MIDDLE, T1, last(first), first, stepsize_controller=controller)
+    with_state = solve(MIDDLE, T1, last(first), first, stepsize_controller=controller)
     without = solve(MIDDLE, T1, last(first), None, stepsize_controller=controller)
-    assert with_memory.ts[0] == without.ts[0]
-    assert with_memory.ts[1] != without.ts[1]
+    assert with_state.ts[0] == without.ts[0]
+    assert with_state.ts[1] != without.ts[1]
 
 
-def test_memory_of_the_solver_is_used() -> None:
+def test_the_state_of_the_solver_is_used() -> None:
     """Tsit5 goes on with the slope it is given, unless the state has jumped meanwhile."""
     first = solve(T0, MIDDLE, CLOCKED_TORUS.y0)
     true = solve(MIDDLE, T1, last(first), first)
@@ -110,7 +110,7 @@ def test_memory_of_the_solver_is_used() -> None:
     misled = solve(MIDDLE, T1, last(first), first, **wrong)
     assert not np.allclose(last(misled), last(true))
     jumped = solve(MIDDLE, T1, last(first), first, **wrong, made_jump=True)
-    assert_trees_close(kept(jumped), kept(true), rtol=1e-14)
+    assert_trees_close(accepted_steps(jumped), accepted_steps(true), rtol=1e-14)
 
 
 def test_states_are_returned_only_when_asked_for() -> None:

@@ -15,14 +15,14 @@ from ..compare import assert_trees_close
 from ..problems.ordinary import LOTKA_VOLTERRA
 from .outcome import Outcome, everything, outcome
 
-LANES = 4
-# Lanes share a program but not its rounding. Step sizes are chosen in single precision, so where the error decides
-# about them the times of the steps agree to seven digits.
+SIZE = 4
+# Batch elements share a program but not its rounding. Step sizes are chosen in single precision, so where the error
+# decides about them the times of the steps agree to seven digits.
 ROUNDING = {"rtol": 3e-7, "atol": 3e-7}
 
 
 class Inputs(NamedTuple):
-    """What lanes may differ in."""
+    """What batch elements may differ in."""
 
     y0: Any
     args: Any
@@ -61,11 +61,11 @@ SHARED = Inputs(
     rtol=jnp.asarray(1e-4),
 )
 
-# One lane of t1 has no interval, one goes backwards; one lane of rtol runs out of steps.
+# One batch element of t1 has no interval, one goes backwards; one batch element of rtol runs out of steps.
 ENDS = jnp.asarray([2.0, 0.0, -1.0, 0.25])
 VARIED = Inputs(
     y0=jnp.asarray([[10.0, 5.0], [0.0, 1.0], [5.0, 20.0], [1.0, 1.0]]),
-    args=jax.tree.map(lambda x: x * jnp.linspace(0.5, 2.0, LANES), SHARED.args),
+    args=jax.tree.map(lambda x: x * jnp.linspace(0.5, 2.0, SIZE), SHARED.args),
     t1=ENDS,
     ts=ENDS[:, None] * jnp.asarray([[0.0, 0.2, 0.2, 0.9, 1.0]]),
     rtol=jnp.asarray([1e-2, 1e-11, 1e-4, 1e-6]),
@@ -76,14 +76,14 @@ CHOICES = {"y0": ("y0",), "args": ("args",), "t1 and ts": ("t1", "ts"), "ts": ("
 
 
 def varied(names: tuple[str, ...]) -> tuple[Inputs, Inputs]:
-    """Inputs of which those named have lanes, and the axes that say so."""
+    """Inputs of which those named have batch elements, and the axes that say so."""
     inputs = SHARED._replace(**{name: getattr(VARIED, name) for name in names})
     if names == ("ts",):
         inputs = inputs._replace(ts=jnp.abs(VARIED.ts))  # all within the interval that they share
     return inputs, Inputs(*(0 if name in names else None for name in Inputs._fields))
 
 
-def lane(inputs: Inputs, axes: Inputs, i: int) -> Inputs:
+def element(inputs: Inputs, axes: Inputs, i: int) -> Inputs:
     values = (
         value if axis is None else jax.tree.map(lambda x: x[i], value) for value, axis in zip(inputs, axes, strict=True)
     )
@@ -94,10 +94,10 @@ def stacked(outcomes: list[Any]) -> Any:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *outcomes)
 
 
-def assert_lanes_are_a_loop(
+def assert_elements_are_a_loop(
     function: Callable[[Inputs], Any], together: Callable[[Inputs], Any], inputs: Inputs, axes: Inputs
 ) -> None:
-    expected = stacked([function(lane(inputs, axes, i)) for i in range(LANES)])
+    expected = stacked([function(element(inputs, axes, i)) for i in range(SIZE)])
     assert_trees_close(together(inputs), expected, **ROUNDING)
 
 
@@ -107,25 +107,25 @@ def assert_lanes_are_a_loop(
 )
 def test_vmap_over_one_input(choice: str) -> None:
     inputs, axes = varied(CHOICES[choice])
-    assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
+    assert_elements_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
 
 
-def test_lanes_differ_where_the_tests_rely_on_it() -> None:
+def test_elements_differ_where_the_tests_rely_on_it() -> None:
     """Numbers of steps, one of them none, and successes, one of them none."""
     inputs, axes = varied(CHOICES["t1 and ts"])
-    steps = [int(one(lane(inputs, axes, i)).counts["num_steps"]) for i in range(LANES)]
+    steps = [int(one(element(inputs, axes, i)).counts["num_steps"]) for i in range(SIZE)]
     assert steps[1] == 0
-    assert len(set(steps)) == LANES
+    assert len(set(steps)) == SIZE
     inputs, axes = varied(CHOICES["rtol"])
-    assert [bool(one(lane(inputs, axes, i)).okay) for i in range(LANES)] == [True, False, True, True]
+    assert [bool(one(element(inputs, axes, i)).okay) for i in range(SIZE)] == [True, False, True, True]
 
 
 def test_vmap_over_all_inputs_at_once() -> None:
     axes = Inputs(0, 0, 0, 0, 0)
-    assert_lanes_are_a_loop(one, jax.jit(jax.vmap(solve_all)), VARIED, axes)
+    assert_elements_are_a_loop(one, jax.jit(jax.vmap(solve_all)), VARIED, axes)
 
 
-# One of each family, with all its memory; the others only repeat it.
+# One of each family, with all its state; the others only repeat it.
 FAMILIES = [
     rungax.Kvaerno3(),
     rungax.KenCarp4(),
@@ -140,11 +140,11 @@ FAMILIES = [
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", FAMILIES, ids=name)
 def test_vmap_with_solvers_for_stiff_equations(solver: rungax.AbstractSolver[Any]) -> None:
-    """Lanes converge, reject, and renew their Jacobians each for itself."""
+    """Batch elements converge, reject, and renew their Jacobians each for itself."""
     function = partial(solve_all, solver=solver)
     inputs = VARIED._replace(rtol=jnp.asarray([1e-2, 1e-11, 1e-3, 1e-3]))
     alone = jax.jit(function)
-    expected = stacked([alone(lane(inputs, Inputs(0, 0, 0, 0, 0), i)) for i in range(LANES)])
+    expected = stacked([alone(element(inputs, Inputs(0, 0, 0, 0, 0), i)) for i in range(SIZE)])
     found = jax.jit(jax.vmap(function))(inputs)
     assert_trees_close(found.counts, expected.counts)
     assert_trees_close(found, expected, rtol=1e-5, atol=1e-5)
@@ -154,19 +154,19 @@ def test_vmap_within_vmap() -> None:
     inputs = SHARED._replace(y0=VARIED.y0, rtol=VARIED.rtol)
     inner, outer = Inputs(0, None, None, None, None), Inputs(None, None, None, None, 0)
     found = jax.jit(jax.vmap(jax.vmap(solve_all, in_axes=(inner,)), in_axes=(outer,)))(inputs)
-    rows = [lane(inputs, outer, i) for i in range(LANES)]
-    expected = stacked([stacked([one(lane(row, inner, j)) for j in range(LANES)]) for row in rows])
+    rows = [element(inputs, outer, i) for i in range(SIZE)]
+    expected = stacked([stacked([one(element(row, inner, j)) for j in range(SIZE)]) for row in rows])
     assert_trees_close(found, expected, **ROUNDING)
 
 
 def test_vmap_without_jit() -> None:
     inputs, axes = varied(CHOICES["y0"])
-    assert_lanes_are_a_loop(one, jax.vmap(solve_all, in_axes=(axes,)), inputs, axes)
+    assert_elements_are_a_loop(one, jax.vmap(solve_all, in_axes=(axes,)), inputs, axes)
 
 
-def test_solutions_with_lanes_can_be_asked_lane_by_lane() -> None:
+def test_solutions_with_elements_can_be_asked_one_by_one() -> None:
     inputs, axes = varied(CHOICES["y0"])
     solutions = jax.jit(jax.vmap(solve, in_axes=(axes,)))(inputs)
     found = jax.jit(jax.vmap(outcome))(solutions)
-    expected = stacked([one(lane(inputs, axes, i)) for i in range(LANES)])
+    expected = stacked([one(element(inputs, axes, i)) for i in range(SIZE)])
     assert_trees_close(found, expected, **ROUNDING)

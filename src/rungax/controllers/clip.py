@@ -50,8 +50,8 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
     jump_ts
         Times at which the vector field itself jumps, shape `(n,)`, floating, in any order. A step ends on the
         floating-point number before such a time and the next one starts on the number after it (around zero, on the
-        smallest normal numbers), so that each side is evaluated with its own values; the solver discards what it
-        remembers of the vector field. Such a time less than a few roundings from `t1` is merely the end of the solve.
+        smallest normal numbers), so that each side is evaluated with its own values; the solver discards its
+        evaluations of the vector field. Such a time less than a few roundings from `t1` is merely the end of the solve.
     store_rejected_steps
         The number of rejected ends to store. Each is then retried: a later step ends on it exactly. Adaptive steps of a
         stochastic equation need this, because the path is known there already and must not be forgotten.
@@ -273,10 +273,10 @@ def _push(rejected: Array, keep: Array, t0: Time, t1: Time) -> tuple[Array, Arra
     the first entry: under `vmap`, shifting the others costs less than indexing.
     """
     is_new = ~keep & (t1 < _next_rejected(rejected, t0))
-    is_revisited = keep & (rejected[0] <= t1)
+    is_retried = keep & (rejected[0] <= t1)
     pushed = jnp.concatenate([t1[None], rejected[:-1]])
     popped = jnp.concatenate([rejected[1:], jnp.full_like(t1[None], jnp.inf)])
-    stack = jnp.where(is_new, pushed, jnp.where(is_revisited, popped, rejected))
+    stack = jnp.where(is_new, pushed, jnp.where(is_retried, popped, rejected))
     return stack, is_new & jnp.isfinite(rejected[-1])
 
 

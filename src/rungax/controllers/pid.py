@@ -157,7 +157,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
             dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self.norm(_ratio(x, scale, t0.dtype)), order)
         dt = self._within_bounds(jnp.asarray(dt0).astype(t0.dtype))
         one = jnp.ones_like(t0)
-        return t0 + lax.stop_gradient(dt), (one, one) if self._remembers() else None
+        return t0 + lax.stop_gradient(dt), (one, one) if self._uses_earlier_errors() else None
 
     def adapt_step_size(
         self,
@@ -243,7 +243,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         high = jnp.where(accepted, self.factormax, self.safety)
         return jnp.clip(factor, low, high).astype(error.dtype), state
 
-    def _remembers(self) -> bool:
+    def _uses_earlier_errors(self) -> bool:
         return not (_is_zero(self.pcoeff) and _is_zero(self.dcoeff))
 
     def _order(self, error_order: RealScalar | None) -> RealScalar:
