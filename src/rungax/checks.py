@@ -21,7 +21,7 @@ from .controllers import AbstractStepSizeController
 from .events import Event
 from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
-from .saving.saveat import SubSaveAt, is_sub
+from .saving.saveat import subs_of
 from .solvers import AbstractSolver, AbstractWrappedSolver
 from .terms import (
     AbstractTerm,
@@ -159,8 +159,7 @@ def _check_saving(saveat: SaveAt, max_steps: int | None) -> None:
         )
     if max_steps is not None:
         return
-    subs: list[SubSaveAt] = jax.tree.leaves(saveat.subs, is_leaf=is_sub)
-    steps = any(sub.steps for sub in subs)
+    steps = any(sub.steps for sub in subs_of(saveat))
     for name, asked in (("steps", steps), ("dense", saveat.dense), ("internals", saveat.internals)):
         if asked:
             raise ValueError(
@@ -390,8 +389,7 @@ def _ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
 
 def _saved_times(call: Call) -> list[Any]:
     """The requested times of each `SubSaveAt` that has some."""
-    subs: list[SubSaveAt] = jax.tree.leaves(call.saveat.subs, is_leaf=is_sub)
-    return [sub.ts for sub in subs if sub.ts is not None]
+    return [sub.ts for sub in subs_of(call.saveat) if sub.ts is not None]
 
 
 def _warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:

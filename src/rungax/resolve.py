@@ -11,7 +11,7 @@ from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
 from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SolverStateRecorder
-from .saving.saveat import SubSaveAt, is_sub
+from .saving.saveat import SubSaveAt, sub_name, subs_of
 from .setup import Stepping, set_up
 from .step import Problem, State
 from .terms import in_direction_of_travel
@@ -19,7 +19,7 @@ from .terms import in_direction_of_travel
 
 def resolve(call: Call) -> tuple[Plan, State]:
     """The plan of a call and its first state, in the direction of travel."""
-    times = [sub.ts for sub in subs_of(call) if sub.ts is not None]
+    times = [sub.ts for sub in subs_of(call.saveat) if sub.ts is not None]
     dtype = time_dtype(call.t0, call.t1, *([] if call.dt0 is None else [call.dt0]), *times)
     t0, t1 = jnp.asarray(call.t0, dtype), jnp.asarray(call.t1, dtype)
     dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
@@ -43,16 +43,6 @@ def resolve(call: Call) -> tuple[Plan, State]:
     )
 
 
-def subs_of(call: Call) -> list[SubSaveAt]:
-    """The `SubSaveAt`s of a call, in the order of its pytree of them."""
-    return jax.tree.leaves(call.saveat.subs, is_leaf=is_sub)
-
-
-def sub_name(i: int) -> str:
-    """The name of the recorder of the `SubSaveAt` with index `i`."""
-    return f"subs[{i}]"
-
-
 def _detector(call: Call, t0: Time, y0: Y) -> ConditionDetector | None:
     """The event detector; its conditions receive the call as it was made."""
     if call.event is None:
@@ -73,7 +63,7 @@ def _detector(call: Call, t0: Time, y0: Y) -> ConditionDetector | None:
 def _recorders(call: Call, problem: Problem) -> dict[str, AbstractRecorder]:
     """The recorders of what the call asks for, by name."""
     recorders: dict[str, AbstractRecorder] = {
-        sub_name(i): _output_recorder(call, sub, problem) for i, sub in enumerate(subs_of(call))
+        sub_name(i): _output_recorder(call, sub, problem) for i, sub in enumerate(subs_of(call.saveat))
     }
     if call.saveat.dense:
         recorders["dense"] = DenseRecorder()

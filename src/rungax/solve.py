@@ -15,10 +15,10 @@ from .events import Event
 from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
 from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
-from .resolve import resolve, sub_name
+from .resolve import resolve
 from .results import RESULTS, is_event, is_okay, known_failure, name_of
 from .saving import SaveAt
-from .saving.saveat import is_sub
+from .saving.saveat import is_sub, sub_name
 from .setup import Resumed
 from .solution import Solution
 from .solvers import AbstractSolver, Auto

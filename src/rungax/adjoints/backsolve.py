@@ -32,6 +32,7 @@ from ..loop import run
 from ..plan import Plan
 from ..results import RESULTS, Result, first_failure, is_okay
 from ..saving import OutputRecorder, SaveAt, save_y
+from ..saving.saveat import is_sub, sub_name
 from ..setup import Stepping, set_up
 from ..step import Outcome, Problem, State
 from ..stops import Stops
@@ -39,7 +40,7 @@ from ..terms import AbstractTerm, MultiTerm, describe, fits, in_direction_of_tra
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, flatten
 
-SAVED = "subs[0]"
+SAVED = sub_name(0)
 """The name of the recorder whose output has derivatives: there is one at most."""
 
 _OPTIONS = ("dt0", "solver", "stepsize_controller", "adjoint", "max_steps", "throw")
@@ -145,7 +146,7 @@ class BacksolveAdjoint(AbstractAdjoint):
     def check(self, saveat: SaveAt) -> None:
         """Raise a `NotImplementedError` if anything but states at given times is saved."""
         sub = saveat.subs
-        simple = sub is None or (hasattr(sub, "steps") and not sub.steps and sub.fn is save_y)
+        simple = sub is None or (is_sub(sub) and not sub.steps and sub.fn is save_y)
         if not simple or saveat.dense or saveat.internals:
             raise NotImplementedError(
                 "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
@@ -176,8 +177,8 @@ class BacksolveAdjoint(AbstractAdjoint):
             static = jax.tree.map(zero_tangent, outcome)
             if _saved(outcome) is None:
                 return outcome, static
-            moved = _swept(restore, primals, differentiable, [tangents[i] for i in differentiable], outcome)
-            return outcome, eqx.tree_at(_saved, static, moved, is_leaf=lambda x: x is None)
+            saved = _swept(restore, primals, differentiable, [tangents[i] for i in differentiable], outcome)
+            return outcome, eqx.tree_at(_saved, static, saved, is_leaf=lambda x: x is None)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*leaves)
@@ -208,7 +209,7 @@ class BacksolveAdjoint(AbstractAdjoint):
                 f"Found:    {type(solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default, with Itô solvers."
             )
 
-    def backwards(self, plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> Augmented:
+    def backwards(self, plan: Plan, state: State, outcome: Outcome, cotangents: Y) -> Augmented:
         """The adjoints at the start."""
         stops = _stops(plan, state, outcome, cotangents)
         args, terms = (eqx.filter(x, eqx.is_inexact_array) for x in (plan.problem.args, plan.problem.terms))
@@ -318,24 +319,23 @@ def _refuse(*args: jax.Array) -> list[jax.Array]:
     )
 
 
-def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y | None) -> _Stop:
+def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y) -> _Stop:
     """The start, the saved times, and the end, stacked; states that were not saved have a cotangent of zero."""
     end = jax.tree.map(lambda x: x[None], outcome.state.y)
     start = jax.tree.map(lambda x: x[None], plan.problem.y0)
     zero = jax.tree.map(jnp.zeros_like, end)
-    times, ys, given = [state.t[None]], [start], [zero]
-    at_end = zero
-    if cotangents is not None:
-        recorder = plan.recorders[SAVED]
-        assert isinstance(recorder, OutputRecorder), "its name says so"
-        first = int(recorder.t0)
-        last = first + recorder.ts.size
-        times.append(recorder.ts)
-        ys.append(_rows(_saved(outcome), first, last))
-        given = [_rows(cotangents, 0, 1) if recorder.t0 else zero, _rows(cotangents, first, last)]
-        at_end = _rows(cotangents, last, last + 1) if recorder.t1 else zero
-    t = jnp.concatenate([*times, outcome.state.t[None]])
-    y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in ([*ys, end], [*given, at_end]))
+    recorder = plan.recorders[SAVED]
+    assert isinstance(recorder, OutputRecorder), "its name says so"
+    first = int(recorder.t0)
+    last = first + recorder.ts.size
+    t = jnp.concatenate([state.t[None], recorder.ts, outcome.state.t[None]])
+    ys = start, _rows(_saved(outcome), first, last), end
+    given = (
+        _rows(cotangents, 0, 1) if recorder.t0 else zero,
+        _rows(cotangents, first, last),
+        _rows(cotangents, last, last + 1) if recorder.t1 else zero,
+    )
+    y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (ys, given))
     return _Stop(t, jnp.concatenate([t[:1], t[:-1]]), y, cotangent)
 
 

@@ -11,7 +11,7 @@ from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as, nan_if_failed
 from .replay import Replay, play_bounded
-from .taped_solve import Kept, rebuild_outcome, run_with_tape
+from .taped_solve import TapedResult, rebuild_outcome, run_with_tape
 
 
 class DirectAdjoint(AbstractAdjoint):
@@ -64,12 +64,12 @@ class DirectAdjoint(AbstractAdjoint):
         return differentiated_as(replayed, Solve(plan, state))
 
 
-def _played(solve: Solve) -> Kept:
+def _played(solve: Solve) -> TapedResult:
     """The result of the taped solve, made again in operations that JAX differentiates."""
     plan, state = solve.plan, solve.state
     size = TapeSize.of(plan, 2)  # only the times are of use
-    kept = run_with_tape(without_derivatives(solve), size)
-    replay = Replay(plan, kept.tape, kept.saved_parts)
+    result = run_with_tape(without_derivatives(solve), size)
+    replay = Replay(plan, result.tape, result.saved_parts)
     end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.user_state), size.max_steps)
-    end, values = nan_if_failed((end, values), kept.outcome.result)
-    return Kept(end, values, kept.tape, kept.saved, kept.outcome)
+    end, values = nan_if_failed((end, values), result.outcome.result)
+    return TapedResult(end, values, result.tape, result.saved, result.outcome)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Y, jvp_skipping_zeros, without_derivatives
+from ..jaxkit import Time, Y, jvp_skipping_zeros, with_derivatives_of, without_derivatives
 from ..loop import run
 from ..plan import Plan
 from ..saving import SaveAt, save_y
+from ..saving.saveat import is_sub
 from ..step import Outcome, State
 from ..terms import is_stochastic, is_term
 from .base import AbstractAdjoint
@@ -75,7 +76,7 @@ class ImplicitAdjoint(AbstractAdjoint):
     def check(self, saveat: SaveAt) -> None:
         """Raise a `ValueError` if anything but the end is saved."""
         sub = saveat.subs
-        only_end = getattr(sub, "t1", False) and not (sub.t0 or sub.ts is not None or sub.steps)
+        only_end = is_sub(sub) and sub.t1 and not (sub.t0 or sub.ts is not None or sub.steps)
         others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump or saveat.internals
         if not only_end or others or sub.fn is not save_y:
             raise ValueError(
@@ -101,7 +102,7 @@ class ImplicitAdjoint(AbstractAdjoint):
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             solve = without_derivatives(restore(leaves))
             outcome = run(solve.plan, solve.state)
-            y = _steady_state(restore, leaves, outcome.state.y)
+            y = _steady_state(restore, leaves, outcome.state.t, outcome.state.y)
             plan, state = restore(leaves).plan, eqx.tree_at(lambda s: s.y, outcome.state, y)
             end = plan.start(y, state.solver_state, state.user_state)
             # Only the end is saved, which a recorder makes of the final state alone.
@@ -114,26 +115,26 @@ class ImplicitAdjoint(AbstractAdjoint):
         return differentiated_as(replayed, Solve(plan, state, self))
 
 
-def _steady_state(restore: Restore, leaves: Sequence[jax.Array], y: Y) -> Y:
-    """The steady state `y` as a differentiable function of the leaves."""
+def _steady_state(restore: Restore, leaves: Sequence[jax.Array], t: Time, y: Y) -> Y:
+    """The steady state `y`, reached at `t`, as a differentiable function of the leaves."""
 
-    def field(leaves: Sequence[jax.Array], y: Y) -> Y:
+    def field(leaves: Sequence[jax.Array], t: Time, y: Y) -> Y:
         problem = restore(leaves).plan.problem
-        return problem.terms.time_derivative(problem.t1, y, problem.args)
+        return problem.terms.time_derivative(with_derivatives_of(t, problem.t1), y, problem.args)
 
     @jax.custom_jvp
-    def steady(y: Y, *leaves: jax.Array) -> Y:
-        del leaves
+    def steady(t: Time, y: Y, *leaves: jax.Array) -> Y:
+        del t, leaves
         return y
 
     def steady_jvp(primals: Any, tangents: Any) -> tuple[Y, Y]:
-        (y, *leaves), (_, *moved) = primals, tangents
-        y = steady(y, *leaves)
-        rate = jvp_skipping_zeros(lambda *leaves: field(leaves, y), leaves, moved)[1]
+        (t, y, *leaves), (_, _, *tangents) = primals, tangents
+        y = steady(t, y, *leaves)
+        rate = jvp_skipping_zeros(lambda *leaves: field(leaves, t, y), leaves, tangents)[1]
         adjoint = restore(leaves).adjoint
         assert isinstance(adjoint, ImplicitAdjoint), "put there by `integrate`"
-        jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, y), y, tags=adjoint.tags)
+        jacobian = lx.JacobianLinearOperator(lambda y, _: field(leaves, t, y), y, tags=adjoint.tags)
         return y, lx.linear_solve(jacobian, jax.tree.map(jnp.negative, rate), adjoint.linear_solver).value
 
     steady.defjvp(steady_jvp, symbolic_zeros=True)
-    return steady(y, *leaves)
+    return steady(t, y, *leaves)

@@ -1,7 +1,7 @@
 """The replay in reverse: one vector–Jacobian product for each accepted step, from the last to the first."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -116,16 +116,32 @@ def reverse_from_checkpoints(reverse: ReverseReplay, carry: Cotangents, end: Sta
     if slots >= max_steps:
         return _backward_steps(reverse, jnp.zeros_like(tape.num_accepted), tape.num_accepted, tape.checkpoints, carry)
     longest = 1 << max(0, -(-max_steps // slots) - 1).bit_length()
+    whole = _Steps(jnp.zeros_like(tape.num_accepted), tape.num_accepted, tape.checkpoints, 1 << tape.log_stride)
+    return _reverse_segments(reverse, whole, carry, longest, slots)
+
+
+class _Steps(NamedTuple):
+    """Steps `low` to `high - 1`: the start of every `stride`-th, stacked."""
+
+    low: IntScalar
+    high: IntScalar
+    checkpoints: Start
+    stride: IntScalar | int
+
+
+def _reverse_segments(reverse: ReverseReplay, steps: _Steps, carry: Cotangents, longest: int, slots: int) -> Cotangents:
+    """The cotangents before `steps`, between two of whose checkpoints there are at most `longest`."""
+    low, high, checkpoints, stride = steps
 
     def segment(state: tuple[IntScalar, Cotangents]) -> tuple[IntScalar, Cotangents]:
         checkpoint, carry = state[0] - 1, state[1]
-        low = jnp.maximum(checkpoint, 0) << tape.log_stride
-        high = jnp.where(checkpoint >= 0, jnp.minimum(low + (1 << tape.log_stride), tape.num_accepted), low)
-        start = Slots(tape.checkpoints)[jnp.maximum(checkpoint, 0)]
-        return checkpoint, _reverse_segment(reverse, low, high, start, carry, longest, slots)
+        at = jnp.maximum(checkpoint, 0)
+        begin = low + at * stride
+        end = jnp.where(checkpoint >= 0, jnp.minimum(begin + stride, high), begin)
+        return checkpoint, _reverse_segment(reverse, begin, end, Slots(checkpoints)[at], carry, longest, slots)
 
-    checkpoints = (tape.num_accepted + (1 << tape.log_stride) - 1) >> tape.log_stride
-    init = match_varying((checkpoints, carry), (reverse, carry))
+    count = (high - low + stride - 1) // stride
+    init = match_varying((count, carry), (reverse, carry, low))
     return lax.while_loop(lambda state: any_element(state[0] > 0), segment, init)[1]
 
 
@@ -137,18 +153,7 @@ def _reverse_segment(
     checkpoints = _collect(reverse.replay, low, high, start, stride, min(slots, longest))
     if stride == 1:
         return _backward_steps(reverse, low, high, checkpoints, carry)
-
-    def segment(state: tuple[IntScalar, Cotangents]) -> tuple[IntScalar, Cotangents]:
-        checkpoint, carry = state[0] - 1, state[1]
-        at = jnp.maximum(checkpoint, 0)
-        begin = low + at * stride
-        end = jnp.where(checkpoint >= 0, jnp.minimum(begin + stride, high), begin)
-        first = Slots(checkpoints)[at]
-        return checkpoint, _reverse_segment(reverse, begin, end, first, carry, stride, slots)
-
-    count = (high - low + stride - 1) // stride
-    init = match_varying((count, carry), (reverse, carry, low))
-    return lax.while_loop(lambda state: any_element(state[0] > 0), segment, init)[1]
+    return _reverse_segments(reverse, _Steps(low, high, checkpoints, stride), carry, stride, slots)
 
 
 def _collect(replay: Replay, low: IntScalar, high: IntScalar, start: Start, stride: int, size: int) -> Start:

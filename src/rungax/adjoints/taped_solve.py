@@ -6,8 +6,7 @@ Three layers:
 2. Differentiated, it is replaced by `rebuild_outcome(taped(...))`: the loop runs with the tape and the savers as its
    recorders, and the outputs are computed from their results in operations that JAX differentiates.
 3. The derivative of `taped` is the sweep: the linear map from the tangents of its inputs to those of its results. It
-runs
-   forwards (`replay`) or in reverse (`reverse`) over the tape.
+   runs forwards (`replay`) or in reverse (`reverse`) over the tape.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,7 @@ from .replay import Parts, Replay, play, play_bounded, savers_of
 from .reverse import Cotangents, ReverseReplay
 
 
-class Kept(eqx.Module):
+class TapedResult(eqx.Module):
     """The result of a taped solve.
 
     Parameters
@@ -56,7 +55,7 @@ class Kept(eqx.Module):
         return {name: saved for name, saved in self.saved.items() if isinstance(saved, SavedParts)}
 
 
-def run_with_tape(solve: Solve, size: TapeSize) -> Kept:
+def run_with_tape(solve: Solve, size: TapeSize) -> TapedResult:
     """The solve, leaving its tape."""
     plan = solve.plan
     recorders = {"tape": TapeRecorder(size), **savers_of(plan)}
@@ -65,33 +64,35 @@ def run_with_tape(solve: Solve, size: TapeSize) -> Kept:
     tape = saved.pop("tape")
     values = {name: parts.value for name, parts in saved.items() if isinstance(parts, SavedParts)}
     end = plan.start(outcome.state.y, outcome.state.solver_state, outcome.state.user_state)
-    return Kept(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
+    return TapedResult(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
 
 
-def rebuild_outcome(plan: Plan, kept: Kept) -> Outcome:
-    """The solve's outcome as a differentiable function of what its taped version kept."""
-    state = _differentiable_state(plan, kept)
-    parts = {name: eqx.tree_at(lambda p: p.value, saved, kept.values[name]) for name, saved in kept.saved_parts.items()}
-    saved = {**kept.saved, **parts}
+def rebuild_outcome(plan: Plan, result: TapedResult) -> Outcome:
+    """The solve's outcome as a differentiable function of the result of its taped version."""
+    state = _differentiable_state(plan, result)
+    parts = {
+        name: eqx.tree_at(lambda p: p.value, saved, result.values[name]) for name, saved in result.saved_parts.items()
+    }
+    saved = {**result.saved, **parts}
     outputs = {
-        name: recorder.rebuild(plan, {key: saved[f"{name}/{key}"] for key in recorder.savers()}, state, kept.end)
+        name: recorder.rebuild(plan, {key: saved[f"{name}/{key}"] for key in recorder.savers()}, state, result.end)
         for name, recorder in plan.recorders.items()
     }
-    return Outcome(state, kept.outcome.result, outputs)
+    return Outcome(state, result.outcome.result, outputs)
 
 
-def _differentiable_state(plan: Plan, kept: Kept) -> State:
+def _differentiable_state(plan: Plan, result: TapedResult) -> State:
     """The final state, with the derivatives of its time and state."""
-    state, tape = kept.outcome.state, kept.tape
+    state, tape = result.outcome.state, result.tape
     last = jnp.maximum(state.num_accepted - 1, 0)
     reached = plan.differentiable_step_times(*tape.ends(last), last)[1]
     t = with_derivatives_of(state.t, jnp.where(state.num_accepted > 0, reached, plan.problem.t0))
-    y = kept.end.y
+    y = result.end.y
     if plan.detector is not None:
         assert state.events is not None, "the loop of a solve with events carries their state"
         active = plan.detector.ended_by(state.events) & is_event(state.result)
         t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
-    return replace(state, t=t, y=y, user_state=kept.end.user_state)
+    return replace(state, t=t, y=y, user_state=result.end.user_state)
 
 
 class ReverseSweep(Protocol):
@@ -100,27 +101,27 @@ class ReverseSweep(Protocol):
     def __call__(self, reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents: ...
 
 
-def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse_sweep: ReverseSweep) -> Kept:
+def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse_sweep: ReverseSweep) -> TapedResult:
     """The solve, leaving its tape; reverse mode goes back over it by `reverse_sweep`."""
 
     @jax.custom_jvp
-    def solve(*leaves: jax.Array) -> Kept:
+    def solve(*leaves: jax.Array) -> TapedResult:
         return run_with_tape(restore(leaves), size)
 
-    def jvp(primals: Any, tangents: Any) -> tuple[Kept, Kept]:
-        kept = solve(*primals)
+    def jvp(primals: Any, tangents: Any) -> tuple[TapedResult, TapedResult]:
+        result = solve(*primals)
         differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
         chain = _Chain(restore, differentiable, size, reverse_sweep)
-        output_tangents = _swept(chain, primals, [tangents[i] for i in differentiable], kept)
-        static = jax.tree.map(zero_tangent, kept)
-        return kept, eqx.tree_at(lambda k: (k.end, k.values), static, output_tangents)
+        output_tangents = _swept(chain, primals, [tangents[i] for i in differentiable], result)
+        static = jax.tree.map(zero_tangent, result)
+        return result, eqx.tree_at(lambda k: (k.end, k.values), static, output_tangents)
 
     solve.defjvp(jvp, symbolic_zeros=True)
     return solve(*leaves)
 
 
 class _Residuals(eqx.Module):
-    """The arrays on which the sweep depends: those of the solve, and those that its taped version kept."""
+    """The arrays on which the sweep depends: those of the solve, and those that its taped version leaves."""
 
     leaves: list[jax.Array]
     tape: Tape
@@ -128,10 +129,14 @@ class _Residuals(eqx.Module):
     end: Start
 
 
-def _swept(chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], kept: Kept) -> tuple[Start, Parts]:
+def _swept(
+    chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], result: TapedResult
+) -> tuple[Start, Parts]:
     """The tangents of the end and of the saved values."""
-    residual_leaves, residual_tree = jax.tree.flatten(_Residuals(list(leaves), kept.tape, kept.saved_parts, kept.end))
-    outputs, static = eqx.partition((kept.end, kept.values), eqx.is_inexact_array)
+    residual_leaves, residual_tree = jax.tree.flatten(
+        _Residuals(list(leaves), result.tape, result.saved_parts, result.end)
+    )
+    outputs, static = eqx.partition((result.end, result.values), eqx.is_inexact_array)
     output_leaves, output_tree = jax.tree.flatten(outputs)
 
     def unpacked(args: Sequence[jax.Array]) -> tuple[_Residuals, Sequence[jax.Array]]:
@@ -163,7 +168,7 @@ def _swept(chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Arra
     programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
     output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
     # The derivative of a solve that failed is NaN: that of a part of it would mislead.
-    complete = is_okay(kept.outcome.result) & (kept.tape.num_accepted <= chain.size.max_steps)
+    complete = is_okay(result.outcome.result) & (result.tape.num_accepted <= chain.size.max_steps)
     one = jnp.where(complete, 1.0, jnp.nan)
     output_tangents = [scaled(one, x) for x in output_tangents]
     return eqx.combine(jax.tree.unflatten(output_tree, output_tangents), jax.tree.map(zero_tangent, static))

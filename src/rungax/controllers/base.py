@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, with_derivatives_of
 from ..nonlinear import Tolerances
 from ..results import Result
 from ..stops import Stops
@@ -244,12 +244,7 @@ def rescale(t: Time, start: Time, end: Time) -> Time:
     fraction = (t - lax.stop_gradient(start)) / jnp.where(length == 0, 1.0, length)
     # The times of an interval without end have the derivative of its start.
     fraction = lax.stop_gradient(jnp.where(jnp.isfinite(length), fraction, 0.0))
-    return with_derivative_of(t, start + fraction * jnp.where(jnp.isfinite(length), end - start, 0.0))
-
-
-def with_derivative_of(t: Time, formula: Time) -> Time:
-    """`t`, with the derivative of `formula`."""
-    return lax.stop_gradient(t) + (formula - lax.stop_gradient(formula))
+    return with_derivatives_of(t, start + fraction * jnp.where(jnp.isfinite(length), end - start, 0.0))
 
 
 class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeController[ControllerState]):

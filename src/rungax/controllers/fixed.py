@@ -7,9 +7,9 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, all_finite, with_derivatives_of
 from ..results import RESULTS, Result
-from .base import AbstractStepSizeController, with_derivative_of
+from .base import AbstractStepSizeController
 
 
 class AbstractFixedTimesState(eqx.Module):
@@ -59,7 +59,7 @@ class AbstractFixedTimes[TimesState: AbstractFixedTimesState](AbstractStepSizeCo
         del start, end
         i = controller_state.index + index
         first, last = self.time(i - 1, controller_state), self.time(i, controller_state)
-        return with_derivative_of(t0, first), with_derivative_of(t1, last)
+        return with_derivatives_of(t0, first), with_derivatives_of(t1, last)
 
     def adapt_step_size(
         self,

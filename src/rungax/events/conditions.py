@@ -83,14 +83,12 @@ class Conditions(eqx.Module):
 
     def signs(self, problem: Problem, t: Time, y: Y, last: Signs | None = None) -> Signs:
         """The signs of the values at `t` in the direction of travel; `last` where a value is not a number."""
-        signs: list[Array] = []
-        for i, condition in enumerate(self.functions):
-            value = condition(t * problem.direction, y, problem.args)
-            sign = jnp.sign(value) if self.is_real[i] else value
-            is_number = ~jnp.isnan(value) if self.is_real[i] else jnp.asarray(True)
-            before = jnp.asarray(UNKNOWN, jnp.int32) if last is None else last[i]
-            signs.append(jnp.where(is_number, sign.astype(jnp.int32), before))
-        return jnp.stack(signs)
+        before = [UNKNOWN] * self.number if last is None else [*last]
+        return jnp.stack([self._sign(i, problem, t, y, before[i]) for i in range(self.number)])
+
+    def _sign(self, i: int, problem: Problem, t: Time, y: Y, last: Array | int) -> Array:
+        value = self.functions[i](t * problem.direction, y, problem.args)
+        return sign_of(value, last) if self.is_real[i] else value.astype(jnp.int32)
 
     def crossings(self, plan: Plan, last: Signs, step: Step, ending: np.ndarray) -> Crossings:
         """The crossings in an attempt that started with the signs `last`.
@@ -123,18 +121,29 @@ class Conditions(eqx.Module):
         parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
         times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
         ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
-        inside = jax.vmap(lambda t: self.signs(plan.problem, t, evaluate(t), last))(times)
-        all_signs = jnp.concatenate([last[None], inside, signs[None]])
+        real = [i for i in range(self.number) if self.is_real[i]]
+
+        def signs_at(t: Time) -> dict[int, Array]:
+            y = evaluate(t)
+            return {i: self._sign(i, plan.problem, t, y, last[i]) for i in real}
+
+        inside = jax.vmap(signs_at)(times)
         rows: list[tuple[Array, ...]] = []
         for i in range(self.number):
             if self.is_real[i]:
-                crosses = self._crosses(i, all_signs[:-1, i], all_signs[1:, i], ending)
+                row = jnp.concatenate([last[i, None], inside[i], signs[i, None]])
+                crosses = self._crosses(i, row[:-1], row[1:], ending)
                 k = jnp.argmax(crosses)
-                rows.append((jnp.any(crosses), ends[k], ends[k + 1], all_signs[k, i], all_signs[k + 1, i]))
+                rows.append((jnp.any(crosses), ends[k], ends[k + 1], row[k], row[k + 1]))
             else:
                 rows.append((self._crosses(i, last[i], signs[i], ending), step.t0, step.t1, last[i], signs[i]))
         crossed, lower, upper, before, after = zip(*rows, strict=True)
         return Crossings(signs, crossed, lower, upper, jnp.stack(before), jnp.stack(after))
+
+
+def sign_of(value: Array, last: Array | int) -> Array:
+    """The sign of a real condition's value; `last` where the value is not a number."""
+    return jnp.where(jnp.isnan(value), last, jnp.sign(value).astype(jnp.int32)).astype(jnp.int32)
 
 
 def _is_real(value: Any) -> bool:

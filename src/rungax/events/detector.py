@@ -108,7 +108,7 @@ class ConditionDetector(eqx.Module):
         ending = events.active & self._ending
         return ending & (jnp.cumsum(ending) == 1)
 
-    def has_moved(self, events: EventState) -> BoolScalar:
+    def has_differentiable_time(self, events: EventState) -> BoolScalar:
         """True if the event that ended the solve has a time with a derivative, because it was searched for."""
         return jnp.any(self.ended_by(events) & jnp.asarray(self.search.finds_time))
 

@@ -24,6 +24,7 @@ from ..jaxkit import Args, IntScalar, RealScalar, Time, TracedFunction, Y, scale
 from ..plan import Plan
 from ..step import Flags
 from ..terms import is_term
+from .conditions import UNKNOWN, sign_of
 
 INDEX = 3
 """The position of the index among the arguments of an effect."""
@@ -148,18 +149,18 @@ def _needs_argument(function: Callable[..., Any], name: str) -> bool:
 def signs_after(
     plan: Plan, conditions: tuple[Callable[..., Any], ...], is_real: tuple[bool, ...], t: Time, y: Y, margin: Time
 ) -> Array:
-    """The signs of the conditions shortly after `t`; of boolean ones, whether they are true."""
+    """The signs of the conditions shortly after `t`, `UNKNOWN` for what is no number; of boolean ones, 0 or 1."""
     problem, signs = plan.problem, list[Array]()
     slope = _slope(plan, t, y)
     for condition, real in zip(conditions, is_real, strict=True):
         of_time = lambda t, y, c=condition: c(t * problem.direction, y, problem.args)
         if real and slope is not None:
             value, rate = jax.jvp(of_time, (t, y), (jnp.ones_like(t), slope))
-            signs.append(jnp.sign(value + margin.astype(value.dtype) * rate))
+            value = value + margin.astype(value.dtype) * rate
         else:
             value = of_time(t, y)
-            signs.append(jnp.sign(value) if real else value)
-    return jnp.stack([sign.astype(jnp.int32) for sign in signs])
+        signs.append(sign_of(value, UNKNOWN) if real else value.astype(jnp.int32))
+    return jnp.stack(signs)
 
 
 def _slope(plan: Plan, t: Time, y: Y) -> Y | None:

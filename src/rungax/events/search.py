@@ -49,10 +49,7 @@ class EventSearch(eqx.Module):
         def search() -> tuple[Array, Result]:
             evaluate, times, result = plan.interpolate(step).evaluate, at_end, RESULTS.successful
             for i in searched:
-                # A condition that starts at zero, up to rounding, has the sign with which it was found to pass.
-                before = jnp.where(crossings.before[i] == 0, -crossings.after[i], crossings.before[i])
-                lower, upper = crossings.lower[i], crossings.upper[i]
-                time, ended = self._search(plan, i, evaluate, (wanted[i], before), lower, upper)
+                time, ended = self._search(plan, i, evaluate, crossings, wanted[i])
                 times = times.at[i].set(jnp.where(wanted[i], time, never))
                 result = choose(wanted[i] & (ended != RESULTS.successful), ended, result)
             return times, traced(result)
@@ -62,18 +59,20 @@ class EventSearch(eqx.Module):
         return lax.cond(anyone, lambda: match_varying(search(), (plan, step)), nothing)
 
     def _search(
-        self, plan: Plan, i: int, evaluate: Callable[..., Y], state: tuple[Array, Array], lower: Time, upper: Time
+        self, plan: Plan, i: int, evaluate: Callable[..., Y], crossings: Crossings, wanted: Array
     ) -> tuple[Time, Result]:
-        """The time at which condition `i` is zero, if it `crossed`; its sign at `lower` is `before`."""
-        problem, (crossed, before) = plan.problem, state
+        """The time at which condition `i` is zero, if it is `wanted`."""
+        problem, lower, upper = plan.problem, crossings.lower[i], crossings.upper[i]
+        # A condition that starts at zero, up to rounding, has the sign with which it was found to pass.
+        before = jnp.where(crossings.before[i] == 0, -crossings.after[i], crossings.before[i])
 
         def value(t: RealScalar, args: Any) -> RealScalar:
             del args
             found = self.conditions.functions[i](t * problem.direction, evaluate(t), problem.args)
             at_start = (jnp.abs(found) + jnp.finfo(found.dtype).tiny) * before.astype(found.dtype)
             found = jnp.where(t <= lower, at_start, found)
-            # Batch elements in which nothing crossed get a function with a root, so that no root finder fails on them.
-            return jnp.where(crossed, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
+            # Batch elements in which it is not wanted get a function with a root, so that no root finder fails on them.
+            return jnp.where(wanted, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
 
         assert self.root_finder is not None, "asked only then"
         options = {"lower": lower, "upper": upper}

@@ -146,7 +146,7 @@ class NewtonStages(AbstractStageSolver):
         """Iterate until the stage has converged, diverges, or would take too many iterations."""
         correct = _simplified_correction(stage, start, prepared)
         displacement, last = self._iterate(
-            stage, guess, start, convergence.rate, lambda displacement, residual: correct(residual)
+            stage, guess, start, prepared, convergence.rate, lambda displacement, residual: correct(residual)
         )
         return _solution(displacement, last, convergence)
 
@@ -155,6 +155,7 @@ class NewtonStages(AbstractStageSolver):
         stage: Stage,
         guess: Vector,
         start: StepStart,
+        prepared: NewtonCache,
         rate: Array,
         correction: Callable[[Vector, Vector], Vector],
     ) -> "tuple[Vector, Iteration]":
@@ -171,7 +172,7 @@ class NewtonStages(AbstractStageSolver):
             return select(_is_running(iteration), (displacement + delta, following), now)
 
         first = (guess, Iteration.start(jnp.maximum(_power(rate, 0.8), MIN_RATE)))
-        first = match_varying(first, (stage, guess, start, rate, correction(guess, guess)))
+        first = match_varying(first, (stage, guess, start, prepared, rate))
         return lax.while_loop(lambda now: any_element(_is_running(now[1])), improve, first)
 
     def update_cache(self, prepared: NewtonCache, convergence: Convergence) -> NewtonCache:
@@ -201,7 +202,9 @@ class FullNewtonStages(NewtonStages):
             return solve(start.algebra, system, residual)
 
         def full() -> StageSolution:
-            displacement, last = self._iterate(stage, guess, start, jnp.ones_like(convergence.rate), correction)
+            displacement, last = self._iterate(
+                stage, guess, start, prepared, jnp.ones_like(convergence.rate), correction
+            )
             return select(failed, _solution(displacement, last, convergence), simplified)
 
         return lax.cond(any_element(failed), full, lambda: simplified)

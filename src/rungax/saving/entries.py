@@ -63,8 +63,8 @@ def step_entries(plan: Plan, saved: SavedParts, times: SavedParts | None, offset
         return Entries(slot, saved.used, t1, y1)
     # The end of the step in which an event ends the solve has the derivatives of the event's time, if that was found.
     assert state.events is not None, "the loop of a solve with events carries their state"
-    is_moved = is_event(state.result) & plan.detector.has_moved(state.events)
-    is_last = (saved.index == state.num_accepted - 1) & is_moved
+    at_event = is_event(state.result) & plan.detector.has_differentiable_time(state.events)
+    is_last = (saved.index == state.num_accepted - 1) & at_event
     return Entries(slot, saved.used, jnp.where(is_last, state.t, t1), where_used(~is_last, y1, state.y))
 
 

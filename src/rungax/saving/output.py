@@ -59,13 +59,8 @@ class OutputRecorder(AbstractRecorder):
 
     def init(self, plan: Plan, state: State) -> Output:
         """An output without entries, or with the start if that is saved."""
-        value = self._value(plan, state.t, state.y)
-        size = self._num_slots(plan.max_steps)
-        zero = jnp.asarray(0, jnp.int32)
-        invalid = state.result == RESULTS.invalid_input
-        buffers = jax.tree.map(lambda v: jnp.full((size, *v.shape), _padding(v.dtype, invalid), v.dtype), value)
-        output = Output(jnp.full(size, jnp.inf, state.t.dtype), buffers, zero, zero)
-        return output.append(True, state.t, value) if self.t0 else output
+        empty = self._empty(plan, state)
+        return empty.append(True, state.t, self._value(plan, state.t, state.y)) if self.t0 else empty
 
     def record(self, plan: Plan, record: Output, step: Step, accepted: BoolScalar, index: IntScalar) -> Output:
         """The output with the requested times that this step passes, then its end."""
@@ -108,12 +103,21 @@ class OutputRecorder(AbstractRecorder):
             entries.append(single_entry(count, jnp.logical_not(self._just_saved(state)), state.t, state.y))
         return self._placed(plan, state, joined(entries))
 
+    def _empty(self, plan: Plan, state: State) -> Output:
+        """An output without entries."""
+        value = jax.eval_shape(lambda: self._value(plan, state.t, state.y))
+        size = self._num_slots(plan.max_steps)
+        zero = jnp.asarray(0, jnp.int32)
+        invalid = state.result == RESULTS.invalid_input
+        buffers = jax.tree.map(lambda v: jnp.full((size, *v.shape), _padding(v.dtype, invalid), v.dtype), value)
+        return Output(jnp.full(size, jnp.inf, state.t.dtype), buffers, zero, zero)
+
     def _placed(self, plan: Plan, state: State, entries: Entries) -> tuple[Array, PyTree[Array]]:
         # Entries that are not used must still be safe to compute with: 0 times NaN is NaN in a derivative.
         y = where_used(entries.used, entries.y, plan.problem.y0)
         t = jnp.where(entries.used, entries.t, plan.problem.t0)
         values = jax.vmap(lambda t, y: self._value(plan, t, y))(t, y)
-        empty = self.init(plan, state)
+        empty = self._empty(plan, state)
         ts, ys = Slots((empty.ts, empty.ys)).write(entries.slot, (t, values), entries.used).entries
         return _true_times(plan, ts), ys
 

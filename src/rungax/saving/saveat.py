@@ -203,6 +203,16 @@ def is_sub(x: Any) -> bool:
     return isinstance(x, SubSaveAt)
 
 
+def subs_of(saveat: SaveAt) -> list[SubSaveAt]:
+    """The `SubSaveAt`s, in the order of their pytree."""
+    return jax.tree.leaves(saveat.subs, is_leaf=is_sub)
+
+
+def sub_name(i: int) -> str:
+    """The name of the recorder of the `SubSaveAt` with index `i`."""
+    return f"subs[{i}]"
+
+
 def _check_sub(sub: Any) -> None:
     if not is_sub(sub):
         raise ValueError(

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from ...jaxkit import Args, RealScalar, Y
 from ...terms import AbstractTerm
 
@@ -39,10 +41,19 @@ class StepInputs(NamedTuple):
     control: Any
 
     def time(self, node: Any) -> RealScalar:
-        """Time of the stage with a node, which is a number or an array; exactly `t1` for the number 1."""
-        if isinstance(node, float) and node == 1:
-            return self.t1
-        return self.t0 + node * (self.t1 - self.t0)
+        """Time of the stage with a node."""
+        return stage_time(self.t0, self.t1, node)
+
+
+def stage_time(t0: RealScalar, t1: RealScalar, node: Any) -> Any:
+    """The time `t0 + node * (t1 - t0)`, exactly `t1` where `node`, a number or an array, is 1.
+
+    The vector field may jump just after `t1`, so a stage at the end of the step must not be a rounding later.
+    """
+    between = t0 + node * (t1 - t0)
+    if isinstance(node, float):
+        return t1 if node == 1 else between
+    return jnp.where(node == 1, t1, between)
 
 
 def are_unrolled(*terms: AbstractTerm[Any, Any]) -> bool:

@@ -23,6 +23,7 @@ from ...results import RESULTS, Result
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
+from ..common.stage_loop import stage_time
 from ..common.stage_vectors import StageVectors, combine, put, square
 from ..tableaus.types.rosenbrock import RosenbrockTableau
 
@@ -182,7 +183,7 @@ def solve_stages(
 
     def stage(carry: tuple[StageVectors, Vector], row: _Row) -> tuple[tuple[StageVectors, Vector], None]:
         us, _ = carry
-        t = jnp.where(row.node == 1, t1, t0 + row.node * step_size)
+        t = stage_time(t0, t1, row.node)
         argument = y0 + combine(row.a, us)
         earlier = field.mass_product(combine(row.c, us))
         right = field.increment(t, argument) + earlier + row.gamma_sum * by_time

@@ -159,6 +159,10 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         """The wrapped solver's strong order."""
         return self.solver.strong_order(terms)
 
+    def weak_order(self, terms: PyTree[Any]) -> RealScalar | None:
+        """The wrapped solver's weak order."""
+        return self.solver.weak_order(terms)
+
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
         """Order of the local error: `order + 1` for ordinary equations, `strong_order + 0.5` for stochastic ones."""
         order, gain = (self.strong_order(terms), 0.5) if is_stochastic(terms) else (self.order(terms), 1)

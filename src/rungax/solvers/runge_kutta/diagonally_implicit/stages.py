@@ -14,6 +14,7 @@ from ....jaxkit import Time, match_varying
 from ....nonlinear import AbstractStageSolver, Stage, StepStart, Vector, solve_stage
 from ....results import RESULTS, Result, first_failure
 from ...common.flat_field import FlatField
+from ...common.stage_loop import stage_time
 from ...common.stage_vectors import StageVectors, combine, put, square
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import CalculateJacobian
@@ -195,7 +196,7 @@ class Stages(eqx.Module):
         return StageValues(explicit, implicit, displacements, values.result, values.convergence)
 
     def _time(self, row: _Row) -> Time:
-        return jnp.where(row.node == 1, self.t1, self.t0 + row.node * (self.t1 - self.t0))
+        return stage_time(self.t0, self.t1, row.node)
 
 
 def _rows(method: Coefficients, stages: range, dtype: Any, time_dtype: Any) -> _Row:

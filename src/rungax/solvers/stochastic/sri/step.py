@@ -30,6 +30,7 @@ from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combinat
 from ....results import RESULTS, Result
 from ....terms import is_stochastic
 from ...base import AbstractAdaptiveSolver, AbstractItoSolver
+from ...common.stage_loop import stage_time
 from ...facts import SolverNoise
 from ...tableaus.types.ito import ItoTableau
 from ..base import AbstractTwoTermSolver
@@ -158,9 +159,9 @@ def _stages(
             drifted = drifts[0]  # its argument is `y0` again
         else:
             y = argument(tableau.A0[i], tableau.B0[i], integrals.wt)
-            drifted = drift.vf_prod(t0 + float(tableau.c0[i]) * (t1 - t0), y, args, step)
+            drifted = drift.vf_prod(stage_time(t0, t1, float(tableau.c0[i])), y, args, step)
         y = argument(tableau.A1[i], tableau.B1[i], integrals.root)
-        fields.append(diffusion.vf(t0 + float(tableau.c1[i]) * (t1 - t0), y, args))
+        fields.append(diffusion.vf(stage_time(t0, t1, float(tableau.c1[i])), y, args))
         drifts.append(drifted)
     return drifts, fields
 

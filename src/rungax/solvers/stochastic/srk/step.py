@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from ....brownian import AbstractBrownianIncrement
 from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination, optimization_barrier
 from ....results import RESULTS, Result
+from ...common.stage_loop import stage_time
 from ...facts import SolverNoise, fact
 from ...tableaus.types.stochastic import StochasticButcherTableau
 from ..base import AbstractTwoTermSolver
@@ -99,7 +100,7 @@ class AbstractSRK(AbstractTwoTermSolver):
         noise = tableau.coeffs_w.choose(_AdditiveNoise, _GeneralNoise)(tableau, diffusion, t0, t1, y0, args)
         ks: list[Y | None] = []
         for i in range(tableau.num_stages):
-            t = _stage_time(tableau, i, t0, t1)
+            t = stage_time(t0, t1, float(tableau.c[i - 1])) if i else t0
             row = tableau.a[i - 1] if i else np.zeros(0)
             y = _stage_argument([*_parts(row, ks), *noise.stage(i)], y0)
             ks.append(optimization_barrier(drift.vf_prod(t, y, args, control)) if tableau.uses_f[i] else None)
@@ -110,13 +111,6 @@ class AbstractSRK(AbstractTwoTermSolver):
             # The part with weight zero determines the shape.
             y_error = _sum([(0.0, y0), *_parts(tableau.b_error, ks), *noise.error()])
         return y1, y_error, {"y0": y0, "y1": y1}, None, RESULTS.successful
-
-
-def _stage_time(tableau: StochasticButcherTableau, i: int, t0: RealScalar, t1: RealScalar) -> RealScalar:
-    node = float(tableau.c[i - 1]) if i else 0.0
-    if node in (0.0, 1.0):
-        return t1 if node else t0
-    return t0 + node * (t1 - t0)
 
 
 def _stage_argument(parts: list[Part], y0: Y) -> Y:

@@ -36,6 +36,7 @@ from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, combinat
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
 from ...base import AbstractItoSolver
+from ...common.stage_loop import stage_time
 from ...common.stage_vectors import stacked, unstacked
 from ...tableaus.types.ito import ItoTableau
 from ..base import AbstractTwoTermSolver
@@ -107,7 +108,7 @@ class _Columns(NamedTuple):
         def column(t: RealScalar, y: Y, unit: NoiseVector) -> Y:
             return self.diffusion.vf_prod(t, y, self.args, self.basis.increment(unit))
 
-        times = self.t0 + jnp.asarray(nodes[1:], jnp.result_type(self.t1 - self.t0)) * (self.t1 - self.t0)
+        times = stage_time(self.t0, self.t1, jnp.asarray(nodes[1:], jnp.result_type(self.t1 - self.t0)))
         values = jax.vmap(jax.vmap(column, (None, 0, 0)), (0, 0, None))(times, stacked(arguments), self.basis.units())
         return unstacked(values, len(arguments))
 
@@ -126,7 +127,7 @@ def _drifts(
     drifts: list[Y] = []
     for i in range(tableau.num_stages):
         y = combination([*tableau.A0[i, :i], tableau.B0[i, 0]], [*drifts, noise], y0)
-        drifts.append(drift.vf_prod(t0 + float(tableau.c0[i]) * (t1 - t0), y, args, step))
+        drifts.append(drift.vf_prod(stage_time(t0, t1, float(tableau.c0[i])), y, args, step))
     return drifts
 
 
