@@ -14,8 +14,10 @@ LISTED: dict[type, set[str]] = {
     rungax.AbstractSolver: {type(solver).__name__ for solver in EVERY_SOLVER},
     rungax.AbstractStepSizeController: {type(choose(0.0, 1.0)[0]).__name__ for choose in CONTROLLERS.values()},
     rungax.AbstractAdjoint: {type(adjoint).__name__ for adjoint in ADJOINTS.values()},
-    rungax.AbstractPath: {*INTERPOLATIONS, *NOISES},
-    rungax.AbstractLocalInterpolation: set(INTERPOLATIONS),
+    rungax.AbstractPath: {cls.__name__ for make in (INTERPOLATIONS | NOISES).values() for cls in type(make()).__mro__},
+    rungax.AbstractLocalInterpolation: {
+        cls.__name__ for make in INTERPOLATIONS.values() for cls in type(make()).__mro__
+    },
     rungax.AbstractProgressMeter: {meter.__name__ for meter in METERS.values()},
 }
 

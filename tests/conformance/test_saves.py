@@ -14,8 +14,8 @@ import rungax
 
 from ..catalogue import SAVES, time_and_product
 from ..compare import assert_trees_close
-from ..problems.fields import ARGS, pendulum
-from .examples import START
+from ..problems.fields import ARGS
+from .examples import START, driven
 
 FRACTIONS = np.array([0.0, 0.13, 0.5, 0.77, 1.0])
 """Where in its interval a dense solution is evaluated."""
@@ -23,7 +23,7 @@ ROUNDING = {"rtol": 1e-12, "atol": 1e-12}
 
 
 def seen_in_a_mirror(t: Any, y: Any, args: Any) -> Any:
-    return -pendulum(-t, y, args)
+    return -driven(-t, y, args)
 
 
 def saved_in_a_mirror(t: Any, y: Any, args: Any) -> Any:
@@ -45,7 +45,7 @@ class Subject:
                 eqx.tree_at(lambda s: s.fn, sub, saved_in_a_mirror) if sub.fn is time_and_product else sub
             )
             saveat = eqx.tree_at(lambda s: s.subs, saveat, jax.tree.map(turned, saveat.subs, is_leaf=is_sub))
-        field = seen_in_a_mirror if mirror else pendulum
+        field = seen_in_a_mirror if mirror else driven
         solution = rungax.diffeqsolve(
             field, rungax.Bosh3(), t0, t1, (t1 - t0) / 8, y0, ARGS, saveat=saveat, max_steps=8, throw=False
         )

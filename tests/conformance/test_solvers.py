@@ -84,13 +84,17 @@ def test_single_precision_is_kept(subject: Subject) -> None:
 
 
 def test_there_and_back_again(subject: Subject) -> None:
-    """Both ways the error is that of the method: of its order in the length of the steps."""
+    """Both ways the error is that of the method: the smaller, the higher its order."""
     y0, args, t0, t1 = subject.inputs
     last = lambda tree: jax.tree.map(lambda x: x[-1], tree)
     there = last(subject.compiled(y0, args, t0, t1))
     back = last(subject.compiled(there, args, t1, t0))
     assert max(np.abs(a - b).max() for a, b in zip(jax.tree.leaves(there), jax.tree.leaves(y0), strict=True)) > 0.1
-    assert_trees_close(back, jax.tree.map(jnp.asarray, y0), atol=0.15 if order_of(subject.solver) < 2 else 0.02)
+    assert_trees_close(
+        back,
+        jax.tree.map(jnp.asarray, y0),
+        atol=0.15 if order_of(subject.solver) < 2 else 0.02 if order_of(subject.solver) < 3 else 1e-3,
+    )
 
 
 def order_of(solver: rungax.AbstractSolver[Any]) -> float:

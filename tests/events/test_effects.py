@@ -478,3 +478,15 @@ def test_a_whole_flight_in_a_step_from_just_below_zero(finder: str, height: floa
     args = (jnp.asarray(0.8), jnp.asarray(height))
     solution = drop(FROM_HEIGHT[finder], args=args, dt0=2.0, throw=False)
     np.testing.assert_allclose(solution.ys[0], dropped(2.0, 1.0, 0.8), rtol=1e-9, atol=1e-9)
+
+
+def test_a_condition_without_a_value_after_an_effect_has_not_crossed() -> None:
+    """`sqrt(t - 0.5) + 1` has no root; its value is not a number at the effect at 0.25, and 1 from 0.5 on."""
+    events = Event(
+        [lambda t, y, args, **kwargs: t - 0.25, lambda t, y, args, **kwargs: jnp.sqrt(t - 0.5) + 1],
+        NEWTON,
+        effect=[lambda t, y, args: y, None],
+    )
+    solution = diffeqsolve(lambda t, y, args: -y, Euler(), 0.0, 1.0, 0.1, 1.0, event=events, throw=False)
+    assert solution.result == RESULTS.successful
+    np.testing.assert_array_equal(solution.ts, [1.0])

@@ -522,3 +522,17 @@ def test_the_solve_itself_has_forward_mode() -> None:
         for adjoint in (Plain(), DEFAULT)
     ]
     assert_trees_close(*moved, rtol=1e-12)
+
+
+def test_a_steady_state_found_before_an_endless_interval_ends_has_a_derivative() -> None:
+    """The field is evaluated at the time at which it was found: at infinity this one is not a number."""
+
+    def rest_of(level: Any) -> Any:
+        field = lambda t, y, level: level * (1 + t / (1 + t) ** 9) - y
+        solution = diffeqsolve(
+            ODETerm(field), Tsit5(), 0.0, jnp.inf, None, 0.0, level, adjoint=ImplicitAdjoint(),
+            stepsize_controller=PIDController(rtol=1e-8, atol=1e-10), event=rungax.Event(rungax.steady_state_event()),
+        )  # fmt: skip
+        return solution.ys[-1]
+
+    np.testing.assert_allclose(jax.jit(jax.grad(rest_of))(2.0), 1.0, rtol=1e-4)

@@ -250,3 +250,17 @@ def test_the_solver_state_moves_where_it_is_asked_for() -> None:
         return weigh(solve(inputs, SaveAt(t1=True), ConstantStepSize(), 0.125).ys)
 
     assert_trees_close(jax.jit(jax.grad(in_two))(INPUTS), jax.jit(jax.grad(in_one))(INPUTS), rtol=1e-12)
+
+
+def test_a_saved_start_is_safe_where_the_end_has_no_derivative() -> None:
+    """The square root is saved of 1, and the solve ends at 0, where the root's slope is infinite."""
+
+    def start(y0: Any) -> Any:
+        solution = diffeqsolve(
+            lambda t, y, args: -jnp.ones_like(y), rungax.Euler(), 0.0, 1.0, 0.5, y0,
+            saveat=SaveAt(t0=True, fn=lambda t, y, args: jnp.sqrt(y)), max_steps=2,
+        )  # fmt: skip
+        return solution.ys[0]
+
+    np.testing.assert_allclose(jax.jit(jax.grad(start))(1.0), 0.5, rtol=1e-14)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(start))(1.0), 0.5, rtol=1e-14)

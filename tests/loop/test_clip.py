@@ -318,3 +318,24 @@ def test_times_given_to_the_error_control_clip_it() -> None:
 def test_times_do_not_replace_tolerances() -> None:
     with pytest.raises(TypeError, match="'rtol' and 'atol'"):
         PIDController(step_ts=[0.5])
+
+
+@pytest.mark.parametrize("num_terms", [1, 40], ids=["unrolled", "scanned"])
+@pytest.mark.parametrize("solver", [rungax.Heun(), rungax.Kvaerno3(), rungax.Rodas4()], ids=lambda s: type(s).__name__)
+def test_no_stage_of_a_step_that_ends_before_a_jump_sees_what_is_after_it(solver: Any, num_terms: int) -> None:
+    """For any start: `t0 + (t1 - t0)` may be a rounding after `t1`."""
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        after = jnp.where(t < 1.0, 0.0, 1e6) + 0 * y
+        return sum((jnp.sin(i * after) for i in range(1, num_terms)), start=after)
+
+    last = np.nextafter(1.0, 0.0)
+
+    @jax.jit
+    @jax.vmap
+    def end(t0: Any) -> Any:
+        return diffeqsolve(ODETerm(field), solver, t0, last, last - t0, jnp.asarray(0.0), max_steps=2, throw=False).ys
+
+    starts = np.random.default_rng(0).uniform(0.0, 0.5, 64)
+    assert np.any(starts + (last - starts) > last)
+    np.testing.assert_array_equal(end(starts), 0.0)

@@ -83,6 +83,7 @@ def test_the_facts_are_those_of_the_wrapped_solver(solver: Any) -> None:
     ):
         assert getattr(half, fact) == getattr(solver, fact), fact
     assert half.strong_order(TERM) == solver.strong_order(TERM)
+    assert half.weak_order(TERM) == solver.weak_order(TERM)
 
 
 def test_the_estimate_has_the_order_of_the_local_error() -> None:
