@@ -71,7 +71,7 @@ test-all: $(VENV)/.installed-test
 QUICK := $(filter-out tests/loop/test_saved_slots.py,$(wildcard tests/loop/test_*.py)) \
 	tests/api/test_import_directions.py tests/api/test_messages.py tests/api/test_public_surface.py \
 	tests/events/test_nothing_past_an_event.py tests/events/test_refused.py tests/gradients/test_complex_states.py \
-	tests/jaxkit tests/linear_algebra tests/nonlinear/test_newton.py tests/paths/test_increments.py \
+	tests/jaxkit tests/linear_algebra tests/nonlinear/test_newton.py tests/conformance/test_paths.py \
 	tests/paths/test_interpolations.py tests/progress tests/regression tests/solvers/test_facts.py \
 	tests/stochastic/test_srk_step.py tests/tracing/test_recompilation.py tests/tracing/test_trace_count.py
 

@@ -1,8 +1,10 @@
 """Validation of a call, in two places: before tracing and inside the trace.
 
 Constructors check their own arguments; here are the checks that need the whole call. `before_tracing` checks what is
-known when `diffeqsolve` is called, and `known_values` the values of times, if they are known then. `inside_trace`
-checks shapes, dtypes and structures, and `values_are_valid` the values that only the running program knows.
+known when `diffeqsolve` is called; `known_values` the values of times, if they are known: at once with `throw=False`,
+otherwise after the solve has failed. Inside the trace, `argument_types` checks the types of the arguments,
+`inside_trace` shapes, dtypes and structures, which takes the traced terms that it returns, and `values_are_valid` the
+values that only the running program knows.
 """
 
 import warnings
@@ -185,8 +187,8 @@ def _check_kinds(**given: Any) -> None:
         if not isinstance(value, cls):
             is_class = isinstance(value, type) and issubclass(value, cls)
             found = f"the class {value.__name__}" if is_class else type(value).__name__
-            advice = "Call it: add parentheses." if is_class else "Are the arguments in the order of the signature?"
-            raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{advice}")
+            hint = "Call it: add parentheses." if is_class else "Are the arguments in the order of the signature?"
+            raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{hint}")
 
 
 def _check_no_noise(terms: Any) -> None:
@@ -223,7 +225,7 @@ def _check_noise(
     """Raise an error unless solver, steps and Brownian path suit each other; the terms are traced."""
     noises = [noise for noise in (term.noise(t0, y0, args) for term in leaf_terms(terms)) if noise is not None]
     paths = brownian_paths(terms)
-    _check_slots(terms, solver, t0, y0, args)
+    _check_drift_and_diffusion(terms, solver, t0, y0, args)
     if not paths:
         return
     for noise in noises:
@@ -251,7 +253,7 @@ def _name(solver: AbstractSolver[Any]) -> str:
     return f"{name}({_name(solver.solver)})" if isinstance(solver, AbstractWrappedSolver) else name
 
 
-def _check_slots(
+def _check_drift_and_diffusion(
     terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
 ) -> None:
     """Raise a `ValueError` unless a solver that distinguishes drift and diffusion gets one of each, in this order."""
@@ -338,8 +340,7 @@ def _conditions(
     ends: list[tuple[Any, Any]],
 ) -> Iterator[tuple[Any, Callable[[], str]]]:
     """Conditions on the values, each with the message for the case that it does not hold."""
-    for name, t in (("t0", t0), ("t1", t1)):
-        number = t == t if name == "t1" else xp.isfinite(t)
+    for name, t, number in (("t0", t0, xp.isfinite(t0)), ("t1", t1, t1 == t1)):
         yield number, lambda name=name, t=t: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}"
     if dt0 is not None:
         yield (

@@ -14,7 +14,7 @@ NEWTON = optx.Newton(1e-10, 1e-10)
 DOSES = (1.0, 0.5, 0.25)
 
 
-def solve(doses: Any, adjoint: Any = None) -> jax.Array:
+def solve(doses: Any) -> jax.Array:
     """A decaying quantity that gets the next of `doses` whenever it falls to a half; another event has no index."""
 
     def refill(t: Any, y: Any, doses: Any, index: Any) -> Any:
@@ -37,7 +37,6 @@ def solve(doses: Any, adjoint: Any = None) -> jax.Array:
         event=event,
         max_steps=64,
         stepsize_controller=rungax.PIDController(rtol=1e-8, atol=1e-10),
-        **({} if adjoint is None else {"adjoint": adjoint}),
     )
     return solution.ys[-1]
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import rungax
-from tests.catalogue import EXPLICIT, STIFF, name, terms_for
+
+from ..catalogue import EXPLICIT, STIFF, name, terms_for
 
 # The field of the defect with `ReversibleHeun`, whose derivative was 3.4019 in every mode.
 RATE, Y0 = 1.3, np.array([1.0, 0.5])
