@@ -8,12 +8,13 @@ OLDEST := .venv-oldest
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-oldest lint bench docs clean
+.PHONY: help demo test test-all examples test-oldest lint bench docs clean
 
 help:
 	@echo "make demo         fit a predator-prey model to twenty years of lynx and hare"
 	@echo "make test         the tests, without the slow ones"
 	@echo "make test-all     all tests"
+	@echo "make examples     every example, with its answer checked"
 	@echo "make test-oldest  a quick part of them, on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make lint         formatting, ruff's rules, types"
 	@echo "make bench        the benchmarks"
@@ -60,11 +61,14 @@ $(OLDEST)/.installed: pyproject.toml scripts/oldest_versions.py | $(OLDEST)/bin/
 demo: $(VENV)/.installed-test
 	$(BIN)/python examples/lynx_hare.py
 
+# Each file in one worker: its tests share their compiled programs.
+PYTEST = python -m pytest -n $(WORKERS) --dist loadfile
+
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS)
+	$(BIN)/$(PYTEST)
 
 test-all: $(VENV)/.installed-test
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/$(PYTEST) --slow
 
 # Some tests of every part, which take a few minutes. Not loop/test_saved_slots.py: it compares numbers of different
 # programs bit by bit, and the compiler of the oldest JAX rounds one of them differently.
@@ -75,8 +79,12 @@ QUICK := $(filter-out tests/loop/test_saved_slots.py,$(wildcard tests/loop/test_
 	tests/paths/test_interpolations.py tests/progress tests/regression tests/solvers/test_facts.py \
 	tests/stochastic/test_srk_step.py tests/tracing/test_recompilation.py tests/tracing/test_trace_count.py
 
+# Optimized: they spend their time running.
+examples: $(VENV)/.installed-test
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow tests/api/test_examples.py
+
 test-oldest: $(OLDEST)/.installed
-	$(OLDEST)/bin/python -m pytest -n $(WORKERS) $(QUICK)
+	$(OLDEST)/bin/$(PYTEST) $(QUICK)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .

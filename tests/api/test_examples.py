@@ -165,6 +165,7 @@ def test_robertson(run: Run) -> None:
         np.testing.assert_allclose(np.sum(solved.solution.ys, axis=1), 1.0, atol=1e-12)  # nothing is lost
 
 
+@pytest.mark.slow
 def test_brusselator(run: Run) -> None:
     runs = run("brusselator", cells=40, repeats=1)
     steps = {name: int(solved.solution.stats["num_steps"]) for name, solved in runs.items()}
@@ -233,6 +234,7 @@ def test_neals_funnel(run: Run) -> None:
     assert found.per_effective_z < 49_000
 
 
+@pytest.mark.slow
 def test_kepler(run: Run) -> None:
     errors = run("kepler", periods=2_000.0)
     for (_, method), (first, last) in errors.items():

@@ -1,7 +1,7 @@
 """Every adjoint agrees with the default, and is the same under transformations and backwards in time."""
 
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import jax
@@ -39,11 +39,11 @@ class Subject:
         # The derivative of a steady state is that of the end of a long solve.
         self.t1 = 20.0 if name == "ImplicitAdjoint" else 2.0
 
-    def loss(self, y0: Any, args: Any, direction: float = 1.0, adjoint: Any = None) -> jax.Array:
+    def loss(self, y0: Any, args: Any, direction: float = 1.0) -> jax.Array:
         field = relaxing if direction > 0 else relaxing_backwards
         t1 = direction * self.t1
         solution = rungax.diffeqsolve(
-            field, rungax.RK4(), 0.0, t1, t1 / 64, y0, args, adjoint=adjoint or self.adjoint, max_steps=64, throw=False
+            field, rungax.RK4(), 0.0, t1, t1 / 64, y0, args, adjoint=self.adjoint, max_steps=64, throw=False
         )
         return weigh(solution.ys)
 
@@ -57,14 +57,21 @@ class Subject:
         return jax.jit(self.derivative)
 
 
+@cache
+def by_default(t1: float) -> tuple[Any, Any]:
+    """Value and derivative by the default adjoint, of a solve until `t1`."""
+    subject = Subject("RecursiveCheckpointAdjoint")
+    subject.t1 = t1
+    return jax.jit(jax.value_and_grad(subject.loss, argnums=(0, 1)))(START, RATES)
+
+
 @pytest.fixture(scope="module", params=ADJOINTS)
 def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(request.param)
 
 
 def test_a_derivative_is_that_of_the_default(subject: Subject) -> None:
-    default = rungax.RecursiveCheckpointAdjoint()
-    expected = jax.jit(jax.grad(lambda *inputs: subject.loss(*inputs, adjoint=default), argnums=(0, 1)))(START, RATES)
+    _, expected = by_default(subject.t1)
     assert_trees_close(subject.compiled(START, RATES), expected, rtol=1e-3, atol=1e-6)
 
 
@@ -72,8 +79,7 @@ def test_the_value_does_not_depend_on_the_adjoint(subject: Subject) -> None:
     value = jax.jit(subject.loss)(START, RATES)
     # The reversible adjoint makes a method of its own.
     rtol = 1e-5 if subject.name == "ReversibleAdjoint" else 1e-13
-    by_default = jax.jit(lambda y0, args: subject.loss(y0, args, adjoint=rungax.RecursiveCheckpointAdjoint()))
-    np.testing.assert_allclose(value, by_default(START, RATES), rtol=rtol)
+    np.testing.assert_allclose(value, by_default(subject.t1)[0], rtol=rtol)
 
 
 def test_jit_is_eager(subject: Subject) -> None:
@@ -106,7 +112,8 @@ def test_a_mode_that_an_adjoint_has_not_is_refused(name: str) -> None:
 def test_the_derivative_is_a_difference_quotient() -> None:
     subject, h = Subject("RecursiveCheckpointAdjoint"), 1e-5
     expected = subject.compiled(START, RATES)
+    loss = jax.jit(subject.loss)
     for name in RATES:
-        up, down = (jax.jit(subject.loss)(START, {**RATES, name: RATES[name] + s * h}) for s in (1, -1))
+        up, down = (loss(START, {**RATES, name: RATES[name] + s * h}) for s in (1, -1))
         np.testing.assert_allclose(expected[1][name], (up - down) / (2 * h), rtol=1e-5)
     assert jnp.abs(expected[1]["rate"]) > 1e-3

@@ -1,5 +1,7 @@
 """Every progress meter leaves the solve and its derivatives as they are, in any program."""
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import jax
@@ -21,18 +23,24 @@ def solve(meter: rungax.AbstractProgressMeter, y0: Any, t1: float = 1.0) -> Any:
     return solution.ys
 
 
+USES: dict[str, Callable[[rungax.AbstractProgressMeter, Any], Any]] = {
+    "value": solve,
+    "backwards": lambda meter, y0: solve(meter, y0, -1.0),
+    "vmap": lambda meter, y0: jax.vmap(lambda scale: solve(meter, scale * y0))(np.asarray([1.0, 2.0])),
+    "gradient": lambda meter, y0: jax.grad(lambda y0: solve(meter, y0).sum())(y0),
+    "jvp": lambda meter, y0: jax.jvp(lambda y0: solve(meter, y0), (y0,), (y0,)),
+}
+
+
+@cache
+def compiled(name: str, use: str) -> Callable[[Any], Any]:
+    return jax.jit(partial(USES[use], METERS[name]()))
+
+
 @pytest.mark.parametrize("name", METERS)
 def test_values_and_derivatives_are_those_without_a_meter(name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    meter = METERS[name]()
-    for function in (
-        lambda meter, y0: solve(meter, y0),
-        lambda meter, y0: solve(meter, y0, -1.0),
-        lambda meter, y0: jax.vmap(lambda scale: solve(meter, scale * y0))(np.asarray([1.0, 2.0])),
-        lambda meter, y0: jax.grad(lambda y0: solve(meter, y0).sum())(y0),
-        lambda meter, y0: jax.jvp(lambda y0: solve(meter, y0), (y0,), (y0,)),
-    ):
-        found = jax.jit(lambda y0, function=function: function(meter, y0))(START)
-        expected = jax.jit(lambda y0, function=function: function(rungax.NoProgressMeter(), y0))(START)
+    for use in USES:
+        found, expected = compiled(name, use)(START), compiled("NoProgressMeter", use)(START)
         jax.effects_barrier()
         assert_trees_close(found, expected, rtol=1e-13, atol=1e-13)
     shown = "".join(capfd.readouterr())

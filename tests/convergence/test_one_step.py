@@ -4,11 +4,8 @@ Dense output of order q has a local error of order q + 1. Measured so, the order
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,19 +20,16 @@ from ..catalogue import (
     name,
     own_interpolant_weights,
     rounding,
-    solved_exactly,
     stage_sums,
     steps_of_graded,
-    terms_for,
 )
 from ..problems.ordinary import GRADED, LEVELS
-from ..steps import make_step
+from .graded import THETAS, GradedStep, one_step
 from .measure import TOLERANCE, graded_order
 
 # From a whole number on, so that a step of the graded problem starts on a state that is not zero.
 START = 1.0
 STEPS = np.array([1.0, 2 / 3, 1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 1 / 16, 1 / 32, 1 / 64])
-THETAS = np.linspace(0, 1, 12)[1:]  # none of them 1/2, where some interpolants are better than elsewhere
 
 
 def exact(t: Any) -> np.ndarray:
@@ -43,19 +37,8 @@ def exact(t: Any) -> np.ndarray:
     return GRADED.exact(t)
 
 
-@cache
-def one_step(solver: rungax.AbstractSolver[Any]) -> Callable[[float], tuple[Any, Any]]:
-    """A function of the length of a step: its error estimate, and its dense output at `THETAS`."""
-    start, terms, method = jnp.asarray(exact(START)), terms_for(solver, GRADED.field), solved_exactly(solver)
-
-    @jax.jit
-    def step_of_length(h: jax.Array) -> tuple[Any, Any]:
-        t0 = jnp.asarray(START)
-        step = make_step(method, terms, t0, t0 + h, start)
-        interpolation = method.interpolation_cls(t0=t0, t1=t0 + h, **method.densify(step))
-        return step.y_error, jax.vmap(interpolation.evaluate)(t0 + h * jnp.asarray(THETAS))
-
-    return lambda h: step_of_length(jnp.asarray(h))
+def step_of_length(solver: rungax.AbstractSolver[Any], h: float) -> GradedStep:
+    return one_step(solver, START, h, exact(START))
 
 
 def measured_order(solver: rungax.AbstractSolver[Any], errors: Callable[[float], np.ndarray], rounding: float) -> float:
@@ -71,7 +54,7 @@ def measured_order(solver: rungax.AbstractSolver[Any], errors: Callable[[float],
 
 
 def assert_error_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
-    measured = measured_order(solver, lambda h: np.abs(one_step(solver)(h)[0]), rounding(solver))
+    measured = measured_order(solver, lambda h: np.abs(step_of_length(solver, h).y_error), rounding(solver))
     stated = error_order(solver)
     assert abs(measured - stated) <= TOLERANCE, f"{name(solver)} states error order {stated}: {measured:.3f}"
 
@@ -95,7 +78,7 @@ def assert_dense_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
     def errors(h: float) -> np.ndarray:
         """The largest error inside the step, component by component."""
         expected = np.array([exact(START + h * theta) for theta in THETAS])
-        return np.abs(np.asarray(one_step(solver)(h)[1]) - expected).max(axis=0)
+        return np.abs(np.asarray(step_of_length(solver, h).inside) - expected).max(axis=0)
 
     measured, stated = measured_order(solver, errors, dense_rounding(solver)) - 1, dense_order(solver)
     assert abs(measured - stated) <= TOLERANCE, f"{name(solver)} states dense order {stated}: {measured:.3f}"

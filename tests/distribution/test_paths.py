@@ -56,10 +56,11 @@ def test_old_keys_are_keys():
 @pytest.mark.parametrize("area", AREAS)
 def test_the_ends_of_the_interval(area, key):
     path = tree(key, area=area, t0=-1.0, t1=0.7)
-    assert path.evaluate(-1.0) == 0
-    whole = path.evaluate(0.7, use_levy=True)
-    assert_trees_close(path.evaluate(-1.0, 0.7, use_levy=True), whole, atol=1e-15)
-    for x in jax.tree.leaves(path.evaluate(-0.2, -0.2, use_levy=True)):
+    from_start = jax.jit(lambda t: path.evaluate(t, use_levy=True))
+    increment = jax.jit(lambda s, t: path.evaluate(s, t, use_levy=True))
+    assert from_start(-1.0).W == 0
+    assert_trees_close(increment(-1.0, 0.7), from_start(0.7), atol=1e-15)
+    for x in jax.tree.leaves(increment(-0.2, -0.2)):
         assert x == 0
 
 
@@ -67,8 +68,9 @@ def test_the_ends_of_the_interval(area, key):
 def test_values_are_continuous_where_nodes_meet(tol, key):
     """At a dyadic time the value is that at the boundary of the nodes, from both sides and despite rounding."""
     path = tree(key, area=SpaceTimeTimeLevyArea, t0=0.1, t1=1.1, tol=tol)
+    evaluate = jax.jit(lambda t: path.evaluate(t))
     for t in (0.35, 0.6, 0.85):
-        around = [float(path.evaluate(x)) for x in (np.nextafter(t, 0), t, np.nextafter(t, 1))]
+        around = [float(evaluate(x)) for x in (np.nextafter(t, 0), t, np.nextafter(t, 1))]
         np.testing.assert_allclose(around, around[1], atol=1e-6)
 
 
@@ -76,17 +78,19 @@ def test_values_are_continuous_where_nodes_meet(tol, key):
 def test_increments_shorter_than_tol_are_finite_and_add_up(area, key):
     path = tree(key, area=area, tol=0.3)
     ts = 0.6 + np.array([0, 1e-12, 1e-9, 1e-4, 0.01, 0.06])
-    increments = jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True))(ts[:-1], ts[1:])
-    np.testing.assert_allclose(increments.W.sum(), path.evaluate(ts[0], ts[-1]), atol=1e-15)
+    starts, ends = np.append(ts[:-1], ts[0]), np.append(ts[1:], ts[-1])  # the last is the whole
+    increments = jax.jit(jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True)))(starts, ends)
+    np.testing.assert_allclose(increments.W[:-1].sum(), increments.W[-1], atol=1e-15)
     for name in ("H", "K"):
         if hasattr(increments, name):
-            assert (np.abs(getattr(increments, name)) <= 5 * np.sqrt(np.diff(ts))).all()
+            assert (np.abs(getattr(increments, name)) <= 5 * np.sqrt(ends - starts)).all()
 
 
 def test_vmap_over_times_and_keys_is_a_loop(key):
     keys, ts = jax.random.split(key, 3), jnp.asarray([0.0, 0.2, 0.77, 1.0])
-    found = jax.vmap(lambda k: jax.vmap(tree(k, (2,)).evaluate)(ts))(keys)
-    expected = jnp.stack([jnp.stack([tree(k, (2,)).evaluate(t) for t in ts]) for k in keys])
+    one = jax.jit(lambda k, t: tree(k, (2,)).evaluate(t))
+    found = jax.jit(jax.vmap(lambda k: jax.vmap(lambda t: one(k, t))(ts)))(keys)
+    expected = jnp.stack([jnp.stack([one(k, t) for t in ts]) for k in keys])
     assert_trees_close(found, expected, atol=2e-15)
 
 

@@ -157,7 +157,13 @@ CONTROLLERS: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("controller", CONTROLLERS)
+ELSEWHERE = ("constant", "adaptive")
+"""Controllers that most other tests of this file have."""
+
+
+@pytest.mark.parametrize(
+    "controller", [pytest.param(c, marks=[pytest.mark.slow] if c in ELSEWHERE else []) for c in CONTROLLERS]
+)
 def test_every_controller(controller: str) -> None:
     chosen, dt0 = CONTROLLERS[controller]
     solution = run(Event(passes(0.75), NEWTON), solver=Heun(), stepsize_controller=chosen, dt0=dt0)
@@ -205,7 +211,9 @@ def wave(t: Any, y: Any, args: Any, **kwargs: Any) -> Any:
     return jnp.sin(2 * jnp.pi * (y - 0.25))
 
 
-@pytest.mark.parametrize(("direction", "time"), [(None, 0.25), (True, 0.25), (False, 0.75)])
+@pytest.mark.parametrize(
+    ("direction", "time"), [pytest.param(None, 0.25, marks=pytest.mark.slow), (True, 0.25), (False, 0.75)]
+)
 def test_direction(direction: bool | None, time: float) -> None:
     solution = run(Event(wave, BISECTION, direction=direction), dt0=0.2)
     np.testing.assert_allclose(one(solution)[0], time, rtol=1e-9)
@@ -257,9 +265,13 @@ def test_a_condition_that_is_not_a_number_has_not_passed_zero() -> None:
 # ------------------------------------------------------------------------------------------------------ inside a step
 
 
+def dip(t: Any, y: Any, args: Any, **kwargs: Any) -> Any:
+    """Below zero from 0.4 to 0.5, all within a step."""
+    return (y - 0.4) * (y - 0.5)
+
+
 @pytest.mark.parametrize("finder", FINDERS)
 def test_interior_points_see_a_double_passage(finder: str) -> None:
-    dip = lambda t, y, args, **kwargs: (y - 0.4) * (y - 0.5)
     missed = run(Event(dip, FINDERS[finder]))
     assert missed.result == RESULTS.successful
     seen = run(Event(dip, FINDERS[finder], interior=3))
@@ -270,12 +282,10 @@ def test_interior_points_see_a_double_passage(finder: str) -> None:
 
 
 def test_newtons_method_with_interior_points_finds_the_first_passage() -> None:
-    dip = lambda t, y, args, **kwargs: (y - 0.4) * (y - 0.5)
     np.testing.assert_allclose(one(run(Event(dip, NEWTON, interior=3)))[0], 0.4, rtol=1e-9)
 
 
 def test_interior_points_respect_direction() -> None:
-    dip = lambda t, y, args, **kwargs: (y - 0.4) * (y - 0.5)
     np.testing.assert_allclose(one(run(Event(dip, BISECTION, direction=True, interior=4)))[0], 0.5, rtol=1e-9)
 
 
@@ -351,9 +361,11 @@ def test_dense_output_ends_at_the_event(sign: float) -> None:
     assert all(np.isnan(found).all() for found in ask(solution, past))
 
 
+STATES = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
+
+
 def test_saved_states_go_on_from_the_event() -> None:
-    saveat = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
-    first = grow(Event(passes(2.0), NEWTON), saveat=saveat)
+    first = grow(Event(passes(2.0), NEWTON), saveat=STATES)
     assert first.ts is not None
     second = grow(
         None, t0=first.ts[0], y0=first.ys[0], dt0=0.1, solver_state=first.solver_state,
@@ -363,8 +375,7 @@ def test_saved_states_go_on_from_the_event() -> None:
 
 
 def test_saved_solver_state_is_that_at_the_event() -> None:
-    saveat = SaveAt(t1=True, solver_state=True)
-    state = grow(Event(passes(2.0), NEWTON), saveat=saveat).solver_state
+    state = grow(Event(passes(2.0), NEWTON), saveat=STATES).solver_state
     leaves = [np.asarray(x) for x in jax.tree.leaves(state)]
     assert any(np.allclose(x, 2.0, rtol=1e-9) for x in leaves)  # y' = y = 2
 
@@ -500,12 +511,12 @@ def test_a_noisy_path_ends_at_its_first_passage() -> None:
         return jax.lax.scan(step, jnp.asarray(0.0), jnp.arange(32.0))[1]
 
     keys = jax.random.split(jax.random.key(3), 6)
-    ts, ys, mask = jax.jit(jax.vmap(element))(keys)
-    paths = jax.jit(jax.vmap(by_hand))(keys)
+    ts, ys, mask = jax.tree.map(np.asarray, jax.jit(jax.vmap(element))(keys))
+    paths = np.asarray(jax.jit(jax.vmap(by_hand))(keys))
     for i in range(6):
         over = np.flatnonzero(np.abs(paths[i]) > level)
         n = int(over[0]) + 1 if over.size else 32
         assert bool(mask[i]) == bool(over.size)
         np.testing.assert_allclose(ys[i, :n], paths[i, :n], rtol=1e-9, atol=1e-12)
         assert not np.isfinite(ts[i, n:]).any()
-    assert np.asarray(mask).any()
+    assert mask.any()

@@ -119,7 +119,11 @@ def has_an_end(case: Case) -> bool:
     return case.event.effect is None and case.event.direction is not True
 
 
-REPEATS = ("downwards", "ends, checkpoints", "ends, direct", "ends, forward")
+REPEATS = (
+    *("first", "ends", "ends, Bisection", "backwards, ends", "downwards"),
+    *("checkpoints", "forward", "ends, checkpoints", "ends, direct", "ends, forward"),
+)
+"""Their values are among those of another case or of one in `test_ending.py`, or come from the same program."""
 VALUES = [
     pytest.param(case, id=name, marks=[pytest.mark.slow] if name in REPEATS else []) for name, case in CASES.items()
 ]

@@ -68,11 +68,11 @@ def assert_derivative(
     reference: Callable[[Any], Any] | None = None,
     rtol: float = 1e-7,
     h: float = 1e-3,
-) -> None:
-    """Reverse mode, forward mode and difference quotients of a real function agree at `x`.
+) -> Any:
+    """The gradient of a real function at `x`, once reverse mode, forward mode and difference quotients of it agree.
 
     The quotients are those of `reference`, which is `function` on fixed steps; by default they are those of the value
-    that reverse mode computes.
+    that reverse mode computes. With the same steps both have the same value.
     """
     direction = direction_like(x)
 
@@ -80,14 +80,16 @@ def assert_derivative(
     def derivatives(x: Any) -> tuple[jax.Array, Any, jax.Array]:
         return *jax.value_and_grad(function)(x), jax.jvp(function, (x,), (direction,))[1]
 
-    _, gradient, by_forward = derivatives(x)
+    value_by_reverse, gradient, by_forward = derivatives(x)
     by_reverse = along(gradient, direction)
     value = (lambda x: derivatives(x)[0]) if reference is None else jax.jit(reference)
+    np.testing.assert_allclose(value_by_reverse, value(x), rtol=1e-9)
     quotient = difference_quotient(value, x, direction, h)
     assert np.isfinite(by_reverse)
     assert abs(by_reverse) > 1e-3, "a derivative of zero shows nothing"
     np.testing.assert_allclose(by_forward, by_reverse, rtol=min(rtol, 1e-9))
     np.testing.assert_allclose(by_reverse, quotient, rtol=rtol)
+    return gradient
 
 
 def accepted_times(solution: rungax.Solution) -> np.ndarray:

@@ -168,24 +168,18 @@ def test_derivative_with_fixed_steps() -> None:
 
 
 def test_derivative_with_adaptive_steps_is_that_on_their_grid() -> None:
-    grid = accepted_times(solve(INPUTS, **PID))
-    frozen = {"dt0": None, "stepsize_controller": StepTo(grid)}
-    assert_derivative(lambda inputs: loss(inputs, **PID), INPUTS, lambda inputs: loss(inputs, **frozen))
-
-
-def test_derivative_with_respect_to_the_ends() -> None:
-    """The grid stretches with them."""
-    ends = (np.asarray(0.0), np.asarray(2.0))
+    """By state, arguments and both ends, with which the grid stretches."""
     grid = accepted_times(solve(INPUTS, **PID))
 
-    def at(ends: Any) -> jax.Array:
-        return loss(INPUTS, t0=ends[0], t1=ends[1], **PID)
+    def adaptive(x: Any) -> jax.Array:
+        inputs, (t0, t1) = x
+        return loss(inputs, t0=t0, t1=t1, **PID)
 
-    def frozen(ends: Any) -> jax.Array:
-        steps = StepTo(stretched(grid, *ends))
-        return loss(INPUTS, t0=ends[0], t1=ends[1], dt0=None, stepsize_controller=steps)
+    def frozen(x: Any) -> jax.Array:
+        inputs, (t0, t1) = x
+        return loss(inputs, t0=t0, t1=t1, dt0=None, stepsize_controller=StepTo(stretched(grid, t0, t1)))
 
-    assert_derivative(at, ends, frozen)
+    assert_derivative(adaptive, (INPUTS, (np.asarray(0.0), np.asarray(2.0))), frozen)
 
 
 def test_derivative_together_with_saved_values() -> None:
@@ -205,8 +199,13 @@ HALVED = RecursiveCheckpointAdjoint(checkpoints=4)
 
 
 @cache
+def compiled_loss(control: str) -> Callable[[Any], Any]:
+    """Value and gradient by the default adjoint."""
+    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, **CONTROLS[control])))
+
+
 def gradient_by_default(control: str) -> Any:
-    return jax.jit(jax.grad(lambda inputs: loss(inputs, **CONTROLS[control])))(INPUTS)
+    return compiled_loss(control)(INPUTS)[1]
 
 
 @pytest.mark.parametrize(
@@ -234,9 +233,13 @@ def test_second_derivative() -> None:
     def of_state(y0: Any) -> jax.Array:
         return loss((y0, ARGS), solver=Bosh3())
 
-    gradient, hessian = jax.jit(jax.grad(of_state)), np.asarray(jax.jit(jax.hessian(of_state))(Y0))
-    h = 1e-4
-    differences = [(gradient(Y0 + h * e) - gradient(Y0 - h * e)) / (2 * h) for e in np.eye(2)]
+    def twice(y0: Any) -> Any:
+        gradient = jax.grad(of_state)(y0)
+        return gradient, gradient
+
+    compiled, h = jax.jit(jax.jacfwd(twice, has_aux=True)), 1e-4
+    hessian = np.asarray(compiled(Y0)[0])
+    differences = [(compiled(Y0 + h * e)[1] - compiled(Y0 - h * e)[1]) / (2 * h) for e in np.eye(2)]
     np.testing.assert_allclose(hessian, hessian.T, rtol=1e-8)
     np.testing.assert_allclose(hessian, np.stack(differences), rtol=1e-5)
 
@@ -246,28 +249,21 @@ def test_second_derivative() -> None:
 
 def test_vmap_is_a_loop() -> None:
     """Over batch elements with different counts of steps, values and derivatives."""
-    scales = np.asarray([0.1, 1.0, 3.0])
-
-    def both(scale: Any) -> tuple[jax.Array, Any]:
-        inputs = Y0 * scale, jax.tree.map(lambda x: x * scale, ARGS)
-        return jax.value_and_grad(lambda inputs: loss(inputs, **PID))(inputs)
-
-    counts = [int(solve((Y0 * s, jax.tree.map(lambda x: x * s, ARGS)), **PID).num_accepted_steps) for s in scales]  # noqa: B023
-    assert len(set(counts)) == 3
-    one = jax.jit(both)
-    looped = jax.tree.map(lambda *xs: jnp.stack(xs), *[one(scale) for scale in scales])
-    assert_trees_close(jax.jit(jax.vmap(both))(scales), looped, rtol=1e-8, atol=1e-10)
+    elements = [jax.tree.map(lambda x, s=scale: x * s, INPUTS) for scale in (0.1, 1.0, 3.0)]
+    assert len({int(solve(element, **PID).num_accepted_steps) for element in elements}) == 3
+    batch, looped = (
+        jax.tree.map(lambda *xs: np.stack(xs), *trees) for trees in (elements, map(compiled_loss("PID"), elements))
+    )
+    assert_trees_close(jax.jit(jax.vmap(compiled_loss("PID")))(batch), looped, rtol=1e-8, atol=1e-10)
 
 
 def test_an_element_that_failed_does_not_spoil_the_others() -> None:
-    def gradient(y0: Any, max_steps: int) -> Any:
-        return jax.grad(lambda y0: loss((y0, ARGS), max_steps=max_steps, throw=False, **PID))(y0)
-
     easy, hard = Y0 * 1e-2, Y0 * 30.0
     counts = [int(solve((y0, ARGS), **PID).num_steps) for y0 in (easy, hard)]
     assert counts[0] < counts[1]
-    found = np.asarray(jax.jit(jax.vmap(lambda y0: gradient(y0, counts[0])))(np.stack([easy, hard])))
-    np.testing.assert_allclose(found[0], jax.jit(lambda y0: gradient(y0, counts[0]))(easy), rtol=1e-8)
+    gradient = jax.grad(lambda y0: loss((y0, ARGS), max_steps=counts[0], throw=False, **PID))
+    found = np.asarray(jax.jit(jax.vmap(gradient))(np.stack([easy, hard])))
+    np.testing.assert_allclose(found[0], compiled_loss("PID")((easy, ARGS))[1][0], rtol=1e-8)
     assert np.isnan(found[1]).all()
 
 

@@ -176,7 +176,9 @@ def test_in_forward_mode_the_values_are_the_same(name: str) -> None:
     assert_trees_close(BY_JVP(INPUTS, span), PLAIN(INPUTS, span), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_the_values_of_an_adaptive_solve_are_the_same() -> None:
+    """Each by itself; `test_derivatives_of_what_is_saved` compares their sum."""
     span = tuple(map(np.asarray, SPANS["forwards"]))
     function = lambda inputs: all_outputs(inputs, span, controller=LOOSE)
     plain = jax.jit(function)(INPUTS)
@@ -201,12 +203,12 @@ def test_slots_that_stay_empty_have_no_derivative() -> None:
 
     def saved(y0: Any) -> Any:
         fn = lambda t, y, args: jnp.sqrt(y[0] ** 2 + t) / y[0]
-        return solve((y0, ARGS), SaveAt(steps=True, t1=True, fn=fn), StepTo(np.asarray([0.0, 0.3, 1.0]))).ys
+        ys = solve((y0, ARGS), SaveAt(steps=True, t1=True, fn=fn), StepTo(np.asarray([0.0, 0.3, 1.0]))).ys
+        return ys, ys
 
-    values = jax.jit(saved)(Y0)
-    assert np.isfinite(values).tolist() == [True] * 2 + [False] * 14
     for jacobian in (jax.jacfwd, jax.jacrev):
-        slopes = jax.jit(jacobian(saved))(Y0)
+        slopes, values = jax.jit(jacobian(saved, has_aux=True))(Y0)
+        assert np.isfinite(values).tolist() == [True] * 2 + [False] * 14
         assert np.isfinite(slopes).all()
         assert np.any(slopes[:2] != 0, axis=1).all()
         np.testing.assert_array_equal(slopes[2:], 0.0)
@@ -217,10 +219,12 @@ def test_states_saved_before_a_solve_fails_have_the_derivative_of_a_failure(jaco
     """The values are there, but no derivative passes for that of a solve that came to its end."""
 
     def saved(y0: Any) -> Any:
-        return solve((y0, ARGS), SaveAt(steps=True, t1=True), ConstantStepSize(), 0.15, max_steps=4, throw=False).ys
+        ys = solve((y0, ARGS), SaveAt(steps=True, t1=True), ConstantStepSize(), 0.15, max_steps=4, throw=False).ys
+        return ys, ys
 
-    assert np.isfinite(saved(Y0)).all()
-    assert np.isnan(jax.jit(jacobian(saved))(Y0)).all()
+    slopes, values = jax.jit(jacobian(saved, has_aux=True))(Y0)
+    assert np.isfinite(values).all()
+    assert np.isnan(slopes).all()
 
 
 def test_what_has_no_derivative_is_saved_all_the_same() -> None:

@@ -1,6 +1,7 @@
 """A gradient has the same value eagerly, under `jit`, under `vmap`, on one device of many, and once exported."""
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import jax
@@ -45,6 +46,18 @@ def loss(inputs: Any, save: str = "t1", control: str = "fixed", **options: Any) 
 
 
 compiled_gradient = jax.jit(jax.grad(loss))
+compiled_hessian = jax.jit(jax.hessian(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
+
+
+def hessian(inputs: Any) -> jax.Array:
+    """By the state, of one program that tests of several transforms compare with."""
+    return compiled_hessian(inputs[0], inputs[1:])
+
+
+@cache
+def compiled_loss(save: str, control: str) -> Callable[[Any], Any]:
+    """Value and gradient."""
+    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control)))
 
 
 def elements_of(count: int) -> Any:
@@ -66,7 +79,7 @@ ROUNDING = {"fixed": {"rtol": 1e-11, "atol": 1e-12}, "adaptive": {"rtol": 1e-5, 
 
 @pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
 def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
-    gradient = jax.jit(jax.grad(lambda inputs: loss(inputs, save, control)))
+    gradient = lambda inputs: compiled_loss(save, control)(inputs)[1]
     elements = elements_of(3)
     expected = one_by_one(gradient, elements)
     assert_trees_close(jax.jit(jax.vmap(gradient))(elements), expected, **ROUNDING[control])
@@ -103,10 +116,9 @@ def test_nested_vmap_over_one_input_at_a_time() -> None:
 @pytest.mark.parametrize("mode", [jax.jacfwd, pytest.param(jax.jacrev, marks=pytest.mark.slow)])
 def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None:
     elements = elements_of(2)
-    second = jax.jit(mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16))))
-    split = lambda inputs: second(inputs[0], inputs[1:])
-    found = jax.jit(jax.vmap(split))(elements)
-    assert_trees_close(found, one_by_one(split, elements), **ROUNDING["fixed"])
+    second = mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
+    found = jax.jit(jax.vmap(lambda inputs: second(inputs[0], inputs[1:])))(elements)
+    assert_trees_close(found, one_by_one(hessian, elements), **ROUNDING["fixed"])
     np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), rtol=1e-10, atol=1e-12)
 
 
@@ -114,7 +126,7 @@ def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None
 def test_jit_is_eager(control: str) -> None:
     inputs = (Y0, ARGS, np.asarray(1.1))
     function = lambda inputs: loss(inputs, "ts, steps", control, throw=True)
-    expected = jax.jit(jax.value_and_grad(function))(inputs)
+    expected = compiled_loss("ts, steps", control)(inputs)
     assert_trees_close(jax.value_and_grad(function)(inputs), expected, **ROUNDING[control])
     assert_trees_close(jax.jacfwd(function)(inputs), expected[1], **ROUNDING[control])
 
@@ -181,6 +193,7 @@ def explode(t: Any, y: Any, args: Any) -> Any:
 
 STARTS = np.asarray([0.25, 5.0, 0.5, np.nan, 0.1])
 OKAY = np.asarray([True, False, True, False, True])
+GOOD_STARTS = np.where(OKAY, STARTS, 0.3)
 
 
 def explosion(inputs: Any, save: str, control: str) -> jax.Array:
@@ -198,33 +211,27 @@ ALL = [
 
 @pytest.mark.parametrize(("save", "control"), ALL)
 def test_failed_elements_are_nan_and_the_others_right(save: str, control: str) -> None:
-    gradient = jax.jit(jax.grad(lambda inputs: explosion(inputs, save, control)))
-    elements = (STARTS, np.full(5, 1.1))
-    found = jax.jit(jax.vmap(gradient))(elements)
-    slope, rate = found
+    """The others are as in a batch in which no element fails."""
+    gradient = jax.jit(jax.vmap(jax.grad(lambda inputs: explosion(inputs, save, control))))
+    rates = np.full(5, 1.1)
+    slope, rate = found = gradient((STARTS, rates))
     failed = ~OKAY if control == "adaptive" else np.isnan(STARTS)  # fixed steps may step over the pole
     assert np.isnan(slope[failed]).all()
     assert np.isnan(rate[failed]).all()
-    fine = jax.tree.map(lambda x: x[OKAY], elements)
-    expected = one_by_one(gradient, fine)
-    assert np.isfinite(expected[0]).all()
-    assert_trees_close(jax.tree.map(lambda x: x[OKAY], found), expected, **ROUNDING[control])
+    expected = gradient((GOOD_STARTS, rates))
+    assert np.isfinite(expected).all()
+    assert_trees_close(*(jax.tree.map(lambda x: x[OKAY], tree) for tree in (found, expected)), **ROUNDING[control])
 
 
 def test_a_shared_input_of_elements_of_which_one_failed_has_no_gradient() -> None:
-    """The sum includes what is no number; masking the *loss* of the failed element gives the gradient of the others."""
+    """The sum includes what is no number."""
 
-    def total(rate: Any, use: Any) -> jax.Array:
-        losses = jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(STARTS)
-        return jnp.sum(jnp.where(use, losses, 0.0))
+    def total(rate: Any, starts: Any) -> jax.Array:
+        return jnp.sum(jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(starts))
 
     gradient = jax.jit(jax.grad(total))
-    assert np.isnan(gradient(1.1, np.full(5, True)))
-
-    def of_good(rate: Any) -> jax.Array:
-        return jnp.sum(jax.vmap(lambda y0: explosion((y0, rate), "t1", "adaptive"))(STARTS[OKAY]))
-
-    assert np.isfinite(jax.jit(jax.grad(of_good))(1.1))
+    assert np.isnan(gradient(1.1, STARTS))
+    assert np.isfinite(gradient(1.1, GOOD_STARTS))
 
 
 @pytest.mark.slow
@@ -261,10 +268,8 @@ def test_a_gradient_inside_shard_map_is_that_of_a_loop(save: str, control: str) 
 
 def test_a_hessian_inside_shard_map_is_that_of_a_loop() -> None:
     elements = elements_of(4)
-    hessian = jax.vmap(jax.hessian(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
-    split = lambda inputs: hessian(inputs[0], inputs[1:])
-    found = sharded(split, P("batch"), P("batch"))(elements)
-    assert_trees_close(found, jax.jit(split)(elements), **ROUNDING["fixed"])
+    found = sharded(jax.vmap(hessian), P("batch"), P("batch"))(elements)
+    assert_trees_close(found, one_by_one(hessian, elements), **ROUNDING["fixed"])
 
 
 def by_hand(inputs: Any) -> jax.Array:
@@ -333,9 +338,9 @@ def test_an_exported_gradient_gives_the_same_values(save: str, control: str) -> 
 
 def test_an_exported_hessian_gives_the_same_values() -> None:
     pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")
-    hessian = jax.jit(jax.hessian(lambda y0: loss((y0, ARGS, 1.0), "t1", max_steps=16)))
-    revived = jax.export.deserialize(jax.export.export(hessian)(Y0).serialize())
-    np.testing.assert_allclose(revived.call(2 * Y0), hessian(2 * Y0), rtol=1e-12)
+    rest = (ARGS, np.asarray(1.0))
+    revived = jax.export.deserialize(jax.export.export(compiled_hessian)(Y0, rest).serialize())
+    np.testing.assert_allclose(revived.call(2 * Y0, rest), compiled_hessian(2 * Y0, rest), rtol=1e-12)
 
 
 def test_the_result_tells_of_a_failure_while_its_gradient_is_nan() -> None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import rungax
 from rungax import (
@@ -58,8 +59,9 @@ def solve(field: Any = pendulum, y0: Any = Y0, args: Any = ARGS, **options: Any)
     "span",
     [pytest.param((0.0, 1.0), id="forwards", marks=pytest.mark.slow), pytest.param((1.0, -0.2), id="backwards")],
 )
-@pytest.mark.parametrize("kind", ["array", "pytree", "complex"])
+@pytest.mark.parametrize("kind", ["array", *(pytest.param(x, marks=pytest.mark.slow) for x in ("pytree", "complex"))])
 def test_states_and_arguments(kind: str, span: tuple[float, float]) -> None:
+    """All states forwards are in `test_pairwise.py`, too."""
     field, y0 = STATES[kind]
     t0, t1 = span
 
@@ -96,16 +98,17 @@ def test_a_holomorphic_derivative_and_the_real_system_of_twice_the_size() -> Non
         return solve(field, z0, args).ys[0]
 
     def real_end(y0: Any) -> Any:
-        return solve(as_real, y0, args).ys[0]
+        y1 = solve(as_real, y0, args).ys[0]
+        return y1, y1
 
-    jacobian = jax.jit(jax.jacfwd(real_end))(np.asarray([z0.real, z0.imag]))
+    jacobian, y1 = map(np.asarray, jax.jit(jax.jacfwd(real_end, has_aux=True))(np.asarray([z0.real, z0.imag])))
     for mode in (jax.jacfwd, jax.jacrev):
         slope = jax.jit(mode(end, holomorphic=True))(z0)
         expected = np.asarray([[slope.real, -slope.imag], [slope.imag, slope.real]])
         np.testing.assert_allclose(jacobian, expected, rtol=1e-12)
     # A real function of it: JAX's gradient is the conjugate of the direction of ascent.
     gradient = jax.jit(jax.grad(lambda z0: jnp.abs(end(z0)) ** 2))(z0)
-    real_gradient = 2 * real_end(np.asarray([z0.real, z0.imag])) @ jacobian
+    real_gradient = 2 * y1 @ jacobian
     np.testing.assert_allclose([gradient.real, -gradient.imag], real_gradient, rtol=1e-12)
 
 
@@ -166,7 +169,7 @@ def test_a_second_derivative_beside_integers_and_keys() -> None:
         # The first component is y' = -rate y², and the second is multiplied by it.
         return jnp.sum(Y0 / (1 + rate * Y0[0]))
 
-    expected = float(jax.grad(jax.grad(formula))(0.4))
+    expected = float(jax.jit(jax.grad(jax.grad(formula)))(0.4))
     for second in (jax.jacfwd(jax.grad(end)), jax.grad(jax.grad(end))):
         assert jax.jit(second)(0.4) == pytest.approx(expected, rel=1e-3)
 
@@ -197,12 +200,12 @@ def test_what_a_field_captures() -> None:
         return weigh(solve(pendulum, y0, args, saveat=SaveAt(t1=True, fn=lambda t, y, args: y * args["push"])).ys)
 
     inputs = (Y0, ARGS)
-    expected = jax.jit(jax.grad(explicit))(inputs)
-    assert_trees_close(jax.grad(loss)(inputs), expected, rtol=1e-12)
-    assert_trees_close(jax.jit(jax.jacfwd(loss))(inputs), expected, rtol=1e-12)
     direction = direction_like(inputs)
-    moved = jax.jit(lambda x: jax.jvp(jax.grad(loss), (x,), (direction,))[1])(inputs)
-    moved_explicit = jax.jit(lambda x: jax.jvp(jax.grad(explicit), (x,), (direction,))[1])(inputs)
+    (gradient, moved), (expected, moved_explicit) = (
+        jax.jit(lambda x, f=f: jax.jvp(jax.grad(f), (x,), (direction,)))(inputs) for f in (loss, explicit)
+    )
+    for found in (gradient, jax.grad(loss)(inputs), jax.jit(jax.jacfwd(loss))(inputs)):
+        assert_trees_close(found, expected, rtol=1e-12)
     assert_trees_close(moved, moved_explicit, rtol=1e-10)
 
 
@@ -217,7 +220,8 @@ class Network(eqx.Module):
 
 
 def test_the_parameters_of_a_network_inside_the_term() -> None:
-    network = Network(eqx.nn.MLP(3, 2, 8, 2, activation=jnp.tanh, key=jax.random.key(0)), jnp.asarray(1.5))
+    make = eqx.filter_jit(lambda key: Network(eqx.nn.MLP(3, 2, 8, 2, activation=jnp.tanh, key=key), jnp.asarray(1.5)))
+    network = make(jax.random.key(0))
     parameters, static = eqx.partition(network, eqx.is_inexact_array)
 
     def loss(parameters: Any) -> jax.Array:
@@ -225,9 +229,9 @@ def test_the_parameters_of_a_network_inside_the_term() -> None:
         ts = np.asarray([0.4, 1.0])
         return weigh(solve(field, Y0, jnp.asarray(0.3), solver=Heun(), saveat=SaveAt(ts=ts)).ys)
 
-    assert_derivative(loss, parameters, rtol=1e-8)
+    expected = assert_derivative(loss, parameters, rtol=1e-8)
     whole = eqx.filter_jit(eqx.filter_grad(lambda network: loss(eqx.filter(network, eqx.is_inexact_array))))(network)
-    assert_trees_close(eqx.filter(whole, eqx.is_array), jax.jit(jax.grad(loss))(parameters), rtol=1e-12)
+    assert_trees_close(eqx.filter(whole, eqx.is_array), expected, rtol=1e-12)
 
 
 # ---------------------------------------------------------------------------------------------------------------- times
@@ -304,8 +308,8 @@ def test_derivatives_with_respect_to_times_are_those_of_the_solution() -> None:
     """y(t) = y0 exp(-a (t - t0)), whose derivatives with respect to all times are known."""
     rate, start = 0.8, np.asarray(1.5)
 
-    def values(times: Any) -> Any:
-        solution = diffeqsolve(
+    def values(times: Any) -> jax.Array:
+        solution: Any = diffeqsolve(
             ODETerm(decay),
             Tsit5(),
             times["t0"],
@@ -317,16 +321,22 @@ def test_derivatives_with_respect_to_times_are_those_of_the_solution() -> None:
             saveat=SaveAt(ts=times["ts"], t1=True, dense=True),
             max_steps=64,
         )
-        return solution.ys, solution.evaluate(times["ts"][1])
+        return jnp.append(solution.ys, solution.evaluate(times["ts"][1]))
 
-    def formula(times: Any) -> Any:
-        at = lambda t: start * jnp.exp(-rate * (t - times["t0"]))
-        return at(jnp.append(times["ts"], times["t1"])), at(times["ts"][1])
+    def formula(times: Any) -> jax.Array:
+        at = jnp.concatenate([times["ts"], times["t1"][None], times["ts"][1:]])
+        return jnp.exp(-rate * (at - times["t0"])) * start
 
     times = {"t0": np.asarray(0.2), "t1": np.asarray(1.4), "ts": np.asarray([0.3, 0.9])}
     expected = jax.jit(jax.jacrev(formula))(times)
-    for mode in (jax.jacfwd, jax.jacrev):
-        assert_trees_close(jax.jit(mode(values))(times), expected, rtol=1e-6, atol=1e-8)
+    gradient = jax.jit(jax.grad(lambda times, weights: weights @ values(times)))
+    slope = jax.jit(lambda times, direction: jax.jvp(values, (times,), (direction,))[1])
+    flat, unravel = ravel_pytree(times)
+    rows = [gradient(times, weights) for weights in np.eye(4)]
+    assert_trees_close(jax.tree.map(lambda *x: np.stack(x), *rows), expected, rtol=1e-6, atol=1e-8)
+    columns = [slope(times, unravel(jnp.asarray(direction))) for direction in np.eye(flat.size)]
+    expected_columns = np.concatenate([np.reshape(x, (4, -1)) for x in jax.tree.leaves(expected)], axis=1)
+    np.testing.assert_allclose(np.stack(columns, axis=1), expected_columns, rtol=1e-6, atol=1e-8)
 
 
 def _end_at(ts: Any, direction: Any) -> Any:
@@ -347,6 +357,7 @@ def test_a_time_as_first_and_last_and_only(direction: float) -> None:
         np.testing.assert_allclose(jacobian(grid, direction), expected, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_ramp_across_a_jump() -> None:
     """y' = 3 once t > 1: the end moves with `t1` at that rate, and not at all with `t0`."""
 
@@ -406,10 +417,11 @@ def test_all_times_around_jumps_and_stops(direction: float) -> None:
         "stop": np.asarray(0.9),
         "rate": np.asarray(0.8),
     }
-    assert float(jax.jit(end)(times)) == pytest.approx(float(jax.jit(formula)(times)), rel=1e-8)
-    expected = jax.jit(jax.grad(formula))(times)
-    for mode in (jax.grad, jax.jacfwd):
-        assert_trees_close(jax.jit(mode(end))(times), expected, rtol=1e-6, atol=1e-6)
+    value, by_reverse = jax.jit(jax.value_and_grad(end))(times)
+    exact, expected = jax.jit(jax.value_and_grad(formula))(times)
+    assert float(value) == pytest.approx(float(exact), rel=1e-8)
+    for found in (by_reverse, jax.jit(jax.jacfwd(end))(times)):
+        assert_trees_close(found, expected, rtol=1e-6, atol=1e-6)
 
 
 def test_tolerances_have_no_derivative() -> None:

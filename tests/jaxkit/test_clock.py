@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings, strategies as st
 
 from rungax.jaxkit import clip_to_end
 
+CLIPPED = jax.jit(clip_to_end)
 ENDS = st.floats(-1e6, 1e6).filter(lambda end: abs(end) > 1e-6)
 
 
@@ -22,7 +24,7 @@ def roundings_from(end: Any, number: int) -> Any:
 @given(end=ENDS, number=st.integers(-3, 10**6))
 def test_a_time_past_the_end_or_nearly_there_is_the_end(dtype: Any, end: float, number: int) -> None:
     exact = dtype(end)
-    assert clip_to_end(jnp.asarray(exact), jnp.asarray(roundings_from(exact, number))) == exact
+    assert CLIPPED(jnp.asarray(exact), jnp.asarray(roundings_from(exact, number))) == exact
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -31,4 +33,4 @@ def test_a_time_past_the_end_or_nearly_there_is_the_end(dtype: Any, end: float, 
 def test_an_earlier_time_stays(dtype: Any, end: float, number: int) -> None:
     exact = dtype(end)
     earlier = roundings_from(exact, -number)
-    assert clip_to_end(jnp.asarray(exact), jnp.asarray(earlier)) == earlier
+    assert CLIPPED(jnp.asarray(exact), jnp.asarray(earlier)) == earlier

@@ -14,13 +14,20 @@ from jax.sharding import PartitionSpec as P
 
 from rungax.nonlinear import BandedLinearOperator, BandedLU
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 
 BANDS = [(0, 0), (0, 2), (2, 0), (1, 1), (2, 1), (1, 3), (4, 2)]
 CASES = [(lower, upper, 20) for lower, upper in BANDS] + [(4, 2, 1), (4, 2, 3), (1, 3, 2)]
 """Bands with many rows, and with fewer rows than the width of the band."""
 KINDS = [(2, 1, 20, dtype) for dtype in (np.float32, np.complex64, np.complex128)] + [(4, 2, 3, np.complex128)]
+OFTEN = [case for case in CASES if case not in [(1, 1, 20), (4, 2, 20), (4, 2, 1)]]
+"""The other cases repeat some of these and are marked as slow."""
 SOLVER = BandedLU()
+
+
+def marked(cases: list[tuple[Any, ...]], often: list[tuple[Any, ...]]) -> list[Any]:
+    return [pytest.param(*case, marks=slow_unless(case in often)) for case in cases]
 
 
 def random(shape: tuple[int, ...], seed: int, dtype: Any = np.float64) -> np.ndarray:
@@ -64,7 +71,7 @@ def solve(diagonals: Any, b: Any, lower: int, upper: int) -> jax.Array:
 # ------------------------------------------------------------------------------------------------------------ operator
 
 
-@pytest.mark.parametrize(("lower", "upper", "n"), CASES)
+@pytest.mark.parametrize(("lower", "upper", "n"), marked(CASES, OFTEN))
 def test_operator_is_its_matrix(lower: int, upper: int, n: int) -> None:
     diagonals = random((lower + upper + 1, n), 0, np.complex128)
     matrix, vector = dense(diagonals, lower, upper), random((n,), 1, np.complex128)
@@ -108,8 +115,9 @@ def test_entries_outside_the_matrix_are_ignored() -> None:
     assert_trees_close(operator.mv(jnp.ones(3)), np.array([2.0, 3.0, 3.0]))
     diagonals[0, :2] = diagonals[1, 0] = diagonals[3, 2] = np.nan
     b = jnp.ones(3)
-    assert_trees_close(solve(diagonals, b, 2, 1), np.linalg.solve(expected, b), rtol=1e-12)
-    gradient = jax.grad(lambda d: jnp.sum(solve(d, b, 2, 1)))(jnp.asarray(diagonals))
+    solution = jax.jit(lambda d: solve(d, b, 2, 1))(jnp.asarray(diagonals))
+    assert_trees_close(solution, np.linalg.solve(expected, b), rtol=1e-12)
+    gradient = jax.jit(jax.grad(lambda d: jnp.sum(solve(d, b, 2, 1))))(jnp.asarray(diagonals))
     assert jnp.all(jnp.where(jnp.isnan(diagonals), gradient == 0, gradient != 0))
 
 
@@ -152,8 +160,18 @@ def sources(n: int) -> dict[str, tuple[lx.AbstractLinearOperator, np.ndarray]]:
     }
 
 
-@pytest.mark.parametrize(("lower", "upper", "n"), [(1, 1, 6), (2, 1, 6), (1, 4, 2)])
-@pytest.mark.parametrize("name", SOURCES)
+SHAPES = [(1, 1, 6), (2, 1, 6), (1, 4, 2)]
+"""The same band, a wider one, and more diagonals than rows; by default each with every second source."""
+
+
+@pytest.mark.parametrize(
+    ("name", "lower", "upper", "n"),
+    [
+        pytest.param(name, *shape, marks=slow_unless((i + j) % 2 == 0))
+        for i, name in enumerate(SOURCES)
+        for j, shape in enumerate(SHAPES)
+    ],
+)
 def test_conversion_keeps_the_matrix(name: str, lower: int, upper: int, n: int) -> None:
     operator, matrix = sources(n)[name]
     found = eqx.filter_jit(BandedLinearOperator.of)(operator, lower, upper)
@@ -175,7 +193,13 @@ def test_conversion_of_a_full_matrix_drops_entries_outside_the_band() -> None:
 # ---------------------------------------------------------------------------------------------------------------- solve
 
 
-@pytest.mark.parametrize(("lower", "upper", "n", "dtype"), [(*case, np.float64) for case in CASES] + KINDS)
+@pytest.mark.parametrize(
+    ("lower", "upper", "n", "dtype"),
+    marked(
+        [(*case, np.float64) for case in CASES] + KINDS,
+        [(*case, np.float64) for case in OFTEN] + [(2, 1, 20, np.float32), (4, 2, 3, np.complex128)],
+    ),
+)
 def test_solution_is_the_dense_one(lower: int, upper: int, n: int, dtype: Any) -> None:
     diagonals, b = needs_pivots(lower, upper, n, dtype), random((n,), 1, dtype)
     matrix = dense(diagonals, lower, upper)
@@ -202,6 +226,16 @@ def test_pivots_are_the_largest_entries_of_their_columns(lower: int, upper: int)
     assert set(np.unique(state.pivots)) == set(range(lower + 1))
 
 
+@jax.jit
+def results(operator: BandedLinearOperator) -> list[Any]:
+    """Those of a matrix, its transpose and its conjugate, and that of lineax."""
+    b = jnp.ones(operator.in_size())
+    state = SOLVER.init(operator, {})
+    states = [state, SOLVER.transpose(state, {})[0], SOLVER.conj(state, {})[0]]
+    by_lineax = lx.linear_solve(operator, b, SOLVER, throw=False)
+    return [*(SOLVER.compute(s, b, {})[1] for s in states), by_lineax.result]
+
+
 @pytest.mark.parametrize("case", ["zero", "zero pivot", "equal columns", "nan"])
 def test_singular_matrices_are_reported(case: str) -> None:
     diagonals = {
@@ -213,18 +247,9 @@ def test_singular_matrices_are_reported(case: str) -> None:
     if case == "equal columns":
         diagonals[1, 2] = 0
     operator = BandedLinearOperator(diagonals, 2, 1)
-    b = jnp.ones(6)
-
-    @jax.jit
-    def results() -> list[Any]:
-        state = SOLVER.init(operator, {})
-        states = [state, SOLVER.transpose(state, {})[0], SOLVER.conj(state, {})[0]]
-        return [SOLVER.compute(s, b, {})[1] for s in states]
-
-    assert all(result == lx.RESULTS.singular for result in results())
-    assert lx.linear_solve(operator, b, SOLVER, throw=False).result == lx.RESULTS.singular
+    assert all(result == lx.RESULTS.singular for result in results(operator))
     with pytest.raises(Exception, match="not well-posed"):
-        jax.block_until_ready(lx.linear_solve(operator, b, SOLVER).value)
+        jax.block_until_ready(lx.linear_solve(operator, jnp.ones(6), SOLVER).value)
 
 
 def test_a_right_hand_side_that_is_not_finite_does_not_make_the_matrix_singular() -> None:
@@ -236,20 +261,35 @@ def test_a_right_hand_side_that_is_not_finite_does_not_make_the_matrix_singular(
 # ----------------------------------------------------------------------------------------------------------- transforms
 
 
+@jax.jit
+def one_solution(diagonals: Any, b: Any) -> jax.Array:
+    return solve(diagonals, b, 2, 1)
+
+
 @pytest.mark.parametrize("batched", [(0, 0), (None, 0), (0, None)])
 def test_vmap_is_a_loop(batched: tuple[int | None, int | None]) -> None:
     diagonals = jnp.stack([jnp.asarray(needs_pivots(2, 1, 12, seed=s)) for s in range(4)])
     b = jnp.asarray(random((4, 12), 1))
     arguments = [x if axis == 0 else x[0] for x, axis in zip((diagonals, b), batched, strict=True)]
-    one = jax.jit(lambda d, b: solve(d, b, 2, 1))
-    found = jax.jit(jax.vmap(lambda d, b: solve(d, b, 2, 1), in_axes=batched))(*arguments)
-    rows = [[x[i] if a == 0 else x for x, a in zip(arguments, batched, strict=True)] for i in range(4)]
-    assert_trees_close(found, jnp.stack([one(*row) for row in rows]), rtol=1e-13, atol=1e-13)
+    found = np.asarray(jax.jit(jax.vmap(one_solution, in_axes=batched))(*arguments))
+    arrays = [np.asarray(x) for x in arguments]
+    rows = [[x[i] if a == 0 else x for x, a in zip(arrays, batched, strict=True)] for i in range(4)]
+    assert_trees_close(found, np.stack([one_solution(*row) for row in rows]), rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("specs", [(P("batch"), P("batch")), (P(), P("batch")), (P("batch"), P())])
-@pytest.mark.parametrize(("lower", "transposed"), [(2, False), (2, True), (0, False)])
-def test_shard_map_is_vmap(specs: tuple[Any, Any], lower: int, transposed: bool) -> None:
+SPECS = [(P("batch"), P("batch")), (P(), P("batch")), (P("batch"), P())]
+SYSTEMS = [(2, False), (2, True), (0, False)]
+
+
+@pytest.mark.parametrize(
+    ("lower", "transposed", "specs"),
+    [
+        pytest.param(*system, specs, marks=slow_unless((i, j) in [(0, 1), (1, 0), (2, 2)]))
+        for i, system in enumerate(SYSTEMS)
+        for j, specs in enumerate(SPECS)
+    ],
+)
+def test_shard_map_is_vmap(lower: int, transposed: bool, specs: tuple[Any, Any]) -> None:
     diagonals = jnp.stack([jnp.asarray(needs_pivots(lower, 1, 6, seed=s)) for s in range(4)])
     b = jnp.asarray(random((4, 6), 1))
 
@@ -267,8 +307,18 @@ def test_shard_map_is_vmap(specs: tuple[Any, Any], lower: int, transposed: bool)
     assert_trees_close(found, jax.jit(solutions)(*whole), rtol=1e-13, atol=1e-13)
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
-@pytest.mark.parametrize(("lower", "upper"), [(2, 1), (0, 2), (2, 0)])
+DTYPES = {(2, 1): np.complex128, (0, 2): np.complex128, (2, 0): np.float64}
+"""The dtype by default, for each band."""
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "dtype"),
+    [
+        pytest.param(*band, dtype, marks=slow_unless(DTYPES[band] is dtype))
+        for band in DTYPES
+        for dtype in (np.float64, np.complex128)
+    ],
+)
 def test_derivatives_are_those_of_the_dense_solution(lower: int, upper: int, dtype: Any) -> None:
     n = 7
     diagonals, b = needs_pivots(lower, upper, n, dtype), random((n,), 1, dtype)
@@ -280,13 +330,11 @@ def test_derivatives_are_those_of_the_dense_solution(lower: int, upper: int, dty
     def function(diagonals: jax.Array, b: jax.Array) -> jax.Array:
         return solve(diagonals, b, lower, upper)
 
-    arrays = jnp.asarray(diagonals), jnp.asarray(b)
-    _, forward = jax.jit(lambda p, t: jax.jvp(function, p, t))(
-        arrays, (jnp.asarray(diagonals_change), jnp.asarray(b_change))
-    )
+    arrays, changes = (diagonals, b), (diagonals_change, b_change)
+    both = jax.jit(lambda x, change: (jax.jvp(function, x, change)[1], jax.vjp(function, *x)[1](change[1])))
+    forward, (to_diagonals, to_b) = both(*jax.tree.map(jnp.asarray, (arrays, changes)))
     check(forward, np.linalg.solve(matrix, b_change - dense(diagonals_change, lower, upper) @ x))
 
-    to_diagonals, to_b = jax.jit(lambda p, ct: jax.vjp(function, *p)[1](ct))(arrays, jnp.asarray(b_change))
     adjoint = np.linalg.solve(matrix.T, b_change)
     band = BandedLinearOperator.of(lx.MatrixLinearOperator(jnp.asarray(-np.outer(adjoint, x))), lower, upper)
     check(to_b, adjoint)

@@ -82,6 +82,7 @@ def test_elements_with_different_fixed_steps() -> None:
     assert num_steps.tolist() == [2, 4, 34, 10]
 
 
+@pytest.mark.slow  # `transforms/test_vmap.py` has a batch of tolerances too
 def test_elements_that_differ_in_their_tolerance_only() -> None:
     tolerances = lambda rtol: solve(jnp.asarray(3.0), jnp.asarray(1.0), rtol=rtol)
     _, _, num_steps, _, _, _ = compare(tolerances, jnp.asarray([1e-2, 1e-5]))

@@ -11,7 +11,7 @@ import pytest
 import rungax
 from rungax import ODETerm
 
-from ..catalogue import terms_around
+from ..catalogue import slow_unless, terms_around
 
 STATES: dict[str, Any] = {
     "float32": jnp.asarray([1.0, 2.0], jnp.float32),
@@ -48,16 +48,32 @@ def test_no_number_is_promoted(state: str, solver: str) -> None:
     check(ODETerm(decay), SOLVERS[solver], STATES[state], jnp.float64 if narrow else jnp.float32)
 
 
-@pytest.mark.parametrize("solver", ["Kvaerno3", "Kvaerno3, GMRES"])
-@pytest.mark.parametrize("tags", [(), rungax.holomorphic_tag], ids=["split", "holomorphic"])
-def test_a_complex_state_is_not_promoted(solver: str, tags: Any) -> None:
+@pytest.mark.parametrize(
+    ("tags", "solver"),
+    [
+        pytest.param((), "Kvaerno3", id="split-Kvaerno3"),
+        pytest.param((), "Kvaerno3, GMRES", id="split-Kvaerno3, GMRES", marks=pytest.mark.slow),
+        pytest.param(rungax.holomorphic_tag, "Kvaerno3", id="holomorphic-Kvaerno3", marks=pytest.mark.slow),
+        pytest.param(rungax.holomorphic_tag, "Kvaerno3, GMRES", id="holomorphic-Kvaerno3, GMRES"),
+    ],
+)
+def test_a_complex_state_is_not_promoted(tags: Any, solver: str) -> None:
     check(ODETerm(decay, tags=tags), SOLVERS[solver], STATES["complex"], jnp.float64)
 
 
-@pytest.mark.parametrize("state", ["both widths", "complex", "complex and real"])
+OFTEN = {("Kvaerno3", "complex"), ("Rosenbrock23", "both widths"), ("Rosenbrock23", "complex and real")}
+
+
 @pytest.mark.parametrize("time_dtype", [jnp.float32, pytest.param(jnp.float64, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("solver", ["Kvaerno3", "Rosenbrock23", pytest.param("Sil3", marks=pytest.mark.slow)])
-def test_each_leaf_keeps_its_dtype(state: str, time_dtype: Any, solver: str) -> None:
+@pytest.mark.parametrize(
+    ("solver", "state"),
+    [
+        pytest.param(solver, state, marks=slow_unless((solver, state) in OFTEN))
+        for solver in ("Kvaerno3", "Rosenbrock23", "Sil3")
+        for state in ("both widths", "complex", "complex and real")
+    ],
+)
+def test_each_leaf_keeps_its_dtype(solver: str, state: str, time_dtype: Any) -> None:
     """JAX's default promotion changes none."""
     with jax.numpy_dtype_promotion("standard"):
         check(ODETerm(decay), SOLVERS[solver], STATES[state], time_dtype)
@@ -71,8 +87,19 @@ def test_a_narrow_state_and_a_wide_time(solver: str) -> None:
         check(ODETerm(decay), SOLVERS[solver], STATES["float32"], jnp.float64)
 
 
-@pytest.mark.parametrize("tags", [lx.diagonal_tag, lx.tridiagonal_tag, rungax.Banded(1, 0)], ids=str)
-def test_a_holomorphic_field_keeps_its_structure(tags: Any) -> None:
+STRUCTURES = {"diagonal": lx.diagonal_tag, "tridiagonal": lx.tridiagonal_tag, "band": rungax.Banded(1, 0)}
+FAST = {("diagonal", "Kvaerno3"), ("tridiagonal", "Rosenbrock23"), ("band", "Rosenbrock23")}
+
+
+@pytest.mark.parametrize(
+    ("structure", "solver"),
+    [
+        pytest.param(structure, solver, marks=slow_unless((structure, solver) in FAST))
+        for structure in STRUCTURES
+        for solver in ("Kvaerno3", "Rosenbrock23")
+    ],
+)
+def test_a_holomorphic_field_keeps_its_structure(structure: str, solver: str) -> None:
+    term = ODETerm(decay, tags=(STRUCTURES[structure], rungax.holomorphic_tag))
     with jax.numpy_dtype_promotion("standard"):
-        for solver in ("Kvaerno3", "Rosenbrock23"):
-            check(ODETerm(decay, tags=(tags, rungax.holomorphic_tag)), SOLVERS[solver], STATES["complex"], jnp.float64)
+        check(term, SOLVERS[solver], STATES["complex"], jnp.float64)

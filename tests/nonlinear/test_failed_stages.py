@@ -13,7 +13,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ODETerm
 
-from ..catalogue import EVERY_IMPLICIT, terms_around
+from ..catalogue import EVERY_IMPLICIT, IMPLICIT, SPLIT, name, slow_unless, terms_around
 from ..fakes import FailsOnLongSteps, LoggedJacobian, fails_on_long_steps, strict_chord, undemanding
 
 DECAY = ODETerm(lambda t, y, args: -y)
@@ -64,7 +64,13 @@ def test_a_step_that_fails_is_repeated_with_a_shorter_one(solver: type[Any], nev
     np.testing.assert_allclose(ys, np.exp(-np.asarray(accepted))[:, None] * np.asarray(Y0), rtol=0.2)
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(type(s), id=name(s), marks=slow_unless(name(s) in ("ImplicitEuler", "Sil3")))
+        for s in IMPLICIT + SPLIT
+    ],
+)
 @pytest.mark.parametrize("never_ends", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_fixed_step_that_fails_ends_the_solve_with_that_result(solver: type[Any], never_ends: bool) -> None:
     solution = solve(solver(root_finder=fails_on_long_steps(never_ends)), dt0=0.5)
@@ -98,11 +104,11 @@ def test_a_failed_batch_element_does_not_disturb_the_others() -> None:
         return solution.ys, solution.stats["num_steps"], solution.stats["num_rejected_steps"]
 
     limits = jnp.asarray([2.0, 0.3, 0.1])
-    ys, steps, rejected = jax.vmap(one)(limits)
+    ys, steps, rejected = jax.jit(jax.vmap(one))(limits)
     expected = [expected_steps(float(limit), 1.0) for limit in limits]
     assert [len(accepted) + fails for accepted, fails in expected] == steps.tolist()
     assert [fails for _, fails in expected] == rejected.tolist()
-    alone = jnp.stack([one(limit)[0] for limit in limits])
+    alone = np.stack([jax.jit(one)(limit)[0] for limit in limits])
     np.testing.assert_allclose(ys, alone, rtol=1e-12)
 
 
@@ -139,7 +145,10 @@ def test_divergence_shortens_the_step_and_no_jacobian_is_evaluated_twice(solver:
     assert len(jacobian.times) == len(set(jacobian.times)), "evaluated twice at the same time"
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(type(s), id=name(s), marks=slow_unless(name(s) == "ImplicitEuler")) for s in IMPLICIT + SPLIT],
+)
 def test_divergence_in_a_fixed_step_ends_the_solve(solver: type[Any]) -> None:
     solution = solve(solver(), ODETerm(steep), jnp.asarray([10.0]), dt0=0.5)
     assert solution.result == RESULTS.nonlinear_divergence
@@ -181,7 +190,9 @@ def test_an_outdated_jacobian_gives_no_wrong_solution(solver: type[Any]) -> None
     assert solution.result == RESULTS.nonlinear_divergence or abs(float(states(solution)[0, 0]) - np.cos(1.0)) < 0.1
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+@pytest.mark.parametrize(
+    "solver", [pytest.param(type(s), id=name(s), marks=slow_unless(name(s) == "Sil3")) for s in IMPLICIT + SPLIT]
+)
 def test_error_control_copes_with_an_outdated_jacobian(solver: type[Any]) -> None:
     term = ODETerm(lambda t, y, args: -jnp.where(t > 0.5, 1e4, 1.0) * (y - jnp.cos(t)))
     controller = rungax.PIDController(rtol=1e-4, atol=1e-4)

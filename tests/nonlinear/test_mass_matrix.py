@@ -22,7 +22,7 @@ from rungax.solvers.common.flat_field import FlatField
 from rungax.solvers.rosenbrock import step as rosenbrock_step
 from rungax.solvers.runge_kutta.diagonally_implicit import step as implicit_step
 
-from ..catalogue import name
+from ..catalogue import slow_unless
 from ..gradients.measure import assert_derivative, weigh
 
 T0, T1 = 0.3, 0.425
@@ -61,7 +61,12 @@ NEWTON = rungax.ImplicitEuler(root_finder=optx.Newton(rtol=1e-12, atol=1e-12))
 STAGES = [
     pytest.param(rungax.ImplicitEuler(), id="ImplicitEuler"),
     pytest.param(NEWTON, id="ImplicitEuler, Optimistix"),
-    pytest.param(rungax.Kvaerno5(), id="Kvaerno5"),
+    pytest.param(rungax.Kvaerno3(), id="Kvaerno3"),
+    pytest.param(rungax.Kvaerno5(), id="Kvaerno5", marks=pytest.mark.slow),
+]
+ROSENBROCK = [
+    pytest.param(rungax.ROS3P(), id="ROS3P"),
+    pytest.param(rungax.Rodas5P(), id="Rodas5P", marks=pytest.mark.slow),
 ]
 
 # ------------------------------------------------------------------------------------------------ a regular mass matrix
@@ -79,9 +84,7 @@ def solved_for_the_derivative(t: Any, y: Any, args: Any) -> Any:
     return jnp.linalg.solve(args["mass"], coupled(t, y, args))
 
 
-@pytest.mark.parametrize(
-    "solver", [*STAGES, *(pytest.param(s, id=name(s)) for s in (rungax.ROS3P(), rungax.Rodas5P()))]
-)
+@pytest.mark.parametrize("solver", [*STAGES, *ROSENBROCK])
 def test_a_regular_mass_matrix_is_that_of_the_equation(solver: Any, request: pytest.FixtureRequest) -> None:
     args = {"mass": jnp.asarray(REGULAR)}
     expected = make_step(solver, solved_for_the_derivative, Y0, args)
@@ -93,7 +96,7 @@ def test_a_regular_mass_matrix_is_that_of_the_equation(solver: Any, request: pyt
 
 
 @pytest.mark.usefixtures("mass_in_args")
-@pytest.mark.parametrize("solver", [rungax.Kvaerno5(), rungax.Rodas5P()], ids=name)
+@pytest.mark.parametrize("solver", [*STAGES[2:], *ROSENBROCK])
 def test_derivatives_by_the_mass_matrix(solver: Any) -> None:
     def function(inputs: Any) -> jax.Array:
         return weigh(make_step(solver, coupled, inputs["y0"], {"mass": inputs["mass"]})[0])
@@ -183,9 +186,19 @@ def vector_like(scale: Any) -> np.ndarray:
     return VECTOR if np.iscomplexobj(scale) else VECTOR.real
 
 
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES.keys())
-@pytest.mark.parametrize("has_mass", [False, True], ids=["identity", "mass"])
-@pytest.mark.parametrize("kind", JACOBIANS)
+@pytest.mark.parametrize(
+    ("kind", "has_mass", "scale"),
+    [
+        pytest.param(
+            kind, has_mass, scale, id=f"{kind}-{'mass' if has_mass else 'identity'}-{name}",
+            # The narrower bands by default with each mass matrix and each shift once.
+            marks=slow_unless(kind in ("dense", "banded") or has_mass == (name == "complex")),
+        )
+        for kind in JACOBIANS
+        for has_mass in (False, True)
+        for name, scale in SCALES.items()
+    ],
+)  # fmt: skip
 def test_a_system_is_solved_with_mass_matrix_and_shift(kind: str, has_mass: bool, scale: Any) -> None:
     jacobian = JACOBIANS[kind]
     matrix, mass = entries(jacobian, 0), 3 * np.eye(SIZE) + entries(jacobian, 1) if has_mass else None

@@ -3,6 +3,7 @@
 The problem is a method of lines: a row of cells with diffusion, convection and a reaction.
 """
 
+from functools import cache
 from typing import Any
 
 import jax
@@ -15,10 +16,13 @@ import rungax
 from rungax import Banded, ODETerm
 from rungax.nonlinear.jacobian import BandedJacobian, DenseJacobian, ImplicitJacobian
 
+from ..catalogue import slow_unless
+
 SIZE = 18
 CONTROLLER = rungax.PIDController(rtol=1e-7, atol=1e-9)
 
 
+@cache
 def row(lower: int, upper: int) -> Any:
     """A field that couples each cell with `lower` cells to the left and `upper` to the right."""
 
@@ -32,6 +36,7 @@ def row(lower: int, upper: int) -> Any:
     return field
 
 
+@cache
 def split_row(lower: int, upper: int) -> tuple[Any, Any]:
     """The reaction, and the rest of the field."""
 
@@ -167,8 +172,15 @@ MATRIX_FREE = {
 }
 
 
-@pytest.mark.parametrize("cls", [rungax.Kvaerno5, rungax.Rodas5P, rungax.KenCarp4], ids=lambda cls: cls.__name__)
-@pytest.mark.parametrize("name", MATRIX_FREE)
+MATRIX_FREE_CASES = [
+    # By default every second case, so that each solver has two of the four, and each of these one or two solvers.
+    pytest.param(name, cls, id=f"{name}-{cls.__name__}", marks=slow_unless((i + j) % 2 == 0))
+    for i, name in enumerate(MATRIX_FREE)
+    for j, cls in enumerate((rungax.Kvaerno5, rungax.Rodas5P, rungax.KenCarp4))
+]
+
+
+@pytest.mark.parametrize(("name", "cls"), MATRIX_FREE_CASES)
 def test_no_full_matrix_is_formed(name: str, cls: type[Any]) -> None:
     """Neither by the solve nor by its gradient; and there are as many products as the Jacobian has diagonals."""
     options: dict[str, Any]

@@ -1,7 +1,9 @@
 """Equations driven by interpolated data agree with matrix exponentials, SciPy and ordinary equations."""
 
+import functools
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -66,61 +68,69 @@ def smooth_between(ts: Any) -> ClipStepSizeController:
 # Exact solutions
 
 
+@jax.jit
+def saved_along_lines(times: Any, y0: Any) -> Any:
+    """The states at `times`, in either direction, of a solve that knows the knots."""
+    path, options = LinearInterpolation(TS, XS), {"saveat": SaveAt(ts=times), "stepsize_controller": aware_of(TS)}
+    return by_ode(path, y0, times[0], times[-1], **options).ys
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 def test_along_straight_lines_the_solution_is_a_product_of_exponentials(backwards: bool) -> None:
     states = exact(XS, Y0)
     times, states = (TS[::-1], states[::-1]) if backwards else (TS, states)
-    options = {"saveat": SaveAt(ts=times), "stepsize_controller": aware_of(TS)}
-    found = by_ode(LinearInterpolation(TS, XS), states[0], times[0], times[-1], **options)
-    np.testing.assert_allclose(found.ys, states, rtol=2e-8)
+    np.testing.assert_allclose(saved_along_lines(times, states[0]), states, rtol=2e-8)
 
 
 def test_a_controller_that_knows_the_knots_makes_fewer_steps() -> None:
     path = LinearInterpolation(TS, XS)
-    aware, unaware = (by_ode(path, Y0, 0.0, 2.5, stepsize_controller=c) for c in (aware_of(TS), TIGHT))
+    aware, unaware = (
+        jax.jit(lambda c=c: by_ode(path, Y0, 0.0, 2.5, stepsize_controller=c))() for c in (aware_of(TS), TIGHT)
+    )
     assert int(aware.stats["num_rejected_steps"]) == 0
     assert int(aware.stats["num_steps"]) < int(unaware.stats["num_steps"]) / 3
     np.testing.assert_allclose(unaware.ys, aware.ys, rtol=1e-6)
 
 
+@eqx.filter_jit  # one program for both directions
+def driven_by_increments(solver: Any, grid: Any, y0: Any) -> Any:
+    term, options = ControlTerm(field, LinearInterpolation(TS, XS)), {"stepsize_controller": StepTo(grid)}
+    return diffeqsolve(term, solver, grid[0], grid[-1], None, y0, **options).ys[-1]
+
+
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize(("solver", "order"), [(Heun(), 2), (Tsit5(), 5)])
 def test_a_solver_is_driven_by_the_increments_themselves(solver: Any, order: int, backwards: bool) -> None:
-    path = LinearInterpolation(TS, XS)
     states = exact(XS, Y0)[:: -1 if backwards else 1]
     errors = []
     for parts in (8, 16):
         # Steps end at the knots, so that the path is straight within each step.
         grid = np.interp(np.arange(4 * parts + 1) / parts, np.arange(5), TS)[:: -1 if backwards else 1]
-        options = {"stepsize_controller": StepTo(grid)}
-        ys = diffeqsolve(ControlTerm(field, path), solver, grid[0], grid[-1], None, states[0], **options).ys
-        errors.append(np.max(np.abs(ys[-1] - states[-1])))
+        errors.append(np.max(np.abs(driven_by_increments(solver, grid, states[0]) - states[-1])))
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
 def test_steps_that_end_elsewhere_converge_too() -> None:
-    path, end = LinearInterpolation(TS, XS), exact(XS, Y0)[-1]
-    errors = [
-        np.max(np.abs(diffeqsolve(ControlTerm(field, path), Heun(), 0.0, 2.5, 2.5 / n, Y0).ys[-1] - end))
-        for n in (70, 1100)
-    ]
+    term, end = ControlTerm(field, LinearInterpolation(TS, XS)), exact(XS, Y0)[-1]
+    found = jax.jit(lambda dt0: diffeqsolve(term, Heun(), 0.0, 2.5, dt0, Y0).ys[-1])
+    errors = [np.max(np.abs(found(2.5 / n) - end)) for n in (70, 1100)]
     assert errors[1] < errors[0] / 10 < 1e-3
 
 
 def test_solving_back_returns_to_the_start() -> None:
     path = CubicInterpolation(TS, backward_hermite_coefficients(TS, XS))
     options = {"stepsize_controller": smooth_between(TS)}
-    there = by_ode(path, Y0, 0.0, 2.5, **options).ys[-1]
-    np.testing.assert_allclose(by_ode(path, there, 2.5, 0.0, **options).ys[-1], Y0, rtol=2e-8)
+    end = jax.jit(lambda y0, t0, t1: by_ode(path, y0, t0, t1, **options).ys[-1])
+    np.testing.assert_allclose(end(end(Y0, 0.0, 2.5), 2.5, 0.0), Y0, rtol=2e-8)
 
 
 def test_a_jump_of_the_path_is_part_of_its_increments() -> None:
     path = LinearInterpolation([0.0, 1.0, 1.0, 2.0], np.array([0.0, 1.0, 4.0, 2.0]))
+    term = ControlTerm(lambda t, y, args: jnp.ones(()), path)
+    end = jax.jit(lambda t0, t1, dt0: diffeqsolve(term, Heun(), t0, t1, dt0, jnp.array(0.0)).ys[-1])
     for steps in (2, 3, 5):
         for t0, t1 in ((0.0, 2.0), (2.0, 0.0)):
-            term = ControlTerm(lambda t, y, args: jnp.ones(()), path)
-            ys = diffeqsolve(term, Heun(), t0, t1, (t1 - t0) / steps, jnp.array(0.0)).ys
-            np.testing.assert_allclose(ys[-1], np.sign(t1 - t0) * 2.0, rtol=1e-13)
+            np.testing.assert_allclose(end(t0, t1, (t1 - t0) / steps), np.sign(t1 - t0) * 2.0, rtol=1e-13)
 
 
 # Equivalent ordinary equations
@@ -140,11 +150,11 @@ def test_along_a_spline_it_is_the_ordinary_equation_with_its_derivative() -> Non
         atol=1e-11,
     )
     options = {"stepsize_controller": smooth_between(TS), "saveat": SaveAt(ts=TS)}
-    found = by_ode(path, Y0, 0.0, 2.5, **options)
-    np.testing.assert_allclose(found.ys, dense.y.T, rtol=1e-7, atol=1e-8)
+    found = jax.jit(lambda: by_ode(path, Y0, 0.0, 2.5, **options).ys)()
+    np.testing.assert_allclose(found, dense.y.T, rtol=1e-7, atol=1e-8)
     by_hand = ODETerm(lambda t, y, args: field(t, y, args) @ path.derivative(t))
-    other = diffeqsolve(by_hand, Tsit5(), 0.0, 2.5, None, Y0, **options)
-    np.testing.assert_allclose(found.ys, other.ys, rtol=1e-12)
+    other = jax.jit(lambda: diffeqsolve(by_hand, Tsit5(), 0.0, 2.5, None, Y0, **options).ys)()
+    np.testing.assert_allclose(found, other, rtol=1e-12)
 
 
 def test_one_channel_of_any_path_has_a_closed_form() -> None:
@@ -156,7 +166,8 @@ def test_one_channel_of_any_path_has_a_closed_form() -> None:
     def growth(t: Any, y: Any, args: Any) -> Any:
         return jax.tree.map(lambda y: 0.7 * y, y)
 
-    found = diffeqsolve(ControlTerm(growth, path).to_ode(), Tsit5(), 0.0, 2.5, None, y0, stepsize_controller=TIGHT).ys
+    term, options = ControlTerm(growth, path).to_ode(), {"stepsize_controller": smooth_between(TS)}
+    found = jax.jit(lambda: diffeqsolve(term, Tsit5(), 0.0, 2.5, None, y0, **options).ys)()
     expected = jax.tree.map(lambda y, x: y * np.exp(0.7 * (x[-1] - x[0])), y0, xs)
     assert_trees_close(jax.tree.map(lambda y: y[-1], found), expected, rtol=1e-7)
 
@@ -170,7 +181,7 @@ def test_an_operator_maps_any_pytree_to_any_other() -> None:
         return lx.FunctionLinearOperator(lambda dx: first * dx["x"] + second * dx["z"], like)
 
     term = ControlTerm(operator, path).to_ode()
-    found = diffeqsolve(term, Tsit5(), 0.0, 2.5, None, Y0, stepsize_controller=aware_of(TS)).ys[-1]
+    found = jax.jit(lambda: diffeqsolve(term, Tsit5(), 0.0, 2.5, None, Y0, stepsize_controller=aware_of(TS)).ys[-1])()
     np.testing.assert_allclose(found, exact(XS, Y0)[-1], rtol=1e-7)
 
 
@@ -190,9 +201,10 @@ def test_a_solution_drives_another_equation() -> None:
     )
     assert solution.interpolation is not None
     term = ControlTerm(lambda t, y, args: y, solution.interpolation).to_ode()
+    options = {"stepsize_controller": TIGHT}
+    end = jax.jit(lambda t0, t1: diffeqsolve(term, Tsit5(), t0, t1, None, jnp.array(1.0), **options).ys[-1])
     for t0, t1 in ((0.0, 2.0), (2.0, 0.0)):
-        found = diffeqsolve(term, Tsit5(), t0, t1, None, jnp.array(1.0), stepsize_controller=TIGHT).ys[-1]
-        np.testing.assert_allclose(found, np.exp(np.exp(-t1) - np.exp(-t0)), rtol=1e-6)
+        np.testing.assert_allclose(end(t0, t1), np.exp(np.exp(-t1) - np.exp(-t0)), rtol=1e-6)
 
 
 def test_later_observations_do_not_change_earlier_predictions() -> None:
@@ -200,6 +212,7 @@ def test_later_observations_do_not_change_earlier_predictions() -> None:
     xs = np.where(np.arange(10).reshape(5, 2) % 3 == 1, NAN, XS)
     xs[0] = 0.0
 
+    @jax.jit
     def follow(xs: Any) -> Any:
         ts, corners = rectilinear_interpolation(TS, xs)
         path = LinearInterpolation(np.arange(9.0), (ts, corners))
@@ -250,37 +263,44 @@ WITH_GAPS = np.where(np.arange(10).reshape(5, 2) % 4 == 3, NAN, XS)
 BATCH = np.stack([TS, 2 * TS, TS**2]), np.stack([WITH_GAPS, XS, 0.5 - XS])
 
 
-@pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES.keys())
-def test_a_batch_of_series_is_each_by_itself(solve: Any) -> None:
-    solve = jax.jit(solve)
-    each = np.stack([solve(ts, xs) for ts, xs in zip(*BATCH, strict=True)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(solve))(*BATCH), each, rtol=1e-11)
+def state_and_gradient(solve: Any, ts: Any, xs: Any, y0: Any) -> Any:
+    """The final state, and the gradient of a function of it with respect to the series and the initial state."""
+    y, pull = jax.vjp(lambda xs, y0: solve(ts, xs, y0), xs, y0)
+    return y, dict(zip(("xs", "y0"), pull(jax.grad(weigh)(y)), strict=True))
 
 
-@pytest.mark.parametrize("solve", SOLVES.values(), ids=SOLVES.keys())
-def test_derivatives_with_respect_to_the_series_agree_with_difference_quotients(solve: Any) -> None:
+@functools.cache
+def compiled(name: str) -> Any:
+    """`state_and_gradient` of one of the `SOLVES`: a function of one series."""
+    return jax.jit(functools.partial(state_and_gradient, SOLVES[name]))
+
+
+@pytest.mark.parametrize("name", ["lines", "increments"])
+def test_a_batch_of_series_is_each_by_itself(name: str) -> None:
+    each = np.stack([compiled(name)(ts, xs, Y0)[0] for ts, xs in zip(*BATCH, strict=True)])
+    np.testing.assert_allclose(jax.jit(jax.vmap(SOLVES[name]))(*BATCH), each, rtol=1e-11)
+
+
+def test_a_batch_of_splines_and_their_derivatives_are_those_of_each() -> None:
+    each = [compiled("spline")(ts, xs, Y0) for ts, xs in zip(*BATCH, strict=True)]
+    states, gradients = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
+    batch = jax.vmap(functools.partial(state_and_gradient, solve_spline), in_axes=(0, 0, None))
+    found = jax.jit(batch)(*BATCH, Y0)
+    np.testing.assert_allclose(found[0], states, rtol=1e-11)
+    assert_trees_close(found[1], gradients, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_derivatives_with_respect_to_the_series_agree_with_difference_quotients(name: str) -> None:
     x = {"xs": WITH_GAPS, "y0": Y0}
-
-    @jax.jit
-    def measure(x: Any) -> Any:
-        return weigh(solve(TS, x["xs"], x["y0"]))
-
     direction = direction_like(x)
-    expected = difference_quotient(measure, x, direction)
-    gradient = jax.jit(jax.grad(measure))(x)
+    expected = difference_quotient(lambda x: weigh(compiled(name)(TS, x["xs"], x["y0"])[0]), x, direction)
+    _, gradient = compiled(name)(TS, WITH_GAPS, Y0)
     assert (np.asarray(gradient["xs"])[np.isnan(WITH_GAPS)] == 0).all()
     np.testing.assert_allclose(along(gradient, direction), expected, rtol=1e-6)
+    measure = lambda x: weigh(SOLVES[name](TS, x["xs"], x["y0"]))
     by_jvp = jax.jit(lambda x: jax.jvp(measure, (x,), (direction,))[1])(x)
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-6)
-
-
-def test_derivatives_of_a_batch_of_series_are_those_of_each() -> None:
-    @jax.jit
-    def gradient(ts: Any, xs: Any) -> Any:
-        return jax.grad(lambda xs: weigh(solve_spline(ts, xs)))(xs)
-
-    each = np.stack([gradient(ts, xs) for ts, xs in zip(*BATCH, strict=True)])
-    np.testing.assert_allclose(jax.jit(jax.vmap(gradient))(*BATCH), each, rtol=1e-9, atol=1e-12)
 
 
 def test_the_derivative_with_respect_to_a_series_has_a_closed_form() -> None:
@@ -291,11 +311,11 @@ def test_the_derivative_with_respect_to_a_series_has_a_closed_form() -> None:
         term = ControlTerm(lambda t, y, args: y, path).to_ode()
         return diffeqsolve(term, Tsit5(), 0.0, 2.5, None, jnp.array(1.0), stepsize_controller=aware_of(TS)).ys[-1]
 
-    gradient = jax.grad(final)(XS[:, 0])
+    gradient = jax.jit(jax.grad(final))(XS[:, 0])
     np.testing.assert_allclose(gradient, np.exp(XS[-1, 0]) * np.array([-1.0, 0.0, 0.0, 0.0, 1.0]), atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["plain", "batch"])
+@pytest.mark.parametrize("kind", [pytest.param("plain", marks=pytest.mark.slow), "batch"])
 def test_no_custom_call_in_the_loop(kind: str) -> None:
     def solve(ts: Any, xs: Any) -> Any:
         path = CubicInterpolation(ts, backward_hermite_coefficients(ts, xs))

@@ -30,7 +30,7 @@ HERMITE = jax.jit(backward_hermite_coefficients, static_argnames="fill_forward_n
 @st.composite
 def with_gaps(draw: Any) -> tuple[np.ndarray, np.ndarray]:
     """Times and values with several entries, any of which may be missing."""
-    n = draw(st.sampled_from([2, 3, 6]))
+    n = draw(st.sampled_from([2, 5]))
     gaps = draw(st.lists(st.sampled_from([0.01, 0.3, 1.0, 7.0]), min_size=n, max_size=n))
     missing = draw(st.lists(st.booleans(), min_size=n * ENTRIES, max_size=n * ENTRIES))
     ys = np.random.default_rng(draw(st.integers(0, 99))).uniform(-1, 1, (n, ENTRIES))
@@ -222,15 +222,15 @@ def test_derivatives_agree_with_difference_quotients_and_are_zero_for_missing_va
         options["deriv0"] = jnp.array([0.3, -0.5])
     x = {"ts": TS, "ys": ys, "first": np.array([0.5, -0.5])}
 
-    @jax.jit
     def measure(x: Any) -> jax.Array:
         return weigh(function(x["ts"], x["ys"], replace_nans_at_start=x["first"] if fills else None, **options))
 
-    gradient = jax.jit(jax.grad(measure))(x)
+    value_and_gradient = jax.jit(jax.value_and_grad(measure))
+    _, gradient = value_and_gradient(x)
     assert np.isfinite(np.concatenate([np.ravel(g) for g in jax.tree.leaves(gradient)])).all()
     assert (np.asarray(gradient["ys"])[np.isnan(ys)] == 0).all()
     direction = direction_like(x)
-    expected = difference_quotient(measure, x, direction)
+    expected = difference_quotient(lambda x: value_and_gradient(x)[0], x, direction)
     np.testing.assert_allclose(along(gradient, direction), expected, rtol=1e-8)
     by_jvp = jax.jit(lambda x: jax.jvp(measure, (x,), (direction,))[1])(x)
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-8)

@@ -305,8 +305,17 @@ DERIVATIVES: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("meter", METERS, ids=["text", "tqdm"])
-@pytest.mark.parametrize("derivative", DERIVATIVES.values(), ids=DERIVATIVES.keys())
+TEXT, TQDM = METERS
+REPEATS = (("jvp", "text"), ("gradient", "text"), ("gradient of a batch", "tqdm"), ("gradient of checkpoint", "tqdm"))
+"""Each derivative is seen with the other meter too."""
+WITH_METERS = [
+    pytest.param(derivative, meter, id=f"{name}-{kind}", marks=[pytest.mark.slow] if (name, kind) in REPEATS else [])
+    for name, derivative in DERIVATIVES.items()
+    for kind, meter in (("text", TEXT), ("tqdm", TQDM))
+]
+
+
+@pytest.mark.parametrize(("derivative", "meter"), WITH_METERS)
 def test_derivatives_are_those_without_a_meter(
     derivative: Callable[..., Any],
     meter: rungax.AbstractProgressMeter,

@@ -1,5 +1,7 @@
 """A step after a jump is a step from the solver's restarted state: nothing of its earlier state counts any more."""
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import jax
@@ -26,6 +28,7 @@ from rungax import (
 )
 from rungax.solvers.common.restart import after_jump
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 from ..steps import make_step
 
@@ -52,43 +55,65 @@ SOLVERS: dict[str, tuple[Any, Any]] = {
     "HalfSolver": (HalfSolver(Tsit5()), ONE_TERM),
     "Auto": (Auto(Tsit5(), Kvaerno3()), ONE_TERM),
 }
-each = pytest.mark.parametrize(("solver", "terms"), SOLVERS.values(), ids=SOLVERS)
+each = pytest.mark.parametrize("case", SOLVERS)
 
 
-def state_before(solver: Any, terms: Any) -> Any:
-    """A state that a restart changes."""
-    return make_step(solver, terms, jnp.asarray(0.0), T0, START).solver_state
+def parts(case: str, t0: Any, t1: Any, y0: Any, solver_state: Any, made_jump: Any) -> dict[str, Any]:
+    step = make_step(*SOLVERS[case], t0, t1, y0, solver_state=solver_state, made_jump=made_jump)
+    return {part: getattr(step, part) for part in ("y1", "y_error", "dense_info", "solver_state")}
 
 
-@each
-def test_a_step_after_a_jump_starts_from_the_restarted_state(solver: Any, terms: Any) -> None:
-    before = state_before(solver, terms)
-    restarted = solver.restart(terms, T0, T1, AFTER_JUMP, None, before)
-    expected = make_step(solver, terms, T0, T1, AFTER_JUMP, solver_state=restarted)
-    for made_jump in (True, jnp.asarray(True)):
-        found = make_step(solver, terms, T0, T1, AFTER_JUMP, solver_state=before, made_jump=made_jump)
-        for part in ("y1", "y_error", "dense_info", "solver_state"):
-            assert_trees_close(getattr(found, part), getattr(expected, part), rtol=1e-14, atol=1e-15)
+@cache
+def step(case: str) -> Callable[..., dict[str, Any]]:
+    """One step, in one program for all times, states and jumps."""
+    return jax.jit(partial(parts, case))
 
 
-@each
-def test_the_solution_is_that_of_a_solve_which_starts_at_the_jump(solver: Any, terms: Any) -> None:
-    found = make_step(solver, terms, T0, T1, AFTER_JUMP, solver_state=state_before(solver, terms), made_jump=True)
-    assert_trees_close(found.y1, make_step(solver, terms, T0, T1, AFTER_JUMP).y1, rtol=1e-5)
-
-
-@each
-def test_each_element_of_a_batch_restarts_on_its_own(solver: Any, terms: Any) -> None:
-    before = state_before(solver, terms)
+@cache
+def states(case: str) -> dict[str, Any]:
+    """States to make the step after the jump from: one that a restart changes, the restarted and the initial one."""
+    solver, terms = SOLVERS[case]
+    first = jax.jit(lambda: solver.init(terms, jnp.asarray(0.0), T0, START, None))()
+    before = step(case)(jnp.asarray(0.0), T0, START, first, jnp.asarray(False))["solver_state"]
 
     @jax.jit
-    def y1(made_jump: Any) -> Any:
-        return make_step(solver, terms, T0, T1, AFTER_JUMP, solver_state=before, made_jump=made_jump).y1
+    def begun() -> tuple[Any, Any]:
+        restarted = solver.restart(terms, T0, T1, AFTER_JUMP, None, before)
+        return restarted, solver.init(terms, T0, T1, AFTER_JUMP, None)
 
-    flags = jnp.asarray([True, False])
-    found = jax.vmap(y1)(flags)
-    expected = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(y1(flag) for flag in flags))
-    assert_trees_close(found, expected, rtol=1e-12)
+    return dict(zip(("before", "restarted", "initial"), (before, *begun()), strict=True))
+
+
+def from_state(case: str, state: str, made_jump: bool) -> dict[str, Any]:
+    return step(case)(T0, T1, AFTER_JUMP, states(case)[state], jnp.asarray(made_jump))
+
+
+@each
+def test_a_step_after_a_jump_starts_from_the_restarted_state(case: str) -> None:
+    found = from_state(case, "before", made_jump=True)
+    assert_trees_close(found, from_state(case, "restarted", made_jump=False), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=slow_unless(case not in ("Auto", "KenCarp4"))) for case in SOLVERS]
+)
+def test_so_it_does_if_the_program_is_only_for_a_jump(case: str) -> None:
+    found = jax.jit(partial(parts, case, made_jump=True))(T0, T1, AFTER_JUMP, states(case)["before"])
+    assert_trees_close(found, from_state(case, "restarted", made_jump=False), rtol=1e-14, atol=1e-15)
+
+
+@each
+def test_the_solution_is_that_of_a_solve_which_starts_at_the_jump(case: str) -> None:
+    found, expected = from_state(case, "before", made_jump=True), from_state(case, "initial", made_jump=False)
+    assert_trees_close(found["y1"], expected["y1"], rtol=1e-5)
+
+
+@each
+def test_each_element_of_a_batch_restarts_on_its_own(case: str) -> None:
+    y1 = lambda made_jump: parts(case, T0, T1, AFTER_JUMP, states(case)["before"], made_jump)["y1"]
+    found = jax.jit(jax.vmap(y1))(jnp.asarray([True, False]))
+    alone = [from_state(case, "before", made_jump=flag)["y1"] for flag in (True, False)]
+    assert_trees_close(found, jax.tree.map(lambda *leaves: jnp.stack(leaves), *alone), rtol=1e-12)
 
 
 class Counter(rungax.AbstractSolver[Any]):

@@ -1,7 +1,7 @@
 """Symplectic methods: order, symplecticity, reversibility, and the error of the energy in long solves."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import cache
 from itertools import pairwise, product
 from typing import Any
 
@@ -33,6 +33,7 @@ from rungax import (
 from rungax.solvers.common.stage_loop import StepInputs
 from rungax.solvers.symplectic.composition import AbstractSymmetricComposition, _plan, _Point, _scan, _unroll
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 from ..convergence.measure import TOLERANCE, slope
 from ..fakes import CountedField
@@ -76,6 +77,30 @@ def solve(
     return diffeqsolve(terms, solver, t0, t1, dt0, y0, args, saveat=saveat, max_steps=max_steps)
 
 
+@eqx.filter_jit
+def solves(solver: Any, y0: Any, steps: Any, t0: Any, t1: Any) -> tuple[Any, Any]:
+    """Values at `INSIDE` and at the end, of a batch of solves with their own initial states and lengths of steps.
+
+    All numbers are arrays and batches have the size four, so that it is one program for each solver.
+    """
+    inside = jnp.asarray(INSIDE)
+    saveat = SaveAt(ts=jnp.where(t1 > t0, inside, inside[::-1]), t1=True)
+
+    def one(y0: Any, step: Any) -> Any:
+        dt0 = jnp.sign(t1 - t0) * step
+        return diffeqsolve(DRIVEN, solver, t0, t1, dt0, y0, STRENGTH, saveat=saveat, max_steps=1000).ys
+
+    ys = jax.vmap(one)(y0, steps)
+    return jax.tree.map(lambda x: x[:, :-1], ys), jax.tree.map(lambda x: x[:, -1], ys)
+
+
+def four_times(y: Any) -> Any:
+    return jax.tree.map(lambda x: np.full(4, x), y)
+
+
+FORWARDS, BACKWARDS = (jnp.asarray(0.0), jnp.asarray(END)), (jnp.asarray(END), jnp.asarray(0.0))
+
+
 @pytest.fixture(scope="module")
 def reference() -> Any:
     """The solution of the driven equation at `INSIDE` and at the end."""
@@ -95,7 +120,7 @@ def reference() -> Any:
 
 COARSE = 27
 INSIDE = tuple((k + 0.5) * END / COARSE for k in (7, 14, 21))
-"""Times in the middle of steps, also of steps a third or a ninth as long: the error of a cubic is regular there."""
+"""Times in the middle of steps, also of an odd number of times shorter ones: the error of a cubic is regular there."""
 
 
 def largest(tree: Any, axis: int = -1) -> np.ndarray:
@@ -154,11 +179,10 @@ def steps_for(solver: AbstractSolver[Any]) -> np.ndarray:
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])
 def test_order(solver: AbstractSolver[Any], direction: str, reference: Any) -> None:
     y1 = jax.tree.map(lambda x: x[-1], reference)
-    start, end, t0, t1 = (Y0, y1, 0.0, END) if direction == "forwards" else (y1, Y0, END, 0.0)
+    start, end, times = (Y0, y1, FORWARDS) if direction == "forwards" else (y1, Y0, BACKWARDS)
     steps = steps_for(solver)
-    signed = jnp.asarray(np.copysign(steps, t1 - t0))
-    found = jax.vmap(lambda dt: solve(solver, start, dt, t0=t0, t1=t1).ys)(signed)
-    errors = largest(jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y), found, end))
+    _, found = solves(solver, four_times(start), jnp.asarray(steps), *times)
+    errors = largest(jax.tree.map(lambda x, y: np.asarray(x)[:, None] - np.asarray(y), found, end))
     stated = solver.order(DRIVEN)
     assert stated is not None
     assert abs(slope(steps, errors) - stated) < TOLERANCE, errors
@@ -166,9 +190,8 @@ def test_order(solver: AbstractSolver[Any], direction: str, reference: Any) -> N
 
 @each
 def test_order_between_steps(solver: AbstractSolver[Any], reference: Any) -> None:
-    steps = END / (COARSE * np.array([1, 3, 9]))
-    saveat = SaveAt(ts=jnp.asarray(INSIDE))
-    found = jax.vmap(lambda dt: solve(solver, Y0, dt, saveat=saveat).ys)(jnp.asarray(steps))
+    steps = END / (COARSE * np.array([1, 3, 5, 9]))
+    found, _ = solves(solver, four_times(Y0), jnp.asarray(steps), *FORWARDS)
     errors = largest(jax.tree.map(lambda x, y: np.asarray(x) - np.asarray(y)[:-1], found, reference))
     stated = solver.order(DRIVEN)
     assert stated is not None
@@ -300,14 +323,15 @@ def test_a_step_that_is_not_symplectic_is_caught() -> None:
 
 @each
 def test_a_solve_back_returns_if_the_method_is_symmetric(solver: AbstractSolver[Any]) -> None:
-    dt = 1 / 8
-    there = jax.tree.map(lambda x: x[-1], solve(solver, Y0, jnp.asarray(dt)).ys)
-    back = solve(solver, there, jnp.asarray(-dt), t0=END, t1=0.0).ys
-    missed = float(largest(jax.tree.map(lambda x, y: np.asarray(x)[-1:] - np.asarray(y), back, Y0)))
+    steps = jnp.asarray([1 / 16, 1 / 8, 3 / 16, 1 / 4])
+    start = four_times(Y0)
+    _, there = solves(solver, start, steps, *FORWARDS)
+    _, back = solves(solver, there, steps, *BACKWARDS)
+    missed = largest(jax.tree.map(lambda x, y: np.asarray(x - y)[:, None], back, start))
     if isinstance(solver, AbstractSymmetricComposition):
-        assert missed < 1e-13
+        assert missed.max() < 1e-13
     else:
-        assert missed > 1e-3
+        assert missed.min() > 1e-3
 
 
 def kepler_force(t: Any, w: Any, args: Any) -> Any:
@@ -402,28 +426,39 @@ def test_the_error_of_another_method_grows(problem: str, steps: int) -> None:
 # ---------------------------------------------------------------------------------------------- transforms, dtypes, use
 
 
-def end_value(solver: Any, y0: Any, strength: Any, t1: Any) -> Any:
-    v, w = solve(solver, y0, jnp.asarray(0.2), strength, t1=t1).ys
-    return v[-1] * w[-1] + w[-1] ** 2
-
-
 @pytest.mark.parametrize("solver", [SemiImplicitEuler(), Yoshida4()], ids=lambda solver: type(solver).__name__)
 def test_derivatives(solver: AbstractSolver[Any]) -> None:
     point = (Y0, jnp.asarray(STRENGTH), jnp.asarray(2.87))
     tangent = ((jnp.asarray(0.4), jnp.asarray(-0.7)), jnp.asarray(0.6), jnp.asarray(0.5))
-    value = eqx.filter_jit(partial(end_value, solver))
+
+    def end_value(y0: Any, strength: Any, t1: Any) -> Any:
+        v, w = solve(solver, y0, jnp.asarray(0.2), strength, t1=t1).ys
+        return v[-1] * w[-1] + w[-1] ** 2
+
+    @jax.jit
+    def value_and_derivatives(*point: Any) -> tuple[Any, Any, Any]:
+        value, gradient = jax.value_and_grad(end_value, argnums=(0, 1, 2))(*point)
+        return value, gradient, jax.jvp(end_value, point, tangent)[1]
 
     def shifted(size: float) -> float:
-        return float(value(*jax.tree.map(lambda x, d: x + size * d, point, tangent)))
+        return float(value_and_derivatives(*jax.tree.map(lambda x, d: x + size * d, point, tangent))[0])
 
     # Fourth-order central differences.
     near, far = ((shifted(h) - shifted(-h)) / (2 * h) for h in (1e-3, 2e-3))
     difference = (4 * near - far) / 3
-    _, forwards = jax.jvp(value, point, tangent)
-    gradient = jax.grad(value, argnums=(0, 1, 2))(*point)
+    _, gradient, forwards = value_and_derivatives(*point)
     reverse = sum(float(x * d) for x, d in zip(jax.tree.leaves(gradient), jax.tree.leaves(tangent), strict=True))
     np.testing.assert_allclose(forwards, difference, rtol=1e-9)
     np.testing.assert_allclose(reverse, forwards, rtol=1e-12)
+
+
+@cache
+def gradient_by(adjoint: AbstractAdjoint) -> Any:
+    def value(strength: Any) -> Any:
+        v, w = diffeqsolve(DRIVEN, VelocityVerlet(), 0.0, 1.0, 0.1, Y0, strength, adjoint=adjoint).ys
+        return v[-1] * w[-1]
+
+    return jax.jit(jax.grad(value))(STRENGTH)
 
 
 @pytest.mark.parametrize(
@@ -432,24 +467,25 @@ def test_derivatives(solver: AbstractSolver[Any]) -> None:
     ids=lambda adjoint: type(adjoint).__name__,
 )
 def test_other_adjoints(adjoint: AbstractAdjoint) -> None:
-    def value(strength: Any, adjoint: AbstractAdjoint) -> Any:
-        v, w = diffeqsolve(DRIVEN, VelocityVerlet(), 0.0, 1.0, 0.1, Y0, strength, adjoint=adjoint).ys
-        return v[-1] * w[-1]
-
-    default, other = (jax.grad(value)(STRENGTH, a) for a in (RecursiveCheckpointAdjoint(), adjoint))
-    np.testing.assert_allclose(other, default, rtol=1e-12)
+    np.testing.assert_allclose(gradient_by(adjoint), gradient_by(RecursiveCheckpointAdjoint()), rtol=1e-12)
 
 
 def test_vmap_is_a_loop() -> None:
     solver, strengths = KahanLi8(), jnp.asarray([0.5, 1.0, 2.0])
     ts = jnp.asarray(INSIDE)
-    elements = jax.vmap(lambda s: solve(solver, Y0, jnp.asarray(0.3), s, saveat=SaveAt(ts=ts)).ys)(strengths)
+    one = jax.jit(lambda strength: solve(solver, Y0, jnp.asarray(0.3), strength, saveat=SaveAt(ts=ts)).ys)
+    elements = jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(strengths))
     for i, strength in enumerate(strengths):
-        one = solve(solver, Y0, jnp.asarray(0.3), strength, saveat=SaveAt(ts=ts)).ys
-        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], elements), one, rtol=1e-13)
+        assert_trees_close(jax.tree.map(lambda x, i=i: x[i], elements), one(strength), rtol=1e-13)
 
 
-@each
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(solver, id=type(solver).__name__, marks=slow_unless(not isinstance(solver, Yoshida4)))
+        for solver in SOLVERS
+    ],
+)
 def test_pytrees_keep_their_dtypes(solver: AbstractSolver[Any]) -> None:
     v = {"a": jnp.ones(2, jnp.float32), "b": [jnp.asarray(0.5 + 0j)]}
     w = {"a": jnp.zeros(2), "b": [jnp.asarray(1.0 + 0.5j)]}

@@ -1,5 +1,6 @@
 """With fixed steps and no tolerances, an implicit solver's iteration converges to the step of the method."""
 
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -40,6 +41,12 @@ def final(solver: rungax.AbstractSolver[Any], problem: Problem, num_steps: Any, 
     )
 
 
+@cache
+def compiled(solver: rungax.AbstractSolver[Any], problem: Problem, dtype: str = "float64") -> Any:
+    """The solution as a function of the number of steps."""
+    return jax.jit(lambda n: final(solver, problem, n, dtype))
+
+
 def error(solution: rungax.Solution, problem: Problem) -> float:
     """The largest error, relative to the largest entry of each leaf."""
     assert solution.result == rungax.RESULTS.successful, solution.result
@@ -74,14 +81,14 @@ NONLINEAR = cases(
 @pytest.mark.parametrize(("solver", "problem"), LINEAR)
 def test_linear_equation(solver: rungax.AbstractSolver[Any], problem: Problem, dtype: str) -> None:
     rounding = 1e-4 if dtype == "float32" else 0.0
-    solution = jax.jit(lambda n: final(solver, problem, n, dtype))(jnp.asarray(32.0, dtype))
+    solution = compiled(solver, problem, dtype)(jnp.asarray(32.0, dtype))
     assert error(solution, problem) <= ERRORS[order(solver)] + rounding
 
 
 @pytest.mark.parametrize(("solver", "problem"), NONLINEAR)
 def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
     """With steps for which Newton's iteration converges easily, no stage fails, and none is accepted too early."""
-    solve = jax.jit(lambda n: final(solver, problem, n))
+    solve = compiled(solver, problem)
     for num_steps in (32, 37, 64, 128):
         limit = order(solver) if problem is not WAKING else min(order(solver), 2)  # it has two derivatives
         assert error(solve(jnp.asarray(float(num_steps))), problem) <= ERRORS[limit], num_steps
@@ -96,7 +103,7 @@ def test_nonlinear_equation(solver: rungax.AbstractSolver[Any], problem: Problem
 )
 def test_nonlinear_equation_in_single_precision(solver: rungax.AbstractSolver[Any]) -> None:
     for problem in (CLOCKED_TORUS, KAPS):
-        solution = jax.jit(lambda n, problem=problem: final(solver, problem, n, "float32"))(jnp.float32(32))
+        solution = compiled(solver, problem, "float32")(jnp.float32(32))
         assert error(solution, problem) <= ERRORS[order(solver)] + 1e-4
 
 
@@ -108,7 +115,7 @@ def test_nonlinear_equation_in_single_precision(solver: rungax.AbstractSolver[An
     ],
 )
 def test_order_holds_down_to_small_errors(solver: rungax.AbstractSolver[Any]) -> None:
-    solve = jax.jit(lambda n: final(solver, CLOCKED_TORUS, n))
+    solve = compiled(solver, CLOCKED_TORUS)
 
     def error_after(num_steps: int) -> float:
         return error(solve(jnp.asarray(float(num_steps))), CLOCKED_TORUS)

@@ -10,12 +10,21 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 
 from rungax import ControlTerm, MultiTerm, ODETerm, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
-from ..problems.stochastic import Interpretation, NoisyProblem, stratonovich_drift
+from ..problems.stochastic import (
+    ADDITIVE,
+    COMMUTATIVE,
+    DIAGONAL,
+    GENERAL,
+    Interpretation,
+    NoisyProblem,
+    stratonovich_drift,
+)
 
 TOLERANCE = 0.15
 """The largest allowed distance of a measured order, with its interval, from the stated one."""
@@ -49,16 +58,47 @@ def terms(problem: NoisyProblem, path: VirtualBrownianTree) -> MultiTerm:
     return MultiTerm(ODETerm(problem.drift), ControlTerm(problem.diffusion, path))
 
 
+def together(*problems: NoisyProblem) -> NoisyProblem:
+    """Problems with two sources of noise as one problem along one path, for one program: their states in a row."""
+    ends = np.cumsum([problem.y0.size for problem in problems])[:-1]
+
+    def drift(t, y, args):
+        return jnp.concatenate([p.drift(t, x, args) for p, x in zip(problems, jnp.split(y, ends), strict=True)])
+
+    def diffusion(t, y, args):
+        fields = [p.diffusion(t, x, args) for p, x in zip(problems, jnp.split(y, ends), strict=True)]
+        return jnp.concatenate([f.as_matrix() if isinstance(f, lx.AbstractLinearOperator) else f for f in fields])
+
+    return NoisyProblem("general", drift, diffusion, (2,), np.concatenate([problem.y0 for problem in problems]))
+
+
+TWO_SOURCES = (ADDITIVE, DIAGONAL, COMMUTATIVE, GENERAL)
+ALL_OF_TWO_SOURCES = together(*TWO_SOURCES)
+
+
 @functools.cache
 def reference(
-    problem: NoisyProblem, interpretation: Interpretation, backwards: bool = False, use_exact: bool = True
+    problem: NoisyProblem,
+    interpretation: Interpretation,
+    backwards: bool = False,
+    use_exact: bool = True,
+    paths: int = PATHS,
 ) -> np.ndarray:
-    """The solution at the end of the interval, for each path."""
+    """The solution at the end of the interval, for each of the first paths of `keys()`."""
+    if problem in TWO_SOURCES:
+        every = reference(ALL_OF_TWO_SOURCES, interpretation, backwards, paths=paths)
+        return np.split(every, len(TWO_SOURCES), axis=1)[TWO_SOURCES.index(problem)]
     if problem.exact is not None and use_exact and not backwards:
         exact = problem.exact
-        ends = jax.vmap(lambda key: tree(key, problem.shape).evaluate(*SPAN))(keys())
-        return np.asarray(jax.vmap(lambda w: exact(interpretation, w))(ends))
-    return np.asarray(jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))(keys()))
+
+        @jax.jit
+        @jax.vmap
+        def ends(key):
+            return exact(interpretation, tree(key, problem.shape).evaluate(*SPAN))
+
+        return np.asarray(ends(keys()[:paths]))
+    every_path = jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))
+    return np.asarray(every_path(keys()[:paths]))
 
 
 def _along_parabolas(
@@ -90,6 +130,7 @@ def _along_parabolas(
     return jax.lax.scan(piece, (jnp.asarray(problem.y0), path.initial_carry()), pieces)[0][0]
 
 
+@functools.cache
 def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tuple[float, ...] = STEPS) -> np.ndarray:
     """The solver's final states, of shape (steps, paths, components), by one program for all step sizes."""
     t0, t1 = SPAN[::-1] if backwards else SPAN

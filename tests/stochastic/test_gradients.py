@@ -72,7 +72,7 @@ SOLVERS: dict[str, tuple[Any, Field]] = {
     "SEA": (rungax.SEA(), additive),
     "SRA1": (rungax.SRA1(), additive),
 }
-ONE_OF_A_KIND = ("Euler", "ItoMilstein", "SPaRK")
+ONE_OF_A_KIND = ("ItoMilstein", "SPaRK")
 CASES = [pytest.param(name, marks=() if name in ONE_OF_A_KIND else pytest.mark.slow) for name in SOLVERS]
 
 
@@ -86,7 +86,7 @@ def loss(parameters: Any, solver: Any, noise: Field, path: Any = None, **options
         ODETerm(lambda t, y, args: drift(parameters["drift"], t, y, args)),
         ControlTerm(lambda t, y, args: noise(parameters["noise"], t, y, args), tree() if path is None else path),
     )
-    options = {"saveat": SaveAt(ts=[0.3, 0.8], t1=True), "t0": 0.0, "t1": 1.0, "dt0": 0.125, "max_steps": 64, **options}
+    options = {"saveat": SaveAt(ts=[0.3, 0.8], t1=True), "t0": 0.0, "t1": 1.0, "dt0": 0.125, "max_steps": 16, **options}
     ys = diffeqsolve(terms, solver, y0=parameters["y0"], args=parameters["args"], **options).ys
     return jnp.sum(jnp.array([[1.0, -0.5], [0.3, 0.7], [-0.2, 1.1]]) * jnp.sin(ys))
 
@@ -99,13 +99,15 @@ def assert_derivatives(value: Callable[[Any], jax.Array], parameters: Any = PARA
 
     @jax.jit
     def derivatives(x: jax.Array) -> Any:
-        return jax.grad(of_flat)(x), jax.jvp(of_flat, (x,), (direction,))[1]
+        """The value, its derivative in the direction, and its gradient: one program, for all differences too."""
+        return *jax.jvp(of_flat, (x,), (direction,)), jax.grad(of_flat)(x)
 
-    reverse, forward = derivatives(flat)
+    _, forward, reverse = derivatives(flat)
     h = 1e-5
-    moved = jax.jit(jax.vmap(of_flat))(flat[None] + h * jnp.concatenate([jnp.eye(flat.size), -jnp.eye(flat.size)]))
-    differences = (moved[: flat.size] - moved[flat.size :]) / (2 * h)
-    np.testing.assert_allclose(reverse, differences, rtol=rtol, atol=rtol * float(jnp.abs(differences).max()))
+    differences = np.array(
+        [(derivatives(flat + step)[0] - derivatives(flat - step)[0]) / (2 * h) for step in h * jnp.eye(flat.size)]
+    )
+    np.testing.assert_allclose(reverse, differences, rtol=rtol, atol=rtol * float(np.abs(differences).max()))
     np.testing.assert_allclose(forward, reverse @ direction, rtol=1e-11, atol=1e-13)
 
 
@@ -215,4 +217,4 @@ def test_the_times_of_a_brownian_path_have_no_derivative() -> None:
         return loss(PARAMETERS, rungax.Heun(), general, t1=t1, saveat=SaveAt(ts=[0.3, 0.8], t1=True))
 
     with pytest.raises(RuntimeError, match="cannot be differentiated with respect to the times"):
-        jax.grad(end)(1.0)
+        jax.jit(jax.grad(end))(1.0)

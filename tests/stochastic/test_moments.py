@@ -5,6 +5,8 @@ fail one comparison for 6e-7 of all seeds, and any of this file for less than 1e
 the solvers is less than one standard error.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,23 +27,43 @@ RATE, LEVEL, SIGMA, START = 1.0, 0.4, 0.8, 1.5
 GROWTH, VOLATILITY = 0.3, 0.4
 
 
-def samples(solver, drift, noise, y0: float, dt: float = STEP, seed: int = 0) -> np.ndarray:
-    """The values at `TIMES`, of shape (times, paths)."""
+@functools.cache
+def program(solver, drift, noise, y0: float):
+    """A function of keys and of a step size that returns the values at `TIMES`, of shape (times, paths)."""
 
-    def solve(key):
+    def solve(key, dt):
         path = VirtualBrownianTree(0.0, 1.5, STEP / 2, (), key, levy_area=SpaceTimeLevyArea)
         terms = MultiTerm(ODETerm(drift), ControlTerm(noise, path))
         return diffeqsolve(terms, solver, 0.0, TIMES[-1], dt, jnp.asarray(y0), saveat=SaveAt(ts=TIMES), throw=False).ys
 
-    return np.asarray(jax.jit(jax.vmap(solve, out_axes=1))(jax.random.split(jax.random.key(seed), PATHS)))
+    return jax.jit(jax.vmap(solve, in_axes=(0, None), out_axes=1))
+
+
+KEYS = jax.random.split(jax.random.key(0), PATHS)
+
+
+def to_level(t, y, args):
+    return RATE * (LEVEL - y)
+
+
+def constant(t, y, args):
+    return jnp.asarray(SIGMA)
+
+
+def growing(t, y, args):
+    return GROWTH * y
+
+
+def volatile(t, y, args):
+    return VOLATILITY * y
 
 
 def ornstein_uhlenbeck(solver, dt: float = STEP) -> np.ndarray:
-    return samples(solver, lambda t, y, a: RATE * (LEVEL - y), lambda t, y, a: jnp.asarray(SIGMA), START, dt)
+    return np.asarray(program(solver, to_level, constant, START)(KEYS, dt))
 
 
-def geometric(solver, dt: float = STEP) -> np.ndarray:
-    return samples(solver, lambda t, y, a: GROWTH * y, lambda t, y, a: VOLATILITY * y, 1.0, dt)
+def geometric(solver) -> np.ndarray:
+    return np.asarray(program(solver, growing, volatile, 1.0)(KEYS, STEP))
 
 
 def ornstein_uhlenbeck_scores(values: np.ndarray) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
@@ -26,7 +27,6 @@ from rungax.terms import AbstractTerm
 
 from ..compare import assert_trees_close
 
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
 NAMES = ("W", "H", "K")
 ROUNDING = 4e-15
 SHAPES: dict[str, Any] = {
@@ -61,6 +61,7 @@ class ReturnsIncrements(AbstractItoSolver[None]):
         return 0.0
 
 
+@eqx.filter_jit  # one program for both directions, if the times are arrays
 def increments_of_solve(path, t0, t1, dt0, controller=None, max_steps=64):
     """The starts, ends and increments of all steps of a solve, and the numbers of accepted and of all steps."""
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), fields_of(path.evaluate(0.5, 0.6, use_levy=True)))
@@ -87,6 +88,7 @@ def tree(key, area=SpaceTimeLevyArea, shape=(3,)):
     return VirtualBrownianTree(0.0, 1.0, 1e-3, shape, key, levy_area=area)
 
 
+@jax.jit
 def by_hand(path, starts, ends):
     return fields_of(jax.vmap(lambda a, b: path.evaluate(a, b, use_levy=True))(starts, ends))
 
@@ -95,35 +97,41 @@ def accepted(tree_of_arrays, count):
     return jax.tree.map(lambda x: x[: int(count)], tree_of_arrays)
 
 
-SPANS = {"forwards": (0.1, 0.9), "backwards": (0.9, 0.1)}
+SPANS = {"forwards": np.array([0.1, 0.9]), "backwards": np.array([0.9, 0.1])}
 CONTROLLERS = {
     "constant": (0.06, None),
     "adaptive": (0.3, PIDController(rtol=0.0, atol=0.1)),
 }
 
 
-@pytest.mark.parametrize("steps", ["constant", "adaptive"])
 @pytest.mark.parametrize("span", SPANS)
 @pytest.mark.parametrize(
-    ("area", "shape"),
+    ("area", "shape", "steps"),
     [
-        (BrownianIncrement, "vector"),
-        (SpaceTimeLevyArea, "vector"),
-        (SpaceTimeTimeLevyArea, "vector"),
-        pytest.param(SpaceTimeLevyArea, "pytree", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeTimeLevyArea, "pytree"),
-        pytest.param(SpaceTimeLevyArea, "complex"),
+        # Each area, each shape and both kinds of steps; the other combinations are marked slow.
+        (BrownianIncrement, "vector", "adaptive"),
+        (SpaceTimeLevyArea, "vector", "constant"),
+        (SpaceTimeLevyArea, "complex", "adaptive"),
+        (SpaceTimeTimeLevyArea, "pytree", "constant"),
+        (SpaceTimeTimeLevyArea, "pytree", "adaptive"),
+        pytest.param(BrownianIncrement, "vector", "constant", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeLevyArea, "vector", "adaptive", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeLevyArea, "complex", "constant", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeTimeLevyArea, "vector", "constant", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeTimeLevyArea, "vector", "adaptive", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeLevyArea, "pytree", "constant", marks=pytest.mark.slow),
+        pytest.param(SpaceTimeLevyArea, "pytree", "adaptive", marks=pytest.mark.slow),
     ],
     ids=lambda x: x if isinstance(x, str) else x.__name__,
 )
-def test_increments_of_a_solve_are_those_by_hand(area, shape, span, steps, key):
+def test_increments_of_a_solve_are_those_by_hand(area, shape, steps, span, key):
     """Also in a solve backwards, which needs increments from the later to the earlier time."""
     path, (t0, t1) = tree(key, area, SHAPES[shape]), SPANS[span]
     dt0, controller = CONTROLLERS[steps]
     starts, ends, increments, count, attempts = increments_of_solve(path, t0, t1, np.sign(t1 - t0) * dt0, controller)
     assert count > 8
     assert (attempts > count) == (steps == "adaptive")
-    expected = jax.jit(by_hand)(path, *accepted((starts, ends), count))
+    expected = accepted(by_hand(path, starts, ends), count)  # the times after the last step are infinite
     for name, value in accepted(increments, count).items():
         single = {"rtol": 1e-6, "atol": 1e-6} if shape == "pytree" else {"rtol": 0.0, "atol": ROUNDING}
         assert_trees_close(value, expected[name], **single)
@@ -133,8 +141,8 @@ def test_the_way_back_is_the_same_path(key):
     """Over the same steps in the other direction, `W` and `K` change their sign and `H` does not."""
     path = tree(key, SpaceTimeTimeLevyArea)
     times = jnp.linspace(0.0, 1.0, 9)
-    _, _, there, count, _ = increments_of_solve(path, 0.0, 1.0, None, StepTo(times))
-    _, _, back, _, _ = increments_of_solve(path, 1.0, 0.0, None, StepTo(times[::-1]))
+    _, _, there, count, _ = increments_of_solve(path, times[0], times[-1], None, StepTo(times))
+    _, _, back, _, _ = increments_of_solve(path, times[-1], times[0], None, StepTo(times[::-1]))
     for name, sign in zip(NAMES, (-1.0, 1.0, -1.0), strict=True):
         assert_trees_close(
             accepted(back, count)[name][::-1], sign * accepted(there, count)[name], rtol=0.0, atol=ROUNDING
@@ -156,26 +164,36 @@ def test_batch_elements_with_different_times(steps, key):
     assert len(set(np.asarray(counts).tolist())) > 1, "the test is weaker if all elements make the same number of steps"
     for i, count in enumerate(counts):
         mine = accepted((starts[i], ends[i], jax.tree.map(lambda x, i=i: x[i], increments)), count)
-        assert_trees_close(mine[2], jax.jit(by_hand)(tree(keys[i]), *mine[:2]), rtol=0.0, atol=ROUNDING)
+        assert_trees_close(mine[2], by_hand(tree(keys[i]), *mine[:2]), rtol=0.0, atol=ROUNDING)
 
 
-@pytest.mark.parametrize("span", SPANS)
-@pytest.mark.parametrize("area", AREAS)
-def test_the_solution_of_dy_is_dw(area, span, key):
-    """Euler's method for `dy = dW` gives the path itself."""
-    path, (t0, t1) = tree(key, area), SPANS[span]
+@jax.jit
+def driven_by_noise_alone(path, t0, t1):
+    """A solve of `dy = dW` by Euler's method, and the path itself at the same times, less its value at `t0`."""
     terms = MultiTerm(
         ODETerm(lambda t, y, args: jnp.zeros_like(y)),
         ControlTerm(lambda t, y, args: lx.DiagonalLinearOperator(jnp.ones(3)), path),
     )
-    solution = diffeqsolve(terms, Euler(), t0, t1, np.sign(t1 - t0) * 0.05, jnp.zeros(3), saveat=SaveAt(steps=True))
+    dt0, saveat = jnp.sign(t1 - t0) * 0.05, SaveAt(steps=True)
+    solution = diffeqsolve(terms, Euler(), t0, t1, dt0, jnp.zeros(3), saveat=saveat, max_steps=32)
+    at = jax.vmap(path.evaluate)(jnp.concatenate([t0[None], solution.ts]))
+    return solution, at[1:] - at[0][None]
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize(
+    "area", [BrownianIncrement, pytest.param(SpaceTimeLevyArea, marks=pytest.mark.slow), SpaceTimeTimeLevyArea]
+)
+def test_the_solution_of_dy_is_dw(area, span, key):
+    solution, expected = driven_by_noise_alone(tree(key, area), *SPANS[span])
     count = int(solution.num_accepted_steps)
-    at = jax.vmap(path.evaluate)(solution.ts[:count])
-    assert_trees_close(solution.ys[:count], at - path.evaluate(t0)[None], rtol=0.0, atol=1e-13)
+    assert count == 16
+    assert_trees_close(solution.ys[:count], expected[:count], rtol=0.0, atol=1e-13)
 
 
 def test_another_path_is_detected(key):
     """These comparisons have power: they detect a path with another Lévy area, which is another sample."""
-    starts, ends, increments, count, _ = increments_of_solve(tree(key), 0.0, 1.0, 0.1)
-    other = by_hand(tree(key, SpaceTimeTimeLevyArea), *accepted((starts, ends), count))
-    assert np.abs(accepted(increments, count)["W"] - other["W"]).max() > 0.1
+    (t0, t1), (dt0, controller) = SPANS["forwards"], CONTROLLERS["constant"]
+    starts, ends, increments, count, _ = increments_of_solve(tree(key), t0, t1, np.sign(t1 - t0) * dt0, controller)
+    other = by_hand(tree(key, BrownianIncrement), starts, ends)
+    assert np.abs(accepted(increments, count)["W"] - accepted(other, count)["W"]).max() > 0.1

@@ -116,12 +116,17 @@ def perturbed(method: PublishedMethod) -> Iterator[PublishedMethod]:
         yield replace(method, b_hat=changed(method.b_hat))
 
 
+def defects(method: PublishedMethod) -> Iterator[Fraction]:
+    """Of the row sums, and of all order conditions; those that are quickly found come first."""
+    yield from (abs(sum(row) - node) for row, node in zip(matrix(method), nodes(method), strict=True))
+    stages = ElementaryWeights(matrix(method))
+    for order in range(1, method.order + 1):
+        yield largest_defect(method.b, stages, order)
+        if method.b_hat is not None and method.error_order is not None and order <= method.error_order:
+            yield largest_defect(method.b_hat, stages, order)
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_a_wrong_digit_is_caught(name: str) -> None:
     for wrong in perturbed(METHODS[name]):
-        stages = ElementaryWeights(matrix(wrong))
-        defects = [largest_defect(wrong.b, stages, order) for order in range(1, wrong.order + 1)]
-        if wrong.b_hat is not None and wrong.error_order is not None:
-            defects += [largest_defect(wrong.b_hat, stages, order) for order in range(1, wrong.error_order + 1)]
-        defects += [abs(sum(row) - node) for row, node in zip(matrix(wrong), nodes(wrong), strict=True)]
-        assert max(defects) > 10 * RESIDUALS[name].pair
+        assert any(defect > 10 * RESIDUALS[name].pair for defect in defects(wrong))

@@ -42,7 +42,13 @@ STOCHASTIC = {
 }
 
 
-@pytest.mark.parametrize("program", STOCHASTIC.values(), ids=STOCHASTIC.keys())
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(program, id=name, marks=[pytest.mark.slow] if name == "fixed" else [])
+        for name, program in STOCHASTIC.items()
+    ],
+)
 def test_no_custom_call_in_the_loop_of_a_stochastic_solve(program: Callable[[Any], Any], request: Any) -> None:
     key = jax.random.key(0)
     text = compiled_text(program, jax.random.split(key, 3) if "vmap" in request.node.name else key)

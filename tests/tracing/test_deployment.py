@@ -29,6 +29,7 @@ SAVES: dict[str, rungax.SaveAt] = {
     "steps": rungax.SaveAt(t0=True, steps=True),
     "dense": rungax.SaveAt(dense=True),
 }
+EVERYTHING = rungax.SaveAt(subs=[SAVES[name].subs for name in ("t1", "ts", "steps")], dense=True)
 CONTROLS: dict[str, dict[str, Any]] = {"adaptive": {"dt0": None, **adaptive()}, "fixed": {}}
 
 
@@ -56,7 +57,10 @@ def serialization() -> None:
 
 
 @pytest.mark.usefixtures("serialization")
-@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param(CONTROLS["adaptive"], id="adaptive"), pytest.param({}, id="fixed", marks=pytest.mark.slow)],
+)
 def test_an_exported_solve_gives_the_same_values(options: dict[str, Any]) -> None:
     def function(y0: jax.Array, t1: jax.Array) -> Any:
         return outputs(y0, t1=t1, saveat=rungax.SaveAt(t0=True, ts=TS, t1=True), **options)
@@ -73,7 +77,7 @@ def test_a_batch_of_unknown_size_is_exported() -> None:
     function = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
     exported = jax.export.export(jax.jit(function))(batch)
     revived = jax.export.deserialize(exported.serialize())
-    assert_same(revived.call(ELEMENTS), function(ELEMENTS))
+    assert_same(revived.call(ELEMENTS), jax.jit(function)(ELEMENTS))
 
 
 # ------------------------------------------------------------------------------------------------- compilation cache
@@ -160,7 +164,13 @@ def sharded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
 
 @pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
-@pytest.mark.parametrize("saveat", SAVES.values(), ids=SAVES.keys())
+@pytest.mark.parametrize(
+    "saveat",
+    [
+        pytest.param(EVERYTHING, id="everything"),
+        *(pytest.param(saveat, id=name, marks=pytest.mark.slow) for name, saveat in SAVES.items()),
+    ],
+)
 def test_shard_map_equals_vmap(saveat: rungax.SaveAt, options: dict[str, Any]) -> None:
     batch = jax.vmap(lambda y0: outputs(y0, saveat=saveat, **options))
     expected = jax.jit(batch)(ELEMENTS)
@@ -175,7 +185,7 @@ def test_shard_map_with_one_element_on_each_device() -> None:
         return jax.tree.map(lambda x: x[None], outputs(y0[0], saveat=SAVES["ts"], **CONTROLS["adaptive"]))
 
     batch = jax.vmap(lambda y0: outputs(y0, saveat=SAVES["ts"], **CONTROLS["adaptive"]))
-    assert_same(sharded(one)(ELEMENTS[:4]), batch(ELEMENTS[:4]))
+    assert_same(sharded(one)(ELEMENTS[:4]), jax.jit(batch)(ELEMENTS[:4]))
 
 
 @pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol", "closure"])

@@ -60,8 +60,14 @@ def gradient(solver: Any, **options: Any) -> Callable[[Any], Any]:
 
 
 KVAERNO5, RODAS5P = rungax.Kvaerno5(), rungax.Rodas5P()
+KVAERNO3, ROS3P = rungax.Kvaerno3(), rungax.ROS3P()
+"""Of the same kinds, with fewer stages."""
 
 PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "ROS3P": (1, end(ROS3P)),
+    "Kvaerno3": (2, end(KVAERNO3)),
+    "gradient, ROS3P": (2, gradient(ROS3P)),
+    "gradient, Kvaerno3": (3, gradient(KVAERNO3)),
     "Rodas5P": (1, end(RODAS5P)),
     "Kvaerno5": (2, end(KVAERNO5)),
     "gradient, Rodas5P": (2, gradient(RODAS5P)),
@@ -78,7 +84,7 @@ PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     ),
 }  # fmt: skip
 FIXED: dict[str, Any] = {"stepsize_controller": rungax.ConstantStepSize()}
-FAST = ("Rodas5P", "Kvaerno5", "gradient, Rodas5P", "gradient, Kvaerno5")
+FAST = ("ROS3P", "Kvaerno3", "gradient, ROS3P", "gradient, Kvaerno3")
 CASES = [
     pytest.param(*program, id=name, marks=() if name in FAST else pytest.mark.slow)
     for name, program in PROGRAMS.items()
@@ -94,7 +100,7 @@ def test_no_custom_call_in_a_loop(num_loops: int, program: Callable[[Any], Any],
 
 
 def test_a_linear_solver_of_lapack_is_one() -> None:
-    text = compiled_text(end(rungax.Rodas5P(linear_solver=lx.LU())), Y0)
+    text = compiled_text(end(rungax.ROS3P(linear_solver=lx.LU())), Y0)
     assert any("lapack" in name for name in custom_calls_in_loops(text))
 
 
@@ -114,17 +120,17 @@ def kappa(value: float) -> Any:
 
 
 SAME_PROGRAM: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
-    "rtol": ({"solver": rungax.Kvaerno3(), **adaptive()}, {"solver": rungax.Kvaerno3(), **adaptive(1e-4)}),
-    "atol, Rosenbrock": ({"solver": RODAS5P, **adaptive()}, {"solver": RODAS5P, **adaptive(atol=1e-6)}),
-    "t1": ({"solver": rungax.Kvaerno3(), "t1": 1.0}, {"solver": rungax.Kvaerno3(), "t1": 2.0}),
-    "rates": ({"solver": rungax.Kvaerno3()}, {"solver": rungax.Kvaerno3(), "rates": 2 * RATES}),
+    "rtol, t1, rates": (
+        {"solver": KVAERNO3, **adaptive()}, {"solver": KVAERNO3, "t1": 2.0, "rates": 2 * RATES, **adaptive(1e-4)},
+    ),
+    "atol, Rosenbrock": ({"solver": ROS3P, **adaptive()}, {"solver": ROS3P, **adaptive(atol=1e-6)}),
     "tolerance of the iteration": ({"solver": finder(1e-8)}, {"solver": finder(1e-9)}),
     "kappa": ({"solver": kappa(1e-2)}, {"solver": kappa(1e-3)}),
     "tolerance of the linear solver": ({"solver": iterative(1e-8)}, {"solver": iterative(0.1)}),
-}
+}  # fmt: skip
 OTHER_PROGRAM: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "number of iterations": (
-        {"solver": rungax.Kvaerno3()}, {"solver": rungax.Kvaerno3(root_find_max_steps=9)},
+        {"solver": KVAERNO3}, {"solver": rungax.Kvaerno3(root_find_max_steps=9)},
     ),
 }  # fmt: skip
 
@@ -162,10 +168,10 @@ SOLVES: dict[str, dict[str, Any]] = {
     "Kvaerno5": {"solver": KVAERNO5},
     "KenCarp4": {"solver": rungax.KenCarp4()},
     "Sil3": {"solver": rungax.Sil3()},
-    "Kvaerno5, GMRES": {"solver": rungax.Kvaerno5(linear_solver=lx.GMRES(rtol=1e-8, atol=1e-8))},
-    "fixed": {"solver": KVAERNO5, "dt0": 0.1, **FIXED},
-    "first step chosen": {"solver": KVAERNO5, "dt0": None},
-    "dense": {"solver": RODAS5P, "saveat": rungax.SaveAt(dense=True)},
+    "Kvaerno3, GMRES": {"solver": rungax.Kvaerno3(linear_solver=lx.GMRES(rtol=1e-8, atol=1e-8))},
+    "fixed": {"solver": KVAERNO3, "dt0": 0.1, **FIXED},
+    "first step chosen": {"solver": KVAERNO3, "dt0": None},
+    "dense": {"solver": ROS3P, "saveat": rungax.SaveAt(dense=True)},
 }
 
 
@@ -176,7 +182,7 @@ def test_the_field_is_traced_once(options: dict[str, Any]) -> None:
     assert 1 <= field.num_traces <= AT_MOST
 
 
-@pytest.mark.parametrize("solver", [RODAS5P, KVAERNO5], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize("solver", [ROS3P, KVAERNO3], ids=lambda solver: type(solver).__name__)
 @pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd, jax.vmap], ids=lambda transform: transform.__name__)
 def test_the_field_is_traced_once_under_transforms(solver: Any, transform: Any) -> None:
     field = counted_robertson()
@@ -193,5 +199,5 @@ def test_a_given_jacobian_is_traced_once() -> None:
         return -jnp.eye(3)
 
     term = rungax.ODETerm(lambda t, y, args: -y, jacobian)
-    jax.jit(lambda: rungax.diffeqsolve(term, KVAERNO5, 0.0, 1.0, 0.1, Y0, **adaptive()).ys).lower()
+    jax.jit(lambda: rungax.diffeqsolve(term, KVAERNO3, 0.0, 1.0, 0.1, Y0, **adaptive()).ys).lower()
     assert len(traces) == AT_MOST

@@ -67,8 +67,8 @@ def test_outputs_that_need_the_same_of_a_step_share_it_in_the_replay() -> None:
         return sum(jnp.sum(ys) for ys in solution.ys)
 
     def evaluations(function: Any, num_outputs: int) -> int:
-        lowered = jax.jit(function, static_argnums=1).lower(jnp.asarray(0.5), num_outputs)
-        return lowered.as_text().count("chlo.tan ") + lowered.as_text().count("stablehlo.tan ")
+        text = jax.jit(function, static_argnums=1).lower(jnp.asarray(0.5), num_outputs).as_text()
+        return text.count("chlo.tan ") + text.count("stablehlo.tan ")
 
     of_solve, of_gradient = (evaluations(f, 2) - evaluations(f, 1) for f in (solve, jax.grad(solve)))
     assert of_solve > 0

@@ -74,12 +74,19 @@ FACTORS = {
 }
 FEW = FACTORS | {
     "solver": ["Euler", "Bosh3", "Vern7", "Kvaerno3", "KenCarp3"],
-    "output": ["every third step", "fn", "several", "dense", "dense and ts"],
+    "output": ["every third step", "fn", "dense and ts"],
+    "controller": ["constant", "StepTo", "PID, dt0=None", "PID, clipped"],
 }
+"""A solver of each kind and, of outputs and controllers, those that make use of every option once."""
 
 
 def possible(solver: str, controller: str, **others: str) -> bool:
     return estimates_error(BY_NAME[solver]) or not controller.startswith("PID")
+
+
+@jax.jit
+def evaluate(solution: rungax.Solution, times: Any) -> Any:
+    return jax.vmap(solution.evaluate)(times)
 
 
 def solve(t1: Any, combination: Combination) -> tuple[Any, Any, Any]:
@@ -102,7 +109,7 @@ def solve(t1: Any, combination: Combination) -> tuple[Any, Any, Any]:
         stepsize_controller=stepsize_controller,
         max_steps=64 if order(BY_NAME[solver]) > 3 else 2048,
     )
-    return solution.ts, solution.ys, jax.vmap(solution.evaluate)(fractions * t1) if dense else None
+    return solution.ts, solution.ys, evaluate(solution, fractions * t1) if dense else None
 
 
 def start(problem: Problem, state: str) -> Any:

@@ -101,10 +101,8 @@ def assert_elements_are_a_loop(
     assert_trees_close(together(inputs), expected, **ROUNDING)
 
 
-@pytest.mark.parametrize(
-    "choice",
-    [pytest.param(c, marks=[] if c in ("t1 and ts", "rtol") else [pytest.mark.slow]) for c in CHOICES],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("choice", CHOICES)
 def test_vmap_over_one_input(choice: str) -> None:
     inputs, axes = varied(CHOICES[choice])
     assert_elements_are_a_loop(one, jax.jit(jax.vmap(solve_all, in_axes=(axes,))), inputs, axes)
@@ -150,6 +148,7 @@ def test_vmap_with_solvers_for_stiff_equations(solver: rungax.AbstractSolver[Any
     assert_trees_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow  # `loop/test_batch_elements.py` has one too
 def test_vmap_within_vmap() -> None:
     inputs = SHARED._replace(y0=VARIED.y0, rtol=VARIED.rtol)
     inner, outer = Inputs(0, None, None, None, None), Inputs(None, None, None, None, 0)
@@ -159,14 +158,24 @@ def test_vmap_within_vmap() -> None:
     assert_trees_close(found, expected, **ROUNDING)
 
 
+ask_each = jax.jit(jax.vmap(outcome))
+
+
 def test_vmap_without_jit() -> None:
+    """It gives one solution, whose elements can be asked one by one."""
+    inputs, axes = varied(CHOICES["rtol"])
+    assert_elements_are_a_loop(one, lambda x: ask_each(jax.vmap(solve, in_axes=(axes,))(x)), inputs, axes)
+
+
+@pytest.mark.slow
+def test_vmap_of_everything_without_jit() -> None:
     inputs, axes = varied(CHOICES["y0"])
     assert_elements_are_a_loop(one, jax.vmap(solve_all, in_axes=(axes,)), inputs, axes)
 
 
+@pytest.mark.slow
 def test_solutions_with_elements_can_be_asked_one_by_one() -> None:
     inputs, axes = varied(CHOICES["y0"])
     solutions = jax.jit(jax.vmap(solve, in_axes=(axes,)))(inputs)
-    found = jax.jit(jax.vmap(outcome))(solutions)
     expected = stacked([one(element(inputs, axes, i)) for i in range(SIZE)])
-    assert_trees_close(found, expected, **ROUNDING)
+    assert_trees_close(ask_each(solutions), expected, **ROUNDING)
