@@ -70,6 +70,10 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/$(PYTEST) --slow
 
+# Compiled with optimizations: examples spend their time running.
+examples: $(VENV)/.installed-test
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow tests/api/test_examples.py
+
 # Some tests of every part, which take a few minutes. Not loop/test_saved_slots.py: it compares numbers of different
 # programs bit by bit, and the compiler of the oldest JAX rounds one of them differently.
 QUICK := $(filter-out tests/loop/test_saved_slots.py,$(wildcard tests/loop/test_*.py)) \
@@ -78,10 +82,6 @@ QUICK := $(filter-out tests/loop/test_saved_slots.py,$(wildcard tests/loop/test_
 	tests/jaxkit tests/linear_algebra tests/nonlinear/test_newton.py tests/conformance/test_paths.py \
 	tests/paths/test_interpolations.py tests/progress tests/regression tests/solvers/test_facts.py \
 	tests/stochastic/test_srk_step.py tests/tracing/test_recompilation.py tests/tracing/test_trace_count.py
-
-# Optimized: they spend their time running.
-examples: $(VENV)/.installed-test
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow tests/api/test_examples.py
 
 test-oldest: $(OLDEST)/.installed
 	$(OLDEST)/bin/$(PYTEST) $(QUICK)

@@ -45,16 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too (or set RUN_SLOW=1)")
 
 
-REPEATS = frozenset(
-    line for line in (ROOT / "tests" / "repeats.txt").read_text(encoding="utf-8").splitlines() if line[:1] != "#"
-)
-"""The cases that are slow and are not marked where they stand."""
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.nodeid.removeprefix("tests/") in REPEATS:
-            item.add_marker(pytest.mark.slow)
     if config.getoption("--slow") or os.environ.get("RUN_SLOW", "") not in ("", "0"):
         return
     skip = pytest.mark.skip(reason="slow: needs --slow or RUN_SLOW=1")

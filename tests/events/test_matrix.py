@@ -109,7 +109,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-SHOWN_ALWAYS = ("saves everything", "ends, saves everything", "backwards", "forward")
+SHOWN_ALWAYS = ("ends, saves everything", "backwards", "forward")
 DERIVATIVES = [
     pytest.param(case, id=name, marks=() if name in SHOWN_ALWAYS else pytest.mark.slow) for name, case in CASES.items()
 ]
@@ -120,7 +120,7 @@ def has_an_end(case: Case) -> bool:
 
 
 REPEATS = (
-    *("first", "ends", "ends, Bisection", "backwards, ends", "downwards"),
+    *("first", "Bisection", "ends", "ends, Bisection", "backwards, ends", "downwards"),
     *("checkpoints", "forward", "ends, checkpoints", "ends, direct", "ends, forward"),
 )
 """Their values are among those of another case or of one in `test_ending.py`, or come from the same program."""

@@ -100,7 +100,7 @@ def test_of_everything_at_once(solver: Any) -> None:
     np.testing.assert_allclose(by_reverse, quotient, rtol=1e-7)
 
 
-ALONE = [("Kvaerno5", "args"), ("Kvaerno5", "t1"), ("Rodas5P", "t1")]
+ALONE = [("Kvaerno5", "args"), ("Rodas5P", "t1")]
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def gradient_by_default(control: str) -> Any:
     ("adjoint", "control"),
     [
         pytest.param(DirectAdjoint(), "PID", id="direct, PID"),
-        pytest.param(HALVED, "fixed", id="halved, fixed"),
+        pytest.param(HALVED, "fixed", id="halved, fixed", marks=pytest.mark.slow),
         pytest.param(DirectAdjoint(), "fixed", id="direct, fixed", marks=pytest.mark.slow),
         pytest.param(HALVED, "PID", id="halved, PID", marks=pytest.mark.slow),
     ],

@@ -77,7 +77,9 @@ def one_by_one(function: Callable[[Any], Any], elements: Any) -> Any:
 ROUNDING = {"fixed": {"rtol": 1e-11, "atol": 1e-12}, "adaptive": {"rtol": 1e-5, "atol": 1e-6}}
 
 
-@pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
+@pytest.mark.parametrize(
+    ("save", "control"), [("ts, steps", "adaptive"), pytest.param("dense", "fixed", marks=pytest.mark.slow)]
+)
 def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
     gradient = lambda inputs: compiled_loss(save, control)(inputs)[1]
     elements = elements_of(3)

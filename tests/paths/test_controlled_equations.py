@@ -275,7 +275,7 @@ def compiled(name: str) -> Any:
     return jax.jit(functools.partial(state_and_gradient, SOLVES[name]))
 
 
-@pytest.mark.parametrize("name", ["lines", "increments"])
+@pytest.mark.parametrize("name", [pytest.param("lines", marks=pytest.mark.slow), "increments"])
 def test_a_batch_of_series_is_each_by_itself(name: str) -> None:
     each = np.stack([compiled(name)(ts, xs, Y0)[0] for ts, xs in zip(*BATCH, strict=True)])
     np.testing.assert_allclose(jax.jit(jax.vmap(SOLVES[name]))(*BATCH), each, rtol=1e-11)

@@ -56,6 +56,9 @@ SOLVERS: dict[str, tuple[Any, Any]] = {
     "Auto": (Auto(Tsit5(), Kvaerno3()), ONE_TERM),
 }
 each = pytest.mark.parametrize("case", SOLVERS)
+often = pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=slow_unless(case not in ("Auto", "KenCarp4"))) for case in SOLVERS]
+)
 
 
 def parts(case: str, t0: Any, t1: Any, y0: Any, solver_state: Any, made_jump: Any) -> dict[str, Any]:
@@ -94,9 +97,7 @@ def test_a_step_after_a_jump_starts_from_the_restarted_state(case: str) -> None:
     assert_trees_close(found, from_state(case, "restarted", made_jump=False), rtol=1e-14, atol=1e-15)
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, marks=slow_unless(case not in ("Auto", "KenCarp4"))) for case in SOLVERS]
-)
+@often
 def test_so_it_does_if_the_program_is_only_for_a_jump(case: str) -> None:
     found = jax.jit(partial(parts, case, made_jump=True))(T0, T1, AFTER_JUMP, states(case)["before"])
     assert_trees_close(found, from_state(case, "restarted", made_jump=False), rtol=1e-14, atol=1e-15)
@@ -108,7 +109,7 @@ def test_the_solution_is_that_of_a_solve_which_starts_at_the_jump(case: str) -> 
     assert_trees_close(found["y1"], expected["y1"], rtol=1e-5)
 
 
-@each
+@often
 def test_each_element_of_a_batch_restarts_on_its_own(case: str) -> None:
     y1 = lambda made_jump: parts(case, T0, T1, AFTER_JUMP, states(case)["before"], made_jump)["y1"]
     found = jax.jit(jax.vmap(y1))(jnp.asarray([True, False]))

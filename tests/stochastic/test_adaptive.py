@@ -188,6 +188,7 @@ def test_retrying_rejected_times_has_the_right_limit():
     assert 0.5 - measure.TOLERANCE < np.polyfit(np.log(np.array(WIDTHS)), np.log(size), 1)[0] < 0.5 + measure.TOLERANCE
 
 
+@pytest.mark.slow  # `test_refused.py` has the warning; that the limit is wrong is a fact about the method
 def test_euler_with_adaptive_steps_warns_and_is_wrong():
     """Retrying does not help: among accepted steps, chosen because the noise was small, W² is not h on average."""
     with pytest.warns(UserWarning, match="wrong limit"):

@@ -349,7 +349,7 @@ def test_gradients_evaluated_in_a_step(solver: Any, evaluations: int) -> None:
 
 @pytest.mark.parametrize(
     "solver",
-    [ALIGN(), pytest.param(ShOULD(), marks=pytest.mark.slow), HalfSolver(QUICSORT())],
+    [ALIGN(), *(pytest.param(s, marks=pytest.mark.slow) for s in (ShOULD(), HalfSolver(QUICSORT())))],
     ids=["ALIGN", "ShOULD", "half QUICSORT"],
 )
 def test_adaptive_steps_converge(solver: Any) -> None:

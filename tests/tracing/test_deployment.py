@@ -31,6 +31,7 @@ SAVES: dict[str, rungax.SaveAt] = {
 }
 EVERYTHING = rungax.SaveAt(subs=[SAVES[name].subs for name in ("t1", "ts", "steps")], dense=True)
 CONTROLS: dict[str, dict[str, Any]] = {"adaptive": {"dt0": None, **adaptive()}, "fixed": {}}
+OFTEN = [pytest.param(CONTROLS["adaptive"], id="adaptive"), pytest.param({}, id="fixed", marks=pytest.mark.slow)]
 
 
 def outputs(y0: Any, **options: Any) -> Any:
@@ -57,10 +58,7 @@ def serialization() -> None:
 
 
 @pytest.mark.usefixtures("serialization")
-@pytest.mark.parametrize(
-    "options",
-    [pytest.param(CONTROLS["adaptive"], id="adaptive"), pytest.param({}, id="fixed", marks=pytest.mark.slow)],
-)
+@pytest.mark.parametrize("options", OFTEN)
 def test_an_exported_solve_gives_the_same_values(options: dict[str, Any]) -> None:
     def function(y0: jax.Array, t1: jax.Array) -> Any:
         return outputs(y0, t1=t1, saveat=rungax.SaveAt(t0=True, ts=TS, t1=True), **options)
@@ -163,7 +161,7 @@ def sharded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return jax.jit(jax.shard_map(function, mesh=mesh, in_specs=P("batch"), out_specs=P("batch")))
 
 
-@pytest.mark.parametrize("options", CONTROLS.values(), ids=CONTROLS.keys())
+@pytest.mark.parametrize("options", OFTEN)
 @pytest.mark.parametrize(
     "saveat",
     [
