@@ -2,9 +2,9 @@
 
 Constructors check their own arguments; here are the checks that need the whole call. `before_tracing` checks what is
 known when `diffeqsolve` is called; `known_values` the values of times, if they are known: at once with `throw=False`,
-otherwise after the solve has failed. Inside the trace, `argument_types` checks the types of the arguments,
-`inside_trace` shapes, dtypes and structures, which takes the traced terms that it returns, and `values_are_valid` the
-values that only the running program knows.
+otherwise after the solve has failed. Inside the trace, `argument_types` checks shapes and dtypes of times and state,
+and what the adjoint can do; `inside_trace` traces the terms and checks that solver, controller and noise suit them;
+`values_are_valid` checks the values that only the running program knows.
 """
 
 import warnings

@@ -103,7 +103,7 @@ def test_there_and_back_again(subject: Subject) -> None:
     assert_trees_close(
         back,
         jax.tree.map(jnp.asarray, y0),
-        atol=0.15 if order_of(subject.solver) < 2 else 0.02 if order_of(subject.solver) < 3 else 1e-3,
+        atol={1: 0.15, 2: 0.02}.get(int(order_of(subject.solver)), 1e-3),
     )
 
 

@@ -59,6 +59,7 @@ def test_the_ends_of_the_interval(area, key):
     from_start = jax.jit(lambda t: path.evaluate(t, use_levy=True))
     increment = jax.jit(lambda s, t: path.evaluate(s, t, use_levy=True))
     assert from_start(-1.0).W == 0
+    assert jax.jit(lambda t: path.evaluate(t))(-1.0) == 0
     assert_trees_close(increment(-1.0, 0.7), from_start(0.7), atol=1e-15)
     for x in jax.tree.leaves(increment(-0.2, -0.2)):
         assert x == 0
@@ -80,7 +81,9 @@ def test_increments_shorter_than_tol_are_finite_and_add_up(area, key):
     ts = 0.6 + np.array([0, 1e-12, 1e-9, 1e-4, 0.01, 0.06])
     starts, ends = np.append(ts[:-1], ts[0]), np.append(ts[1:], ts[-1])  # the last is the whole
     increments = jax.jit(jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True)))(starts, ends)
-    np.testing.assert_allclose(increments.W[:-1].sum(), increments.W[-1], atol=1e-15)
+    whole = jax.jit(lambda s, t: path.evaluate(s, t))(ts[0], ts[-1])
+    np.testing.assert_allclose(increments.W[:-1].sum(), whole, atol=1e-15)
+    np.testing.assert_allclose(increments.W[-1], whole, atol=1e-15)
     for name in ("H", "K"):
         if hasattr(increments, name):
             assert (np.abs(getattr(increments, name)) <= 5 * np.sqrt(ends - starts)).all()

@@ -32,6 +32,7 @@ from rungax import (
     steady_state_event,
 )
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 
 NEWTON = optx.Newton(rtol=1e-12, atol=1e-12)
@@ -161,9 +162,7 @@ ELSEWHERE = ("constant", "adaptive")
 """Controllers that most other tests of this file have."""
 
 
-@pytest.mark.parametrize(
-    "controller", [pytest.param(c, marks=[pytest.mark.slow] if c in ELSEWHERE else []) for c in CONTROLLERS]
-)
+@pytest.mark.parametrize("controller", [pytest.param(c, marks=slow_unless(c not in ELSEWHERE)) for c in CONTROLLERS])
 def test_every_controller(controller: str) -> None:
     chosen, dt0 = CONTROLLERS[controller]
     solution = run(Event(passes(0.75), NEWTON), solver=Heun(), stepsize_controller=chosen, dt0=dt0)

@@ -15,6 +15,7 @@ import pytest
 import rungax
 from rungax import Event, SaveAt, SubSaveAt
 
+from ..catalogue import slow_unless
 from ..gradients.measure import assert_derivative, difference_quotient, direction_like, weigh
 
 NEWTON = optx.Newton(rtol=1e-12, atol=1e-12)
@@ -110,9 +111,7 @@ CASES: dict[str, Case] = {
 
 
 SHOWN_ALWAYS = ("ends, saves everything", "backwards", "forward")
-DERIVATIVES = [
-    pytest.param(case, id=name, marks=() if name in SHOWN_ALWAYS else pytest.mark.slow) for name, case in CASES.items()
-]
+DERIVATIVES = [pytest.param(case, id=name, marks=slow_unless(name in SHOWN_ALWAYS)) for name, case in CASES.items()]
 
 
 def has_an_end(case: Case) -> bool:
@@ -124,9 +123,7 @@ REPEATS = (
     *("checkpoints", "forward", "ends, checkpoints", "ends, direct", "ends, forward"),
 )
 """Their values are among those of another case or of one in `test_ending.py`, or come from the same program."""
-VALUES = [
-    pytest.param(case, id=name, marks=[pytest.mark.slow] if name in REPEATS else []) for name, case in CASES.items()
-]
+VALUES = [pytest.param(case, id=name, marks=slow_unless(name not in REPEATS)) for name, case in CASES.items()]
 
 
 @pytest.mark.parametrize("case", VALUES)

@@ -251,9 +251,8 @@ def test_vmap_is_a_loop() -> None:
     """Over batch elements with different counts of steps, values and derivatives."""
     elements = [jax.tree.map(lambda x, s=scale: x * s, INPUTS) for scale in (0.1, 1.0, 3.0)]
     assert len({int(solve(element, **PID).num_accepted_steps) for element in elements}) == 3
-    batch, looped = (
-        jax.tree.map(lambda *xs: np.stack(xs), *trees) for trees in (elements, map(compiled_loss("PID"), elements))
-    )
+    stacked = lambda trees: jax.tree.map(lambda *xs: np.stack(xs), *trees)
+    batch, looped = stacked(elements), stacked([compiled_loss("PID")(element) for element in elements])
     assert_trees_close(jax.jit(jax.vmap(compiled_loss("PID")))(batch), looped, rtol=1e-8, atol=1e-10)
 
 

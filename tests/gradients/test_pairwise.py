@@ -145,6 +145,10 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
 
 @pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in LONG_CASES)], ids="-".join)
 def test_reverse_forward_and_quotients_agree(case: Combination) -> None:
+    """The quotients are those of the value that the gradient computes, unless it has other steps or another precision.
+
+    `test_saving.py` shows that this value is the one of a solve that is not differentiated.
+    """
     solver, _, control, state, transform = case
     y0 = STATES[state][1]
     inputs = (y0, ARGS, (np.asarray(T0), np.asarray(T1)))

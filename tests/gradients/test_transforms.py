@@ -55,9 +55,9 @@ def hessian(inputs: Any) -> jax.Array:
 
 
 @cache
-def compiled_loss(save: str, control: str) -> Callable[[Any], Any]:
+def compiled_loss(save: str, control: str, throw: bool = False) -> Callable[[Any], Any]:
     """Value and gradient."""
-    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control)))
+    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control, throw=throw)))
 
 
 def elements_of(count: int) -> Any:
@@ -128,7 +128,7 @@ def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None
 def test_jit_is_eager(control: str) -> None:
     inputs = (Y0, ARGS, np.asarray(1.1))
     function = lambda inputs: loss(inputs, "ts, steps", control, throw=True)
-    expected = compiled_loss("ts, steps", control)(inputs)
+    expected = compiled_loss("ts, steps", control, throw=True)(inputs)
     assert_trees_close(jax.value_and_grad(function)(inputs), expected, **ROUNDING[control])
     assert_trees_close(jax.jacfwd(function)(inputs), expected[1], **ROUNDING[control])
 
@@ -213,8 +213,9 @@ ALL = [
 
 @pytest.mark.parametrize(("save", "control"), ALL)
 def test_failed_elements_are_nan_and_the_others_right(save: str, control: str) -> None:
-    """The others are as in a batch in which no element fails."""
-    gradient = jax.jit(jax.vmap(jax.grad(lambda inputs: explosion(inputs, save, control))))
+    """The others are as in a batch in which no element fails, and one of them as alone."""
+    alone = jax.grad(lambda inputs: explosion(inputs, save, control))
+    gradient = jax.jit(jax.vmap(alone))
     rates = np.full(5, 1.1)
     slope, rate = found = gradient((STARTS, rates))
     failed = ~OKAY if control == "adaptive" else np.isnan(STARTS)  # fixed steps may step over the pole
@@ -223,6 +224,8 @@ def test_failed_elements_are_nan_and_the_others_right(save: str, control: str) -
     expected = gradient((GOOD_STARTS, rates))
     assert np.isfinite(expected).all()
     assert_trees_close(*(jax.tree.map(lambda x: x[OKAY], tree) for tree in (found, expected)), **ROUNDING[control])
+    first = jax.tree.map(lambda x: x[0], found)
+    assert_trees_close(first, jax.jit(alone)((STARTS[0], rates[0])), **ROUNDING[control])
 
 
 def test_a_shared_input_of_elements_of_which_one_failed_has_no_gradient() -> None:

@@ -59,7 +59,7 @@ def solve(field: Any = pendulum, y0: Any = Y0, args: Any = ARGS, **options: Any)
     "span",
     [pytest.param((0.0, 1.0), id="forwards", marks=pytest.mark.slow), pytest.param((1.0, -0.2), id="backwards")],
 )
-@pytest.mark.parametrize("kind", ["array", *(pytest.param(x, marks=pytest.mark.slow) for x in ("pytree", "complex"))])
+@pytest.mark.parametrize("kind", ["array", "complex", pytest.param("pytree", marks=pytest.mark.slow)])
 def test_states_and_arguments(kind: str, span: tuple[float, float]) -> None:
     """All states forwards are in `test_pairwise.py`, too."""
     field, y0 = STATES[kind]

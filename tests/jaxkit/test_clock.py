@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rungax.jaxkit import clip_to_end
+from rungax.jaxkit import clip_next_end, clip_to_end
 
-CLIPPED = jax.jit(clip_to_end)
+CLIPPED, NEXT = jax.jit(clip_to_end), jax.jit(clip_next_end)
 ENDS = st.floats(-1e6, 1e6).filter(lambda end: abs(end) > 1e-6)
 
 
@@ -34,3 +34,11 @@ def test_an_earlier_time_stays(dtype: Any, end: float, number: int) -> None:
     exact = dtype(end)
     earlier = roundings_from(exact, -number)
     assert CLIPPED(jnp.asarray(exact), jnp.asarray(earlier)) == earlier
+
+
+@settings(deadline=None, derandomize=True)
+@given(end=ENDS, number=st.integers(-10, 10), accepted=st.booleans())
+def test_the_step_after_a_rejection_is_never_lengthened(end: float, number: int, accepted: bool) -> None:
+    t_next = np.asarray(roundings_from(np.float64(end), number))
+    found = NEXT(jnp.asarray(accepted), jnp.asarray(end), t_next)
+    assert found == (CLIPPED(jnp.asarray(end), t_next) if accepted else min(end, float(t_next)))

@@ -11,6 +11,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ClipStepSizeController, ODETerm, PIDController, SaveAt, Tsit5, diffeqsolve
 
+from ..catalogue import STOCHASTIC, slow_unless
 from ..fakes import FAKE_TERM, CountedField, FakeSolver, Script, fake_y0, scripted
 from .measure import DECAY, ONE, PID, STEPS, counts, finite
 
@@ -326,14 +327,17 @@ def test_times_do_not_replace_tolerances() -> None:
 
 
 STAGES = [
-    pytest.param(solver, num_terms, id=f"{type(solver).__name__}-{form}", marks=[pytest.mark.slow] if slow else [])
-    for solver, num_terms, form, slow in (
-        (rungax.Heun(), 1, "unrolled", False),
-        (rungax.Heun(), 40, "scanned", False),
-        (rungax.Kvaerno3(), 1, "unrolled", False),
-        (rungax.Kvaerno3(), 40, "scanned", True),
-        (rungax.Rodas4(), 1, "unrolled", True),
-        (rungax.Rodas4(), 40, "scanned", False),
+    pytest.param(solver, num_terms, id=f"{type(solver).__name__}-{form}", marks=slow_unless(often))
+    for solver, num_terms, form, often in (
+        (rungax.Heun(), 1, "unrolled", True),
+        (rungax.Heun(), 40, "scanned", True),
+        (rungax.Kvaerno3(), 1, "unrolled", True),
+        (rungax.Kvaerno3(), 40, "scanned", False),
+        (rungax.Rodas4(), 1, "unrolled", False),
+        (rungax.Rodas4(), 40, "scanned", True),
+        (rungax.SRIW1(), 1, "diagonal noise", True),
+        (rungax.DRI1(), 1, "any noise", True),
+        (rungax.GeneralShARK(), 1, "Stratonovich", False),
     )
 ]
 
@@ -346,12 +350,15 @@ def test_no_stage_of_a_step_that_ends_before_a_jump_sees_what_is_after_it(solver
         after = jnp.where(t < 1.0, 0.0, 1e6) + 0 * y
         return sum((jnp.sin(i * after) for i in range(1, num_terms)), start=after)
 
-    last = np.nextafter(1.0, 0.0)
+    last, terms = np.nextafter(1.0, 0.0), ODETerm(field)
+    if solver in STOCHASTIC:
+        path = rungax.VirtualBrownianTree(0.0, 1.0, 2.0**-8, (), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+        terms = rungax.MultiTerm(terms, rungax.ControlTerm(field, path))
 
     @jax.jit
     @jax.vmap
     def end(t0: Any) -> Any:
-        return diffeqsolve(ODETerm(field), solver, t0, last, last - t0, jnp.asarray(0.0), max_steps=2, throw=False).ys
+        return diffeqsolve(terms, solver, t0, last, last - t0, jnp.asarray(0.0), max_steps=2, throw=False).ys
 
     starts = np.random.default_rng(0).uniform(0.0, 0.5, 64)
     assert np.any(starts + (last - starts) > last)

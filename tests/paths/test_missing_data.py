@@ -30,7 +30,7 @@ HERMITE = jax.jit(backward_hermite_coefficients, static_argnames="fill_forward_n
 @st.composite
 def with_gaps(draw: Any) -> tuple[np.ndarray, np.ndarray]:
     """Times and values with several entries, any of which may be missing."""
-    n = draw(st.sampled_from([2, 5]))
+    n = draw(st.sampled_from([2, 3, 5]))
     gaps = draw(st.lists(st.sampled_from([0.01, 0.3, 1.0, 7.0]), min_size=n, max_size=n))
     missing = draw(st.lists(st.booleans(), min_size=n * ENTRIES, max_size=n * ENTRIES))
     ys = np.random.default_rng(draw(st.integers(0, 99))).uniform(-1, 1, (n, ENTRIES))

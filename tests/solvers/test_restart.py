@@ -98,7 +98,7 @@ def test_a_step_after_a_jump_starts_from_the_restarted_state(case: str) -> None:
 
 
 @often
-def test_so_it_does_if_the_program_is_only_for_a_jump(case: str) -> None:
+def test_a_step_after_a_jump_known_while_tracing_starts_from_the_restarted_state(case: str) -> None:
     found = jax.jit(partial(parts, case, made_jump=True))(T0, T1, AFTER_JUMP, states(case)["before"])
     assert_trees_close(found, from_state(case, "restarted", made_jump=False), rtol=1e-14, atol=1e-15)
 

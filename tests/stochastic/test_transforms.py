@@ -28,14 +28,12 @@ ADAPTIVE_OFTEN = ["adaptive", pytest.param("fixed", marks=pytest.mark.slow)]
 RTOL = {"fixed": 1e-13, "adaptive": 1e-5}
 
 
-def solve(
-    key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), solver: Any = rungax.SPaRK(), **options: Any
-) -> rungax.Solution:
+def solve(key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), **options: Any) -> rungax.Solution:
     y0 = jnp.asarray(y0)
     path = VirtualBrownianTree(0.0, 1.0, 2.0**-10, shape, key, levy_area=rungax.SpaceTimeLevyArea)
     terms = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), ControlTerm(lambda t, y, args: 0.5 * jnp.cos(y), path))
     options = {"saveat": SaveAt(ts=TS, t1=True), "stepsize_controller": CONTROLLERS[kind], **options}
-    return rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.05, y0, **options)
+    return rungax.diffeqsolve(terms, rungax.SPaRK(), 0.0, 1.0, 0.05, y0, **options)
 
 
 @functools.partial(jax.jit, static_argnames="kind")
@@ -119,8 +117,7 @@ def test_inside_shard_map() -> None:
 
     def value_and_slope(data: Any, y0: Any) -> Any:
         key = jax.random.wrap_key_data(data)
-        options = {"max_steps": 32, "throw": False}
-        return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, **options).ys[-1])(y0)
+        return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, max_steps=32, throw=False).ys[-1])(y0)
 
     spec = PartitionSpec("batch")
     sharded = jax.jit(jax.shard_map(jax.vmap(value_and_slope), mesh=mesh, in_specs=spec, out_specs=spec))

@@ -182,7 +182,11 @@ def test_the_field_is_traced_once(options: dict[str, Any]) -> None:
     assert 1 <= field.num_traces <= AT_MOST
 
 
-@pytest.mark.parametrize("solver", [ROS3P, KVAERNO3], ids=lambda solver: type(solver).__name__)
+@pytest.mark.parametrize(
+    "solver",
+    [ROS3P, KVAERNO3, *(pytest.param(solver, marks=pytest.mark.slow) for solver in (RODAS5P, KVAERNO5))],
+    ids=lambda solver: type(solver).__name__,
+)
 @pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd, jax.vmap], ids=lambda transform: transform.__name__)
 def test_the_field_is_traced_once_under_transforms(solver: Any, transform: Any) -> None:
     field = counted_robertson()

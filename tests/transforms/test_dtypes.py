@@ -138,10 +138,11 @@ def test_python_number_takes_the_width_of_time(value: Any, expected: dict[str, s
     assert jnp.shape(solution.ys) == (2,)
 
 
+@pytest.mark.parametrize("options", [pytest.param(ENDS, id="ends"), pytest.param({}, id="all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("value", [np.float32(1), np.float64(1), np.ones(2, "float16"), np.complex64(1)])
-def test_numpy_state_keeps_its_dtype(value: Any) -> None:
-    assert dtypes(solve(value, "float64", **ENDS).ys) == value.dtype.name
-    assert dtypes(solve(value, "float32", **ENDS).ys) == value.dtype.name
+def test_numpy_state_keeps_its_dtype(value: Any, options: dict[str, Any]) -> None:
+    assert dtypes(solve(value, "float64", **options).ys) == value.dtype.name
+    assert dtypes(solve(value, "float32", **options).ys) == value.dtype.name
 
 
 @pytest.mark.parametrize("fixed", [pytest.param(True, marks=pytest.mark.slow), False], ids=["fixed", "adaptive"])

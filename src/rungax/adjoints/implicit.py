@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 
-from ..jaxkit import Time, Y, jvp_skipping_zeros, with_derivatives_of, without_derivatives
+from ..jaxkit import Time, Y, jvp_skipping_zeros, without_derivatives
 from ..loop import run
 from ..plan import Plan
 from ..saving import SaveAt, save_y
@@ -120,7 +120,7 @@ def _steady_state(restore: Restore, leaves: Sequence[jax.Array], t: Time, y: Y) 
 
     def field(leaves: Sequence[jax.Array], t: Time, y: Y) -> Y:
         problem = restore(leaves).plan.problem
-        return problem.terms.time_derivative(with_derivatives_of(t, problem.t1), y, problem.args)
+        return problem.terms.time_derivative(t, y, problem.args)
 
     @jax.custom_jvp
     def steady(t: Time, y: Y, *leaves: jax.Array) -> Y:

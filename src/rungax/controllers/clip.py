@@ -7,6 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_next_end, is_traced
@@ -190,7 +191,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
     def fixed_points(self, t0: Time, t1: Time, start: Time, end: Time) -> tuple[Time, Time]:
         """The fixed points of the controller inside, or nearer ones among the times."""
         low, high = self.controller.fixed_points(t0, t1, start, end)
-        queue = self._queue(t0)
+        queue = self._queue(t0.dtype)
         return (low, high) if queue is None else queue.around(t0, t1, low, high)
 
     def adapt_step_size(
@@ -209,7 +210,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         keep, next_t0, next_t1, made_jump, inner_state, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner_state
         )
-        next_t0, next_t1, queue = jnp.asarray(next_t0), jnp.asarray(next_t1), self._queue(t0)
+        next_t0, next_t1, queue = jnp.asarray(next_t0), jnp.asarray(next_t1), self._queue(t0.dtype)
         if queue is not None and queue.can_jump:
             next_t0, next_t1, jumped = queue.pass_jump(keep, t0, t1, next_t0, next_t1)
             made_jump = made_jump | jumped
@@ -238,12 +239,12 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         ordered = ((self.step_ts, 2), (self.jump_ts, 1))
         return tuple(Stops(ts, order) for ts, order in ordered if ts is not None)
 
-    def _queue(self, t: Time) -> StopQueue | None:
-        return StopQueue.of(self._own_stops(), t.dtype)
+    def _queue(self, dtype: DTypeLike) -> StopQueue | None:
+        return StopQueue.of(self._own_stops(), dtype)
 
     def _clip(self, accepted: BoolScalar, t: Time, t_next: Time, rejected: Array | None) -> Time:
         """The end of a step from `t`: `t_next`, or the first of the times if that is earlier."""
-        queue = self._queue(t)
+        queue = self._queue(t.dtype)
         if queue is not None:
             t_next = queue.clip(accepted, t, t_next)
         if rejected is None:

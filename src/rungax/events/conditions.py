@@ -143,7 +143,7 @@ class Conditions(eqx.Module):
 
 def sign_of(value: Array, last: Array | int) -> Array:
     """The sign of a real condition's value; `last` where the value is not a number."""
-    return jnp.where(jnp.isnan(value), last, jnp.sign(value).astype(jnp.int32)).astype(jnp.int32)
+    return jnp.where(jnp.isnan(value), last, jnp.sign(value).astype(jnp.int32))
 
 
 def _is_real(value: Any) -> bool:

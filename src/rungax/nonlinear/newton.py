@@ -172,6 +172,7 @@ class NewtonStages(AbstractStageSolver):
             return select(_is_running(iteration), (displacement + delta, following), now)
 
         first = (guess, Iteration.start(jnp.maximum(_power(rate, 0.8), MIN_RATE)))
+        # What `correction` reads: the carry must vary over devices as it does.
         first = match_varying(first, (stage, guess, start, prepared, rate))
         return lax.while_loop(lambda now: any_element(_is_running(now[1])), improve, first)
 

@@ -59,8 +59,9 @@ class OutputRecorder(AbstractRecorder):
 
     def init(self, plan: Plan, state: State) -> Output:
         """An output without entries, or with the start if that is saved."""
-        empty = self._empty(plan, state)
-        return empty.append(True, state.t, self._value(plan, state.t, state.y)) if self.t0 else empty
+        value = self._value(plan, state.t, state.y) if self.t0 else self._value_like(plan, state)
+        empty = self._empty(plan, state, value)
+        return empty.append(True, state.t, value) if self.t0 else empty
 
     def record(self, plan: Plan, record: Output, step: Step, accepted: BoolScalar, index: IntScalar) -> Output:
         """The output with the requested times that this step passes, then its end."""
@@ -103,9 +104,12 @@ class OutputRecorder(AbstractRecorder):
             entries.append(single_entry(count, jnp.logical_not(self._just_saved(state)), state.t, state.y))
         return self._placed(plan, state, joined(entries))
 
-    def _empty(self, plan: Plan, state: State) -> Output:
-        """An output without entries."""
-        value = jax.eval_shape(lambda: self._value(plan, state.t, state.y))
+    def _value_like(self, plan: Plan, state: State) -> PyTree[Any]:
+        """Shapes and dtypes of a value."""
+        return jax.eval_shape(lambda: self._value(plan, state.t, state.y))
+
+    def _empty(self, plan: Plan, state: State, value: PyTree[Any]) -> Output:
+        """An output without entries, for values like `value`."""
         size = self._num_slots(plan.max_steps)
         zero = jnp.asarray(0, jnp.int32)
         invalid = state.result == RESULTS.invalid_input
@@ -117,7 +121,7 @@ class OutputRecorder(AbstractRecorder):
         y = where_used(entries.used, entries.y, plan.problem.y0)
         t = jnp.where(entries.used, entries.t, plan.problem.t0)
         values = jax.vmap(lambda t, y: self._value(plan, t, y))(t, y)
-        empty = self._empty(plan, state)
+        empty = self._empty(plan, state, jax.eval_shape(lambda: jax.tree.map(lambda value: value[0], values)))
         ts, ys = Slots((empty.ts, empty.ys)).write(entries.slot, (t, values), entries.used).entries
         return _true_times(plan, ts), ys
 

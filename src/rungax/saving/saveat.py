@@ -188,9 +188,9 @@ class SaveAt(eqx.Module):
                 "`SaveAt(subs=...)` says by itself what is saved.\nExpected: either `subs` or `t0, t1, ts, steps`\n"
                 f"Found:    both ({own})\nMove them into one more `SubSaveAt` of `subs`."
             )
-        for sub in jax.tree.leaves(subs, is_leaf=is_sub):
-            _check_sub(sub)
         self.subs = subs
+        for sub in subs_of(self):
+            _check_sub(sub)
         self.dense = dense
         self.solver_state = solver_state
         self.controller_state = controller_state

@@ -1,4 +1,4 @@
-"""The loop over the stages of an explicit step: its inputs, and whether it is unrolled."""
+"""The times of stages; for explicit steps, the inputs of all stages and whether their loop is unrolled."""
 
 from typing import Any, NamedTuple
 
@@ -46,14 +46,14 @@ class StepInputs(NamedTuple):
 
 
 def stage_time(t0: RealScalar, t1: RealScalar, node: Any) -> Any:
-    """The time `t0 + node * (t1 - t0)`, exactly `t1` where `node`, a number or an array, is 1.
+    """The time `t0 + node * (t1 - t0)`, for one node or an array of them; exactly `t1` where it is 1.
 
     The vector field may jump just after `t1`, so a stage at the end of the step must not be a rounding later.
     """
+    if isinstance(node, float) and node in (0.0, 1.0):
+        return t1 if node else t0
     between = t0 + node * (t1 - t0)
-    if isinstance(node, float):
-        return t1 if node == 1 else between
-    return jnp.where(node == 1, t1, between)
+    return between if isinstance(node, float) else jnp.where(node == 1, t1, between)
 
 
 def are_unrolled(*terms: AbstractTerm[Any, Any]) -> bool:

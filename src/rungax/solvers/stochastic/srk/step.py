@@ -100,7 +100,7 @@ class AbstractSRK(AbstractTwoTermSolver):
         noise = tableau.coeffs_w.choose(_AdditiveNoise, _GeneralNoise)(tableau, diffusion, t0, t1, y0, args)
         ks: list[Y | None] = []
         for i in range(tableau.num_stages):
-            t = stage_time(t0, t1, float(tableau.c[i - 1])) if i else t0
+            t = stage_time(t0, t1, float(tableau.c[i - 1]) if i else 0.0)
             row = tableau.a[i - 1] if i else np.zeros(0)
             y = _stage_argument([*_parts(row, ks), *noise.stage(i)], y0)
             ks.append(optimization_barrier(drift.vf_prod(t, y, args, control)) if tableau.uses_f[i] else None)
