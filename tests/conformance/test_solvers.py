@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import EVERY_SOLVER, IMPLICIT, LANGEVIN, SPLIT, STOCHASTIC, any_terms, name
+from ..catalogue import EVERY_SOLVER, IMPLICIT, LANGEVIN, SPLIT, STOCHASTIC, any_terms, name, slow_unless
 from ..compare import assert_trees_close
 from ..gradients.measure import assert_derivative, weigh
 from ..problems.fields import ARGS
@@ -62,8 +62,7 @@ class Subject:
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(solver, id=name(solver), marks=[] if name(solver) in FAMILIES else [pytest.mark.slow])
-        for solver in EVERY_SOLVER
+        pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in FAMILIES)) for solver in EVERY_SOLVER
     ],
 )
 def subject(request: pytest.FixtureRequest) -> Subject:

@@ -104,9 +104,7 @@ def gradient_by_default(save: str) -> Any:
 SWEEPING = ("BacksolveAdjoint", "ReversibleAdjoint")
 """The adjoints with a backward sweep of their own; the others differentiate the loop as it is."""
 
-SWEEPS_OFTEN = [
-    pytest.param(facts, id=name, marks=() if name in SWEEPING else pytest.mark.slow) for name, facts in ADJOINTS.items()
-]
+SWEEPS_OFTEN = [pytest.param(facts, id=name, marks=slow_unless(name in SWEEPING)) for name, facts in ADJOINTS.items()]
 
 
 @pytest.mark.parametrize("save", ["ts", pytest.param("t1", marks=pytest.mark.slow)])

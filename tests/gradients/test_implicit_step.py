@@ -33,7 +33,7 @@ SOLVERS = (
     rungax.Rodas5P(),
     rungax.ROS3P(),
 )
-FEW = [pytest.param(s, id=name(s), marks=() if s in FAST else pytest.mark.slow) for s in SOLVERS]
+FEW = [pytest.param(s, id=name(s), marks=slow_unless(s in FAST)) for s in SOLVERS]
 ONE_OF_EACH = [
     pytest.param(rungax.Kvaerno5(), id="Kvaerno5"),
     pytest.param(rungax.Rodas5P(), id="Rodas5P"),

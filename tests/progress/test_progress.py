@@ -18,6 +18,8 @@ import rungax
 from rungax import progress
 from rungax.jaxkit.slowest_element import slowest_element
 
+from ..catalogue import slow_unless
+
 
 def decay(t: Any, y: Any, args: Any) -> Any:
     return -y
@@ -309,7 +311,7 @@ TEXT, TQDM = METERS
 REPEATS = (("jvp", "text"), ("gradient", "text"), ("gradient of a batch", "tqdm"), ("gradient of checkpoint", "tqdm"))
 """Each derivative is seen with the other meter too."""
 WITH_METERS = [
-    pytest.param(derivative, meter, id=f"{name}-{kind}", marks=[pytest.mark.slow] if (name, kind) in REPEATS else [])
+    pytest.param(derivative, meter, id=f"{name}-{kind}", marks=slow_unless((name, kind) not in REPEATS))
     for name, derivative in DERIVATIVES.items()
     for kind, meter in (("text", TEXT), ("tqdm", TQDM))
 ]

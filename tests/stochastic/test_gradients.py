@@ -26,6 +26,8 @@ from rungax import (
     diffeqsolve,
 )
 
+from ..catalogue import slow_unless
+
 KEY = jax.random.key(5)
 PARAMETERS = {
     "y0": jnp.array([0.7, -0.4]),
@@ -73,7 +75,7 @@ SOLVERS: dict[str, tuple[Any, Field]] = {
     "SRA1": (rungax.SRA1(), additive),
 }
 ONE_OF_A_KIND = ("ItoMilstein", "SPaRK")
-CASES = [pytest.param(name, marks=() if name in ONE_OF_A_KIND else pytest.mark.slow) for name in SOLVERS]
+CASES = [pytest.param(name, marks=slow_unless(name in ONE_OF_A_KIND)) for name in SOLVERS]
 
 
 def tree(key: jax.Array = KEY) -> VirtualBrownianTree:

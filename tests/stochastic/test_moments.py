@@ -15,6 +15,7 @@ import pytest
 from rungax import ControlTerm, Euler, Heun, MultiTerm, ODETerm, SaveAt, diffeqsolve
 from rungax.brownian import SpaceTimeLevyArea, VirtualBrownianTree
 
+from ..catalogue import slow_unless
 from ..problems.stochastic import Interpretation
 from .test_strong_order import SOLVERS, name_of, own_interpretation
 
@@ -98,10 +99,7 @@ def worst(scores: dict[str, np.ndarray]) -> float:
 
 
 FAST = {"Euler", "SRA1", "SPaRK", "DRI1"}
-EVERY = [
-    pytest.param(solver, id=name_of(solver), marks=() if name_of(solver) in FAST else (pytest.mark.slow,))
-    for solver, _ in SOLVERS
-]
+EVERY = [pytest.param(solver, id=name_of(solver), marks=slow_unless(name_of(solver) in FAST)) for solver, _ in SOLVERS]
 
 
 @pytest.mark.parametrize("solver", EVERY)

@@ -196,7 +196,7 @@ ONE_OF_AN_INTERPRETATION = ("Euler", "Heun")
             solver,
             closed,
             id=f"{name_of(solver)}-{closed}",
-            marks=() if closed == "geometric" and name_of(solver) in ONE_OF_AN_INTERPRETATION else (pytest.mark.slow,),
+            marks=slow_unless(closed == "geometric" and name_of(solver) in ONE_OF_AN_INTERPRETATION),
         )
         for solver, _ in SOLVERS
         for closed in CLOSED

@@ -14,6 +14,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import slow_unless
 from .hlo import compiled_text, count_loops, custom_calls_in_loops
 from .solves import DAMPING, Y0, adaptive, counted_pendulum, solve
 
@@ -44,10 +45,7 @@ STOCHASTIC = {
 
 @pytest.mark.parametrize(
     "program",
-    [
-        pytest.param(program, id=name, marks=[pytest.mark.slow] if name == "fixed" else [])
-        for name, program in STOCHASTIC.items()
-    ],
+    [pytest.param(program, id=name, marks=slow_unless(name != "fixed")) for name, program in STOCHASTIC.items()],
 )
 def test_no_custom_call_in_the_loop_of_a_stochastic_solve(program: Callable[[Any], Any], request: Any) -> None:
     key = jax.random.key(0)

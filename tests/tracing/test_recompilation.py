@@ -14,6 +14,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import slow_unless
 from . import solves
 from .solves import Y0, adaptive, counted_pendulum
 
@@ -92,10 +93,7 @@ OTHER_PROGRAM: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [
-        pytest.param(*case, id=name, marks=[pytest.mark.slow] if name in ONE_BY_ONE else [])
-        for name, case in SAME_PROGRAM.items()
-    ],
+    [pytest.param(*case, id=name, marks=slow_unless(name not in ONE_BY_ONE)) for name, case in SAME_PROGRAM.items()],
 )
 def test_other_values_need_no_other_program(
     first: dict[str, Any], second: dict[str, Any], compilations: list[str]
