@@ -14,7 +14,7 @@ help:
 	@echo "make demo         fit a predator-prey model to twenty years of lynx and hare"
 	@echo "make test         the tests, without the slow ones"
 	@echo "make test-all     all tests"
-	@echo "make examples     every example, with its answer checked"
+	@echo "make examples     every example, with its answer checked; those of the docstrings; the README's code"
 	@echo "make test-oldest  a quick part of them, on the oldest Python and dependencies that pyproject.toml allows"
 	@echo "make lint         formatting, ruff's rules, types"
 	@echo "make bench        the benchmarks"
@@ -70,9 +70,12 @@ test: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test
 	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/$(PYTEST) --slow
 
-# Compiled with optimizations: examples spend their time running.
+# Not the pages of the manual, which `docs` runs. Compiled with optimizations: examples spend their time running.
+EXAMPLES := tests/api/test_examples.py tests/api/test_public_names.py::test_the_examples_of_a_docstring_run \
+	'tests/api/test_readme.py::test_a_page_runs[README.md]' tests/api/test_readme.py::test_the_gradients_in_the_readme
+
 examples: $(VENV)/.installed-test
-	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow tests/api/test_examples.py
+	JAX_DISABLE_MOST_OPTIMIZATIONS=0 $(BIN)/python -m pytest -n $(WORKERS) --slow $(EXAMPLES)
 
 # Some tests of every part, which take a few minutes. Not loop/test_saved_slots.py: it compares numbers of different
 # programs bit by bit, and the compiler of the oldest JAX rounds one of them differently.

@@ -1,4 +1,7 @@
-"""Every example runs and answers its question; its figure is drawn."""
+"""Every example runs and answers its question; its figure is drawn.
+
+`make examples` runs all of them, every test run the two cheapest.
+"""
 
 import importlib.util
 import pathlib
@@ -80,18 +83,21 @@ def test_lotka_volterra(run: Run) -> None:
     assert drift < 1e-6
 
 
+@pytest.mark.slow
 def test_spring_mass_damper(run: Run) -> None:
     solution, error = run("spring_mass_damper")
     assert error < 1e-7
     assert jax.tree.map(np.shape, solution.ys) == {"position": (201,), "velocity": (201,)}
 
 
+@pytest.mark.slow
 def test_oscillator_sweep(run: Run) -> None:
     sweep = run("oscillator_sweep", solves=100)
     assert sweep.positions.shape == (100, 101)
     assert sweep.error < 1e-5
 
 
+@pytest.mark.slow
 def test_dense_output(run: Run) -> None:
     answers = run("dense_output")
     assert answers.mismatch < 1e-4
@@ -156,6 +162,7 @@ def test_regularized_neural_ode(run: Run) -> None:
     assert plain.loss < 1e-3
 
 
+@pytest.mark.slow
 def test_robertson(run: Run) -> None:
     runs = run("robertson")
     assert set(runs) == {"Rodas5P", "Kvaerno5"}
@@ -207,6 +214,7 @@ def test_hires_sensitivity(run: Run) -> None:
     np.testing.assert_allclose(found.state[6:] @ found.table[6:], 0.0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_ornstein_uhlenbeck(run: Run) -> None:
     # Thirty correlated statistics each; a fifth standard error would be one chance in a hundred thousand.
     assert max(run("ornstein_uhlenbeck", paths=1000)) < 4.5

@@ -16,6 +16,8 @@ import pytest
 
 import rungax
 
+from ..catalogue import slow_unless
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "rungax"
 
@@ -156,6 +158,8 @@ def docstring_of(name: str) -> str:
 
 DOCSTRINGS = [docstring for path in sorted(SOURCE.rglob("*.py")) for docstring in docstrings(path)]
 EXAMPLES = [docstring for docstring in DOCSTRINGS if docstring.has_prompts]
+CHEAP = ("methods.Tsit5", "solve.diffeqsolve")
+"""Docstrings whose examples run with every test run; `make examples` runs those of all."""
 
 
 def test_public_names_are_listed_in_the_order_of_their_imports() -> None:
@@ -243,7 +247,10 @@ def test_examples_stand_in_their_section_and_run() -> None:
     assert [docstring.name for docstring in DOCSTRINGS if docstring.has_section != docstring.has_prompts] == []
 
 
-@pytest.mark.parametrize("docstring", EXAMPLES, ids=lambda docstring: docstring.name)
+@pytest.mark.parametrize(
+    "docstring",
+    [pytest.param(docstring, id=docstring.name, marks=slow_unless(docstring.name in CHEAP)) for docstring in EXAMPLES],
+)
 def test_the_examples_of_a_docstring_run(docstring: Docstring) -> None:
     results = run_examples(docstring)
     assert results.attempted > 0

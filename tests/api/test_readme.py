@@ -34,15 +34,8 @@ def has_blocks(path: pathlib.Path) -> bool:
     return bool(blocks(path.read_text(encoding="utf-8")))
 
 
-def as_parameter(path: pathlib.Path) -> object:
-    """A page as a parameter; what the manual's build runs anyway is slow."""
-    marks = [] if path.parent == ROOT else [pytest.mark.slow]
-    return pytest.param(path, id=str(path.relative_to(ROOT)), marks=marks)
-
-
-PAGES = [
-    as_parameter(path) for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if has_blocks(path)
-]
+PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))) if has_blocks(path)]
+"""All slow: `make docs` runs the pages of the manual, and `make examples` the README."""
 
 
 def test_blocks_are_found(tmp_path: pathlib.Path) -> None:
@@ -61,11 +54,13 @@ def test_blocks_are_found(tmp_path: pathlib.Path) -> None:
     assert error.traceback[-1].lineno == 3
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.slow
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_runs(path: pathlib.Path) -> None:
     run(path)
 
 
+@pytest.mark.slow
 def test_the_gradients_in_the_readme() -> None:
     names = run(ROOT / "README.md")
     args, loss = names["args"], names["loss"]

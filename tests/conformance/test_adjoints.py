@@ -1,6 +1,6 @@
 """Every adjoint agrees with the default, and is the same under transformations and backwards in time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache, cached_property
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import ADJOINTS
+from ..catalogue import ADJOINTS, slow_unless
 from ..compare import assert_trees_close
 from ..gradients.measure import weigh
 
@@ -65,16 +65,28 @@ def by_default(t1: float) -> tuple[Any, Any]:
     return jax.jit(jax.value_and_grad(subject.loss, argnums=(0, 1)))(START, RATES)
 
 
-@pytest.fixture(scope="module", params=ADJOINTS)
+@pytest.fixture(scope="module")
 def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(request.param)
 
 
+def with_adjoints(often: Collection[str]) -> pytest.MarkDecorator:
+    """Every adjoint as the subject; those not named in `often` are slow."""
+    adjoints = [pytest.param(name, marks=slow_unless(name in often)) for name in ADJOINTS]
+    return pytest.mark.parametrize("subject", adjoints, indirect=True, scope="module")
+
+
+OWN_LOOPS = ("RecursiveCheckpointAdjoint", "BacksolveAdjoint", "ReversibleAdjoint")
+"""Adjoints with a backward loop of their own; JAX differentiates the loop of the others, or of one step."""
+
+
+@with_adjoints(ADJOINTS)
 def test_a_derivative_is_that_of_the_default(subject: Subject) -> None:
     _, expected = by_default(subject.t1)
     assert_trees_close(subject.compiled(START, RATES), expected, rtol=1e-3, atol=1e-6)
 
 
+@with_adjoints(ADJOINTS)
 def test_the_value_does_not_depend_on_the_adjoint(subject: Subject) -> None:
     value = jax.jit(subject.loss)(START, RATES)
     # The reversible adjoint makes a method of its own.
@@ -82,10 +94,12 @@ def test_the_value_does_not_depend_on_the_adjoint(subject: Subject) -> None:
     np.testing.assert_allclose(value, by_default(subject.t1)[0], rtol=rtol)
 
 
+@with_adjoints(("RecursiveCheckpointAdjoint", "ForwardMode"))
 def test_jit_is_eager(subject: Subject) -> None:
     assert_trees_close(subject.derivative(START, RATES), subject.compiled(START, RATES), rtol=1e-10, atol=1e-13)
 
 
+@with_adjoints((*OWN_LOOPS, "ImplicitAdjoint"))
 def test_vmap_is_a_loop(subject: Subject) -> None:
     scale = np.asarray([0.5, 1.0, 2.0])
     batch = np.stack([s * START for s in scale]), jax.tree.map(lambda x: x * scale, RATES)
@@ -96,6 +110,7 @@ def test_vmap_is_a_loop(subject: Subject) -> None:
         assert_trees_close(found, subject.compiled(y0, args), rtol=1e-9, atol=1e-12)
 
 
+@with_adjoints((*OWN_LOOPS, "ForwardMode"))
 def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     """From 0 backwards with the mirrored field."""
     found = jax.jit(lambda y0, args: subject.derivative(y0, args, -1.0))(START, RATES)

@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS
+from ..catalogue import CONTROLLERS, slow_unless
 from ..compare import assert_trees_close
 from ..gradients.measure import weigh
 from ..problems.ordinary import CLOCKED_TORUS
@@ -55,17 +55,31 @@ START = CLOCKED_TORUS.exact(T0 + 1) if CLOCKED_TORUS.exact is not None else None
 INPUTS = (np.asarray(T0), np.asarray(T1), START)
 
 
-@pytest.fixture(scope="module", params=CONTROLLERS)
+@pytest.fixture(scope="module")
 def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(request.param)
 
 
+def with_controllers(often: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Every controller as the subject; those not named in `often` are slow."""
+    controllers = [pytest.param(name, marks=slow_unless(name in often)) for name in CONTROLLERS]
+    return pytest.mark.parametrize("subject", controllers, indirect=True, scope="module")
+
+
+OFTEN = ("StepTo", "PID, dt0=None", "PID, clipped")
+"""Without "PID", which the last two are with another first step and other stops, and without constant steps, which the
+same tests of solvers and of ways of saving make.
+"""
+
+
+@with_controllers(("StepTo", "PID, clipped"))
 def test_jit_is_eager(subject: Subject) -> None:
     ts, ys = subject.compiled(*INPUTS)
     assert T1 in ts, "the solve did not come to its end"
     assert_trees_close(subject.steps(*INPUTS), (ts, ys), **ROUNDING)
 
 
+@with_controllers(OFTEN)
 def test_vmap_is_a_loop(subject: Subject) -> None:
     """Over ends in both directions and states, so that batch elements make different numbers of steps."""
     batch = np.array([1.5, 1.5, -1.0]), np.array([-0.5, 1.0, 0.5]), np.stack([START, 2 * START, START])
@@ -75,6 +89,7 @@ def test_vmap_is_a_loop(subject: Subject) -> None:
         assert_trees_close(found, subject.compiled(*(x[i] for x in batch)), **ROUNDING)
 
 
+@with_controllers(OFTEN)
 def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     """From 1.5 to -0.5, and from -1.5 to 0.5 with the mirrored field."""
     found = subject.compiled(*INPUTS)
@@ -83,6 +98,7 @@ def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     assert_trees_close(found, (times, solution.ys), rtol=1e-12, atol=1e-12)
 
 
+@with_controllers(OFTEN)
 def test_all_modes_of_differentiation_agree(subject: Subject) -> None:
     """Forward and reverse mode along a direction; the steps that a controller chose are fixed."""
 

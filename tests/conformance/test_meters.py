@@ -10,7 +10,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import METERS
+from ..catalogue import METERS, slow_unless
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, pendulum
 from .examples import START
@@ -37,7 +37,10 @@ def compiled(name: str, use: str) -> Callable[[Any], Any]:
     return jax.jit(partial(USES[use], METERS[name]()))
 
 
-@pytest.mark.parametrize("name", METERS)
+# Both meters that show something are called by the same code; `progress/` tests each.
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=slow_unless(name != "TqdmProgressMeter")) for name in METERS]
+)
 def test_values_and_derivatives_are_those_without_a_meter(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     for use in USES:
         found, expected = compiled(name, use)(START), compiled("NoProgressMeter", use)(START)

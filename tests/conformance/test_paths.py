@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ..catalogue import INTERPOLATIONS, NOISES
+from ..catalogue import INTERPOLATIONS, NOISES, slow_unless
 from ..compare import assert_trees_close
 
 PATHS = INTERPOLATIONS | NOISES
@@ -32,7 +32,8 @@ def test_an_increment_is_the_difference_of_two_values(name: str) -> None:
         assert_trees_close(increment, difference, **ROUNDING)
 
 
-@pytest.mark.parametrize("name", PATHS)
+# A `Solution` hands the times on to its `DenseInterpolation`.
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_unless(name != "Solution")) for name in PATHS])
 def test_vmap_is_a_loop_and_jit_is_eager(name: str) -> None:
     """Over increments between neighbouring times."""
     path = PATHS[name]()

@@ -12,7 +12,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import SAVES, time_and_product
+from ..catalogue import SAVES, slow_unless, time_and_product
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS
 from .examples import START, driven
@@ -61,18 +61,31 @@ class Subject:
         return jax.jit(self.saved)
 
 
-@pytest.fixture(scope="module", params=SAVES)
+CONTAINED = ("t0", "t1", "ts", "steps")
+"""Ways of saving that "fn" and "every third step" contain; `loop/test_saved_slots.py` has each alone."""
+OFTEN = tuple(name for name in SAVES if name not in CONTAINED)
+
+
+@pytest.fixture(scope="module")
 def subject(request: pytest.FixtureRequest) -> Subject:
     return Subject(request.param)
+
+
+def with_saves(often: tuple[str, ...]) -> pytest.MarkDecorator:
+    """Every way of saving as the subject; those not named in `often` are slow."""
+    saves = [pytest.param(name, marks=slow_unless(name in often)) for name in SAVES]
+    return pytest.mark.parametrize("subject", saves, indirect=True, scope="module")
 
 
 INPUTS = (np.asarray(0.0), np.asarray(1.0), START)
 
 
+@with_saves(("fn",))
 def test_jit_is_eager(subject: Subject) -> None:
     assert_trees_close(subject.saved(*INPUTS), subject.compiled(*INPUTS), **ROUNDING)
 
 
+@with_saves(OFTEN)
 def test_vmap_is_a_loop(subject: Subject) -> None:
     batch = np.array([0.0, 1.0, 0.5]), np.array([1.0, -0.5, 0.5]), np.stack([START, 2 * START, -START])
     together = jax.jit(jax.vmap(subject.saved))(*batch)
@@ -81,6 +94,7 @@ def test_vmap_is_a_loop(subject: Subject) -> None:
         assert_trees_close(found, subject.compiled(*(x[i] for x in batch)), **ROUNDING)
 
 
+@with_saves(OFTEN)
 def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     """Values are the same, and times have the other sign; saved functions see the true time."""
     ts, values, _, steps = subject.compiled(np.asarray(1.5), np.asarray(-0.5), START)
@@ -89,6 +103,7 @@ def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     assert_trees_close(ts, jax.tree.map(lambda t: jnp.where(jnp.isinf(t), t, -t), mirror[0]), **ROUNDING)
 
 
+@with_saves(OFTEN)
 def test_differentiated_it_has_the_same_values(subject: Subject) -> None:
     """In reverse and in forward mode."""
     t0, t1, y0 = INPUTS

@@ -7,12 +7,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import rungax
 
-from ..catalogue import solved_exactly, terms_for
+from ..catalogue import name, slow_unless, solved_exactly, terms_for
 from ..problems.ordinary import GRADED
 from ..steps import make_step
+
+OFTEN = (
+    *("Euler", "Heun", "Midpoint", "Ralston", "RK4", "Bosh3", "Tsit5", "Dopri5", "Dopri8"),
+    *("ImplicitEuler", "Kvaerno3", "KenCarp3", "Rodas5P"),
+)
+"""Small methods, and one of every kind of step; `tableaus/` has the order conditions of the coefficients of all."""
+
+
+def each(solvers: tuple[rungax.AbstractSolver[Any], ...]) -> list[Any]:
+    """The solvers as parameters; those that are not in `OFTEN` are slow."""
+    return [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in OFTEN)) for solver in solvers]
+
 
 THETAS = np.linspace(0, 1, 12)[1:]
 """Where in a step its dense output is evaluated: never at 1/2, where some interpolants are better than elsewhere."""

@@ -24,7 +24,7 @@ from ..catalogue import (
     steps_of_graded,
 )
 from ..problems.ordinary import GRADED, LEVELS
-from .graded import THETAS, GradedStep, one_step
+from .graded import THETAS, GradedStep, each, one_step
 from .measure import TOLERANCE, graded_order
 
 # From a whole number on, so that a step of the graded problem starts on a state that is not zero.
@@ -59,7 +59,7 @@ def assert_error_order_is_as_stated(solver: rungax.AbstractSolver[Any]) -> None:
     assert abs(measured - stated) <= TOLERANCE, f"{name(solver)} states error order {stated}: {measured:.3f}"
 
 
-@pytest.mark.parametrize("solver", ADAPTIVE, ids=name)
+@pytest.mark.parametrize("solver", each(ADAPTIVE))
 def test_error_order(solver: rungax.AbstractSolver[Any]) -> None:
     assert_error_order_is_as_stated(solver)
 
@@ -96,7 +96,7 @@ def dense_rounding(solver: rungax.AbstractSolver[Any]) -> float:
     return eps * (1 + float(weights @ (1 + np.array(rows))))
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", each(SOLVERS))
 def test_dense_order(solver: rungax.AbstractSolver[Any]) -> None:
     assert_dense_order_is_as_stated(solver)
 

@@ -13,11 +13,15 @@ import pytest
 
 import rungax
 
-from ..catalogue import ONE_OF_A_KIND, SOLVERS, SPLIT, name, order, rounding, slow_unless, solved_exactly, terms_for
+from ..catalogue import KINDS, SOLVERS, SPLIT, name, order, rounding, slow_unless, solved_exactly, terms_for
 from ..problems.base import Problem
 from ..problems.ordinary import CLOCKED_TORUS, GRADED
-from .graded import after_steps
+from ..tableaus.methods import METHODS, SPLIT_METHODS
+from ..tableaus.test_rosenbrock import METHODS as ROSENBROCK_METHODS
+from .graded import after_steps, each
 from .measure import TOLERANCE, graded_order, slope
+
+PUBLISHED: dict[str, Any] = {**METHODS, **SPLIT_METHODS, **ROSENBROCK_METHODS}
 
 NUM_STEPS = np.array([1, 2, 3, 4, 6, 8, 12, 16, 32, 64])
 
@@ -45,12 +49,24 @@ def assert_order_is_as_stated(solver: rungax.AbstractSolver[Any], explicit: floa
     assert abs(measured - order(solver)) <= TOLERANCE, f"{name(solver)} states order {order(solver)}: {measured:.3f}"
 
 
-@pytest.mark.parametrize("solver", SOLVERS, ids=name)
+@pytest.mark.parametrize("solver", SOLVERS[1:], ids=name)
+def test_coefficients_and_order_are_those_of_the_published_method(solver: Any) -> None:
+    """Whose order conditions are tested in `tableaus/`; Euler's method is written out."""
+    published = PUBLISHED[name(solver)]
+    assert solver.tableau == getattr(published, "tableau", published)
+    assert order(solver) == published.order
+
+
+@pytest.mark.parametrize("solver", each(SOLVERS))
 def test_order(solver: rungax.AbstractSolver[Any]) -> None:
     assert_order_is_as_stated(solver)
 
 
-@pytest.mark.parametrize("explicit", [0.0, 1.0], ids=["wholly implicit", "wholly explicit"])
+# `stiff/test_order_reduction.py` measures the order with an implicit term alone too.
+@pytest.mark.parametrize(
+    "explicit",
+    [pytest.param(0.0, id="wholly implicit", marks=pytest.mark.slow), pytest.param(1.0, id="wholly explicit")],
+)
 @pytest.mark.parametrize(
     "solver",
     [pytest.param(s, id=name(s), marks=[] if name(s) == "KenCarp3" else [pytest.mark.slow]) for s in SPLIT],
@@ -61,7 +77,14 @@ def test_order_with_one_term_alone(solver: rungax.AbstractSolver[Any], explicit:
 
 # On a problem without grading the error has every power of the step from the order on. Verner made the first of them
 # small in his efficient pairs; before it dominates, rounding does. So here only the lower side is for everyone.
-@pytest.mark.parametrize("solver", ONE_OF_A_KIND)
+# `stiff/test_fixed_steps.py` has nonlinear problems for solvers with two terms.
+NONLINEAR = [
+    pytest.param(s, id=name(s), marks=slow_unless(name(s) in KINDS and not isinstance(s, rungax.AbstractIMEXRK)))
+    for s in SOLVERS
+]
+
+
+@pytest.mark.parametrize("solver", NONLINEAR)
 def test_order_is_reached_on_a_nonlinear_problem(solver: rungax.AbstractSolver[Any]) -> None:
     num_steps = np.unique(np.round(2 ** np.arange(2, 9.1, 0.25)).astype(int))
     errors = errors_of_solves(solver, CLOCKED_TORUS, num_steps).max(axis=1)
@@ -117,7 +140,7 @@ def test_wrong_coupling_is_caught(part: str) -> None:
 @pytest.mark.parametrize(
     "solver",
     [
-        pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ("RK4", "Tsit5")))
+        pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) == "Tsit5"))
         for solver in (rungax.Midpoint(), rungax.RK4(), rungax.Tsit5(), rungax.Vern7())
     ],
 )

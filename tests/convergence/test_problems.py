@@ -6,12 +6,19 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
+from ..catalogue import slow_unless
 from ..problems.base import Problem
 from ..problems.detest import DETEST
 from ..problems.ordinary import SMALL
 
+OFTEN = (DETEST[0], *SMALL[:2])
+"""Nothing of the library is at work here, so that a few show that the certificate itself works."""
 
-@pytest.mark.parametrize("problem", [*DETEST, *SMALL], ids=lambda problem: problem.name)
+
+@pytest.mark.parametrize(
+    "problem",
+    [pytest.param(problem, id=problem.name, marks=slow_unless(problem in OFTEN)) for problem in (*DETEST, *SMALL)],
+)
 def test_solution_is_certified(problem: Problem) -> None:
     start, unravel = ravel_pytree(problem.y0)
     field = jax.jit(lambda t, y: ravel_pytree(problem.field(t, unravel(y), problem.args))[0])

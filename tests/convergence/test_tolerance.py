@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 import rungax
 
-from ..catalogue import error_order, name
+from ..catalogue import error_order, name, slow_unless
 from ..problems.base import Problem
 from ..problems.detest import DETEST
 from ..problems.ordinary import BELL, CLOCKED_TORUS, COMPLEX_OSCILLATOR, KEPLER, SPRING
@@ -114,10 +114,7 @@ def assert_proportional(slopes: dict[str, float]) -> None:
 
 @pytest.mark.parametrize(
     ("solver", "tolerances"),
-    [
-        pytest.param(*item, id=name(item[0]), marks=[] if name(item[0]) in ("Bosh3", "Tsit5") else [pytest.mark.slow])
-        for item in TOLERANCES.items()
-    ],
+    [pytest.param(*item, id=name(item[0]), marks=slow_unless(name(item[0]) == "Tsit5")) for item in TOLERANCES.items()],
 )
 def test_error_is_proportional_to_tolerance(solver: rungax.AbstractSolver[Any], tolerances: np.ndarray) -> None:
     assert_proportional(slopes(solver, tolerances))
@@ -167,7 +164,11 @@ FROM_ZERO = Problem("from zero: no size", lambda t, y, args: 1 - y, np.array([0.
 
 @pytest.mark.parametrize("direction", [1, -1], ids=["forwards", "backwards"])
 @pytest.mark.parametrize(
-    "problem", [BELL, COMPLEX_OSCILLATOR, SPRING, CLOCKED_TORUS, KEPLER, AT_REST, FROM_ZERO], ids=lambda p: p.name[:12]
+    "problem",
+    [
+        pytest.param(problem, id=problem.name[:12], marks=slow_unless(problem not in (BELL, KEPLER)))
+        for problem in (BELL, COMPLEX_OSCILLATOR, SPRING, CLOCKED_TORUS, KEPLER, AT_REST, FROM_ZERO)
+    ],
 )
 def test_first_step_is_hairers(problem: Problem, direction: int) -> None:
     solver = rungax.Bosh3()

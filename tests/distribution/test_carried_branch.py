@@ -56,7 +56,13 @@ def test_carried_increments_equal_those_from_the_root(area, key):
         assert_trees_close(carried(path, intervals), rooted(path, intervals), atol=2e-15)
 
 
-@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize(
+    "area",
+    [
+        SpaceTimeLevyArea,
+        *(pytest.param(area, marks=pytest.mark.slow) for area in (BrownianIncrement, SpaceTimeTimeLevyArea)),
+    ],
+)
 def test_batch_elements_with_different_times(area, key):
     """Under `vmap` the descent of all elements starts at the same level, though their common levels differ."""
     keys = jax.random.split(key, 6)
@@ -71,13 +77,13 @@ def test_times_known_only_at_run_time(key):
     ends, tols = jnp.asarray([1.9, 2.0]), jnp.asarray([0.9, 1e-2])
     intervals = jnp.asarray([[0.1, 0.3], [0.3, 0.9], [0.3, 0.5]])
 
-    def of(drive):
-        element = lambda t1, tol: drive(tree(key, SpaceTimeLevyArea, tol, t1), intervals)
-        return jax.jit(jax.vmap(element))(ends, tols)
+    def both(t1, tol):
+        path = tree(key, BrownianIncrement, tol, t1)
+        return carried(path, intervals), rooted(path, intervals)
 
-    by_branch, from_root = of(carried), of(rooted)
+    by_branch, from_root = jax.jit(jax.vmap(both))(ends, tols)
     for i in range(2):
-        expected = rooted(tree(key, SpaceTimeLevyArea, float(tols[i]), float(ends[i])), intervals)
+        expected = rooted(tree(key, BrownianIncrement, float(tols[i]), float(ends[i])), intervals)
         assert_trees_close(one(by_branch, i), expected, atol=2e-15)
         assert_trees_close(one(from_root, i), expected, atol=2e-15)
 
@@ -136,7 +142,7 @@ def test_inside_shard_map(key):
     spec = jax.sharding.PartitionSpec("batch")
     keys, intervals = jax.random.split(key, 4), jnp.asarray(ORDERS["rejected"])
     for drive in (carried, rooted):
-        batch = jax.vmap(lambda k, drive=drive: drive(tree(k, SpaceTimeLevyArea), intervals))
+        batch = jax.vmap(lambda k, drive=drive: drive(tree(k, BrownianIncrement), intervals))
         found = jax.jit(jax.shard_map(batch, mesh=mesh, in_specs=spec, out_specs=spec))(keys)
         for i, k in enumerate(keys):
-            assert_trees_close(one(found, i), rooted(tree(k, SpaceTimeLevyArea), intervals), atol=2e-15)
+            assert_trees_close(one(found, i), rooted(tree(k, BrownianIncrement), intervals), atol=2e-15)

@@ -48,7 +48,7 @@ def test_numbers_and_entries_are_independent(key):
     """The test includes numbers that differ only in the high word, and neighbours along either axis."""
     source = NormalSource(key, COUNT, np.dtype(np.float64))
     numbers = jnp.asarray([0, 1, 2, 2**32, 2**33, 2**61 + 1])
-    drawn = np.asarray(jax.vmap(source.draw)(numbers))
+    drawn = np.asarray(jax.jit(jax.vmap(source.draw))(numbers))
     assert_standard_normal(np.concatenate([drawn, drawn[:2, ::-1]]))
     neighbours = np.stack([drawn[0, :-1], drawn[0, 1:]])
     assert_standard_normal(neighbours)
@@ -57,9 +57,10 @@ def test_numbers_and_entries_are_independent(key):
 def test_under_vmap_draws_are_the_same(key):
     keys, numbers = jax.random.split(key, (2, 3)), jnp.arange(2)
 
+    @jax.jit
     def draw(k, number):
         return NormalSource(k, 3, np.dtype(np.float64)).draw(number)
 
-    found = jax.vmap(jax.vmap(draw, (0, None)))(keys, numbers)
+    found = jax.jit(jax.vmap(jax.vmap(draw, (0, None))))(keys, numbers)
     expected = [[draw(k, n) for k in row] for row, n in zip(keys, numbers, strict=True)]
     np.testing.assert_allclose(found, np.array(expected), rtol=1e-14)

@@ -17,7 +17,13 @@ from rungax.brownian import (
 from ..compare import assert_trees_close
 
 S = jax.ShapeDtypeStruct
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+ENDS = (-1.0, 0.7)
+SHORTEST_AND_LONGEST = (
+    BrownianIncrement,
+    pytest.param(SpaceTimeLevyArea, marks=pytest.mark.slow),
+    SpaceTimeTimeLevyArea,
+)
+"""Every area; the one between the other two is marked slow."""
 MIXED = {"a": S((2, 3), jnp.float32), "b": (S((), jnp.float64), S((0,), jnp.float16)), "c": S((2,), jnp.complex64)}
 
 
@@ -25,12 +31,26 @@ def tree(key, shape=(), area=BrownianIncrement, t0=0.0, t1=1.0, tol=1e-2):
     return VirtualBrownianTree(t0, t1, tol, shape, key, levy_area=area)
 
 
+def coarse_tree(key, area):
+    return tree(key, area=area, t0=ENDS[0], t1=ENDS[1], tol=0.3)
+
+
 def unsafe(key, shape=(), area=BrownianIncrement):
     return UnsafeBrownianPath(shape, key, levy_area=area)
 
 
-@pytest.mark.parametrize("make", [tree, unsafe])
-@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize(
+    ("make", "area"),
+    [
+        # Both kinds of path and each area; the other combinations are marked slow.
+        (tree, BrownianIncrement),
+        (tree, SpaceTimeTimeLevyArea),
+        (unsafe, SpaceTimeLevyArea),
+        pytest.param(tree, SpaceTimeLevyArea, marks=pytest.mark.slow),
+        pytest.param(unsafe, BrownianIncrement, marks=pytest.mark.slow),
+        pytest.param(unsafe, SpaceTimeTimeLevyArea, marks=pytest.mark.slow),
+    ],
+)
 def test_shapes_and_dtypes_are_as_requested(make, area, key):
     shape = {k: v for k, v in MIXED.items() if k != "c"} if area is SpaceTimeTimeLevyArea else MIXED
     path = make(key, shape, area)
@@ -53,19 +73,30 @@ def test_old_keys_are_keys():
     assert tree(old).evaluate(0.3) == tree(new).evaluate(0.3)
 
 
-@pytest.mark.parametrize("area", AREAS)
+@jax.jit
+def increments_between(path, starts, ends):
+    return jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True))(starts, ends)
+
+
+@jax.jit
+def values_at(path, times):
+    """The values of the path, with and without Lévy area."""
+    return jax.vmap(lambda t: (path.evaluate(t, use_levy=True), path.evaluate(t)))(times)
+
+
+@pytest.mark.parametrize("area", SHORTEST_AND_LONGEST)
 def test_the_ends_of_the_interval(area, key):
-    path = tree(key, area=area, t0=-1.0, t1=0.7)
-    from_start = jax.jit(lambda t: path.evaluate(t, use_levy=True))
-    increment = jax.jit(lambda s, t: path.evaluate(s, t, use_levy=True))
-    assert from_start(-1.0).W == 0
-    assert jax.jit(lambda t: path.evaluate(t))(-1.0) == 0
-    assert_trees_close(increment(-1.0, 0.7), from_start(0.7), atol=1e-15)
-    for x in jax.tree.leaves(increment(-0.2, -0.2)):
-        assert x == 0
+    path = coarse_tree(key, area)
+    # Six intervals, so that `increments_between` is the program of the test below.
+    increments = increments_between(path, np.array([ENDS[0], *[-0.2] * 5]), np.array([ENDS[1], *[-0.2] * 5]))
+    whole, (from_start, values) = jax.tree.map(lambda x: x[0], increments), values_at(path, np.array(ENDS))
+    assert from_start.W[0] == values[0] == 0
+    assert_trees_close(whole, jax.tree.map(lambda x: x[1], from_start), atol=1e-15)
+    for x in jax.tree.leaves(increments):
+        assert (x[1:] == 0).all()
 
 
-@pytest.mark.parametrize("tol", [1e-1, 1e-9, 1e-30])
+@pytest.mark.parametrize("tol", [1e-1, pytest.param(1e-9, marks=pytest.mark.slow), 1e-30])
 def test_values_are_continuous_where_nodes_meet(tol, key):
     """At a dyadic time the value is that at the boundary of the nodes, from both sides and despite rounding."""
     path = tree(key, area=SpaceTimeTimeLevyArea, t0=0.1, t1=1.1, tol=tol)
@@ -75,12 +106,12 @@ def test_values_are_continuous_where_nodes_meet(tol, key):
         np.testing.assert_allclose(around, around[1], atol=1e-6)
 
 
-@pytest.mark.parametrize("area", AREAS)
+@pytest.mark.parametrize("area", SHORTEST_AND_LONGEST)
 def test_increments_shorter_than_tol_are_finite_and_add_up(area, key):
-    path = tree(key, area=area, tol=0.3)
+    path = coarse_tree(key, area)
     ts = 0.6 + np.array([0, 1e-12, 1e-9, 1e-4, 0.01, 0.06])
     starts, ends = np.append(ts[:-1], ts[0]), np.append(ts[1:], ts[-1])  # the last is the whole
-    increments = jax.jit(jax.vmap(lambda s, t: path.evaluate(s, t, use_levy=True)))(starts, ends)
+    increments = increments_between(path, starts, ends)
     whole = jax.jit(lambda s, t: path.evaluate(s, t))(ts[0], ts[-1])
     np.testing.assert_allclose(increments.W[:-1].sum(), whole, atol=1e-15)
     np.testing.assert_allclose(increments.W[-1], whole, atol=1e-15)

@@ -33,9 +33,17 @@ def trees(key, area, shape=(), tol=TOL):
     )
 
 
+def unsafes(key, area, shape=()):
+    return jax.vmap(lambda k: UnsafeBrownianPath(shape, k, levy_area=area))(jax.random.split(key, SAMPLES))
+
+
 @jax.jit
-def sample(paths, s, t):
+def _sample(paths, s, t):
     return jax.vmap(lambda path: path.evaluate(s, t, use_levy=True))(paths)
+
+
+def sample(paths, s, t):
+    return _sample(paths, np.float64(s), np.float64(t))  # one program, for Python's numbers too
 
 
 @jax.jit
@@ -79,7 +87,7 @@ def test_joined_and_nested_intervals_fit_together(area, key):
 
 @pytest.mark.parametrize("area", AREAS)
 def test_unsafe_path_is_normal_and_independent(area, key):
-    paths = jax.vmap(lambda k: UnsafeBrownianPath((), k, levy_area=area))(jax.random.split(key, SAMPLES))
+    paths = unsafes(key, area)
     intervals = ((0.0, 0.1), (0.1, 0.4), (-3.0, 2.0), (0.0, 0.4))
     assert_standard_normal(np.concatenate([standardised(sample(paths, *i), i[1] - i[0]) for i in intervals]))
 
@@ -87,13 +95,8 @@ def test_unsafe_path_is_normal_and_independent(area, key):
 @pytest.mark.parametrize("unsafe", [False, True])
 def test_parts_of_complex_increments_have_half_the_variance(unsafe, key):
     shape = jax.ShapeDtypeStruct((), jnp.complex128)
-
-    def draw(k):
-        path = UnsafeBrownianPath(shape, k, SpaceTimeLevyArea)
-        path = path if unsafe else VirtualBrownianTree(T0, T1, TOL, shape, k, SpaceTimeLevyArea)
-        return path.evaluate(0.55, 1.3, use_levy=True)
-
-    parts = standardised(jax.vmap(draw)(jax.random.split(key, SAMPLES)), 0.75) * sqrt(2)
+    make = unsafes if unsafe else trees
+    parts = standardised(sample(make(key, SpaceTimeLevyArea, shape), 0.55, 1.3), 0.75) * sqrt(2)
     assert_standard_normal(np.concatenate([parts.real, parts.imag]))
 
 

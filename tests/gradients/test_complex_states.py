@@ -10,10 +10,14 @@ import pytest
 
 from rungax import Kvaerno3, PIDController, Tsit5, diffeqsolve
 
-from ..catalogue import name
+from ..catalogue import name, slow_unless
 
 
-@pytest.mark.parametrize("solver", [Tsit5(), Kvaerno3()], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    # Of an explicit method the gradient of a complex state is in `test_wrt.py`, too.
+    [pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Kvaerno3")) for s in (Tsit5(), Kvaerno3())],
+)
 def test_gradients_are_those_of_the_exact_solution(solver: Any) -> None:
     """Of a real function of y(1), where y' = rate y, with respect to the state and the rate."""
     controller = PIDController(rtol=1e-8, atol=1e-10)

@@ -15,7 +15,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import EXPLICIT, STIFF, name, terms_for
+from ..catalogue import EXPLICIT, STIFF, name, slow_unless, terms_for
 
 # The field of the defect with `ReversibleHeun`, whose derivative was 3.4019 in every mode.
 RATE, Y0 = 1.3, np.array([1.0, 0.5])
@@ -52,9 +52,9 @@ WITH_STATE: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.HalfSolver(rungax.ReversibleHeun()),
     rungax.Auto(),
 )
-QUICK = ("ReversibleHeun", "LeapfrogMidpoint", "HalfSolver", "Tsit5", "Kvaerno3")
+ONE_PER_STATE = ("ReversibleHeun", "LeapfrogMidpoint", "HalfSolver", "Bosh3", "TRBDF2")
 SOLVERS = [
-    pytest.param(solver, id=name(solver), marks=() if name(solver) in QUICK else pytest.mark.slow)
+    pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ONE_PER_STATE))
     for solver in (*WITH_STATE, *EXPLICIT, *STIFF)
 ]
 

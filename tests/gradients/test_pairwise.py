@@ -1,7 +1,7 @@
 """Whatever solver, output, controller, state and transform meet: reverse mode, forward mode and quotients agree.
 
-All pairs of values of two of these occur. Difference quotients are taken on the steps that the solve chose, in double
-precision.
+All pairs of values of two of these occur, and each value with every test run. Difference quotients are taken on the
+steps that the solve chose, in double precision.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ import pytest
 import rungax
 from rungax import ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
-from ..catalogue import estimates_error
+from ..catalogue import estimates_error, slow_unless
 from ..problems.fields import ARGS, STATES, in_double
 from ..transforms.pairs import Combination, pairwise
 from .measure import accepted_times, along, difference_quotient, direction_like, stretched, weigh
@@ -49,13 +49,21 @@ QUICK = {
     "state": ("pytree", "complex", "float32"),
     "transform": ("jit", "vmap"),
 }
-"""All pairs of these every day, of the others when there is time: a method without and with an error estimate, and one
-with an interpolation of its own; and the states that need more than an array of double precision. That eager solves
-are as compiled ones is in `test_transforms.py`.
+"""A method without and with an error estimate, and one with an interpolation of its own; and the states that need more
+than an array of double precision. That eager solves are as compiled ones is in `test_transforms.py`.
 """
 
-CASES = pairwise(QUICK, is_possible)
-LONG_CASES = [case for case in pairwise(FACTORS, is_possible) if case not in CASES]
+OFTEN = (
+    ("Heun", "t1", "PID", "float32", "vmap"),
+    ("Euler", "ts", "StepTo", "complex", "vmap"),
+    ("Euler", "dense", "StepTo", "float32", "jit"),
+    ("Euler", "steps", "constant", "pytree", "jit"),
+    ("Tsit5", "t1", "constant", "complex", "jit"),
+)
+"""Every value of `QUICK` with every test run; all pairs of its values, and of all values, with the slow tests."""
+
+PAIRS = pairwise(QUICK, is_possible)
+CASES = [*PAIRS, *(case for case in pairwise(FACTORS, is_possible) if case not in PAIRS)]
 
 
 def controls(control: str, times: Any, grid: np.ndarray | None = None) -> dict[str, Any]:
@@ -143,7 +151,13 @@ def accepted_grid(solver: str, state: str) -> np.ndarray:
     return accepted_times(solution)
 
 
-@pytest.mark.parametrize("case", [*CASES, *(pytest.param(c, marks=pytest.mark.slow) for c in LONG_CASES)], ids="-".join)
+def test_every_value_is_in_a_case_that_runs_often() -> None:
+    assert set(OFTEN) <= set(PAIRS)
+    for values, occurring in zip(QUICK.values(), zip(*OFTEN, strict=True), strict=True):
+        assert set(occurring) == set(values)
+
+
+@pytest.mark.parametrize("case", [pytest.param(c, id="-".join(c), marks=slow_unless(c in OFTEN)) for c in CASES])
 def test_reverse_forward_and_quotients_agree(case: Combination) -> None:
     """The quotients are those of the value that the gradient computes, unless it has other steps or another precision.
 

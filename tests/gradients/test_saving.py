@@ -11,6 +11,7 @@ import pytest
 import rungax
 from rungax import Bosh3, ConstantStepSize, PIDController, SaveAt, StepTo, SubSaveAt, diffeqsolve
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, pendulum
 from .measure import accepted_times, assert_derivative, weigh
@@ -43,7 +44,7 @@ SAVES: dict[str, SaveAt] = {
     "subs": SaveAt(
         subs={
             "ends": SubSaveAt(t0=True, t1=True),
-            "pair": (SubSaveAt(ts=np.asarray([0.4])), SubSaveAt(steps=True, fn=energy)),
+            "pair": (SubSaveAt(ts=np.asarray([0.4])), SubSaveAt(steps=2, fn=energy)),
         },
         dense=True,
     ),
@@ -62,10 +63,15 @@ def asked(solution: rungax.Solution) -> Any:
 
 def solve(inputs: Any, saveat: SaveAt, controller: Any = LOOSE, dt0: Any = None, **options: Any) -> rungax.Solution:
     y0, args = inputs
-    settings: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "max_steps": MAX_STEPS, "saveat": saveat, **options}
-    return diffeqsolve(
-        rungax.ODETerm(pendulum), Bosh3(), dt0=dt0, y0=y0, args=args, stepsize_controller=controller, **settings
-    )
+    settings: dict[str, Any] = {
+        "solver": Bosh3(),
+        "t0": 0.0,
+        "t1": 1.0,
+        "max_steps": MAX_STEPS,
+        "saveat": saveat,
+        **options,
+    }
+    return diffeqsolve(rungax.ODETerm(pendulum), dt0=dt0, y0=y0, args=args, stepsize_controller=controller, **settings)
 
 
 INPUTS = (Y0, ARGS)
@@ -77,12 +83,12 @@ def grid() -> np.ndarray:
     return accepted_times(solve(INPUTS, SaveAt(t0=True, steps=True)))
 
 
-def often(name: str, *names: str) -> Any:
-    """The cases of `SAVES`, slow unless they are named."""
-    return [pytest.param(n, marks=() if n in (name, *names) else pytest.mark.slow) for n in SAVES]
+def often(name: str) -> Any:
+    """The cases of `SAVES`, slow unless it is the one named."""
+    return [pytest.param(n, marks=slow_unless(n == name)) for n in SAVES]
 
 
-@pytest.mark.parametrize("name", often("ts, every second step", "subs"))
+@pytest.mark.parametrize("name", often("subs"))
 def test_derivatives_of_what_is_saved(name: str, grid: np.ndarray) -> None:
     saveat = SAVES[name]
     assert 4 <= grid.size <= MAX_STEPS
@@ -140,7 +146,7 @@ def all_outputs(inputs: Any, span: Any, **options: Any) -> Any:
         SubSaveAt(steps=3),
         SubSaveAt(ts=ts, t1=True),
     ]
-    options = {"controller": ConstantStepSize(), "dt0": dt0, "throw": False, **options}
+    options = {"solver": rungax.Heun(), "controller": ConstantStepSize(), "dt0": dt0, "throw": False, **options}
     solution = solve(inputs, SaveAt(subs=subs, dense=True), t0=t0, t1=t1, **options)
     counts = {name: count for name, count in solution.stats.items() if name != "max_steps"}
     times = at_places([0.0, 0.21, 0.5, 1.0], t0, t1)
@@ -180,7 +186,7 @@ def test_in_forward_mode_the_values_are_the_same(name: str) -> None:
 def test_the_values_of_an_adaptive_solve_are_the_same() -> None:
     """Each by itself; `test_derivatives_of_what_is_saved` compares their sum."""
     span = tuple(map(np.asarray, SPANS["forwards"]))
-    function = lambda inputs: all_outputs(inputs, span, controller=LOOSE)
+    function = lambda inputs: all_outputs(inputs, span, solver=Bosh3(), controller=LOOSE)
     plain = jax.jit(function)(INPUTS)
     assert_trees_close(jax.jit(lambda x: jax.vjp(function, x)[0])(INPUTS), plain, rtol=1e-9, atol=1e-10)
 
@@ -188,7 +194,8 @@ def test_the_values_of_an_adaptive_solve_are_the_same() -> None:
 def test_over_no_time_everything_saved_moves_with_the_start() -> None:
     def saved(y0: Any) -> Any:
         ts = np.full(2, 0.5)
-        solution = solve((y0, ARGS), SaveAt(t0=True, ts=ts, t1=True, steps=True, dense=True), t0=0.5, t1=0.5)
+        saveat = SaveAt(t0=True, ts=ts, t1=True, steps=True, dense=True)
+        solution = solve((y0, ARGS), saveat, solver=rungax.Heun(), t0=0.5, t1=0.5)
         return solution.ys, solution.evaluate(0.5)
 
     for jacobian in (jax.jacfwd, jax.jacrev):
@@ -240,8 +247,12 @@ def test_what_has_no_derivative_is_saved_all_the_same() -> None:
     assert np.isfinite(jax.tree.leaves(gradient)[0]).all()
 
 
+@pytest.mark.slow
 def test_the_solver_state_moves_where_it_is_asked_for() -> None:
-    """A solve continued from another: the derivative of both together is that of one solve over the whole interval."""
+    """A solve continued from another: the derivative of both together is that of one solve over the whole interval.
+
+    With every run, `test_continuation.py` compares with difference quotients.
+    """
 
     def in_two(inputs: Any) -> jax.Array:
         _, args = inputs

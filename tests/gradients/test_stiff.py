@@ -26,13 +26,14 @@ from rungax import (
     ODETerm,
     PIDController,
     RecursiveCheckpointAdjoint,
+    Rodas4,
     Rodas5P,
     SaveAt,
     StepTo,
     diffeqsolve,
 )
 
-from ..catalogue import at_rest, name
+from ..catalogue import at_rest, name, slow_unless
 from ..compare import assert_trees_close
 from ..fakes import FailsOnLongSteps
 from ..problems.stiff import HIRES, ROBERTSON, STIFF_COMPLEX, STIFF_CONJUGATE
@@ -174,7 +175,7 @@ def compiled_gradient(problem: str, solver: str) -> Callable[..., Any]:
 CASES = [
     pytest.param("Robertson", "Kvaerno5", 1e-9, 1e-6, id="Robertson, Kvaerno5"),
     pytest.param("Robertson", "KenCarp4", 1e-9, 1e-5, id="Robertson, KenCarp4", marks=pytest.mark.slow),
-    pytest.param("Robertson", "Rodas5P", 1e-9, 1e-6, id="Robertson, Rodas5P"),
+    pytest.param("Robertson", "Rodas5P", 1e-9, 1e-6, id="Robertson, Rodas5P", marks=pytest.mark.slow),
     pytest.param("Robertson", "TRBDF2", 1e-7, 1e-3, id="Robertson, TRBDF2", marks=pytest.mark.slow),
     pytest.param("HIRES", "Kvaerno5", 1e-9, 1e-5, id="HIRES, Kvaerno5", marks=pytest.mark.slow),
     pytest.param("HIRES", "KenCarp4", 1e-8, 1e-5, id="HIRES, KenCarp4", marks=pytest.mark.slow),
@@ -339,11 +340,15 @@ def test_on_its_grid_it_is_exact_for_a_method_without_iteration(moving: tuple[st
 
 @pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
 def test_through_failures_of_newtons_iteration(mode: str) -> None:
-    """Steps longer than 0.3 fail, are repeated with shorter ones, and have no effect on the derivative."""
+    """Steps longer than 0.3 fail, are repeated with shorter ones, and have no effect on the derivative.
+
+    The tape has few checkpoints, from which steps are made again.
+    """
 
     def function(x: Any, limit: Any) -> Any:
-        finder = FailsOnLongSteps(rtol=1e-12, atol=1e-12, limit=limit)
-        return weighted_swing({**SHORT_SWING, **x}, 1e-6, WEIGHTS[3:], Kvaerno5(root_finder=finder))
+        solver = Kvaerno5(root_finder=FailsOnLongSteps(rtol=1e-12, atol=1e-12, limit=limit))
+        inputs = {**SHORT_SWING, **x}
+        return weighted_swing(inputs, 1e-6, WEIGHTS[3:], solver, adjoint=RecursiveCheckpointAdjoint(checkpoints=4))
 
     derivative = jax.jit((jax.grad if mode == "reverse" else jax.jacfwd)(function, has_aux=True))
     (found, failing), (_, able) = (derivative(VAN_DER_POL, limit) for limit in (0.3, np.inf))
@@ -385,7 +390,13 @@ def ends_at_places(x: Any) -> float:
     return float(np.sum(WEIGHTS[:3] * np.stack(ends)))
 
 
-@pytest.mark.parametrize("gradient", [saved_at_places, evaluated_at_places], ids=["ts", "dense"])
+@pytest.mark.parametrize(
+    "gradient",
+    [
+        pytest.param(saved_at_places, id="ts"),
+        pytest.param(evaluated_at_places, id="dense", marks=pytest.mark.slow),
+    ],
+)
 def test_of_interpolated_values(gradient: Any) -> None:
     """They have the derivative of a solve that ends at their time."""
     direction = direction_like(VAN_DER_POL)
@@ -502,8 +513,9 @@ def test_every_adjoint_agrees(adjoint: str, solver: str) -> None:
     assert_trees_close(found, expected, rtol=rtol, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_few_checkpoints_with_fast_transitions_and_rejections() -> None:
-    """Four checkpoints for some hundred steps."""
+    """Four checkpoints for some hundred steps. With every run, where Newton's iteration fails."""
     adjoint = RecursiveCheckpointAdjoint(checkpoints=4)
     function = partial(weighted_swing, solver=Kvaerno5(), adjoint=adjoint, max_steps=1024)
     found, _ = jax.jit(jax.grad(function, has_aux=True))(SWING, USUAL, WEIGHTS[3:])
@@ -514,8 +526,12 @@ def test_few_checkpoints_with_fast_transitions_and_rejections() -> None:
 # --------------------------------------------------------------------------------------------------------------- states
 
 
+@pytest.mark.slow
 def test_complex_states() -> None:
-    """The gradient by real and imaginary parts agrees with the exact one; warnings are errors."""
+    """The gradient by real and imaginary parts agrees with the exact one; warnings are errors.
+
+    With every run: a real function of a complex state in `test_complex_states.py`, and by parts the next test.
+    """
     problem = STIFF_COMPLEX
 
     def function(y0: Any) -> jax.Array:
@@ -538,7 +554,10 @@ def test_complex_states() -> None:
     np.testing.assert_allclose(gradient[:, 1], 0.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", [Rodas5P(), pytest.param(Kvaerno5(), marks=pytest.mark.slow)], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Rodas4")) for s in (Rodas4(), Rodas5P(), Kvaerno5())],
+)
 def test_complex_states_whose_field_conjugates(solver: Any) -> None:
     problem = STIFF_CONJUGATE
     field = lambda t, y, stiffness: problem.field(t, y, stiffness.astype(y.dtype))
@@ -553,54 +572,21 @@ def test_complex_states_whose_field_conjugates(solver: Any) -> None:
     assert_derivative(function, inputs, rtol=1e-5)
 
 
-def in_a_tree(t: Any, y: Any, rate: Any) -> Any:
-    slope = relaxing(t, jnp.stack([y["fast"], y["slow"][0]]), rate)
-    return {"fast": slope[0], "slow": (slope[1],)}
-
-
-@cache
-def gradient_of_the_end(solver: str, in_tree: bool = False) -> Callable[..., Any]:
-    """The gradient as a function of inputs and tolerance."""
-
-    def field(t: Any, y: Any, rate: Any) -> Any:
-        return in_a_tree(t, y, rate) if in_tree else relaxing(t.astype(y.dtype), y, rate.astype(y.dtype))
-
-    def end(x: Any, rtol: Any) -> jax.Array:
-        controller = PIDController(rtol=rtol, atol=rtol / 100)
-        method = getattr(rungax, solver)()
-        ys: Any = diffeqsolve(field, method, 0.0, 2.0, None, x["y0"], x["rate"], stepsize_controller=controller).ys
-        return weigh(jnp.stack(jax.tree.leaves(ys), axis=-1) if in_tree else ys)
-
-    return jax.jit(jax.grad(end))
-
-
-@pytest.mark.parametrize("solver", ["Kvaerno5", pytest.param("Rodas5P", marks=pytest.mark.slow)])
-def test_a_pytree(solver: str) -> None:
-    tree = {"fast": np.asarray(1.4), "slow": (np.asarray(1.0),)}
-    found = gradient_of_the_end(solver, in_tree=True)({**RELAXING, "y0": tree}, 1e-7)
-    expected = gradient_of_the_end(solver)(RELAXING, 1e-7)
-    np.testing.assert_allclose(np.stack(jax.tree.leaves(found["y0"])), expected["y0"], rtol=1e-8)
-    np.testing.assert_allclose(found["rate"], expected["rate"], rtol=1e-8)
-
-
-@pytest.mark.parametrize("solver", ["Kvaerno5", pytest.param("Rodas5P", marks=pytest.mark.slow)])
-def test_single_precision(solver: str) -> None:
-    """The gradient has the state's dtype, and the accuracy of single precision."""
-    gradient = gradient_of_the_end(solver)
-    single = gradient(jax.tree.map(np.float32, RELAXING), 1e-4)
-    assert single["y0"].dtype == np.float32
-    assert_trees_close(single, gradient(RELAXING, 1e-4), rtol=5e-3, atol=1e-5, dtypes=False)
-
-
-# ------------------------------------------------------------------------------------------------------- linear algebra
+# ----------------------------------------------------------------------------------- states, and their linear algebra
 
 CELLS = 6
+HALF = CELLS // 2
 
 
 def spread(t: Any, y: Any, rate: Any) -> Any:
     """A row of cells with diffusion and a reaction."""
     padded = jnp.pad(y, 1)
-    return rate * (padded[:-2] - 2 * y + padded[2:]) + y * (1 - y) * jnp.cos(t)
+    return rate.astype(y.dtype) * (padded[:-2] - 2 * y + padded[2:]) + y * (1 - y) * jnp.cos(t).astype(y.dtype)
+
+
+def spread_in_a_tree(t: Any, y: Any, rate: Any) -> Any:
+    slope = spread(t, jnp.concatenate([y["left"], *y["right"]]), rate)
+    return {"left": slope[:HALF], "right": (slope[HALF:],)}
 
 
 def spread_jacobian(t: Any, y: Any, rate: Any) -> Any:
@@ -618,36 +604,85 @@ TERMS = {
 }
 
 
-def spread_loss(x: Any, term: ODETerm, solver: Any) -> jax.Array:
-    controller = PIDController(rtol=1e-7, atol=1e-9)
-    solution = diffeqsolve(term, solver, 0.0, 0.5, 1e-3, x["y0"], x["rate"], stepsize_controller=controller)
-    return weigh(solution.ys)
+def spread_end(x: Any, term: ODETerm, solver: Any, rtol: Any = 1e-7) -> Any:
+    controller = PIDController(rtol=rtol, atol=rtol / 100)
+    return diffeqsolve(term, solver, 0.0, 0.5, 1e-3, x["y0"], x["rate"], stepsize_controller=controller).ys
+
+
+def spread_loss(x: Any, term: ODETerm, solver: Any, rtol: Any = 1e-7) -> jax.Array:
+    return weigh(spread_end(x, term, solver, rtol))
 
 
 @cache
-def compiled_spread(solver: str) -> Callable[[Any], Any]:
-    return jax.jit(jax.value_and_grad(lambda x: spread_loss(x, ODETerm(spread), getattr(rungax, solver)())))
+def compiled_spread(solver: str) -> Callable[..., Any]:
+    """Value and gradient as a function of inputs and tolerance."""
+    method = getattr(rungax, solver)()
+    return jax.jit(jax.value_and_grad(lambda x, rtol: spread_loss(x, ODETerm(spread), method, rtol)))
 
 
-def spread_gradient(solver: str) -> Any:
-    return compiled_spread(solver)(SPREAD)[1]
+def spread_gradient(solver: str, x: Any = SPREAD, rtol: float = 1e-7) -> Any:
+    return compiled_spread(solver)(x, rtol)[1]
 
 
-def test_the_gradient_that_others_are_compared_with() -> None:
+METHODS = ("Kvaerno3", "Kvaerno5", "Rodas5P")
+ONE_METHOD = [pytest.param(solver, marks=slow_unless(solver == "Kvaerno3")) for solver in METHODS]
+
+
+@pytest.mark.parametrize("solver", ONE_METHOD)
+def test_the_gradient_that_others_are_compared_with(solver: str) -> None:
     direction = direction_like(SPREAD)
-    expected = difference_quotient(lambda x: compiled_spread("Kvaerno5")(x)[0], SPREAD, direction, h=1e-2)
-    np.testing.assert_allclose(along(spread_gradient("Kvaerno5"), direction), expected, rtol=1e-4)
+    expected = difference_quotient(lambda x: compiled_spread(solver)(x, 1e-7)[0], SPREAD, direction, h=1e-2)
+    np.testing.assert_allclose(along(spread_gradient(solver), direction), expected, rtol=1e-4)
 
 
-FAST_TERMS = {("wider band", "Kvaerno5")}
+@cache
+def compiled_in_a_tree(solver: str) -> Callable[..., Any]:
+    """The gradient of the same function where the state is in parts."""
+    method = getattr(rungax, solver)()
+
+    def function(x: Any, rtol: Any) -> jax.Array:
+        left, right = jax.tree.leaves(spread_end(x, ODETerm(spread_in_a_tree), method, rtol))
+        return weigh(jnp.concatenate([left, right], axis=1))
+
+    return jax.jit(jax.grad(function))
+
+
+def gradient_in_a_tree(solver: str, dtype: Any, rtol: float) -> Any:
+    y0 = SPREAD["y0"]
+    x = {**SPREAD, "y0": {"left": y0[:HALF], "right": (y0[HALF:],)}}
+    found = compiled_in_a_tree(solver)(jax.tree.map(dtype, x), rtol)
+    return {**found, "y0": np.concatenate(jax.tree.leaves(found["y0"]))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", METHODS)
+def test_a_pytree(solver: str) -> None:
+    """Its steps are those of the array."""
+    assert_trees_close(gradient_in_a_tree(solver, np.float64, 1e-7), spread_gradient(solver), rtol=1e-8)
+
+
+@pytest.mark.parametrize("solver", ONE_METHOD)
+def test_a_pytree_in_single_precision(solver: str) -> None:
+    """The gradient has the state's dtype, and the accuracy of single precision."""
+    single = gradient_in_a_tree(solver, np.float32, 1e-4)
+    assert single["y0"].dtype == np.float32
+    assert_trees_close(single, spread_gradient(solver, rtol=1e-4), rtol=5e-3, atol=1e-5, dtypes=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", METHODS)
+def test_single_precision(solver: str) -> None:
+    single = spread_gradient(solver, jax.tree.map(np.float32, SPREAD), 1e-4)
+    assert single["y0"].dtype == np.float32
+    assert_trees_close(single, spread_gradient(solver, rtol=1e-4), rtol=5e-3, atol=1e-5, dtypes=False)
 
 
 @pytest.mark.parametrize(
     ("term", "solver"),
     [
-        pytest.param(term, solver, marks=() if (term, solver) in FAST_TERMS else pytest.mark.slow)
+        pytest.param(term, solver, marks=slow_unless(term == "wider band" and solver == "Kvaerno3"))
         for term in TERMS
-        for solver in ("Kvaerno5", "Rodas5P")
+        for solver in METHODS
     ],
 )
 def test_the_declared_structure_does_not_change_the_gradient(term: str, solver: str) -> None:
@@ -655,13 +690,7 @@ def test_the_declared_structure_does_not_change_the_gradient(term: str, solver: 
     assert_trees_close(found, spread_gradient(solver), rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "solver",
-    [
-        pytest.param("Rodas5P", marks=pytest.mark.slow),
-        "Kvaerno5",
-    ],
-)
+@pytest.mark.parametrize("solver", ONE_METHOD)
 def test_an_iterative_linear_solver_is_as_good_as_its_tolerance(solver: str) -> None:
     method = getattr(rungax, solver)(linear_solver=lx.GMRES(rtol=1e-9, atol=1e-11))
     found = jax.jit(jax.grad(lambda x: spread_loss(x, ODETerm(spread), method)))(SPREAD)

@@ -13,6 +13,7 @@ import rungax
 from rungax import (
     Bosh3,
     ConstantStepSize,
+    Euler,
     Heun,
     ODETerm,
     PIDController,
@@ -23,6 +24,7 @@ from rungax import (
     diffeqsolve,
 )
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 from ..fakes import CountedField
 from ..problems.fields import ARGS, pendulum
@@ -71,6 +73,8 @@ def gradient(adjoint: Any = None, **options: Any) -> Callable[[Any], Any]:
 
 # ---------------------------------------------------------------------------------------------------------- halving
 
+HALVED = RecursiveCheckpointAdjoint(checkpoints=4)
+
 # The same steps are made again, by another program.
 ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
 
@@ -78,11 +82,11 @@ ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
 @pytest.mark.parametrize(
     ("checkpoints", "save"),
     [
-        (2, "steps"),
+        (2, "dense"),
         (4, "ts"),
-        (7, "t1"),
+        pytest.param(7, "t1", marks=pytest.mark.slow),  # a budget in bytes is of six
         (40, "t1"),
-        (64, "dense"),
+        pytest.param(64, "t1", marks=pytest.mark.slow),
     ],
 )
 def test_halving_changes_nothing(checkpoints: int, save: str) -> None:
@@ -117,12 +121,17 @@ def gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
 def test_halving_in_elements_that_halve_at_different_times() -> None:
     scale = np.asarray([0.1, 1.0, 5.0, 20.0])
     elements = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
-    rough = {**PID, "saveat": SAVES["ts"], "max_steps": 400}
-    counts = jax.vmap(lambda inputs: solve(inputs, **rough).num_accepted_steps)(elements)
-    assert len(set(np.asarray(counts).tolist())) == 4
-    halved, whole = (gradient(adjoint, **rough) for adjoint in (RecursiveCheckpointAdjoint(checkpoints=4), None))
-    found = jax.jit(jax.vmap(halved))(elements)
-    assert_trees_close(found, jax.jit(jax.vmap(whole))(elements), rtol=1e-10, atol=1e-12)
+
+    def function(inputs: Any, adjoint: Any) -> tuple[jax.Array, Any]:
+        solution = solve(inputs, **PID, saveat=SAVES["ts"], max_steps=400, adjoint=adjoint)
+        return weigh(solution.ys), solution.num_accepted_steps
+
+    halved, whole = (
+        jax.jit(jax.vmap(jax.grad(lambda x, a=adjoint: function(x, a), has_aux=True)))(elements)
+        for adjoint in (HALVED, RecursiveCheckpointAdjoint())
+    )
+    assert len(set(halved[1].tolist())) == 4
+    assert_trees_close(halved, whole, rtol=1e-10, atol=1e-12)
 
 
 def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
@@ -133,13 +142,16 @@ def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
 
 
 def test_second_derivatives_and_forward_mode_of_a_halved_tape() -> None:
-    def end(y0: Any, adjoint: Any) -> jax.Array:
-        return loss((y0, ARGS), adjoint=adjoint, solver=Heun(), max_steps=50)
+    def end(y0: Any, adjoint: Any = HALVED) -> jax.Array:
+        return loss((y0, ARGS), adjoint=adjoint, solver=Euler(), max_steps=50)
 
-    halved, whole = RecursiveCheckpointAdjoint(checkpoints=4), RecursiveCheckpointAdjoint()
-    for derivative in (jax.hessian, jax.jacfwd):
-        found, expected = (jax.jit(derivative(lambda y0, a=adjoint: end(y0, a)))(Y0) for adjoint in (halved, whole))
-        np.testing.assert_allclose(found, expected, rtol=1e-10)
+    def slope(y0: Any) -> Any:
+        gradient = jax.grad(end)(y0, RecursiveCheckpointAdjoint())
+        return gradient, gradient
+
+    hessian, gradient = jax.jit(jax.jacfwd(slope, has_aux=True))(Y0)
+    np.testing.assert_allclose(jax.jit(jax.hessian(end))(Y0), hessian, rtol=1e-10)
+    np.testing.assert_allclose(jax.jit(jax.jacfwd(end))(Y0), gradient, rtol=1e-10)
 
 
 # ------------------------------------------------------------------------------------------------------------ memory
@@ -151,7 +163,7 @@ def temporary_bytes(max_steps: int, size: int, adjoint: Any, **options: Any) -> 
     def end(y0: Any) -> jax.Array:
         field = lambda t, y, args: -jnp.sin(y)
         settings = {"saveat": SaveAt(t1=True), "max_steps": max_steps, "throw": False, "adjoint": adjoint, **options}
-        ys = diffeqsolve(ODETerm(field), Heun(), 0.0, 1.0, 0.01, y0, **settings).ys
+        ys = diffeqsolve(ODETerm(field), Euler(), 0.0, 1.0, 0.01, y0, **settings).ys
         assert ys is not None
         return jnp.sum(ys)
 
@@ -164,7 +176,7 @@ TIMES = 2 * 8
 COPIES = 3
 
 
-@pytest.mark.parametrize("size", [3, 1000])
+@pytest.mark.parametrize("size", [1000, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_memory_of_a_bounded_tape_grows_by_times_only(size: int) -> None:
     adjoint = RecursiveCheckpointAdjoint(checkpoints=8)
     small, large = (temporary_bytes(max_steps, size, adjoint) for max_steps in (10_000, 20_000))
@@ -228,7 +240,7 @@ def test_first_derivatives_without_a_bound_on_steps(save: str) -> None:
 
 @pytest.mark.parametrize("second", [lambda f: jax.jacfwd(jax.grad(f)), lambda f: jax.grad(lambda x: jax.grad(f)(x)[0])])
 def test_second_derivatives_ask_for_a_bound_on_steps(second: Callable[..., Any]) -> None:
-    function = second(lambda y0: loss((y0, ARGS), max_steps=None, **PID))
+    function = second(lambda y0: loss((y0, ARGS), max_steps=None, solver=Euler()))
     with pytest.raises(ValueError, match="max_steps"):
         function(Y0)
     with pytest.raises(ValueError, match="max_steps"):
@@ -289,17 +301,23 @@ def test_a_gradient_evaluates_the_field_in_accepted_steps_only() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- programs
 
+REPEATED = ("t1",)
+"""What `ts` shows as well, with saved values."""
+
 PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "t1": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), **PID))),
-    "ts": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), saveat=SAVES["ts"], **PID))),
+    "ts": (2, jax.grad(lambda x: loss(x, throw=False, saveat=SAVES["ts"], **PID))),
     "halved": (3, jax.grad(lambda x: loss(x, throw=False, adjoint=RecursiveCheckpointAdjoint(checkpoints=8)))),
-    "dense, vmap": (2, jax.vmap(jax.grad(lambda x: loss(x, throw=False, saveat=SAVES["dense"], **PID)))),
-    "hessian": (2, jax.jacfwd(jax.grad(lambda x: loss(x, throw=False, max_steps=32)))),
+    "dense, vmap": (2, jax.vmap(jax.grad(lambda x: loss(x, throw=False, solver=Heun(), saveat=SAVES["dense"], **PID)))),
+    "hessian": (2, jax.jacfwd(jax.grad(lambda x: loss(x, throw=False, solver=Euler(), max_steps=32)))),
     "jvp": (2, lambda x: jax.jvp(lambda x: loss(x, throw=False), (x,), (x,))[1]),
 }
 
 
-@pytest.mark.parametrize(("num_loops", "program"), PROGRAMS.values(), ids=PROGRAMS.keys())
+@pytest.mark.parametrize(
+    ("num_loops", "program"),
+    [pytest.param(*case, id=name, marks=slow_unless(name not in REPEATED)) for name, case in PROGRAMS.items()],
+)
 def test_no_custom_call_in_the_loops_of_a_gradient(
     num_loops: int, program: Callable[[Any], Any], request: pytest.FixtureRequest
 ) -> None:

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec as P
 
 import rungax
-from rungax import RK4, Bosh3, ConstantStepSize, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
+from rungax import RK4, Bosh3, ConstantStepSize, Euler, Heun, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
 from ..compare import assert_trees_close
 from ..problems.fields import ARGS, pendulum
@@ -29,8 +29,8 @@ SAVES: dict[str, SaveAt] = {
     "dense": SaveAt(dense=True),
 }
 CONTROLS: dict[str, dict[str, Any]] = {
-    "adaptive": {"dt0": None, "stepsize_controller": PID},
-    "fixed": {"dt0": 0.15, "stepsize_controller": ConstantStepSize()},
+    "adaptive": {"solver": Bosh3(), "dt0": None, "stepsize_controller": PID},
+    "fixed": {"solver": Heun(), "dt0": 0.15, "stepsize_controller": ConstantStepSize()},
 }
 
 
@@ -39,14 +39,21 @@ def loss(inputs: Any, save: str = "t1", control: str = "fixed", **options: Any) 
     y0, args, t1 = inputs
     settings: dict[str, Any] = {"saveat": SAVES[save], "max_steps": 32, "throw": False, **CONTROLS[control], **options}
     field = settings.pop("field", pendulum)
-    solution = diffeqsolve(ODETerm(field), settings.pop("solver", Bosh3()), 0.0, t1, y0=y0, args=args, **settings)
+    solution = diffeqsolve(ODETerm(field), t0=0.0, t1=t1, y0=y0, args=args, **settings)
     if save == "dense":
         return weigh(jax.vmap(solution.evaluate)(jnp.asarray(TS)))
     return weigh(solution.ys)
 
 
 compiled_gradient = jax.jit(jax.grad(loss))
-compiled_hessian = jax.jit(jax.hessian(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
+
+
+def end(y0: Any, rest: Any) -> jax.Array:
+    """What second derivatives are taken of, by the method with the smallest program."""
+    return loss((y0, *rest), solver=Euler(), max_steps=16)
+
+
+compiled_hessian = jax.jit(jax.hessian(end))
 
 
 def hessian(inputs: Any) -> jax.Array:
@@ -55,9 +62,9 @@ def hessian(inputs: Any) -> jax.Array:
 
 
 @cache
-def compiled_loss(save: str, control: str, throw: bool = False) -> Callable[[Any], Any]:
+def compiled_loss(save: str, control: str) -> Callable[[Any], Any]:
     """Value and gradient."""
-    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control, throw=throw)))
+    return jax.jit(jax.value_and_grad(lambda inputs: loss(inputs, save, control)))
 
 
 def elements_of(count: int) -> Any:
@@ -77,10 +84,10 @@ def one_by_one(function: Callable[[Any], Any], elements: Any) -> Any:
 ROUNDING = {"fixed": {"rtol": 1e-11, "atol": 1e-12}, "adaptive": {"rtol": 1e-5, "atol": 1e-6}}
 
 
-@pytest.mark.parametrize(
-    ("save", "control"), [("ts, steps", "adaptive"), pytest.param("dense", "fixed", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("save", "control"), [("ts, steps", "adaptive"), ("dense", "fixed")])
 def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
+    """With every run, where elements fail, below; of a stiff equation, in `test_stiff.py`."""
     gradient = lambda inputs: compiled_loss(save, control)(inputs)[1]
     elements = elements_of(3)
     expected = one_by_one(gradient, elements)
@@ -115,22 +122,34 @@ def test_nested_vmap_over_one_input_at_a_time() -> None:
         assert_trees_close(found, by_loops(i, j, k), **ROUNDING["fixed"])
 
 
-@pytest.mark.parametrize("mode", [jax.jacfwd, pytest.param(jax.jacrev, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 def test_vmap_of_a_second_derivative_is_a_loop(mode: Callable[..., Any]) -> None:
+    """With every run, `vmap` inside `shard_map`, below."""
     elements = elements_of(2)
-    second = mode(jax.grad(lambda y0, rest: loss((y0, *rest), "t1", max_steps=16)))
+    second = mode(jax.grad(end))
     found = jax.jit(jax.vmap(lambda inputs: second(inputs[0], inputs[1:])))(elements)
     assert_trees_close(found, one_by_one(hessian, elements), **ROUNDING["fixed"])
     np.testing.assert_allclose(found, np.swapaxes(found, 1, 2), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("control", ["adaptive", pytest.param("fixed", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("control", CONTROLS)
 def test_jit_is_eager(control: str) -> None:
+    """With every run, a second eager gradient below; an adaptive eager gradient is in `test_complex_states.py`."""
     inputs = (Y0, ARGS, np.asarray(1.1))
     function = lambda inputs: loss(inputs, "ts, steps", control, throw=True)
-    expected = compiled_loss("ts, steps", control, throw=True)(inputs)
+    expected = compiled_loss("ts, steps", control)(inputs)
     assert_trees_close(jax.value_and_grad(function)(inputs), expected, **ROUNDING[control])
-    assert_trees_close(jax.jacfwd(function)(inputs), expected[1], **ROUNDING[control])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("control", CONTROLS)
+def test_jit_is_eager_in_forward_mode(control: str) -> None:
+    """With every run, a second eager derivative below."""
+    inputs = (Y0, ARGS, np.asarray(1.1))
+    found = jax.jacfwd(lambda inputs: loss(inputs, "ts, steps", control, throw=True))(inputs)
+    assert_trees_close(found, compiled_loss("ts, steps", control)(inputs)[1], **ROUNDING[control])
 
 
 # ----------------------------------------------------------------------------------------------------- recompilation

@@ -93,7 +93,7 @@ def in_every_orientation(matrix: Array, b: Array) -> dict[str, Array]:
     return {name: SOLVER.compute(state, b, {})[0] for name, state in states.items()}
 
 
-@pytest.mark.parametrize("name", MATRICES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_unless(name != "single complex")) for name in MATRICES])
 def test_solutions_are_backward_stable_in_every_orientation(name: str) -> None:
     rng = np.random.default_rng(0)
     matrix = MATRICES[name](rng)
@@ -180,6 +180,7 @@ def test_derivatives_equal_the_closed_form(dtype: Any, solve: Callable[..., Arra
     np.testing.assert_allclose(cotangents[1], adjoint, rtol=1e-11)
 
 
+@pytest.mark.slow  # the closed form says the same with more digits
 @pytest.mark.parametrize("solve", [solved, by_lineax])
 def test_derivatives_equal_finite_differences(solve: Callable[..., Array]) -> None:
     rng = np.random.default_rng(6)
@@ -194,7 +195,7 @@ def test_derivatives_equal_finite_differences(solve: Callable[..., Array]) -> No
     np.testing.assert_allclose(along(0.0)[1], slope, rtol=1e-7)
 
 
-@pytest.mark.parametrize("solve", [solved, by_lineax])
+@pytest.mark.parametrize("solve", [solved, pytest.param(by_lineax, marks=pytest.mark.slow)])
 def test_second_derivatives_mix_modes(solve: Callable[..., Array]) -> None:
     rng = np.random.default_rng(7)
     matrix, direction, b = normal(rng, 3, 3), normal(rng, 3, 3), normal(rng, 3)
@@ -277,6 +278,7 @@ def test_sharded_systems_are_solved() -> None:
     assert_trees_close(np.asarray(sharded(matrices, b)), np.asarray(jax.jit(jax.vmap(looped))(matrices, b)), rtol=1e-12)
 
 
+@pytest.mark.slow  # a batch may share a matrix, and shards may hold systems, each in a test above
 def test_a_matrix_shared_by_all_shards() -> None:
     rng = np.random.default_rng(10)
     matrix, b = normal(rng, 3, 3), normal(rng, 4, 3)
@@ -287,7 +289,7 @@ def test_a_matrix_shared_by_all_shards() -> None:
     assert_trees_close(np.asarray(sharded(matrix, b)), np.asarray(solve(matrix, b)), rtol=1e-12)
 
 
-@pytest.mark.parametrize("orientation", ["plain", "transpose"])
+@pytest.mark.parametrize("orientation", [pytest.param("plain", marks=pytest.mark.slow), "transpose"])
 def test_unknowns_and_equations_are_pytrees(orientation: str) -> None:
     """Pytrees of different structure, with scalars and matrices among their leaves."""
 

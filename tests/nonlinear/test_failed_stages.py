@@ -13,7 +13,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ODETerm
 
-from ..catalogue import EVERY_IMPLICIT, IMPLICIT, SPLIT, name, slow_unless, terms_around
+from ..catalogue import IMPLICIT, SPLIT, name, slow_unless, terms_around
 from ..fakes import FailsOnLongSteps, LoggedJacobian, fails_on_long_steps, strict_chord, undemanding
 
 DECAY = ODETerm(lambda t, y, args: -y)
@@ -47,7 +47,12 @@ def expected_steps(limit: float, dt0: float) -> tuple[list[float], int]:
     return accepted, rejected
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+OF_ONE_AND_OF_MANY_STAGES = [
+    pytest.param(type(s), id=name(s), marks=slow_unless(name(s) in ("ImplicitEuler", "Sil3"))) for s in IMPLICIT + SPLIT
+]
+
+
+@pytest.mark.parametrize("solver", OF_ONE_AND_OF_MANY_STAGES)
 @pytest.mark.parametrize("never_ends", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_step_that_fails_is_repeated_with_a_shorter_one(solver: type[Any], never_ends: bool) -> None:
     finder = fails_on_long_steps(never_ends)
@@ -66,10 +71,7 @@ def test_a_step_that_fails_is_repeated_with_a_shorter_one(solver: type[Any], nev
 
 @pytest.mark.parametrize(
     "solver",
-    [
-        pytest.param(type(s), id=name(s), marks=slow_unless(name(s) in ("ImplicitEuler", "Sil3")))
-        for s in IMPLICIT + SPLIT
-    ],
+    [pytest.param(type(s), id=name(s), marks=slow_unless(name(s) == "Sil3")) for s in IMPLICIT + SPLIT],
 )
 @pytest.mark.parametrize("never_ends", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_fixed_step_that_fails_ends_the_solve_with_that_result(solver: type[Any], never_ends: bool) -> None:
@@ -124,7 +126,10 @@ def steep_jacobian(t: Any, y: Any, args: Any) -> Any:
     return jnp.diag(-200 / (1 + y**2))
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(type(s), id=name(s), marks=slow_unless(name(s) in ("Kvaerno5", "Sil3"))) for s in IMPLICIT + SPLIT],
+)
 def test_divergence_shortens_the_step_and_no_jacobian_is_evaluated_twice(solver: type[Any]) -> None:
     jacobian = LoggedJacobian(steep_jacobian)
     solution = solve(
@@ -182,7 +187,7 @@ def test_a_failure_with_an_old_jacobian_leads_to_a_new_one(solver: type[Any]) ->
     assert float(states(solution)[0, 0]) == pytest.approx(np.cos(1.0) ** (1 / 3), rel=1e-2)
 
 
-@pytest.mark.parametrize("solver", [rungax.ImplicitEuler, rungax.Kvaerno3])
+@pytest.mark.parametrize("solver", [rungax.ImplicitEuler, pytest.param(rungax.Kvaerno3, marks=pytest.mark.slow)])
 def test_an_outdated_jacobian_gives_no_wrong_solution(solver: type[Any]) -> None:
     """Either the solve fails with a result, or its solution is right."""
     term = ODETerm(lambda t, y, args: -jnp.where(t > 0.5, 1e4, 1.0) * (y - jnp.cos(t)))

@@ -15,7 +15,7 @@ import pytest
 import rungax
 from rungax import ODETerm, VeryChord, with_stepsize_controller_tols
 
-from ..catalogue import EVERY_IMPLICIT, terms_around
+from ..catalogue import IMPLICIT, SPLIT, name, slow_unless, terms_around
 
 FINDER = VeryChord(rtol=1e-10, atol=1e-10)
 
@@ -138,12 +138,14 @@ FINDERS: dict[str, Any] = {
     "LevenbergMarquardt, tolerances": with_stepsize_controller_tols(optx.LevenbergMarquardt)(),
 }
 CASES = [
-    pytest.param(finder, id=name, marks=() if name in ("VeryChord", "Newton, tolerances") else pytest.mark.slow)
-    for name, finder in FINDERS.items()
+    pytest.param(finder, id=form, marks=slow_unless(form in ("VeryChord", "Newton, tolerances")))
+    for form, finder in FINDERS.items()
 ]
 
 
-@pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+@pytest.mark.parametrize(
+    "adaptive", [pytest.param(False, id="fixed", marks=pytest.mark.slow), pytest.param(True, id="adaptive")]
+)
 @pytest.mark.parametrize("finder", CASES)
 def test_any_root_finder_gives_the_same_solution(finder: Any, adaptive: bool) -> None:
     found = end(finder, adaptive, root_find_max_steps=50)
@@ -203,7 +205,11 @@ def test_without_error_control_the_defaults_solve_an_easy_equation() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("solver", EVERY_IMPLICIT)
+# `stiff/test_fixed_steps.py` has solvers with several stages.
+@pytest.mark.parametrize(
+    "solver",
+    [pytest.param(type(s), id=name(s), marks=slow_unless(name(s) == "ImplicitEuler")) for s in IMPLICIT + SPLIT],
+)
 def test_without_error_control_every_solver_solves_a_stiff_equation(solver: type[Any]) -> None:
     """1 / (1 + t) attracts its neighbours at the rate of a thousand; no tolerances are given."""
     field = lambda t, y, args: -1e3 * (y - 1 / (1 + t)) * (1 + y * y) - 1 / (1 + t) ** 2
@@ -223,10 +229,10 @@ def test_rounding_is_no_divergence(rates: tuple[float, float]) -> None:
     np.testing.assert_allclose(np.asarray(solution.ys)[0], y0 * np.exp(2 * sum(rates)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rtol", "atol", "norm"])
-def test_tolerances_are_not_given_twice(name: str) -> None:
-    with pytest.raises(TypeError, match=f"(?s){name}.*Expected.*Found:    {name}.*Leave them out"):
-        with_stepsize_controller_tols(VeryChord)(**{name: 1e-3})
+@pytest.mark.parametrize("option", ["rtol", "atol", "norm"])
+def test_tolerances_are_not_given_twice(option: str) -> None:
+    with pytest.raises(TypeError, match=f"(?s){option}.*Expected.*Found:    {option}.*Leave them out"):
+        with_stepsize_controller_tols(VeryChord)(**{option: 1e-3})
 
 
 class KnowsItsStep(optx.Newton):

@@ -37,6 +37,13 @@ def values(path: Any, times: Any, left: bool = True) -> Any:
 
 
 @partial(jax.jit, static_argnames="left")
+def values_and_slopes(path: Any, times: Any, left: bool) -> Any:
+    """The values, their derivatives by time in forward mode, and those that the path states."""
+    forwards = jax.jvp(lambda times: values(path, times, left), (times,), (jnp.ones_like(times),))
+    return *forwards, slopes(path, times, left)
+
+
+@partial(jax.jit, static_argnames="left")
 def slopes(path: Any, times: Any, left: bool = True) -> Any:
     return jax.vmap(lambda t: path.derivative(t, left=left))(jnp.asarray(times))
 
@@ -87,8 +94,7 @@ def test_the_derivative_is_that_of_the_value_in_every_dtype(make: Any) -> None:
     path = make()
     times = jnp.array([TS[0] - 0.5, 0.3, TS[3], TS[-1] + 0.2])
     for left in (True, False):
-        derivative = slopes(path, times, left)
-        value, by_jvp = jax.jvp(lambda t, left=left: values(path, t, left), (times,), (jnp.ones(4),))
+        value, by_jvp, derivative = values_and_slopes(path, times, left)
         assert_trees_close(derivative, by_jvp, rtol=1e-5, atol=1e-6)
         assert [x.dtype for x in jax.tree.leaves(derivative)] == [np.float32, np.complex128, np.float64]
         assert [x.shape for x in jax.tree.leaves(value)] == [(4, 2), (4,), (4, 2, 3)]
@@ -199,10 +205,15 @@ def test_derivatives_by_values_knots_and_time_agree_with_difference_quotients(ki
         return weigh((values(path, x["t"]), slopes(path, x["t"])))
 
     direction = direction_like(x)
-    value_and_gradient = jax.jit(jax.value_and_grad(measure))
-    expected = difference_quotient(lambda x: value_and_gradient(x)[0], x, direction, h=1e-4)
-    np.testing.assert_allclose(along(value_and_gradient(x)[1], direction), expected, rtol=1e-7)
-    by_jvp = jax.jit(lambda x: jax.jvp(measure, (x,), (direction,))[1])(x)
+
+    @jax.jit
+    def value_and_derivatives(x: Any) -> Any:
+        """The value, its gradient, and its derivative in that direction."""
+        return *jax.value_and_grad(measure)(x), jax.jvp(measure, (x,), (direction,))[1]
+
+    _, gradient, by_jvp = value_and_derivatives(x)
+    expected = difference_quotient(lambda x: value_and_derivatives(x)[0], x, direction, h=1e-4)
+    np.testing.assert_allclose(along(gradient, direction), expected, rtol=1e-7)
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-7)
 
 

@@ -30,7 +30,7 @@ HERMITE = jax.jit(backward_hermite_coefficients, static_argnames="fill_forward_n
 @st.composite
 def with_gaps(draw: Any) -> tuple[np.ndarray, np.ndarray]:
     """Times and values with several entries, any of which may be missing."""
-    n = draw(st.sampled_from([2, 3, 5]))
+    n = draw(st.sampled_from([2, 5]))
     gaps = draw(st.lists(st.sampled_from([0.01, 0.3, 1.0, 7.0]), min_size=n, max_size=n))
     missing = draw(st.lists(st.booleans(), min_size=n * ENTRIES, max_size=n * ENTRIES))
     ys = np.random.default_rng(draw(st.integers(0, 99))).uniform(-1, 1, (n, ENTRIES))
@@ -203,16 +203,26 @@ def test_a_batch_of_series_by_vmap_is_each_by_itself(function: Any) -> None:
     generator = np.random.default_rng(0)
     ts = np.cumsum(generator.uniform(0.1, 1.0, (4, 6)), axis=1)
     ys = np.where(generator.uniform(size=(4, 6, 2)) < 0.4, NAN, generator.uniform(size=(4, 6, 2)))
-    one_by_one = [function(t, y) for t, y in zip(ts, ys, strict=True)]
-    stacked = jax.tree.map(lambda *x: jnp.stack(x), *one_by_one)
-    assert_trees_close(jax.vmap(function)(ts, ys), stacked, rtol=1e-14)
-    assert_trees_close(jax.jit(jax.vmap(function))(ts, ys), stacked, rtol=1e-11, atol=1e-14)
-    same_ts = jax.tree.map(lambda *x: jnp.stack(x), *[function(ts[0], y) for y in ys])
-    assert_trees_close(jax.vmap(function, in_axes=(None, 0))(ts[0], ys), same_ts, rtol=1e-14)
+    one = jax.jit(function)
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *[one(t, y) for t, y in zip(ts, ys, strict=True)])
+    same_ts = jax.tree.map(lambda *x: jnp.stack(x), *[one(ts[0], y) for y in ys])
+
+    @jax.jit
+    def together(ts: Any, ys: Any) -> Any:
+        return jax.vmap(function)(ts, ys), jax.vmap(function, in_axes=(None, 0))(ts[0], ys)
+
+    assert_trees_close(together(ts, ys), (stacked, same_ts), rtol=1e-14)
 
 
-@pytest.mark.parametrize("fills", [True, False])
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("function", "fills"),
+    [
+        *((function, True) for function in FUNCTIONS),
+        (backward_hermite_coefficients, False),
+        # Without the derivatives of cubics, the same values are filled.
+        *(pytest.param(f, False, marks=pytest.mark.slow) for f in (linear_interpolation, rectilinear_interpolation)),
+    ],
+)
 def test_derivatives_agree_with_difference_quotients_and_are_zero_for_missing_values(
     function: Any, fills: bool
 ) -> None:
@@ -225,14 +235,18 @@ def test_derivatives_agree_with_difference_quotients_and_are_zero_for_missing_va
     def measure(x: Any) -> jax.Array:
         return weigh(function(x["ts"], x["ys"], replace_nans_at_start=x["first"] if fills else None, **options))
 
-    value_and_gradient = jax.jit(jax.value_and_grad(measure))
-    _, gradient = value_and_gradient(x)
+    direction = direction_like(x)
+
+    @jax.jit
+    def value_and_derivatives(x: Any) -> Any:
+        """The value, its gradient, and its derivative in that direction."""
+        return *jax.value_and_grad(measure)(x), jax.jvp(measure, (x,), (direction,))[1]
+
+    _, gradient, by_jvp = value_and_derivatives(x)
     assert np.isfinite(np.concatenate([np.ravel(g) for g in jax.tree.leaves(gradient)])).all()
     assert (np.asarray(gradient["ys"])[np.isnan(ys)] == 0).all()
-    direction = direction_like(x)
-    expected = difference_quotient(lambda x: value_and_gradient(x)[0], x, direction)
+    expected = difference_quotient(lambda x: value_and_derivatives(x)[0], x, direction)
     np.testing.assert_allclose(along(gradient, direction), expected, rtol=1e-8)
-    by_jvp = jax.jit(lambda x: jax.jvp(measure, (x,), (direction,))[1])(x)
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-8)
 
 

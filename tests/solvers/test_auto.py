@@ -44,11 +44,6 @@ def van_der_pol(t: Any, y: Any, args: Any) -> Any:
     return jnp.stack([direction * v, direction * (mu * (1 - x * x) * v - x)])
 
 
-def lorenz(t: Any, y: Any, args: Any) -> Any:
-    a, b, c = y
-    return jnp.stack([10 * (b - a), a * (28 - c) - b, a * b - 8 / 3 * c])
-
-
 def solve(field: Any = van_der_pol, solver: Any = None, **options: Any) -> rungax.Solution:
     settings: dict[str, Any] = {
         "t0": 0.0,
@@ -112,11 +107,9 @@ def reference(*times: float) -> np.ndarray:
 
 def test_without_stiffness_the_solve_is_that_of_the_explicit_method() -> None:
     """The same steps, if the error estimates of both methods have the same order: step size control uses the lower."""
-    explicit = Tsit5()
-    saveat = SaveAt(t1=True, solver_state=True, dense=True)
-    found, expected = (
-        solve(lorenz, solver, saveat=saveat, y0=np.ones(3), t1=5.0) for solver in (Auto(explicit), explicit)
-    )
+    not_stiff = {"args": (0.5, 1.0), "t1": 30.0}
+    found, expected = saved(Auto(), **not_stiff), solve(solver=Tsit5(), max_steps=None, **not_stiff)
+    assert int(found.num_steps) > 100
     assert int(found.num_steps) == int(expected.num_steps)
     assert not is_stiff(found)
     np.testing.assert_allclose(end(found), end(expected), rtol=1e-10)
@@ -184,9 +177,9 @@ def test_with_constant_steps_it_switches_back() -> None:
 
 
 STANDARD = [
-    *(pytest.param(problem, id=problem.name) for problem in (HIRES, ROBERTSON_LONG)),
-    # They jump, as the equation of the other tests does.
-    *(pytest.param(problem, id=problem.name, marks=pytest.mark.slow) for problem in (OREGONATOR, VAN_DER_POL)),
+    pytest.param(ROBERTSON_LONG, id=ROBERTSON_LONG.name),
+    # The last two jump, as the equation of the other tests does.
+    *(pytest.param(problem, id=problem.name, marks=pytest.mark.slow) for problem in (HIRES, OREGONATOR, VAN_DER_POL)),
 ]
 
 

@@ -42,8 +42,18 @@ from ..steps import make_step
 COMPOSITIONS: tuple[AbstractSymmetricComposition, ...] = (VelocityVerlet(), Yoshida4(), KahanLi8())
 SOLVERS: tuple[AbstractSolver[Any], ...] = (SemiImplicitEuler(), *COMPOSITIONS)
 
-each = pytest.mark.parametrize("solver", SOLVERS, ids=lambda solver: type(solver).__name__)
-each_composition = pytest.mark.parametrize("solver", COMPOSITIONS, ids=lambda solver: type(solver).__name__)
+OFTEN = ("SemiImplicitEuler", "Yoshida4")
+"""One of each class of step; the other compositions repeat it with weights whose conditions are tested exactly."""
+
+
+def name(solver: object) -> str:
+    return type(solver).__name__
+
+
+one_of_each = pytest.mark.parametrize(
+    "solver", [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in OFTEN)) for solver in SOLVERS]
+)
+each_composition = pytest.mark.parametrize("solver", COMPOSITIONS, ids=name)
 
 
 def as_one(terms: tuple[ODETerm, ODETerm]) -> ODETerm:
@@ -175,7 +185,7 @@ def steps_for(solver: AbstractSolver[Any]) -> np.ndarray:
     return END / (np.array([10, 14, 20, 28]) if isinstance(solver, KahanLi8) else np.array([64, 96, 128, 192]))
 
 
-@each
+@one_of_each
 @pytest.mark.parametrize("direction", ["forwards", "backwards"])
 def test_order(solver: AbstractSolver[Any], direction: str, reference: Any) -> None:
     y1 = jax.tree.map(lambda x: x[-1], reference)
@@ -188,7 +198,7 @@ def test_order(solver: AbstractSolver[Any], direction: str, reference: Any) -> N
     assert abs(slope(steps, errors) - stated) < TOLERANCE, errors
 
 
-@each
+@one_of_each
 def test_order_between_steps(solver: AbstractSolver[Any], reference: Any) -> None:
     steps = END / (COARSE * np.array([1, 3, 5, 9]))
     found, _ = solves(solver, four_times(Y0), jnp.asarray(steps), *FORWARDS)
@@ -279,7 +289,10 @@ def test_a_loop_over_the_moves_is_the_same_step() -> None:
     assert_trees_close(_scan(inputs, start, plan.moves), _unroll(inputs, start, plan.moves), rtol=1e-13)
 
 
-@pytest.mark.parametrize(("solver", "stages"), [(SemiImplicitEuler(), 1), (VelocityVerlet(), 1), (KahanLi8(), 17)])
+@pytest.mark.parametrize(
+    ("solver", "stages"),
+    [(SemiImplicitEuler(), 1), pytest.param(VelocityVerlet(), 1, marks=pytest.mark.slow), (KahanLi8(), 17)],
+)
 def test_each_field_is_traced_once_and_evaluated_as_often_as_stated(solver: AbstractSolver[Any], stages: int) -> None:
     kick, drift = (CountedField(lambda t, y, args: -y), CountedField(lambda t, y, args: 2.0 * y))
     diffeqsolve((kick, drift), solver, 0.0, 1.0, 0.25, Y0)
@@ -312,7 +325,7 @@ def defect(solver: AbstractSolver[Any], terms: Any) -> float:
     return float(np.max(np.abs(jacobian.T @ structure @ jacobian - structure)))
 
 
-@each
+@one_of_each
 def test_a_step_is_symplectic(solver: AbstractSolver[Any]) -> None:
     assert defect(solver, SHAPE) < 1e-13
 
@@ -321,7 +334,7 @@ def test_a_step_that_is_not_symplectic_is_caught() -> None:
     assert defect(RK4(), as_one(SHAPE)) > 1e-5
 
 
-@each
+@one_of_each
 def test_a_solve_back_returns_if_the_method_is_symmetric(solver: AbstractSolver[Any]) -> None:
     steps = jnp.asarray([1 / 16, 1 / 8, 3 / 16, 1 / 4])
     start = four_times(Y0)
@@ -397,14 +410,14 @@ def drift(ts: np.ndarray, energy: np.ndarray) -> tuple[float, float]:
     ("solver", "problem", "steps"),
     [
         (SemiImplicitEuler(), "Kepler", 400),
-        (VelocityVerlet(), "Kepler", 200),
+        pytest.param(VelocityVerlet(), "Kepler", 200, marks=pytest.mark.slow),
         (Yoshida4(), "Kepler", 100),
-        (KahanLi8(), "Kepler", 64),
+        pytest.param(KahanLi8(), "Kepler", 64, marks=pytest.mark.slow),
         (VelocityVerlet(), "Hénon–Heiles", 30),
-        (Yoshida4(), "Hénon–Heiles", 20),
+        pytest.param(Yoshida4(), "Hénon–Heiles", 20, marks=pytest.mark.slow),
         (KahanLi8(), "Hénon–Heiles", 8),
     ],
-    ids=lambda x: type(x).__name__ if isinstance(x, AbstractSolver) else str(x),
+    ids=lambda x: name(x) if isinstance(x, AbstractSolver) else str(x),
 )
 def test_the_error_of_the_energy_does_not_grow(solver: AbstractSolver[Any], problem: str, steps: int) -> None:
     ts, (v, w) = orbit(solver, problem, steps)
@@ -426,7 +439,14 @@ def test_the_error_of_another_method_grows(problem: str, steps: int) -> None:
 # ---------------------------------------------------------------------------------------------- transforms, dtypes, use
 
 
-@pytest.mark.parametrize("solver", [SemiImplicitEuler(), Yoshida4()], ids=lambda solver: type(solver).__name__)
+# `conformance/` differentiates VelocityVerlet, of which the other methods are compositions.
+@pytest.mark.parametrize(
+    "solver",
+    [
+        pytest.param(solver, id=name(solver), marks=slow_unless(isinstance(solver, SemiImplicitEuler)))
+        for solver in (SemiImplicitEuler(), Yoshida4())
+    ],
+)
 def test_derivatives(solver: AbstractSolver[Any]) -> None:
     point = (Y0, jnp.asarray(STRENGTH), jnp.asarray(2.87))
     tangent = ((jnp.asarray(0.4), jnp.asarray(-0.7)), jnp.asarray(0.6), jnp.asarray(0.5))
@@ -463,13 +483,16 @@ def gradient_by(adjoint: AbstractAdjoint) -> Any:
 
 @pytest.mark.parametrize(
     "adjoint",
-    [RecursiveCheckpointAdjoint(checkpoints=2), DirectAdjoint(), ReversibleAdjoint()],
-    ids=lambda adjoint: type(adjoint).__name__,
+    [
+        pytest.param(adjoint, id=name(adjoint), marks=slow_unless(isinstance(adjoint, ReversibleAdjoint)))
+        for adjoint in (RecursiveCheckpointAdjoint(checkpoints=2), DirectAdjoint(), ReversibleAdjoint())
+    ],
 )
 def test_other_adjoints(adjoint: AbstractAdjoint) -> None:
     np.testing.assert_allclose(gradient_by(adjoint), gradient_by(RecursiveCheckpointAdjoint()), rtol=1e-12)
 
 
+@pytest.mark.slow  # `conformance/` has VelocityVerlet in a batch
 def test_vmap_is_a_loop() -> None:
     solver, strengths = KahanLi8(), jnp.asarray([0.5, 1.0, 2.0])
     ts = jnp.asarray(INSIDE)
@@ -482,7 +505,7 @@ def test_vmap_is_a_loop() -> None:
 @pytest.mark.parametrize(
     "solver",
     [
-        pytest.param(solver, id=type(solver).__name__, marks=slow_unless(not isinstance(solver, Yoshida4)))
+        pytest.param(solver, id=name(solver), marks=slow_unless(isinstance(solver, SemiImplicitEuler | VelocityVerlet)))
         for solver in SOLVERS
     ],
 )

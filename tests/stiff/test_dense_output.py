@@ -27,7 +27,7 @@ LIMIT = 500
 # KenCarp5 solves HIRES in 118 steps, and its dense output has order three. ROS3P does not damp the fast errors that its
 # slopes amplify.
 LIMITS = {"KenCarp5": 1e4, "ROS3P": 3e3}
-KINDS = ("Kvaerno5", "KenCarp4", "Rodas5P")
+KINDS = ("Kvaerno5", "Rodas5P")
 CASES = [
     pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in KINDS))
     for solver in STIFF

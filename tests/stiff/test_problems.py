@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from ..catalogue import slow_unless
 from ..problems.base import Problem
 from ..problems.stiff import (
     AKZO_JUMP,
+    CLOCKED_KAPS,
     E5,
     E5_EARLY,
     E5_LONG,
@@ -25,6 +27,7 @@ from ..problems.stiff import (
     ROBERTSON,
     ROBERTSON_LONG,
     STANDARD,
+    STIFF_CONJUGATE,
     VAN_DER_POL,
     WITH_EXACT_SOLUTIONS,
 )
@@ -43,12 +46,15 @@ LIMITS = {
     E5_LONG.name: (1e-8, 1e-26, 1e-2),
     MEDICAL_AKZO.name: (1e-9, 1e-14, 1e-8),
 }
-OFTEN = (ROBERTSON, HIRES)
+OFTEN = (HIRES, CLOCKED_KAPS, STIFF_CONJUGATE)
+"""Nothing of the library is at work here, so that a few show that the certificate itself works."""
 
-STANDARD_CASES = [pytest.param(p, marks=slow_unless(p in OFTEN), id=p.name) for p in STANDARD]
+
+def cases(problems: tuple[Problem, ...]) -> list[Any]:
+    return [pytest.param(p, marks=slow_unless(p in OFTEN), id=p.name) for p in problems]
 
 
-@pytest.mark.parametrize("problem", STANDARD_CASES)
+@pytest.mark.parametrize("problem", cases(STANDARD))
 def test_reference_is_certified(problem: Problem) -> None:
     rtol, atol, accuracy = LIMITS[problem.name]
     ends = [problem.t0, AKZO_JUMP, problem.t1] if problem is MEDICAL_AKZO else [problem.t0, problem.t1]
@@ -56,7 +62,7 @@ def test_reference_is_certified(problem: Problem) -> None:
     np.testing.assert_allclose(arrived, problem.final, rtol=accuracy, atol=atol)
 
 
-@pytest.mark.parametrize("problem", WITH_EXACT_SOLUTIONS, ids=lambda problem: problem.name)
+@pytest.mark.parametrize("problem", cases(WITH_EXACT_SOLUTIONS))
 def test_exact_solution_is_certified(problem: Problem) -> None:
     assert problem.exact is not None
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-14), problem.exact(problem.t0), problem.y0)

@@ -64,7 +64,7 @@ def cases(problems: tuple[Problem, ...], often: set[tuple[str, Problem]]) -> lis
     ("solver", "problem"),
     cases(
         (STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE),
-        {("Kvaerno4", STIFF_CONJUGATE), ("Rodas4", STIFF_CONJUGATE), ("Rodas4", STIFF_TREE), ("KenCarp4", STIFF_TREE)},
+        {("Kvaerno4", STIFF_CONJUGATE), ("Rodas4", STIFF_TREE)},
     ),
 )
 def test_kinds_of_states(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
@@ -72,7 +72,9 @@ def test_kinds_of_states(solver: rungax.AbstractSolver[Any], problem: Problem) -
     assert_close(found, problem, 1e-4)
 
 
-@pytest.mark.parametrize("solver", CASES)
+@pytest.mark.parametrize(
+    "solver", [pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Kvaerno4")) for s in SECOND_ORDER]
+)
 def test_a_field_declared_holomorphic_is_solved_in_complex_numbers(solver: rungax.AbstractSolver[Any]) -> None:
     term = rungax.ODETerm(STIFF_COMPLEX.field, tags=rungax.holomorphic_tag)
     terms = terms_for(solver, STIFF_COMPLEX.field, 0.0)
@@ -102,9 +104,8 @@ def like(dtypes: Any, tree: Any) -> Any:
     return jax.tree.map(lambda leaf, dtype: jnp.asarray(leaf, dtype), tree, dtypes)
 
 
-@pytest.mark.parametrize(
-    "solver", [pytest.param(s, id=name(s), marks=slow_unless(name(s) == "Kvaerno4")) for s in SECOND_ORDER]
-)
+@pytest.mark.slow  # `nonlinear/test_dtypes.py` and `transforms/test_unlike_dtypes.py` have such states too
+@pytest.mark.parametrize("solver", SECOND_ORDER, ids=name)
 def test_leaves_of_mixed_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
     """Every leaf keeps its dtype; the narrowest one limits the accuracy."""
     dtypes = {"fast": "float32", "slow": "float64", "chain": ("float32",)}
@@ -123,7 +124,7 @@ def test_leaves_of_mixed_dtypes(solver: rungax.AbstractSolver[Any]) -> None:
     ("solver", "problem"),
     cases(
         (KAPS, STIFF_COMPLEX, STIFF_TREE),
-        {("KenCarp4", KAPS), ("Rodas4", STIFF_COMPLEX), ("Kvaerno4", STIFF_TREE)},
+        {("KenCarp4", KAPS), ("Rodas4", STIFF_COMPLEX)},
     ),
 )
 def test_single_precision(solver: rungax.AbstractSolver[Any], problem: Problem) -> None:
@@ -153,7 +154,7 @@ EMPTY = {
     [
         pytest.param(
             solver, state, fixed, id=f"{name(solver)}-{kind}-{'fixed' if fixed else 'adaptive'}",
-            marks=slow_unless(kind == "an array and None" and not fixed),
+            marks=slow_unless(kind == "an array and None" and not fixed and name(solver) != "KenCarp4"),
         )
         for solver, (kind, state), fixed in product(SECOND_ORDER, EMPTY.items(), (True, False))
         if name(solver) in KINDS

@@ -21,6 +21,7 @@ from ..problems.stochastic import (
     COMMUTATIVE,
     DIAGONAL,
     GENERAL,
+    SCALAR,
     Interpretation,
     NoisyProblem,
     stratonovich_drift,
@@ -30,7 +31,8 @@ TOLERANCE = 0.15
 """The largest allowed distance of a measured order, with its interval, from the stated one."""
 STEPS = tuple(2.0**-k for k in (4, 5, 6, 7))
 FINE = 2**11
-PATHS = 2000
+PATHS = 1000
+MOST_PATHS = 2000
 RESAMPLES = 1000
 SPAN = (0.0, 1.0)
 
@@ -51,7 +53,12 @@ def tree(key: jax.Array, shape: tuple[int, ...], levy_area=SpaceTimeLevyArea) ->
 
 
 def keys(paths: int = PATHS, seed: int = 0) -> jax.Array:
-    return jax.random.split(jax.random.key(seed), paths)
+    return jax.random.split(jax.random.key(seed), MOST_PATHS)[:paths]
+
+
+def paths_for(problem: NoisyProblem) -> int:
+    """How many paths the order is measured with: the errors of `SCALAR` have more outliers."""
+    return MOST_PATHS if problem is SCALAR else PATHS
 
 
 def terms(problem: NoisyProblem, path: VirtualBrownianTree) -> MultiTerm:
@@ -82,11 +89,12 @@ def reference(
     interpretation: Interpretation,
     backwards: bool = False,
     use_exact: bool = True,
-    paths: int = PATHS,
+    paths: int | None = None,
 ) -> np.ndarray:
     """The solution at the end of the interval, for each of the first paths of `keys()`."""
-    if problem in TWO_SOURCES:
-        every = reference(ALL_OF_TWO_SOURCES, interpretation, backwards, paths=paths)
+    paths = paths_for(problem) if paths is None else paths
+    if problem in TWO_SOURCES and not backwards:
+        every = reference(ALL_OF_TWO_SOURCES, interpretation, paths=paths)
         return np.split(every, len(TWO_SOURCES), axis=1)[TWO_SOURCES.index(problem)]
     if problem.exact is not None and use_exact and not backwards:
         exact = problem.exact
@@ -96,9 +104,9 @@ def reference(
         def ends(key):
             return exact(interpretation, tree(key, problem.shape).evaluate(*SPAN))
 
-        return np.asarray(ends(keys()[:paths]))
+        return np.asarray(ends(keys(paths)))
     every_path = jax.jit(jax.vmap(lambda key: _along_parabolas(problem, interpretation, key, backwards)))
-    return np.asarray(every_path(keys()[:paths]))
+    return np.asarray(every_path(keys(paths)))
 
 
 def _along_parabolas(
@@ -144,7 +152,9 @@ def solutions(solver, problem: NoisyProblem, backwards: bool = False, steps: tup
 
     all_paths = jax.vmap(solve, in_axes=(0, None))
     return np.asarray(
-        jax.jit(lambda keys, steps: jax.lax.map(lambda dt: all_paths(keys, dt), steps))(keys(), np.array(steps))
+        jax.jit(lambda keys, steps: jax.lax.map(lambda dt: all_paths(keys, dt), steps))(
+            keys(paths_for(problem)), np.array(steps)
+        )
     )
 
 

@@ -31,8 +31,8 @@ def by_euler(field: Any, path: Any, y0: Any, steps: int = 4, **options: Any) -> 
 
 def test_a_field_of_arrays_is_summed_over_the_axes_of_the_control() -> None:
     g = jnp.arange(12.0).reshape(2, 2, 3)
-    path = tree((2, 3))
-    found = by_euler(lambda t, y, args: g, path, jnp.zeros(2))[0]
+    path = UnsafeBrownianPath((2, 3), KEY)
+    found = by_euler(lambda t, y, args: g, path, jnp.zeros(2), steps=1)[0]
     np.testing.assert_allclose(found, np.tensordot(g, path.evaluate(0.0, 1.0), axes=2), rtol=1e-12)
 
 
@@ -52,10 +52,10 @@ def test_scalar_diagonal_and_matrix_fields_of_the_same_equation_agree() -> None:
 
 def test_a_pytree_is_driven_leaf_by_leaf_or_through_an_operator() -> None:
     shapes = {"a": jax.ShapeDtypeStruct((), jnp.float64), "b": jax.ShapeDtypeStruct((2,), jnp.float64)}
-    path = tree(shapes)
+    path = UnsafeBrownianPath(shapes, KEY)
     y0 = {"a": jnp.zeros(3), "b": jnp.array(0.0)}
     g = {"a": jnp.arange(3.0), "b": jnp.array([1.0, -1.0])}
-    found = jax.tree.map(lambda x: x[0], by_euler(lambda t, y, args: g, path, y0))
+    found = jax.tree.map(lambda x: x[0], by_euler(lambda t, y, args: g, path, y0, steps=1))
     whole = path.evaluate(0.0, 1.0)
     assert_trees_close(found, {"a": g["a"] * whole["a"], "b": g["b"] @ whole["b"]}, rtol=1e-12)
 
@@ -67,8 +67,8 @@ def test_a_pytree_is_driven_leaf_by_leaf_or_through_an_operator() -> None:
 
         return lx.FunctionLinearOperator(apply, jax.ShapeDtypeStruct((), jnp.float64))
 
-    scalar = tree(())
-    found = jax.tree.map(lambda x: x[0], by_euler(shared, scalar, y0))
+    scalar = UnsafeBrownianPath((), KEY)
+    found = jax.tree.map(lambda x: x[0], by_euler(shared, scalar, y0, steps=1))
     w = scalar.evaluate(0.0, 1.0)
     assert_trees_close(found, {"a": w * jnp.arange(3.0), "b": 2 * w}, rtol=1e-12)
 
@@ -140,8 +140,7 @@ def test_a_solve_works_under_every_transformation() -> None:
             return self.weight * jnp.sin(y)
 
     def end(weight: Any, key: Any) -> Any:
-        path = VirtualBrownianTree(0.0, 1.0, 1e-2, (), key)
-        terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(Scale(weight), path))
+        terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(Scale(weight), UnsafeBrownianPath((), key)))
         return diffeqsolve(terms, Heun(), 0.0, 1.0, 0.1, jnp.array(1.0), max_steps=16).ys[0]
 
     keys, weights = jax.random.split(KEY, 3), np.array([0.1, 0.5, 1.0])

@@ -384,11 +384,11 @@ def quadrature(m: int, h: Array) -> tuple[Array, Array, Array]:
     return w, signs, jnp.asarray(chances)
 
 
-def expectation(drift: Any, field: Any, m: int, y0: Array, h: Any, function: Callable[[Array], Array]) -> Array:
-    """The mean of a function of the state after one step of `DRI1`."""
+def expectation(drift: Any, field: Any, m: int, function: Callable[[Array], Array]) -> Callable[[Any, Any], Array]:
+    """The mean of a function of the state after one step of `DRI1`, given the state before and the step size."""
 
     @jax.jit
-    def mean(h: Array) -> Array:
+    def mean(y0: Array, h: Array) -> Array:
         def one(w: Array, area: Array) -> Array:
             terms = MultiTerm(ODETerm(drift), ControlTerm(field, Given(h, w, area)))
             return function(DRI1().step(terms, 0.0, h, y0, None, None, False)[0])
@@ -396,7 +396,7 @@ def expectation(drift: Any, field: Any, m: int, y0: Array, h: Any, function: Cal
         w, areas, chances = quadrature(m, h)
         return jnp.einsum("r,r...->...", chances, jax.vmap(one)(w, areas))
 
-    return mean(jnp.asarray(h))
+    return mean
 
 
 def slope(hs: np.ndarray, errors: list[float]) -> float:
@@ -414,21 +414,14 @@ def test_the_weak_local_error_is_of_order_three_for_a_nonlinear_equation() -> No
         a = z + h
         return a**3 + 3 * a * h - 6 * (a**2 + h) + 8 * a
 
+    found = expectation(
+        lambda t, y, args: 0.5 * y + jnp.sqrt(y * y + 1),
+        lambda t, y, args: jnp.sqrt(y * y + 1)[:, None],
+        1,
+        lambda y: cubic(jnp.arcsinh(y[0])),
+    )
     hs = 2.0 ** -np.arange(6, 9)
-    errors = [
-        float(
-            expectation(
-                lambda t, y, args: 0.5 * y + jnp.sqrt(y * y + 1),
-                lambda t, y, args: jnp.sqrt(y * y + 1)[:, None],
-                1,
-                jnp.sinh(jnp.asarray([z])),
-                h,
-                lambda y: cubic(jnp.arcsinh(y[0])),
-            )
-        )
-        - exact(h)
-        for h in hs
-    ]
+    errors = [float(found(np.sinh([z]), h)) - exact(h) for h in hs]
     assert abs(slope(hs, errors) - 3) < 0.15
 
 
@@ -453,12 +446,9 @@ def test_the_weak_local_error_is_of_order_three_for_noise_that_does_not_commute(
         zero = jnp.zeros_like(y[0])
         return jnp.stack([jnp.stack([1 + zero, zero]), jnp.stack([zero, jnp.sin(y[0])])])
 
+    found = expectation(lambda t, y, args: 0.0 * y, field, 2, lambda y: jnp.cos(y[0]) * y[1] ** 2)
     hs = 2.0 ** -np.arange(6, 9)
-    y0 = jnp.asarray([x, 0.0])
-    errors = [
-        float(expectation(lambda t, y, args: 0.0 * y, field, 2, y0, h, lambda y: jnp.cos(y[0]) * y[1] ** 2)) - exact(h)
-        for h in hs
-    ]
+    errors = [float(found(np.array([x, 0.0]), h)) - exact(h) for h in hs]
     assert abs(slope(hs, errors) - 3) < 0.15
 
 
@@ -471,15 +461,12 @@ def test_second_moments_converge_with_order_two_for_linear_noise_that_does_not_c
     start, end = np.kron([1.0, 0.5], [1.0, 0.5]), 2.0
     exact = scipy.linalg.expm(end * generator) @ start
 
+    field = lambda t, y, args: jnp.stack([jnp.asarray(b) @ y for b in bs], axis=1)
+    found = expectation(lambda t, y, args: jnp.asarray(a) @ y, field, 2, lambda y: jnp.kron(y, y))
+
     def second_moments(h: float) -> np.ndarray:
         """The matrix by which a step acts on second moments, from states that span the symmetric matrices."""
-
-        def of(y0: Array) -> Array:
-            field = lambda t, y, args: jnp.stack([jnp.asarray(b) @ y for b in bs], axis=1)
-            drift = lambda t, y, args: jnp.asarray(a) @ y
-            return expectation(drift, field, 2, y0, h, lambda y: jnp.kron(y, y))
-
-        e0, e1, e2 = (np.asarray(of(jnp.asarray(y))) for y in ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]))
+        e0, e1, e2 = (np.asarray(found(np.array(y), h)) for y in ([1.0, 0.0], [0.0, 1.0], [1.0, 1.0]))
         mixed = (e2 - e0 - e1) / 2
         return np.stack([e0, mixed, mixed, e1], axis=1)
 

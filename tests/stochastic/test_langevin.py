@@ -30,6 +30,7 @@ from rungax.solvers.wrappers.half import HalfSolver
 from rungax.terms import in_direction_of_travel
 from rungax.terms.langevin import UnderdampedLangevinDiffusionTerm, UnderdampedLangevinDriftTerm
 
+from ..catalogue import slow_unless
 from ..tracing.hlo import compiled_text, custom_calls_in_loops
 
 SOLVERS = (ALIGN, ShOULD, QUICSORT)
@@ -95,7 +96,11 @@ def span(request: pytest.FixtureRequest) -> tuple[float, float, Any]:
     return t0, t1, SOLVE[QUICSORT](t0, t1, (t1 - t0) / 512)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "solver",
+    # `ALIGN` works like `ShOULD`; that it converges is tested with adaptive steps.
+    [pytest.param(solver, marks=slow_unless(solver is not ALIGN)) for solver in SOLVERS],
+)
 def test_strong_order(solver: Any, span: Any) -> None:
     """The measured order was within 0.1 of the stated one for each of six seeds."""
     t0, t1, reference = span
@@ -191,7 +196,7 @@ def test_without_force_the_law_after_a_step_of_any_length_is_exact(solver: Any) 
     np.testing.assert_allclose(found, [of_x, of_v, both], rtol=4e-3)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", [pytest.param(solver, marks=slow_unless(solver is ALIGN)) for solver in SOLVERS])
 def test_stationary_law_of_a_harmonic_potential(solver: Any) -> None:
     """`x ~ exp(-f)`, `v ~ N(0, u)`: z-scores of ten statistics are below 4.5, a false alarm for one in 10⁴ seeds."""
     deviation, u, count = np.asarray([0.5, 2.0]), np.asarray([0.7, 1.5]), 4000
@@ -247,8 +252,9 @@ def test_series_and_closed_formula_agree_with_high_precision(name: str, threshol
 @pytest.mark.parametrize("name", ["phi1", "phi2", "eta_of", "kappa_of"])
 def test_coefficients_have_derivatives_everywhere(name: str) -> None:
     coefficient = getattr(langevin_rk, name)
+    derivative = jax.jit(jax.grad(lambda z: coefficient(z, 0.1)))
     for z in (0.0, 1e-12, 0.1, 0.57, 60.0, 1e4):
-        assert np.isfinite(jax.grad(lambda z: coefficient(z, 0.1))(z))
+        assert np.isfinite(derivative(z))
 
 
 # ------------------------------------------------------------------------------------------------------------ structure
@@ -301,14 +307,18 @@ def accurate() -> Any:
     return jax.jit(lambda: diffeqsolve(langevin(ONE_PATH), QUICSORT(), 0.0, END, 1 / 256, Y0).ys)()
 
 
-@pytest.mark.parametrize(("solver", "tolerance"), [(Euler(), 2e-2), (Heun(), 2e-3)], ids=["Euler", "Heun"])
+@pytest.mark.parametrize(
+    ("solver", "tolerance"),
+    [pytest.param(Euler(), 2e-2, marks=pytest.mark.slow), (Heun(), 2e-3)],
+    ids=["Euler", "Heun"],
+)
 def test_other_solvers_converge_to_the_same_solution(solver: Any, tolerance: float) -> None:
     other = jax.jit(lambda: diffeqsolve(langevin(ONE_PATH), solver, 0.0, END, 1 / 512, Y0).ys)()
     assert rms(jax.tree.map(np.subtract, other, accurate())) < tolerance
 
 
 def test_the_terms_agree_with_their_equations() -> None:
-    path = tree(jax.random.key(7))
+    path = UnsafeBrownianPath((2,), jax.random.key(7), levy_area=SpaceTimeTimeLevyArea)
     drift, diffusion = langevin(path).terms
     (x, v), zero = Y0, jnp.asarray(0.0)
     dx, dv = drift.vf(zero, Y0, None)
@@ -402,8 +412,11 @@ UNSAFE = UnsafeBrownianPath((2,), jax.random.key(9), levy_area=SpaceTimeTimeLevy
 CASES = {
     "ALIGN": (ALIGN(), UNSAFE, (0.0, 1.0)),
     "ShOULD backwards": (ShOULD(), UNSAFE, (1.0, 0.0)),
+    "QUICSORT": (QUICSORT(), UNSAFE, (0.0, 1.0)),
     "QUICSORT on a tree": (QUICSORT(), tree(jax.random.key(9)), (0.0, 1.0)),
 }
+OFTEN = ("ShOULD backwards", "QUICSORT")
+"""`ALIGN` and `ShOULD` carry the gradient of the potential from step to step in the same way."""
 
 
 @functools.cache
@@ -411,7 +424,7 @@ def value_and_gradient(case: str) -> Callable[[Any], Any]:
     return jax.jit(jax.value_and_grad(lambda p: loss(p, *CASES[case])))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=slow_unless(case in OFTEN)) for case in CASES])
 def test_gradients_against_finite_differences(case: str) -> None:
     of = value_and_gradient(case)
     for name, gradient in of(PARAMETERS)[1].items():
@@ -502,6 +515,13 @@ def unlike(gamma: Any, u: Any) -> Any:
     return MultiTerm(drift, UnderdampedLangevinDiffusionTerm(gamma, u, UNSAFE))
 
 
+@jax.jit
+def with_unknown(gamma: Any, u: Any) -> Any:
+    """The result and the number of steps of a solve that knows only the coefficients of the drift."""
+    solution = diffeqsolve(unlike(gamma, u), QUICSORT(), 0.0, 1.0, 0.5, Y0, throw=False)
+    return solution.result, solution.stats["num_steps"]
+
+
 @pytest.mark.parametrize(("name", "gamma", "u"), [("gamma", 1.5, 2.0), ("u", 1.0, np.asarray([2.0, 1.0]))])
 def test_drift_and_diffusion_that_disagree(name: str, gamma: Any, u: Any) -> None:
     """Known values that differ are an error at once; if they are traced, the first step fails."""
@@ -509,13 +529,7 @@ def test_drift_and_diffusion_that_disagree(name: str, gamma: Any, u: Any) -> Non
         QUICSORT().init(unlike(gamma, u), jnp.asarray(0.0), jnp.asarray(1.0), Y0, None)
     with pytest.raises(ValueError, match=f"the same `{name}`"):
         diffeqsolve(unlike(gamma, u), QUICSORT(), 0.0, 1.0, 0.5, Y0)
-
-    @jax.jit
-    def traced(gamma: Any, u: Any) -> Any:
-        solution = diffeqsolve(unlike(gamma, u), QUICSORT(), 0.0, 1.0, 0.5, Y0, throw=False)
-        return solution.result, solution.stats["num_steps"]
-
-    result, num_steps = traced(gamma, u)
+    result, num_steps = with_unknown(gamma, np.broadcast_to(u, 2))
     assert result == RESULTS.invalid_input
     assert num_steps == 1
 

@@ -77,13 +77,19 @@ def test_half_solver_saves_the_same_at_times_and_at_steps(solver: Any) -> None:
 
 def test_the_drift_comes_first_and_the_diffusion_is_one_term() -> None:
     """The defect: swapped or nested terms converged to another limit."""
-    first, second = terms().terms
-    nested = MultiTerm(first, MultiTerm(second, second))
-    for wrong in (MultiTerm(second, first), MultiTerm(second, second), nested):
+
+    def wrongs(path: Any) -> list[Any]:
+        first, second = terms(path).terms
+        nested = MultiTerm(first, MultiTerm(second, second))
+        return [MultiTerm(second, first), MultiTerm(second, second), nested]
+
+    for wrong in wrongs(tree()):
         for solver in (rungax.EulerHeun(), rungax.ItoMilstein(), SPaRK(), HalfSolver(rungax.EulerHeun())):
             with pytest.raises(ValueError, match="treats drift and diffusion differently"):
                 solve(wrong, solver)
-        assert np.isfinite(jax.jit(lambda wrong=wrong: solve(wrong, Heun()).ys)()).all()  # Heun's method takes them
+    for wrong in wrongs(UnsafeBrownianPath((), KEY)):  # Heun's method takes them
+        assert np.isfinite(jax.jit(lambda wrong=wrong: solve(wrong, Heun()).ys)()).all()
+    first, second = terms().terms
     with pytest.raises(ValueError, match="needs a Brownian path"):
         solve(MultiTerm(first, ControlTerm(noise, lambda a, b: b - a)), SPaRK())
     with pytest.raises(ValueError, match="treats drift"):
@@ -140,19 +146,20 @@ def test_a_continued_solve_retries_times_rejected_before() -> None:
     assert missed == []
 
 
-@pytest.mark.parametrize("field", [noise, lambda t, y, args: jnp.array(0.5)], ids=["multiplicative", "additive"])
-def test_the_first_step_is_not_much_shorter_than_the_others(field: Any) -> None:
+@jax.jit
+def times_of_steps(tol: Any, noise: Any) -> Any:
+    """The times of adaptive steps, with noise `noise[0] + noise[1] y`."""
+    diffusion = ControlTerm(lambda t, y, args: args[0] + args[1] * y, tree(tol=1e-5))
+    equation = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), diffusion)
+    options = {"stepsize_controller": PIDController(rtol=tol, atol=tol), "saveat": SaveAt(t0=True, steps=True)}
+    return solve(equation, SPaRK(), None, args=jnp.asarray(noise), max_steps=512, **options).ts
+
+
+@pytest.mark.parametrize("noise", [(0.0, 0.5), (0.5, 0.0)], ids=["multiplicative", "additive"])
+def test_the_first_step_is_not_much_shorter_than_the_others(noise: tuple[float, float]) -> None:
     """The defect: noise in the estimated curvature made the first step 1e-7."""
-    equation = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), ControlTerm(field, tree(tol=1e-5)))
-    saveat = SaveAt(t0=True, steps=True)
-
-    @jax.jit
-    def times(tol: Any) -> Any:
-        controller = PIDController(rtol=tol, atol=tol)
-        return solve(equation, SPaRK(), None, stepsize_controller=controller, saveat=saveat, max_steps=512).ts
-
     for tol in (1e-1, 1e-3):
-        ts = np.asarray(times(tol))
+        ts = np.asarray(times_of_steps(tol, noise))
         lengths = np.diff(ts[np.isfinite(ts)])
         assert 1e-2 * np.median(lengths) < lengths[0] < 10 * np.median(lengths), tol
 
@@ -168,7 +175,7 @@ def test_jumps_lose_no_more_noise_than_that_of_the_gap() -> None:
 
 def test_reversible_heun_takes_any_operator() -> None:
     """The defect: the static parts of an operator were passed into the loop."""
-    path = tree((2,))
+    path = UnsafeBrownianPath((2,), KEY)
 
     def field(t: Any, y: Any, args: Any) -> Any:
         return lx.FunctionLinearOperator(lambda w: jnp.cos(y) * w, jax.ShapeDtypeStruct((2,), jnp.float64))
@@ -193,11 +200,11 @@ def test_reversible_heun_takes_any_operator() -> None:
 
 def test_steps_below_the_tolerance_of_the_path_warn() -> None:
     with pytest.warns(UserWarning, match="shorter than the Brownian path is exact") as found:
-        diffeqsolve(terms(tree(tol=0.1)), Heun(), 0.0, 1.0, 0.01, 1.0)
+        jax.eval_shape(lambda: diffeqsolve(terms(tree(tol=0.1)), Heun(), 0.0, 1.0, 0.01, 1.0).ys)
     assert found[0].filename == __file__  # the line that calls `diffeqsolve`
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        solve(terms(tree(tol=0.01)), Heun(), 0.01)
+        jax.eval_shape(lambda: solve(terms(tree(tol=0.01)), Heun(), 0.01).ys)
 
 
 def test_a_complex_path_and_a_real_operator_are_refused() -> None:

@@ -12,12 +12,14 @@ import pytest
 
 import rungax
 from rungax import ControlTerm, MultiTerm, ODETerm
-from rungax.brownian import BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea, VirtualBrownianTree
+from rungax.brownian import BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea, UnsafeBrownianPath
 from rungax.paths import AbstractPath
 from rungax.results import RESULTS
 from rungax.solvers.stochastic.srk.methods import SEA, SRA1, GeneralShARK, ShARK, SlowRK, SPaRK
 from rungax.solvers.stochastic.srk.step import AbstractSRK
 from rungax.solvers.tableaus.types.stochastic import AdditiveCoeffs, GeneralCoeffs, StochasticButcherTableau
+
+from ..catalogue import slow_unless
 
 SOLVERS = (SEA, SRA1, ShARK, SPaRK, GeneralShARK, SlowRK)
 
@@ -194,7 +196,11 @@ def test_operators_and_scalar_noise(solver: type[AbstractSRK]) -> None:
     assert eqx.tree_equal(as_scalar, as_column, rtol=1e-13)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize(
+    "solver",
+    # One for additive noise and one for any noise; `test_gradients.py` has `SPaRK` too.
+    [pytest.param(solver, marks=slow_unless(solver in (SEA, GeneralShARK))) for solver in SOLVERS],
+)
 def test_derivatives(solver: type[AbstractSRK]) -> None:
     """The derivative of a step with respect to its start agrees in both modes, and with finite differences."""
 
@@ -213,7 +219,7 @@ def test_derivatives(solver: type[AbstractSRK]) -> None:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_solve_without_noise_is_that_of_the_drift(solver: type[AbstractSRK]) -> None:
     """In both directions, by one program."""
-    path = VirtualBrownianTree(0.0, 1.0, 1e-3, (), jax.random.key(0), levy_area=SpaceTimeLevyArea)
+    path = UnsafeBrownianPath((), jax.random.key(0), levy_area=SpaceTimeLevyArea)
     nothing = ControlTerm(lambda t, y, args: jnp.zeros_like(y), path)
     terms = MultiTerm(ODETerm(lambda t, y, args: -y), nothing)
     end = jax.jit(lambda t0, t1: rungax.diffeqsolve(terms, solver(), t0, t1, 0.01 * (t1 - t0), jnp.ones(2)).ys)

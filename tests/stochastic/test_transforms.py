@@ -12,12 +12,22 @@ import pytest
 from jax.sharding import Mesh, PartitionSpec
 
 import rungax
-from rungax import ConstantStepSize, ControlTerm, MultiTerm, ODETerm, PIDController, SaveAt, VirtualBrownianTree
+from rungax import (
+    ConstantStepSize,
+    ControlTerm,
+    MultiTerm,
+    ODETerm,
+    PIDController,
+    SaveAt,
+    UnsafeBrownianPath,
+    VirtualBrownianTree,
+)
 
 from ..compare import assert_trees_close
 
 KEYS = jax.random.split(jax.random.key(2), 4)
 TS = np.array([0.1, 0.45, 0.9])
+SOLVER = rungax.SPaRK()
 CONTROLLERS: dict[str, Any] = {
     "fixed": ConstantStepSize(),
     "adaptive": PIDController(rtol=1e-3, atol=1e-3, pcoeff=0.1, icoeff=0.3),
@@ -28,12 +38,14 @@ ADAPTIVE_OFTEN = ["adaptive", pytest.param("fixed", marks=pytest.mark.slow)]
 RTOL = {"fixed": 1e-13, "adaptive": 1e-5}
 
 
-def solve(key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), **options: Any) -> rungax.Solution:
+def solve(
+    key: Any, kind: str = "fixed", y0: Any = 1.0, shape: Any = (), solver: Any = SOLVER, **options: Any
+) -> rungax.Solution:
     y0 = jnp.asarray(y0)
     path = VirtualBrownianTree(0.0, 1.0, 2.0**-10, shape, key, levy_area=rungax.SpaceTimeLevyArea)
     terms = MultiTerm(ODETerm(lambda t, y, args: jnp.sin(y)), ControlTerm(lambda t, y, args: 0.5 * jnp.cos(y), path))
     options = {"saveat": SaveAt(ts=TS, t1=True), "stepsize_controller": CONTROLLERS[kind], **options}
-    return rungax.diffeqsolve(terms, rungax.SPaRK(), 0.0, 1.0, 0.05, y0, **options)
+    return rungax.diffeqsolve(terms, solver, 0.0, 1.0, 0.05, y0, **options)
 
 
 @functools.partial(jax.jit, static_argnames="kind")
@@ -88,7 +100,7 @@ def test_single_precision_stays_single(kind: str) -> None:
 def test_trees_of_states_with_leaves_of_any_kind() -> None:
     y0 = {"wide": jnp.ones(2), "narrow": (jnp.ones((), jnp.float32),), "complex": jnp.ones((), complex)}
     shapes = jax.tree.map(lambda y: jax.ShapeDtypeStruct(y.shape, y.dtype), y0)
-    path = VirtualBrownianTree(0.0, 1.0, 1e-2, shapes, KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
+    path = UnsafeBrownianPath(shapes, KEYS[0], levy_area=rungax.SpaceTimeLevyArea)
 
     def diffusion(t: Any, y: Any, args: Any) -> Any:
         size = jax.tree.map(lambda x: 0.5 * jnp.cos(x), y)
@@ -114,10 +126,11 @@ def test_trees_of_states_with_leaves_of_any_kind() -> None:
 
 def test_inside_shard_map() -> None:
     mesh = Mesh(np.array(jax.devices()[:2]), ("batch",))
+    options = {"solver": rungax.Heun(), "saveat": SaveAt(t1=True), "max_steps": 32, "throw": False}
 
     def value_and_slope(data: Any, y0: Any) -> Any:
         key = jax.random.wrap_key_data(data)
-        return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, max_steps=32, throw=False).ys[-1])(y0)
+        return jax.value_and_grad(lambda y0: solve(key, "fixed", y0, **options).ys[-1])(y0)
 
     spec = PartitionSpec("batch")
     sharded = jax.jit(jax.shard_map(jax.vmap(value_and_slope), mesh=mesh, in_specs=spec, out_specs=spec))
@@ -125,7 +138,14 @@ def test_inside_shard_map() -> None:
     assert_trees_close(sharded(*batch), jax.jit(jax.vmap(value_and_slope))(*batch), rtol=1e-12)
 
 
-@pytest.mark.parametrize("field", [lambda y: jnp.diag(jnp.cos(y)), lambda y: lx.DiagonalLinearOperator(jnp.cos(y))])
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param(lambda y: jnp.diag(jnp.cos(y)), marks=pytest.mark.slow),
+        lambda y: lx.DiagonalLinearOperator(jnp.cos(y)),
+    ],
+    ids=["matrix", "operator"],
+)
 def test_saving_between_steps_and_dense_output(field: Callable[[Any], Any]) -> None:
     path = VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), KEYS[0])
     terms = MultiTerm(ODETerm(lambda t, y, args: -y), ControlTerm(lambda t, y, args: field(y), path))

@@ -186,7 +186,9 @@ def test_shard_map_with_one_element_on_each_device() -> None:
     assert_same(sharded(one)(ELEMENTS[:4]), jax.jit(batch)(ELEMENTS[:4]))
 
 
-@pytest.mark.parametrize("varying", ["args", "t1", "ts", "rtol", "closure"])
+@pytest.mark.parametrize(
+    "varying", ["args", *(pytest.param(name, marks=pytest.mark.slow) for name in ("t1", "ts", "rtol")), "closure"]
+)
 def test_shard_map_over_something_else_than_the_state(varying: str) -> None:
     values = np.linspace(0.5, 1.0, 4)
 

@@ -14,6 +14,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import slow_unless
 from ..fakes import CountedTraces
 from .hlo import compiled_text, count_loops, custom_calls_in_loops
 from .test_recompilation import compilations as compilations
@@ -84,11 +85,9 @@ PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     ),
 }  # fmt: skip
 FIXED: dict[str, Any] = {"stepsize_controller": rungax.ConstantStepSize()}
-FAST = ("ROS3P", "Kvaerno3", "gradient, ROS3P", "gradient, Kvaerno3")
-CASES = [
-    pytest.param(*program, id=name, marks=() if name in FAST else pytest.mark.slow)
-    for name, program in PROGRAMS.items()
-]
+FAST = ("Kvaerno3", "gradient, ROS3P", "gradient, Kvaerno3")
+"""Of a Rosenbrock method the gradient alone, whose first loop makes the same steps."""
+CASES = [pytest.param(*program, id=name, marks=slow_unless(name in FAST)) for name, program in PROGRAMS.items()]
 
 
 @pytest.mark.parametrize(("num_loops", "program"), CASES)
@@ -135,7 +134,13 @@ OTHER_PROGRAM: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("first", "second"), SAME_PROGRAM.values(), ids=SAME_PROGRAM.keys())
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param(*case, id=name, marks=slow_unless(name != "tolerance of the iteration"))
+        for name, case in SAME_PROGRAM.items()
+    ],
+)
 def test_other_values_need_no_other_program(
     first: dict[str, Any], second: dict[str, Any], compilations: list[str]
 ) -> None:
@@ -187,7 +192,11 @@ def test_the_field_is_traced_once(options: dict[str, Any]) -> None:
     [ROS3P, KVAERNO3, *(pytest.param(solver, marks=pytest.mark.slow) for solver in (RODAS5P, KVAERNO5))],
     ids=lambda solver: type(solver).__name__,
 )
-@pytest.mark.parametrize("transform", [jax.grad, jax.jacfwd, jax.vmap], ids=lambda transform: transform.__name__)
+@pytest.mark.parametrize(
+    "transform",
+    [jax.grad, pytest.param(jax.jacfwd, marks=pytest.mark.slow), jax.vmap],
+    ids=lambda transform: transform.__name__,
+)
 def test_the_field_is_traced_once_under_transforms(solver: Any, transform: Any) -> None:
     field = counted_robertson()
     y0 = np.stack([Y0] * 3) if transform is jax.vmap else Y0

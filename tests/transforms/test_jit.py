@@ -49,12 +49,15 @@ def test_jit_is_eager() -> None:
     "wrap",
     [
         pytest.param(lambda f: jax.jit(lambda y0: jax.jit(f)(y0)), id="jit of jit", marks=pytest.mark.slow),
-        pytest.param(lambda f: lambda y0: jax.jit(f).lower(y0).compile()(y0), id="lowered and compiled"),
+        # `tracing/test_deployment.py` lowers one and runs it too.
+        pytest.param(
+            lambda f: lambda y0: jax.jit(f).lower(y0).compile()(y0), id="lowered and compiled", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_other_ways_to_compile(wrap: Callable[[Any], Any]) -> None:
     def final(y0: Any) -> Outcome:
-        return solve(0.0, 1.0, y0, SPRING.args, "PID", False)
+        return solve(0.0, 1.0, y0, SPRING.args, "PID, dt0=None", True)
 
     y0 = jax.tree.map(jnp.asarray, SPRING.y0)
     assert_trees_close(wrap(final)(y0), final(y0), **ROUNDING)
@@ -62,9 +65,9 @@ def test_other_ways_to_compile(wrap: Callable[[Any], Any]) -> None:
 
 def test_a_python_number_is_an_array() -> None:
     """What the eager call gets as a Python float gives the same numbers and dtypes as an array of time's dtype."""
-    numbers = solve(0.0, 1.0, SPRING.y0, {"stiffness": 4.0, "damping": 0.1}, "PID", False)
+    numbers = solve(0.0, 1.0, SPRING.y0, {"stiffness": 4.0, "damping": 0.1}, "PID, dt0=None", True)
     args = {"stiffness": jnp.asarray(4.0), "damping": jnp.asarray(0.1)}
-    arrays = solve(jnp.asarray(0.0), jnp.asarray(1.0), SPRING.y0, args, "PID", False)
+    arrays = solve(jnp.asarray(0.0), jnp.asarray(1.0), SPRING.y0, args, "PID, dt0=None", True)
     assert_trees_close(numbers, arrays, **ROUNDING)
 
 

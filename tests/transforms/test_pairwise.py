@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order, terms_for
+from ..catalogue import CONTROLLERS, EXPLICIT, SOLVERS, estimates_error, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.ordinary import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING
 from .pairs import Combination, pairwise
@@ -163,7 +163,24 @@ def check(combination: Combination) -> None:
             assert_values_are_exact(problem, FRACTIONS * t1, dense, accuracy)
 
 
-@pytest.mark.parametrize("combination", pairwise(FEW, possible), ids="-".join)
+def is_quick(solver: str, controller: str, state: str, transform: str, **others: str) -> bool:
+    """By default explicit methods meet everything else, and the others one controller, in all outputs but "fn"."""
+    if BY_NAME[solver] not in EXPLICIT:
+        return controller == "StepTo"
+    return (state, transform) != ("complex", "vmap")
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [
+        pytest.param(
+            combination,
+            id="-".join(combination),
+            marks=slow_unless(is_quick(**dict(zip(FEW, combination, strict=True)))),
+        )
+        for combination in pairwise(FEW, possible)
+    ],
+)
 def test_pairs(combination: Combination) -> None:
     check(combination)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies
 
 import rungax
 
-from ..catalogue import name, terms_for
+from ..catalogue import name, slow_unless, terms_for
 from ..compare import assert_trees_close
 from ..problems.ordinary import SPRING
 
@@ -52,7 +52,8 @@ ends = strategies.floats(-3.0, 3.0)
 fractions = strategies.lists(strategies.floats(0.0, 1.0), min_size=NUM_TIMES, max_size=NUM_TIMES).map(sorted)
 
 
-EACH = [pytest.param(n, marks=[] if n in ("Bosh3", "Vern7", "KenCarp4") else [pytest.mark.slow]) for n in programs]
+# Dense output from the stages of every step, and from stages that only dense output needs.
+EACH = [pytest.param(n, marks=slow_unless(n in ("Bosh3", "Vern7"))) for n in programs]
 
 
 @pytest.mark.parametrize("solver", EACH)

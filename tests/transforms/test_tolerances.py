@@ -9,6 +9,7 @@ import pytest
 
 import rungax
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 
 # Two oscillators with nothing in common, of the same size but different speed.
@@ -70,7 +71,11 @@ SAME = {
 }
 
 
-@pytest.mark.parametrize("form", SAME)
+REPEATS = ("array of one", "pytree of float32 arrays")
+"""Forms that differ from another one in their shape or width only."""
+
+
+@pytest.mark.parametrize("form", [pytest.param(form, marks=slow_unless(form not in REPEATS)) for form in SAME])
 def test_every_form_of_one_tolerance_is_the_same(form: str) -> None:
     expected = solve(1e-4, 1e-6)
     for found in (solve(SAME[form](1e-4), 1e-6), solve(1e-4, SAME[form](1e-6))):

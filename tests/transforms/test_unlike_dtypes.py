@@ -16,7 +16,7 @@ def decay(t: Any, y: Any, args: Any) -> Any:
     return jax.tree.map(jnp.negative, y)
 
 
-@pytest.mark.parametrize("solver", [Heun(), TRBDF2(), Sil3()], ids=name)
+@pytest.mark.parametrize("solver", [Heun(), TRBDF2(), pytest.param(Sil3(), marks=pytest.mark.slow)], ids=name)
 def test_each_leaf_is_solved_in_its_own_dtype(solver: Any) -> None:
     y0 = {"narrow": jnp.ones(2, "float32"), "wide": jnp.asarray(1.0)}
     ys = diffeqsolve(terms_for(solver, decay), solver, 0.0, 1.0, 0.05, y0).ys
