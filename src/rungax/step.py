@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import equinox as eqx
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
 from .results import Result
@@ -82,6 +82,32 @@ class Proposal(eqx.Module):
     factor: RealScalar | None = None
 
 
+class EventBracket(eqx.Module):
+    """The search for an event inside a rejected attempt: attempts with the same start and other ends.
+
+    Parameters
+    ----------
+    is_open
+        Whether the next attempt is one of a search.
+    lower, upper
+        The times between which the event lies.
+    at_lower, at_upper
+        The distances from zero of the condition that is nearest to its passage, at these times; negative after it.
+    target
+        The end of the rejected attempt.
+    num_attempts
+        The number of attempts of the search.
+    """
+
+    is_open: Bool[Array, ""]
+    lower: Time
+    upper: Time
+    at_lower: Time
+    at_upper: Time
+    target: Time
+    num_attempts: IntScalar
+
+
 class EventState(eqx.Module):
     """The state of the event detector between two attempts.
 
@@ -90,13 +116,13 @@ class EventState(eqx.Module):
     signs
         For each condition, the sign of its last value, `UNKNOWN` if that was not a number yet; of a boolean condition,
         whether it was true.
-    ends_at_event
-        Whether the next attempt ends at the time of an event.
-    target
-        The end of the attempt in which that event was found.
+    zero_within
+        For each condition, the size up to which its value still counts as zero; negative if it has been larger.
+    bracket
+        The search for an event.
     active
-        While `ends_at_event`: the conditions that are zero at the end of the next attempt. Otherwise those of the last
-        event.
+        During a search: the conditions that had passed zero in the attempt to `bracket.upper`; none if there was no
+        such attempt. Otherwise those of the last event.
     num_changes
         The number of times that the state was changed; events at the same time change it once.
     num_effects
@@ -104,8 +130,8 @@ class EventState(eqx.Module):
     """
 
     signs: Int[Array, " conditions"]
-    ends_at_event: Bool[Array, ""]
-    target: Time
+    zero_within: Float[Array, " conditions"]
+    bracket: EventBracket
     active: Flags
     num_changes: IntScalar
     num_effects: Int[Array, " conditions"]

@@ -420,7 +420,7 @@ def drifting(drift: Any, effect: Any, saveat: rungax.SaveAt) -> rungax.Solution:
     finder = optx.Newton(rtol=1e-10, atol=1e-10)
     event = rungax.Event(lambda t, y, args, **kwargs: y - 0.5, finder, direction=True, effect=effect)
     return rungax.diffeqsolve(
-        terms, rungax.Heun(), 0.0, 2.0, 0.1, jnp.asarray(0.0), drift, event=event, saveat=saveat, max_steps=64
+        terms, rungax.Heun(), 0.0, 2.0, 0.1, jnp.asarray(0.0), drift, event=event, saveat=saveat, max_steps=256
     )
 
 

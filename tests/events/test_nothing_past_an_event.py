@@ -37,7 +37,7 @@ def test_saves_and_dense_output_of_one_solve_end_at_the_event() -> None:
     np.testing.assert_allclose(saved["ts"], [0.5, 1.25], rtol=1e-12)
     np.testing.assert_allclose(saved["steps"], [0.5, 1.0, 1.3], rtol=1e-12)
     jax.tree.map(lambda ts, ys: np.testing.assert_allclose(ts, ys, rtol=1e-12), dict(solution.ts), dict(solution.ys))
-    np.testing.assert_allclose(solution.evaluate(1.3), 1.3, rtol=1e-12)
+    np.testing.assert_allclose(solution.evaluate(saved["end"][0]), 1.3, rtol=1e-12)
     assert np.isnan(solution.evaluate(1.31))
     np.testing.assert_allclose(solution.interpolation.t1, 1.3, rtol=1e-12)
 

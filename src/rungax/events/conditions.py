@@ -1,4 +1,4 @@
-"""The conditions of events: the signs of their values, and the steps in which a value crosses zero."""
+"""The conditions of events: the signs of their values, and the steps in which a value passes zero."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Self
@@ -7,41 +7,42 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jax import lax
+from jaxtyping import Array, Float, Int
 
-from ..jaxkit import Args, Time, Y, trace_once
-from ..plan import Plan
-from ..step import Problem, Step
+from ..jaxkit import Args, Time, Y, any_element, match_varying, trace_once
+from ..step import Flags, Problem
+from ..terms import is_stochastic, is_term
 from .event import Event, check_parameters
 
 type Signs = Int[Array, " conditions"]
-"""For each condition -1, 0, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
+"""For each real condition -1, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
+
+type Values = Float[Array, " conditions"]
+"""The value of each condition, as a number of the type of time; of a boolean one 0 or 1."""
 
 UNKNOWN = 2
-"""The sign of a condition whose value has not been a number yet; a change from it is no crossing."""
+"""The sign of a condition whose value has not been a number yet; a change from it is no passage."""
+
+HAS_LEFT = -1.0
+"""The size up to which a value counts as zero, for a condition whose value has been larger since it was zero."""
 
 
 class Crossings(NamedTuple):
-    """The zero crossings of the conditions in one attempt.
+    """The conditions after a step, and those that passed zero in it.
 
     Parameters
     ----------
-    signs
-        The signs at the end of the attempt.
+    values, signs, zero_within
+        Values, signs, and the sizes up to which values count as zero, at the end of the step.
     crossed
-        For each condition, whether it crossed zero, or became true.
-    lower, upper
-        For each condition, the times between which it did, if it did.
-    before, after
-        The signs at these times.
+        The conditions that passed zero, or reached it, or became true, in a direction that counts.
     """
 
+    values: Values
     signs: Signs
-    crossed: tuple[Array, ...]
-    lower: tuple[Time, ...]
-    upper: tuple[Time, ...]
-    before: Signs
-    after: Signs
+    zero_within: Values
+    crossed: Flags
 
 
 class Conditions(eqx.Module):
@@ -54,15 +55,15 @@ class Conditions(eqx.Module):
     is_real
         For each, whether it returns a real number; otherwise it returns a boolean.
     directions
-        For each, the direction in which a crossing counts: up, down, or both (`None`).
-    interior
-        The number of times inside a step at which real conditions are evaluated too.
+        For each, the direction in which a passage counts: up, down, or both (`None`).
+    ending
+        For each, whether it ends the solve.
     """
 
     functions: tuple[Callable[..., Any], ...]
     is_real: tuple[bool, ...] = eqx.field(static=True)
     directions: tuple[bool | None, ...] = eqx.field(static=True)
-    interior: int = eqx.field(static=True)
+    ending: tuple[bool, ...] = eqx.field(static=True)
 
     @classmethod
     def of(cls, event: Event, context: dict[str, Any], t0: Time, y0: Y, args: Args) -> Self:
@@ -74,76 +75,111 @@ class Conditions(eqx.Module):
             in_context = lambda t, y, args, c=condition: jnp.asarray(c(t=t, y=y, args=args, **context))
             functions.append(trace_once(in_context, t0, y0, args))
             is_real.append(_is_real(jax.eval_shape(functions[-1], t0, y0, args)))
-        return cls(tuple(functions), tuple(is_real), tuple(event.leaves_of("direction")), event.interior)
+        ending = tuple(effect is None for effect in event.leaves_of("effect"))
+        return cls(tuple(functions), tuple(is_real), tuple(event.leaves_of("direction")), ending)
 
     @property
     def number(self) -> int:
         """The number of conditions."""
         return len(self.functions)
 
-    def signs(self, problem: Problem, t: Time, y: Y, last: Signs | None = None) -> Signs:
-        """The signs of the values at `t` in the direction of travel; `last` where a value is not a number."""
-        before = [UNKNOWN] * self.number if last is None else [*last]
-        return jnp.stack([self._sign(i, problem, t, y, before[i]) for i in range(self.number)])
+    @property
+    def real(self) -> np.ndarray:
+        """The real conditions."""
+        return np.array(self.is_real)
 
-    def _sign(self, i: int, problem: Problem, t: Time, y: Y, last: Array | int) -> Array:
-        value = self.functions[i](t * problem.direction, y, problem.args)
-        return sign_of(value, last) if self.is_real[i] else value.astype(jnp.int32)
+    @property
+    def ending_booleans(self) -> np.ndarray:
+        """The boolean conditions that end the solve."""
+        return np.array(self.ending) & ~self.real
 
-    def crossings(self, plan: Plan, last: Signs, step: Step, ending: np.ndarray) -> Crossings:
-        """The crossings in an attempt that started with the signs `last`.
+    def values(self, problem: Problem, t: Time, y: Y) -> Values:
+        """The values at `t` in the direction of travel."""
+        return jnp.stack([c(t * problem.direction, y, problem.args).astype(t.dtype) for c in self.functions])
 
-        A boolean condition counts where it is true, if it is one of the `ending` conditions; otherwise where it becomes
-        true.
+    def rates(self, problem: Problem, t: Time, y: Y) -> Values:
+        """The slopes of the values along the solution; zero where there is none, as with noise, and for booleans."""
+        slope = slope_of(problem, t, y)
+        if slope is None or not any(self.is_real):
+            return jnp.zeros(self.number, t.dtype)
+
+        def rate(condition: Callable[..., Any]) -> Array:
+            of_time = lambda t, y: condition(t * problem.direction, y, problem.args)
+            return jax.jvp(of_time, (t, y), (jnp.ones_like(t), slope))[1].astype(t.dtype)
+
+        zero = jnp.zeros_like(t)
+        return jnp.stack([rate(c) if real else zero for c, real in zip(self.functions, self.is_real, strict=True)])
+
+    def at_start(self, problem: Problem, tolerances: Values) -> tuple[Signs, Values]:
+        """The signs at the start of the solve, and the sizes up to which values count as zero: their tolerances."""
+        t, y = problem.t0, problem.y0
+        values = self.values(problem, t, y)
+        is_zero = self.real & (jnp.abs(values) <= tolerances)
+        like = (problem, is_zero)
+        rates = lax.cond(
+            any_element(jnp.any(is_zero)),
+            lambda: match_varying(self.rates(problem, t, y), like),
+            lambda: match_varying(jnp.zeros_like(values), like),
+        )
+        unknown = jnp.full(self.number, UNKNOWN, jnp.int32)
+        signs = signs_of(values, unknown)
+        signs = jnp.where(is_zero & (rates != 0), signs_of(rates, unknown), signs)
+        return self._with_booleans(values, signs), jnp.where(is_zero, tolerances, HAS_LEFT)
+
+    def after_effect(
+        self, problem: Problem, t: Time, y: Y, last: Crossings, happened: Flags, tolerances: Values
+    ) -> tuple[Signs, Values]:
+        """The signs after an effect has made the state `y`, and the sizes up to which values count as zero.
+
+        A condition that did not happen has the sign of its value. One that happened and is still zero, up to its
+        tolerance or to the size that it had before the effect, has the sign of its rate, and without a rate the sign
+        with which it passed zero, which is that of `last`.
         """
-        signs = self.signs(plan.problem, step.t1, step.y1, last)
-        if self.interior > 0:
-            return self._interior_crossings(plan, last, step, signs, ending)
-        crossed = tuple(self._crosses(i, last[i], signs[i], ending) for i in range(self.number))
-        return Crossings(signs, crossed, (step.t0,) * self.number, (step.t1,) * self.number, last, signs)
+        values, rates = self.values(problem, t, y), self.rates(problem, t, y)
+        tolerances = jnp.where(happened, tolerances, 0.0)
+        is_zero = self.real & (jnp.abs(values) <= tolerances)
+        signs = signs_of(values, jnp.full(self.number, UNKNOWN, jnp.int32))
+        by_rate = jnp.where(rates != 0, signs_of(rates, last.signs), last.signs)
+        stays = ~happened & (jnp.abs(values) <= last.zero_within)
+        signs = jnp.where(is_zero, by_rate, jnp.where(stays, last.signs, signs))
+        zero_within = jnp.where(is_zero, tolerances, jnp.where(stays, last.zero_within, HAS_LEFT))
+        return self._with_booleans(values, signs), zero_within
 
-    def _crosses(self, i: int, before: Array, after: Array, ending: np.ndarray) -> Array:
-        if not self.is_real[i]:
-            return after > 0 if ending[i] else (after > 0) & (before == 0)
-        crosses = before != after
-        match self.directions[i]:
-            case None:
-                pass
-            case True:
-                crosses = (before <= 0) & (after > 0)
-            case False:
-                crosses = (before > 0) & (after <= 0)
-        return crosses & (before != UNKNOWN)
+    def crossings(self, values: Values, signs: Signs, zero_within: Values) -> Crossings:
+        """The crossings between a time with the signs `signs` and a later one with the `values`.
 
-    def _interior_crossings(self, plan: Plan, last: Signs, step: Step, signs: Signs, ending: np.ndarray) -> Crossings:
-        """The first crossing of each condition between neighbours among the ends and the interior times of the step."""
-        evaluate = plan.interpolate(step).evaluate
-        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
-        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
-        ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
-        real = [i for i in range(self.number) if self.is_real[i]]
+        A value that counts as zero leaves the sign as it is. A value of exactly zero, coming from one that did not, has
+        passed. A boolean condition counts where it is true, if it ends the solve; otherwise where it becomes true.
+        """
+        has_left = jnp.abs(values) > zero_within
+        passed = jnp.where(values == 0, jnp.where(signs == UNKNOWN, UNKNOWN, -signs), signs_of(values, signs))
+        after = self._with_booleans(values, jnp.where(has_left, passed, signs))
+        crossed = (after != signs) & self.may_cross(signs)
+        became_true = (after > 0) & (np.array(self.ending) | (signs == 0))
+        crossed = jnp.where(self.real, crossed, became_true)
+        return Crossings(values, after, jnp.where(has_left, HAS_LEFT, zero_within), crossed)
 
-        def signs_at(t: Time) -> dict[int, Array]:
-            y = evaluate(t)
-            return {i: self._sign(i, plan.problem, t, y, last[i]) for i in real}
+    def may_cross(self, signs: Signs) -> Flags:
+        """The conditions for which the next passage, away from the sign in `signs`, counts."""
+        upwards = np.array([direction is not False for direction in self.directions])
+        downwards = np.array([direction is not True for direction in self.directions])
+        return (signs != UNKNOWN) & jnp.where(signs < 0, upwards, downwards)
 
-        inside = jax.vmap(signs_at)(times)
-        rows: list[tuple[Array, ...]] = []
-        for i in range(self.number):
-            if self.is_real[i]:
-                row = jnp.concatenate([last[i, None], inside[i], signs[i, None]])
-                crosses = self._crosses(i, row[:-1], row[1:], ending)
-                k = jnp.argmax(crosses)
-                rows.append((jnp.any(crosses), ends[k], ends[k + 1], row[k], row[k + 1]))
-            else:
-                rows.append((self._crosses(i, last[i], signs[i], ending), step.t0, step.t1, last[i], signs[i]))
-        crossed, lower, upper, before, after = zip(*rows, strict=True)
-        return Crossings(signs, crossed, lower, upper, jnp.stack(before), jnp.stack(after))
+    def _with_booleans(self, values: Values, signs: Signs) -> Signs:
+        """`signs` of real conditions, and for boolean ones their values."""
+        return jnp.where(self.real, signs, values.astype(jnp.int32))
 
 
-def sign_of(value: Array, last: Array | int) -> Array:
-    """The sign of a real condition's value; `last` where the value is not a number."""
-    return jnp.where(jnp.isnan(value), last, jnp.sign(value).astype(jnp.int32))
+def signs_of(values: Values, last: Signs) -> Signs:
+    """The signs of real values; `last` for zero and for what is not a number."""
+    decided = jnp.abs(values) > 0
+    return jnp.where(decided, jnp.where(values > 0, 1, -1), last).astype(jnp.int32)
+
+
+def slope_of(problem: Problem, t: Time, y: Y) -> Y | None:
+    """dy/dt in the direction of travel; `None` where the solution has none, as with noise."""
+    terms = problem.terms
+    return None if is_stochastic(terms) or not is_term(terms) else terms.time_derivative(t, y, problem.args)
 
 
 def _is_real(value: Any) -> bool:

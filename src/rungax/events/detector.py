@@ -1,11 +1,10 @@
 """The event detector: it turns the controller's verdict on an attempt into one that takes events into account.
 
-An event ends a step and never undoes one. An attempt in which a condition crosses zero is rejected: its interpolation
-gives the time of the event, and the step is retried with that length. State, saved values, dense output and tape
-see an ordinary, shorter step, which *ends at the event*. There the solve ends, or effects change the state.
+An event ends a step and never undoes one. An attempt in which a condition passes zero is rejected, and made again with
+other ends, until one of them is the time of the event. State, saved values, dense output and tape see an ordinary,
+shorter step. At its end the solve ends, or effects change the state.
 """
 
-import functools
 from dataclasses import replace
 from typing import Any, NamedTuple, Self
 
@@ -15,52 +14,32 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import (
-    Args,
-    BoolScalar,
-    Time,
-    Y,
-    any_element,
-    any_other_element,
-    match_varying,
-    resolution,
-    select,
-)
+from ..jaxkit import Args, BoolScalar, Time, Y, any_element, any_other_element, match_varying, select
 from ..plan import Plan
-from ..results import RESULTS, Result, choose, first_failure, traced
-from ..step import EventState, EventVerdict, Flags, Problem, State, Step, Verdict
-from .conditions import Conditions, Crossings, Signs
+from ..results import RESULTS, choose, first_failure
+from ..step import EventBracket, EventState, EventVerdict, Flags, Problem, State, Step, Verdict
+from .conditions import HAS_LEFT, Conditions, Crossings
 from .event import Event
-from .event_map import EventMap, signs_after, traced_effects
-from .search import EventSearch
-
-# Events nearer to each other than this many floating-point numbers happen at the same time.
-SAME_TIME = 4
-
-# A condition that is zero after an effect gets the sign that it will have after this fraction of the next step.
-LOOK_AHEAD = 1e-3
+from .event_map import EventMap, traced_effects
+from .search import Crossed, EventSearch, Sought, shortest
 
 
-class _Located(NamedTuple):
-    """The events of an attempt.
+class _AtEnd(NamedTuple):
+    """The events at the end of an accepted step.
 
     Parameters
     ----------
-    is_inside, time
-        Whether an event lies inside the attempt, which is then retried and ends at `time`.
-    is_at_end
-        Whether events happen at the end of the attempt.
     active
-        The events that lie at `time`, or happen at the end.
-    result
-        The failure of the search, if it failed.
+        The events that happen; without one, those of the last event.
+    effective
+        Those that change the state; `None` in solves in which none does.
+    ends
+        Whether one ends the solve.
     """
 
-    is_inside: Array
-    time: Time
-    is_at_end: Array
     active: Flags
-    result: Result
+    effective: Flags | None
+    ends: BoolScalar
 
 
 class ConditionDetector(eqx.Module):
@@ -83,7 +62,7 @@ class ConditionDetector(eqx.Module):
     @classmethod
     def of(cls, event: Event, context: dict[str, Any], t0: Time, y0: Y, args: Args) -> Self:
         """The detector for a solve; `context` is the call, which conditions receive."""
-        search = EventSearch(Conditions.of(event, context, t0, y0, args), event.root_finder)
+        search = EventSearch(Conditions.of(event, context, t0, y0, args), event.root_finder, event.interior)
         effects = traced_effects(event.leaves_of("effect"), t0, y0, args)
         return cls(search, EventMap(search.conditions.functions, effects, search.finds_time), event.max_effects)
 
@@ -98,10 +77,12 @@ class ConditionDetector(eqx.Module):
         return any(effect is not None for effect in self.event_map.effects)
 
     def init(self, problem: Problem, t_next: Time) -> EventState:
-        """The detector's state before the first step; no real condition can have crossed zero yet."""
-        signs = self.conditions.signs(problem, problem.t0, problem.y0)
+        """The detector's state before the first step; no real condition can have passed zero yet."""
+        signs, zero_within = self.conditions.at_start(problem, self.search.tolerances(problem.t0))
         zero, counts = jnp.asarray(0, jnp.int32), jnp.zeros(self.conditions.number, jnp.int32)
-        return EventState(signs, jnp.asarray(False), t_next, (signs > 0) & self._ending_booleans, zero, counts)
+        start = problem.t0
+        closed = EventBracket(jnp.asarray(False), start, t_next, jnp.zeros_like(start), jnp.zeros_like(start), t_next, zero)
+        return EventState(signs, zero_within, closed, (signs > 0) & self.conditions.ending_booleans, zero, counts)
 
     def ended_by(self, events: EventState) -> Flags:
         """The condition that ended the solve, if events did: the first in the order of the conditions."""
@@ -115,46 +96,95 @@ class ConditionDetector(eqx.Module):
     def detect(self, plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> Verdict:
         """The verdict on an attempt of a `running` batch element, with the events inside it.
 
-        An attempt in which an event is found is rejected. The controller's verdict on the step that then ends there
-        counts for its acceptance only: the step after it ends where the rejected attempt would have ended.
+        An attempt inside which an event lies is rejected. The controller's verdict on the attempts of a search counts
+        for their acceptance only: the step after the event ends where the rejected attempt would have ended.
         """
         assert state.events is not None, "the loop of a solve with events carries their state"
         events, no = state.events, jnp.asarray(False)
-        crossings = self.conditions.crossings(plan, events.signs, step, self._ending)
-        crossed = functools.reduce(jnp.logical_or, crossings.crossed)
+        was_open = events.bracket.is_open
+        values = self.conditions.values(plan.problem, step.t1, step.y1)
+        # Once a value has passed zero by more than counts as zero, the search is for zero itself.
+        zero_within = jnp.where(was_open & events.active, HAS_LEFT, events.zero_within)
+        at_end = self.conditions.crossings(values, events.signs, zero_within)
+        crossed = self.search.crossed(plan, events, step, at_end)
         # Under `vmap` a search takes as long for one batch element as for all. In solves that end at their first event,
         # an element that needs one waits until all others need one too or have ended.
-        is_new = running & verdict.accepted & crossed & ~events.ends_at_event
+        is_new = running & verdict.accepted & jnp.any(crossed.flags) & ~was_open
         postponed = is_new & any_other_element(running & ~is_new) if self._searches_once else no
         accepted = running & verdict.accepted & ~postponed
-        located = self._located(plan, events, step, accepted, crossings)
-        accepted = accepted & ~located.is_inside
-        ends = located.is_at_end & jnp.any(located.active & self._ending)
-        effective = located.active & located.is_at_end & ~ends if self.has_effects else None
-        has_effect = no if effective is None else located.is_at_end & ~ends
+        sought = self._sought(plan, events, step, accepted, at_end, crossed)
+        accepted = accepted & ~sought.bracket.is_open
+        end = self._at_end(events, accepted, sought, crossed)
+        has_effect = no if end.effective is None else jnp.any(end.effective)
+        # What has passed and did not happen moves away from zero again: it is still to come.
+        to_come = at_end.crossed & self.search.searched & ~sought.happens
+        zero_within = jnp.where(to_come, jnp.abs(values), at_end.zero_within)
         after = EventState(
-            signs=jnp.where(accepted, crossings.signs, events.signs),
-            ends_at_event=located.is_inside,
-            target=jnp.where(located.is_inside, step.t1, events.target),
-            active=located.active,
+            signs=jnp.where(accepted & ~to_come, at_end.signs, events.signs),
+            zero_within=jnp.where(accepted, zero_within, events.zero_within),
+            bracket=sought.bracket,
+            active=jnp.where(sought.bracket.is_open, sought.active, end.active),
             num_changes=events.num_changes + has_effect.astype(jnp.int32),
-            num_effects=self._counted(events.num_effects, effective),
+            num_effects=self._counted(events.num_effects, end.effective),
         )
         too_many = has_effect & (after.num_changes > self.max_effects)
-        result = choose(too_many, RESULTS.max_effects_reached, located.result)
-        at_event = located.is_inside | (accepted & events.ends_at_event)
-        verdict = Verdict(
-            accepted=accepted,
-            next_t0=select(at_event, jnp.where(located.is_inside, step.t0, step.t1), verdict.next_t0),
-            next_t1=select(at_event, jnp.where(located.is_inside, located.time, events.target), verdict.next_t1),
+        failure = choose(too_many, RESULTS.max_effects_reached, RESULTS.successful)
+        verdict = self._in_search(state, step, replace(verdict, accepted=accepted), sought, was_open)
+        verdict = replace(
+            verdict,
             made_jump=verdict.made_jump | has_effect,
-            controller_state=select(at_event, state.controller_state, verdict.controller_state),
-            result=first_failure(verdict.result, result),
-            events=EventVerdict(postponed, effective, step.y1, ends, after),
+            result=first_failure(verdict.result, failure),
+            events=EventVerdict(postponed, end.effective, step.y1, end.ends, after),
         )
-        if effective is None:
+        if end.effective is None:
             return verdict
-        return self._with_effects(plan, events.num_effects, step, verdict, (effective, has_effect))
+        return self._with_effects(plan, events, step, verdict, at_end, end.effective)
+
+    def _sought(
+        self, plan: Plan, events: EventState, step: Step, accepted: Array, at_end: Crossings, crossed: Crossed
+    ) -> Sought:
+        """The search after an attempt, if one is open or begins."""
+        closed = eqx.tree_at(lambda bracket: bracket.is_open, events.bracket, jnp.asarray(False))
+        nothing = Sought(jnp.zeros_like(events.active), closed, step.t1, events.active)
+        if not any(self.search.finds_time):
+            return nothing
+        # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
+        is_needed = accepted & (jnp.any(crossed.flags & self.search.searched) | events.bracket.is_open)
+        like = (plan, events, step, accepted)
+        sought = lax.cond(
+            any_element(is_needed),
+            lambda: match_varying(self.search.after(plan, events, step, at_end, crossed), like),
+            lambda: match_varying(nothing, like),
+        )
+        return select(is_needed, sought, nothing)
+
+    def _at_end(self, events: EventState, accepted: Array, sought: Sought, crossed: Crossed) -> _AtEnd:
+        """The events at the end of an attempt, if it is `accepted`.
+
+        A boolean condition that ends the solve does not happen with a real one: it is tested once more, after the
+        effects.
+        """
+        at_event = jnp.any(sought.happens)
+        others = crossed.flags & ~self.search.searched & ~(self.conditions.ending_booleans & at_event)
+        happens = accepted & (sought.happens | others)
+        ends = jnp.any(happens & self._ending)
+        active = jnp.where(jnp.any(happens), happens, events.active)
+        return _AtEnd(active, happens & ~ends if self.has_effects else None, ends)
+
+    def _in_search(self, state: State, step: Step, verdict: Verdict, sought: Sought, was_open: Array) -> Verdict:
+        """The verdict on an attempt of a search, or on one in which a search begins; others are left alone."""
+        bracket, is_open = sought.bracket, sought.bracket.is_open
+        has_ended = verdict.accepted & was_open
+        # After an event there may be no room for a step to the target.
+        goes_on = has_ended & (bracket.target - step.t1 > shortest(step.t1))
+        next_t1 = select(is_open, sought.next_end, select(goes_on, bracket.target, verdict.next_t1))
+        in_search = is_open | has_ended
+        return replace(
+            verdict,
+            next_t0=select(in_search, select(is_open, step.t0, step.t1), verdict.next_t0),
+            next_t1=next_t1,
+            controller_state=select(in_search, state.controller_state, verdict.controller_state),
+        )
 
     def _counted(self, num_effects: Array, effective: Flags | None) -> Array:
         """`num_effects` after the effects of the `effective` events; left alone if no effect depends on them."""
@@ -162,62 +192,40 @@ class ConditionDetector(eqx.Module):
             return num_effects
         return num_effects + effective.astype(jnp.int32)
 
-    def _located(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
-        """The events of an attempt, inside it or at its end."""
-        # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
-        busy = accepted & (functools.reduce(jnp.logical_or, crossings.crossed) | events.ends_at_event)
-        no = jnp.asarray(False)
-        nothing = _Located(no, step.t1, no, events.active, traced(RESULTS.successful))
-        like = (plan, events, step, accepted)
-        return lax.cond(
-            any_element(busy),
-            lambda: match_varying(self._locate(plan, events, step, accepted, crossings), like),
-            lambda: match_varying(nothing, like),
-        )
-
-    def _locate(self, plan: Plan, events: EventState, step: Step, accepted: Array, crossings: Crossings) -> _Located:
-        """The events of an attempt in which a condition crosses zero, or which ends at an event."""
-        at_event = accepted & events.ends_at_event
-        new = [accepted & ~events.ends_at_event & crossed for crossed in crossings.crossed]
-        times, result = self.search.times(plan, step, crossings, new)
-        time = jnp.min(times)
-        any_crossed = jnp.isfinite(time) & (result == RESULTS.successful)
-        is_inside = any_crossed & (time < step.t1 - SAME_TIME * resolution(step.t1))
-        is_at_end = (any_crossed & ~is_inside) | at_event
-        # Conditions that cross zero in a step that ends at an event happen with that event. A boolean condition that
-        # ends the solve is tested once more, after the effects.
-        first = jnp.isfinite(times) & (times <= time + SAME_TIME * resolution(time))
-        active = jnp.where(at_event, events.active | (jnp.stack(crossings.crossed) & ~self._ending_booleans), first)
-        active = jnp.where(is_inside | is_at_end, active, events.active)
-        return _Located(is_inside, time, is_at_end, active, traced(result))
-
     def _with_effects(
-        self, plan: Plan, num_effects: Array, step: Step, verdict: Verdict, effects: tuple[Flags, Array]
+        self, plan: Plan, before: EventState, step: Step, verdict: Verdict, at_end: Crossings, effective: Flags
     ) -> Verdict:
-        """The verdict with effects applied to the state: of the events in `effects`, if there are any.
+        """The verdict with effects applied to the state: of the `effective` events, if there are any.
 
-        A condition at zero gets the sign that it is moving to, so that it does not fire again at once. A boolean
-        condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all end in
-        effects could not end otherwise.
+        A boolean condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all
+        end in effects could not end otherwise.
         """
         assert verdict.events is not None, "made by `detect`"
-        before, y, (effective, has_effect) = verdict.events, verdict.events.y, effects
-        margin = LOOK_AHEAD * jnp.abs(plan.next_end(verdict) - step.t1)
+        events, has_effect = verdict.events, jnp.any(effective)
+        conditions, searched = self.conditions, self.search.searched
+        # An event that is searched for ends a step before its passage.
+        passed = at_end._replace(signs=jnp.where(effective & searched, -before.signs, at_end.signs))
+        tolerances = self.search.tolerances(step.t1)
+        tolerances = jnp.where(searched, jnp.maximum(tolerances, jnp.abs(at_end.values)), tolerances)
 
-        def affected() -> tuple[Y, Signs]:
-            _, _, after = self.event_map.apply_effects(plan, effective, num_effects, step.t1, y)
-            functions, is_real = self.conditions.functions, self.conditions.is_real
-            signs = signs_after(plan, functions, is_real, step.t1, after, margin)
-            return after, jnp.where(has_effect, signs, before.state.signs)
+        def affected() -> tuple[Y, Array, Array]:
+            _, _, after = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, events.y)
+            return after, *conditions.after_effect(plan.problem, step.t1, after, passed, effective, tolerances)
 
-        like = (plan, verdict, step)
-        unchanged = lambda: match_varying((y, before.state.signs), like)
-        y, signs = lax.cond(any_element(has_effect), lambda: match_varying(affected(), like), unchanged)
-        met = has_effect & (signs > 0) & self._ending_booleans
-        active = jnp.where(jnp.any(met), met, before.state.active)
-        state = replace(before.state, signs=signs, active=active)
-        event_verdict = EventVerdict(before.postponed, effective, y, before.ends | jnp.any(met), state)
-        return replace(verdict, events=event_verdict)
+        like, unchanged = (plan, verdict, step), (events.y, events.state.signs, events.state.zero_within)
+        y, signs, zero_within = select(
+            has_effect,
+            lax.cond(
+                any_element(has_effect),
+                lambda: match_varying(affected(), like),
+                lambda: match_varying(unchanged, like),
+            ),
+            unchanged,
+        )
+        met = has_effect & (signs > 0) & conditions.ending_booleans
+        active = jnp.where(jnp.any(met), met, events.state.active)
+        state = replace(events.state, signs=signs, zero_within=zero_within, active=active)
+        return replace(verdict, events=EventVerdict(events.postponed, effective, y, events.ends | jnp.any(met), state))
 
     @property
     def _searches_once(self) -> bool:
@@ -227,9 +235,4 @@ class ConditionDetector(eqx.Module):
     @property
     def _ending(self) -> np.ndarray:
         """The conditions that end the solve."""
-        return np.array([effect is None for effect in self.event_map.effects])
-
-    @property
-    def _ending_booleans(self) -> np.ndarray:
-        """The boolean ones among them."""
-        return self._ending & ~np.array(self.conditions.is_real)
+        return np.array(self.conditions.ending)

@@ -23,8 +23,7 @@ from jaxtyping import Array
 from ..jaxkit import Args, IntScalar, RealScalar, Time, TracedFunction, Y, scaled, scaled_derivative, select, trace_once
 from ..plan import Plan
 from ..step import Flags
-from ..terms import is_term
-from .conditions import UNKNOWN, sign_of
+from .conditions import slope_of
 
 INDEX = 3
 """The position of the index among the arguments of an effect."""
@@ -101,7 +100,7 @@ class EventMap(eqx.Module):
         shift = rate = jnp.zeros_like(t)
         value = condition(shift)
         offset = lax.stop_gradient(value)
-        if _slope(plan, t, y) is None:
+        if slope_of(plan.problem, t, y) is None:
             return scaled_derivative(value - offset, _nan_like(t))
         for _ in range(2):
             value, rate = jax.jvp(condition, (shift,), (jnp.ones_like(t),))
@@ -146,37 +145,14 @@ def _needs_argument(function: Callable[..., Any], name: str) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def signs_after(
-    plan: Plan, conditions: tuple[Callable[..., Any], ...], is_real: tuple[bool, ...], t: Time, y: Y, margin: Time
-) -> Array:
-    """The signs of the conditions shortly after `t`, `UNKNOWN` for what is no number; of boolean ones, 0 or 1."""
-    problem, signs = plan.problem, list[Array]()
-    slope = _slope(plan, t, y)
-    for condition, real in zip(conditions, is_real, strict=True):
-        of_time = lambda t, y, c=condition: c(t * problem.direction, y, problem.args)
-        if real and slope is not None:
-            value, rate = jax.jvp(of_time, (t, y), (jnp.ones_like(t), slope))
-            value = value + margin.astype(value.dtype) * rate
-        else:
-            value = of_time(t, y)
-        signs.append(sign_of(value, UNKNOWN) if real else value.astype(jnp.int32))
-    return jnp.stack(signs)
-
-
-def _slope(plan: Plan, t: Time, y: Y) -> Y | None:
-    """dy/dt in the direction of travel; `None` where the solution has none, as with noise."""
-    terms = plan.problem.terms
-    return None if plan.is_noisy or not is_term(terms) else terms.time_derivative(t, y, plan.problem.args)
-
-
 def _solution_after(plan: Plan, t: Time, y: Y, dt: Time) -> Y:
     """The solution `dt` later, to second order, by the midpoint rule; where it has no slope its derivative is NaN."""
-    slope = _slope(plan, t, y)
+    slope = slope_of(plan.problem, t, y)
     if slope is None:
         shift = scaled_derivative(dt, _nan_like(dt))
         return jax.tree.map(lambda y: y + shift.astype(y.dtype), y)
     middle = jax.tree.map(lambda y, f: y + scaled(0.5 * dt, f), y, slope)
-    slope = _slope(plan, t + 0.5 * dt, middle)
+    slope = slope_of(plan.problem, t + 0.5 * dt, middle)
     return jax.tree.map(lambda y, f: y + scaled(dt, f), y, slope)
 
 

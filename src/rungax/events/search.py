@@ -1,22 +1,66 @@
-"""The time of an event inside an attempt, by a root finder on the interpolation of the step."""
+"""The search for the first event inside an attempt, by further attempts that end nearer and nearer to it.
 
-from collections.abc import Callable, Sequence
-from typing import Any
+The interpolation of an attempt tells where the next one should end; whether a condition has passed zero by then, the
+attempt itself tells. The search ends with an attempt before the passage, and its end is the time of the event.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
 import optimistix as optx
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import RealScalar, Time, Y, any_element, match_varying, resolution
+from ..jaxkit import Time, resolution, select
 from ..plan import Plan
-from ..results import RESULTS, Result, choose, traced
-from ..step import Step
-from .conditions import Conditions, Crossings
+from ..step import EventBracket, EventState, Flags, Step
+from .conditions import Conditions, Crossings, Values
+from .root import bracketed_root
 
-MAX_SEARCH_STEPS = 256
-"""The number of iterations that a root finder may take."""
+INTERPOLATED = 5
+"""The number of attempts of a search that end where the interpolation of the one before is zero."""
+
+
+class Crossed(NamedTuple):
+    """The conditions that crossed zero in an attempt, and where the first of them did.
+
+    Parameters
+    ----------
+    flags
+        The conditions that crossed zero, or became true.
+    lower, upper
+        The times between which the first of the searched conditions did.
+    """
+
+    flags: Flags
+    lower: Time
+    upper: Time
+
+
+class Sought(NamedTuple):
+    """The search after an attempt.
+
+    Parameters
+    ----------
+    happens
+        The searched conditions whose event is at the end of the attempt.
+    bracket
+        The search, which may have ended.
+    next_end
+        The end of its next attempt.
+    active
+        The conditions that have passed zero at the upper end of the bracket.
+    """
+
+    happens: Flags
+    bracket: EventBracket
+    next_end: Time
+    active: Flags
 
 
 class EventSearch(eqx.Module):
@@ -27,56 +71,156 @@ class EventSearch(eqx.Module):
     conditions
         The conditions.
     root_finder
-        The root finder for real conditions; without one an event is at the end of its step.
+        The root finder, whose tolerances hold for times and values; without one an event is at the end of its step.
+    interior
+        The number of times inside a step at which the conditions are evaluated too.
     """
 
     conditions: Conditions
     root_finder: optx.AbstractRootFinder[Any, Any, Any, Any] | None
+    interior: int = eqx.field(static=True)
 
     @property
     def finds_time(self) -> tuple[bool, ...]:
         """For each condition, whether the time of its event is searched for, so that it has a derivative."""
         return tuple(real and self.root_finder is not None for real in self.conditions.is_real)
 
-    def times(self, plan: Plan, step: Step, crossings: Crossings, wanted: Sequence[Array]) -> tuple[Array, Result]:
-        """The time of each `wanted` event, infinity for the others; and the failure of the search, if it failed."""
-        never = jnp.full_like(step.t1, jnp.inf)
-        at_end = jnp.stack([jnp.where(w, step.t1, never) for w in wanted])
-        searched = [i for i, finds in enumerate(self.finds_time) if finds]
-        if not searched:
-            return at_end, RESULTS.successful
+    @property
+    def searched(self) -> np.ndarray:
+        """The conditions whose time is searched for."""
+        return np.array(self.finds_time)
 
-        def search() -> tuple[Array, Result]:
-            evaluate, times, result = plan.interpolate(step).evaluate, at_end, RESULTS.successful
-            for i in searched:
-                time, ended = self._search(plan, i, evaluate, crossings, wanted[i])
-                times = times.at[i].set(jnp.where(wanted[i], time, never))
-                result = choose(wanted[i] & (ended != RESULTS.successful), ended, result)
-            return times, traced(result)
+    def tolerances(self, t: Time) -> Values:
+        """The size up to which the value of each condition counts as zero; 0 where it is not searched for."""
+        atol = 0.0 if self.root_finder is None else self.root_finder.atol
+        return jnp.where(self.searched, jnp.asarray(atol).astype(t.dtype), 0.0)
 
-        nothing = lambda: match_varying((at_end, traced(RESULTS.successful)), (plan, step))
-        anyone = any_element(jnp.any(jnp.stack([wanted[i] for i in searched])))
-        return lax.cond(anyone, lambda: match_varying(search(), (plan, step)), nothing)
+    def crossed(self, plan: Plan, events: EventState, step: Step, at_end: Crossings) -> Crossed:
+        """The conditions that crossed zero in an attempt, at its end or at the interior times."""
+        if self.interior == 0:
+            return Crossed(at_end.crossed, step.t0, step.t1)
+        evaluate = plan.interpolate(step).evaluate
+        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
+        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
+        inside = jax.vmap(lambda t: self.conditions.values(plan.problem, t, evaluate(t)))(times)
 
-    def _search(
-        self, plan: Plan, i: int, evaluate: Callable[..., Y], crossings: Crossings, wanted: Array
-    ) -> tuple[Time, Result]:
-        """The time at which condition `i` is zero, if it is `wanted`."""
-        problem, lower, upper = plan.problem, crossings.lower[i], crossings.upper[i]
-        # A condition that starts at zero, up to rounding, has the sign with which it was found to pass.
-        before = jnp.where(crossings.before[i] == 0, -crossings.after[i], crossings.before[i])
+        def next_point(carry: tuple[Array, Array], values: Values) -> tuple[tuple[Array, Array], tuple[Array, Flags]]:
+            found = self.conditions.crossings(values, *carry)
+            return (found.signs, found.zero_within), (carry[0], found.crossed)
 
-        def value(t: RealScalar, args: Any) -> RealScalar:
-            del args
-            found = self.conditions.functions[i](t * problem.direction, evaluate(t), problem.args)
-            at_start = (jnp.abs(found) + jnp.finfo(found.dtype).tiny) * before.astype(found.dtype)
-            found = jnp.where(t <= lower, at_start, found)
-            # Batch elements in which it is not wanted get a function with a root, so that no root finder fails on them.
-            return jnp.where(wanted, found, (t - 0.5 * (lower + upper)).astype(found.dtype))
+        values = jnp.concatenate([inside, at_end.values[None]])
+        _, (signs, crossed) = lax.scan(next_point, (events.signs, events.zero_within), values)
+        first = jnp.argmax(jnp.any(crossed & self.searched[None], axis=1))
+        ends = jnp.concatenate([step.t0[None], times, step.t1[None]])
+        flags = jnp.where(self.conditions.real, jnp.any(crossed, axis=0), at_end.crossed)
+        # If a condition has passed before, in a direction that does not count, a step has to end after that passage.
+        has_moved = jnp.any(self.searched & (signs[first] != events.signs))
+        lower, upper = jnp.where(has_moved, step.t0, ends[first]), jnp.where(has_moved, ends[first], ends[first + 1])
+        return Crossed(flags, lower, upper)
 
-        assert self.root_finder is not None, "asked only then"
-        options = {"lower": lower, "upper": upper}
-        root = optx.root_find(value, self.root_finder, upper, None, options, max_steps=MAX_SEARCH_STEPS, throw=False)
-        time = jnp.clip(root.value, lower + 4 * resolution(lower), upper)
-        ended = RESULTS.promote(root.result)
-        return time, choose(jnp.isnan(time), RESULTS.nonfinite, ended)
+    def after(self, plan: Plan, events: EventState, step: Step, at_end: Crossings, crossed: Crossed) -> Sought:
+        """The search after an attempt that was one of a search, or in which a searched condition crossed zero."""
+        is_open, here = events.bracket.is_open, at_end.crossed & self.searched
+        has_passed = jnp.any(here & (at_end.values != 0))
+        ends_at_upper = jnp.where(is_open, has_passed, crossed.upper == step.t1)
+        active = jnp.where(ends_at_upper & jnp.any(here), here, events.active & is_open)
+        margins = self._margins(plan, events, step, active)
+        bracket = self._bracket(events.bracket, step, crossed, margins, has_passed)
+        lower, upper = bracket.lower, bracket.upper
+
+        is_closed = is_open & ~has_passed & (upper - lower <= shortest(upper))
+        near = jnp.where(is_closed, active, self._near(plan, margins, at_end, step, upper, active))
+        near = near & is_open & ~jnp.any(here)
+        # A step cannot be arbitrarily short: then its end counts, although something has passed there.
+        is_short = has_passed & (step.t1 - step.t0 <= shortest(step.t1))
+        counts = here & (~has_passed | is_short) & (is_open | ends_at_upper)
+        # A value that moves away from zero, after an event a few roundings earlier, has not passed it yet.
+        rates = self.conditions.rates(plan.problem, step.t1, step.y1)
+        happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
+        has_ended = is_closed | is_short | jnp.any(happens)
+        next_end = self._next_end(step, bracket, margins, active)
+        return Sought(happens, replace(bracket, is_open=~has_ended), next_end, active)
+
+    def _bracket(
+        self, old: EventBracket, step: Step, crossed: Crossed, margins: Callable[[Time], Values], has_passed: Array
+    ) -> EventBracket:
+        """The bracket after an attempt, narrowed by its end or new."""
+        here = jnp.min(margins(step.t1))
+        begins = EventBracket(
+            is_open=jnp.asarray(True),
+            lower=crossed.lower,
+            upper=crossed.upper,
+            at_lower=jnp.min(margins(crossed.lower)),
+            at_upper=jnp.min(margins(crossed.upper)),
+            target=step.t1,
+            num_attempts=jnp.asarray(1, jnp.int32),
+        )
+        after = replace(old, upper=step.t1, at_upper=here)
+        # An attempt that ends at the lower end once more may round differently, and pass.
+        after = replace(after, lower=jnp.where(step.t1 > old.lower, old.lower, step.t0))
+        before = replace(old, lower=step.t1, at_lower=here)
+        narrowed = replace(select(has_passed, after, before), num_attempts=old.num_attempts + 1)
+        return select(old.is_open, narrowed, begins)
+
+    def _margins(self, plan: Plan, events: EventState, step: Step, active: Flags) -> Callable[[Time], Values]:
+        """A function of time: the values on the interpolation of an attempt, positive before their passage.
+
+        Infinite for conditions that are not searched for, or whose next passage does not count.
+        """
+        evaluate, signs = plan.interpolate(step).evaluate, events.signs.astype(step.t1.dtype)
+        counts = self.searched & self.conditions.may_cross(events.signs) & ((events.zero_within < 0) | active)
+
+        def margins(t: Time) -> Values:
+            values = signs * self.conditions.values(plan.problem, t, evaluate(t))
+            return jnp.where(counts & ~jnp.isnan(values), values, jnp.inf)
+
+        return margins
+
+    def _near(
+        self,
+        plan: Plan,
+        margins: Callable[[Time], Values],
+        at_end: Crossings,
+        step: Step,
+        upper: Time,
+        active: Flags,
+    ) -> Flags:
+        """The conditions that are zero at the end up to their tolerance, and pass within that of time."""
+        t, within = step.t1, self._time_tolerance(step)
+        passes = (margins(jnp.minimum(upper, t + within)) <= 0) | (active & (upper - t <= within))
+        return self.searched & passes & (jnp.abs(at_end.values) <= self.tolerances(t))
+
+    def _time_tolerance(self, step: Step) -> Time:
+        """The distance up to which two times at the end of a step are the same; a small part of the step."""
+        assert self.root_finder is not None, "asked only in a search"
+        t = step.t1
+        rtol, atol = (jnp.asarray(tol).astype(t.dtype) for tol in (self.root_finder.rtol, self.root_finder.atol))
+        part = 1e-3 * (t - step.t0)
+        return jnp.maximum(jnp.minimum(atol + rtol * jnp.abs(t), part), shortest(t))
+
+    def _next_end(self, step: Step, bracket: EventBracket, margins: Callable[[Time], Values], active: Flags) -> Time:
+        """The end of the next attempt: just before the passage, as far as one knows.
+
+        The first attempts take the interpolation of the one before them for the solution. Where that does not do, as
+        with noise, the later ones take the line through the values at the ends of the bracket, or its middle.
+        """
+        lower, upper, count = bracket.lower, bracket.upper, bracket.num_attempts
+        least, is_made = 0.5 * shortest(upper), jnp.any(active)
+        margin = lambda t: jnp.min(margins(t))
+        root = bracketed_root(margin, lower, upper, least, (step, bracket, active))
+        line = lower + (upper - lower) * (bracket.at_lower / (bracket.at_lower - bracket.at_upper))
+        root = jnp.where(count > INTERPOLATED, line, root)
+        # The first root is as good as the interpolation, the later ones are better the nearer they are to the last.
+        uncertainty = jnp.where(count == 1, 0.0, 1e-3 * jnp.abs(root - step.t1))
+        before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * self._time_tolerance(step)))
+        is_known = jnp.where(count > INTERPOLATED, is_made & (count % 3 != 0), margin(upper) < 0)
+        # Where no attempt has ended at the upper end yet, one has to.
+        end = jnp.where(is_known, before, jnp.where(is_made, 0.5 * (lower + upper), upper))
+        end = jnp.clip(end, lower + least, jnp.where(is_made, upper - least, upper))
+        end = jnp.where(upper - lower <= shortest(upper), jnp.where(is_made, lower, upper), end)
+        return jnp.maximum(end, step.t0 + least)
+
+
+def shortest(t: Time) -> Time:
+    """The length that a bracket and a step at `t` keep: a few roundings."""
+    return 8 * resolution(t)
