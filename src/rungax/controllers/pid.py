@@ -16,7 +16,8 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, broadcast_to_tree, single_power
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, single_power
+from ..nonlinear import like_state
 from ..results import RESULTS, Result, choose
 from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
@@ -221,7 +222,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         return jnp.where(jnp.isnan(error), jnp.inf, error)
 
     def _scale(self, y0: Y, y1: Y) -> PyTree[Any]:
-        rtol, atol = (_broadcast(x, y0) for x in (self.rtol, self.atol))
+        rtol, atol = (like_state("PIDController", x, y0) for x in (self.rtol, self.atol))
 
         def leaf(a: jax.Array, b: jax.Array, rtol: Any, atol: Any) -> jax.Array:
             size = jnp.maximum(jnp.abs(a), jnp.abs(b))
@@ -264,17 +265,6 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
 
 def _is_zero(coefficient: RealScalar) -> bool:
     return isinstance(coefficient, int | float) and coefficient == 0
-
-
-def _broadcast(tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
-    """`tolerance` as a pytree like `y`."""
-    expected, found = jax.tree.structure(y), jax.tree.structure(tolerance)
-    if found != expected and not jax.tree_util.treedef_is_leaf(found):
-        raise ValueError(
-            "`PIDController(rtol=..., atol=...)` are numbers, arrays, or pytrees like the state.\n"
-            f"Expected (like y): {expected}\nFound:             {found}\nGive one for every leaf, or one for all."
-        )
-    return broadcast_to_tree(tolerance, y)
 
 
 def _ratio(x: Y, scale: PyTree[Any], dtype: np.dtype[Any]) -> PyTree[Any]:

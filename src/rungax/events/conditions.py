@@ -71,8 +71,8 @@ class Conditions(eqx.Module):
         functions: list[Any] = []
         is_real: list[bool] = []
         for condition in event.conditions:
-            check_parameters(condition, ("t", "y", "args", *context))
-            in_context = lambda t, y, args, c=condition: jnp.asarray(c(t=t, y=y, args=args, **context))
+            check_parameters(condition, context)
+            in_context = lambda t, y, args, c=condition: jnp.asarray(c(t, y, args, **context))
             functions.append(trace_once(in_context, t0, y0, args))
             is_real.append(_is_real(jax.eval_shape(functions[-1], t0, y0, args)))
         ending = tuple(effect is None for effect in event.leaves_of("effect"))

@@ -11,6 +11,7 @@ import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
 from ..jaxkit import Args, BoolScalar, RealScalar, Y
+from ..nonlinear import like_state
 
 MAX_EFFECTS = 4096
 """The default of `Event(max_effects=...)`."""
@@ -29,7 +30,7 @@ class Event(eqx.Module):
     cond_fn
         A function `cond_fn(t, y, args, *, terms, solver, t0, t1, dt0, saveat, stepsize_controller, max_steps,
         **kwargs)` that returns one boolean or one real number, or a pytree of such functions. `t`, `y` and `args` are
-        passed by name, `t` is the true time. Write `**kwargs` for what is not needed.
+        passed by position, `t` is the true time. Write `**kwargs` for what is not needed.
     root_finder
         The Optimistix root finder that finds the time of a real condition on the interpolation of the step, such as
         `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; its options `lower` and `upper` are
@@ -163,34 +164,41 @@ class Event(eqx.Module):
 
 
 def check_parameters(condition: Callable[..., Any], names: Iterable[str]) -> None:
-    """Raise a `ValueError` unless a condition can be called with arguments of these names."""
+    """Raise a `ValueError` unless a condition can be called with time, state, `args`, and arguments of these names."""
     try:
         signature = inspect.signature(condition)
     except ValueError:
         return  # not everything that can be called has a signature
     try:
-        signature.bind(**dict.fromkeys(names))
+        signature.bind(None, None, None, **dict.fromkeys(names))
     except TypeError as error:
         name = getattr(condition, "__name__", type(condition).__name__)
         raise ValueError(
-            "`Event(cond_fn=...)` is called with arguments by name.\nExpected: cond_fn(t, y, args, **kwargs)\n"
-            f"Found:    {name}{signature}\n`**kwargs` takes the other arguments of the call."
+            "`Event(cond_fn=...)` is called with time, state and `args`, and by name with the other arguments of the\n"
+            "call.\nExpected: cond_fn(t, y, args, **kwargs)\n"
+            f"Found:    {name}{signature}\n`**kwargs` takes the others."
         ) from error
 
 
 def steady_state_event(
-    rtol: RealScalar | None = None,
-    atol: RealScalar | None = None,
+    rtol: PyTree[Any] | None = None,
+    atol: PyTree[Any] | None = None,
     norm: Callable[[PyTree[Any]], RealScalar] | None = None,
 ) -> Callable[..., BoolScalar]:
     r"""A condition for `Event`: the solution does not change any more.
 
     $$\lVert f(t, y) \rVert < \text{atol} + \text{rtol} \, \lVert y \rVert$$
 
+    If a tolerance is an array or a pytree, each entry of the vector field is divided by its own bound:
+    $\lVert f / (\text{atol} + \text{rtol} \, |y|) \rVert < 1$.
+
     Parameters
     ----------
-    rtol, atol, norm
-        Tolerances and norm; by default those of the solve's step size controller.
+    rtol, atol
+        Numbers, arrays that broadcast to each leaf of the state, or pytrees like the state; by default those of the
+        solve's step size controller.
+    norm
+        A function of a pytree like the state; by default that of the controller.
 
     Returns
     -------
@@ -200,7 +208,8 @@ def steady_state_event(
     Raises
     ------
     ValueError
-        In a solve, if one is missing and the step size controller has no tolerances.
+        In a solve, if one is missing and the step size controller has no tolerances, or if a pytree of tolerances has
+        another structure than the state.
 
     Notes
     -----
@@ -226,8 +235,8 @@ def steady_state_event(
 
 
 class _SteadyState(eqx.Module):
-    rtol: RealScalar | None
-    atol: RealScalar | None
+    rtol: PyTree[Any] | None
+    atol: PyTree[Any] | None
     norm: Callable[[PyTree[Any]], RealScalar] | None
 
     def __call__(
@@ -246,6 +255,18 @@ class _SteadyState(eqx.Module):
             getattr(tolerances, name) if getattr(self, name) is None else getattr(self, name)
             for name in ("rtol", "atol", "norm")
         )
-        slope, size = jnp.asarray(norm(solver.func(terms, t, y, args))), jnp.asarray(norm(y))
-        rtol, atol = (jnp.asarray(x).astype(size.dtype) for x in (rtol, atol))
-        return slope < atol + rtol * size
+        slope = solver.func(terms, t, y, args)
+        if all(jax.tree_util.all_leaves([x]) and jnp.ndim(x) == 0 for x in (rtol, atol)):
+            slope, size = jnp.asarray(norm(slope)), jnp.asarray(norm(y))
+            rtol, atol = (jnp.asarray(x).astype(size.dtype) for x in (rtol, atol))
+            return slope < atol + rtol * size
+        rtol, atol = (like_state("steady_state_event", x, y) for x in (rtol, atol))
+        return jnp.asarray(norm(jax.tree.map(_relative, slope, y, rtol, atol))) < 1
+
+
+def _relative(slope: Array, y: Array, rtol: Any, atol: Any) -> Array:
+    """|slope| / (atol + rtol |y|), entry by entry; zero where both are zero."""
+    slope, size = jnp.abs(slope), jnp.abs(y)
+    rtol, atol = (jnp.broadcast_to(jnp.asarray(x).astype(size.dtype), size.shape) for x in (rtol, atol))
+    bound = atol + rtol * size
+    return jnp.where(slope > 0, slope / bound, 0.0)

@@ -37,4 +37,5 @@ from .tolerances import (
     ErrorWeights as ErrorWeights,
     Tolerances as Tolerances,
     default_tolerances as default_tolerances,
+    like_state as like_state,
 )

@@ -23,6 +23,32 @@ class Tolerances(NamedTuple):
     norm: Norm
 
 
+def like_state(owner: str, tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
+    """The `tolerance` that was given to `owner`, as a pytree like `y`.
+
+    Raises
+    ------
+    ValueError
+        If it is a pytree of another structure, or an array that does not broadcast to the state.
+    """
+    expected, found = jax.tree.structure(y), jax.tree.structure(tolerance)
+    if found != expected and not jax.tree_util.treedef_is_leaf(found):
+        raise ValueError(
+            f"`{owner}(rtol=..., atol=...)` are numbers, arrays, or pytrees like the state.\n"
+            f"Expected (like y): {expected}\nFound:             {found}\nGive one for every leaf, or one for all."
+        )
+    tolerances = broadcast_to_tree(tolerance, y)
+    for x, leaf in zip(jax.tree.leaves(tolerances), jax.tree.leaves(y), strict=True):
+        ours, shape = jnp.shape(x), jnp.shape(leaf)
+        if len(ours) > len(shape) or any(n not in (1, m) for n, m in zip(ours[::-1], shape[::-1], strict=False)):
+            raise ValueError(
+                f"`{owner}(rtol=..., atol=...)` broadcast to each leaf of the state.\n"
+                f"Expected: shape {shape}, or one that broadcasts to it\nFound:    shape {ours}\n"
+                "Give a pytree like the state for leaves of different shapes."
+            )
+    return tolerances
+
+
 def default_tolerances(y: Y) -> Tolerances:
     """The tolerances of a solve without error control: the remaining error is a few roundings, or little more."""
     eps = max((float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(y)), default=1e-16)
