@@ -205,8 +205,9 @@ class ConditionDetector(eqx.Module):
         conditions, searched = self.conditions, self.search.searched
         # An event that is searched for ends a step before its passage.
         passed = at_end._replace(signs=jnp.where(effective & searched, -before.signs, at_end.signs))
+        # Where time or the equations of a stage do not resolve the tolerance, what was found is as good as zero.
         tolerances = self.search.tolerances(step.t1)
-        tolerances = jnp.where(searched, jnp.maximum(tolerances, jnp.abs(at_end.values)), tolerances)
+        tolerances = jnp.where(searched, jnp.maximum(tolerances, 2 * jnp.abs(at_end.values)), tolerances)
 
         def affected() -> tuple[Y, Array, Array]:
             _, _, after = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, events.y)

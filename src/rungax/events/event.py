@@ -22,8 +22,10 @@ class Event(eqx.Module):
 
     A real condition is met where its value passes zero, a boolean one where it is true. Conditions are tested at the
     start and at the end of every accepted step; boolean ones that end the solve are tested after each effect too. With
-    a `root_finder`, the step in which a real condition passes zero is made again and ends at the time of the event;
-    without one, the event is at the end of the step. Of two events in a step the earlier one counts.
+    a `root_finder`, the step in which a real condition passes zero is made again until it ends at the time of the
+    event: before the passage, with a value and a time within the root finder's tolerances. Without one, the event is at
+    the end of the step. Of two events in a step the earlier one comes first. A value of zero at `t0`, or after an
+    effect, is no passage.
 
     Parameters
     ----------
@@ -32,10 +34,9 @@ class Event(eqx.Module):
         **kwargs)` that returns one boolean or one real number, or a pytree of such functions. `t`, `y` and `args` are
         passed by position, `t` is the true time. Write `**kwargs` for what is not needed.
     root_finder
-        The Optimistix root finder that finds the time of a real condition on the interpolation of the step, such as
-        `optimistix.Newton(rtol=1e-8, atol=1e-8)`. It starts at the end of the step; its options `lower` and `upper` are
-        the times between which the sign changes. Its tolerances are those of the time. (Optimistix's `Bisection` checks
-        its interval by a host callback; programs with `throw=False` hold no other.)
+        An Optimistix root finder, such as `optimistix.Newton(rtol=1e-8, atol=1e-8)`, which gives the tolerances of real
+        conditions: `atol` that of the value, and `rtol` and `atol` those of the time. The search is Rungax's own: it
+        keeps the event between two times and always finds it.
     direction
         The direction in which a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both.
         One for all conditions, or a pytree like `cond_fn`.
@@ -67,8 +68,8 @@ class Event(eqx.Module):
 
     Cost
     ----
-    One evaluation of each condition a step; for an event one more step, and the root finder's evaluations of the
-    interpolation.
+    One evaluation of each condition a step; for an event one or two more steps, up to about twenty with noise, and some
+    evaluations of the interpolation.
 
     Examples
     --------
