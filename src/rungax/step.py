@@ -1,8 +1,10 @@
 """The records that flow through a solve."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
@@ -87,25 +89,58 @@ class EventBracket(eqx.Module):
 
     Parameters
     ----------
-    is_open
-        Whether the next attempt is one of a search.
-    lower, upper
-        The times between which the event lies.
-    at_lower, at_upper
-        The distances from zero of the condition that is nearest to its passage, at these times; negative after it.
-    target
-        The end of the rejected attempt.
+    times
+        The times between which the event lies; the distances from zero at these times, of the condition that is nearest
+        to its passage, negative after it; the end of the rejected attempt; and the end of the search's next attempt.
+        One array, so that the loop carries one thing.
     num_attempts
-        The number of attempts of the search.
+        The number of attempts of the search; 0 if there is none.
     """
 
-    is_open: Bool[Array, ""]
-    lower: Time
-    upper: Time
-    at_lower: Time
-    at_upper: Time
-    target: Time
+    times: Float[Array, " 6"]
     num_attempts: IntScalar
+
+    @classmethod
+    def of(
+        cls, lower: Time, upper: Time, at_lower: Time, at_upper: Time, target: Time, end: Time, num_attempts: IntScalar
+    ) -> Self:
+        """The bracket of these times."""
+        return cls(jnp.stack([lower, upper, at_lower, at_upper, target, end]), num_attempts)
+
+    @property
+    def is_open(self) -> BoolScalar:
+        """Whether the next attempt is one of the search."""
+        return self.num_attempts > 0
+
+    @property
+    def lower(self) -> Time:
+        """The time up to which nothing has passed."""
+        return self.times[0]
+
+    @property
+    def upper(self) -> Time:
+        """The time at which something has passed."""
+        return self.times[1]
+
+    @property
+    def at_lower(self) -> Time:
+        """The distance from zero at `lower`."""
+        return self.times[2]
+
+    @property
+    def at_upper(self) -> Time:
+        """The distance from zero at `upper`, negative."""
+        return self.times[3]
+
+    @property
+    def target(self) -> Time:
+        """The end of the rejected attempt."""
+        return self.times[4]
+
+    @property
+    def next_end(self) -> Time:
+        """The end of the search's next attempt."""
+        return self.times[5]
 
 
 class EventState(eqx.Module):

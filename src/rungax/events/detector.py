@@ -80,8 +80,8 @@ class ConditionDetector(eqx.Module):
         """The detector's state before the first step; no real condition can have passed zero yet."""
         signs, zero_within = self.conditions.at_start(problem, self.search.tolerances(problem.t0))
         zero, counts = jnp.asarray(0, jnp.int32), jnp.zeros(self.conditions.number, jnp.int32)
-        start = problem.t0
-        closed = EventBracket(jnp.asarray(False), start, t_next, jnp.zeros_like(start), jnp.zeros_like(start), t_next, zero)
+        zeros = jnp.zeros_like(problem.t0)
+        closed = EventBracket.of(problem.t0, t_next, zeros, zeros, t_next, t_next, zero)
         return EventState(signs, zero_within, closed, (signs > 0) & self.conditions.ending_booleans, zero, counts)
 
     def ended_by(self, events: EventState) -> Flags:
@@ -144,19 +144,17 @@ class ConditionDetector(eqx.Module):
         self, plan: Plan, events: EventState, step: Step, accepted: Array, at_end: Crossings, crossed: Crossed
     ) -> Sought:
         """The search after an attempt, if one is open or begins."""
-        closed = eqx.tree_at(lambda bracket: bracket.is_open, events.bracket, jnp.asarray(False))
-        nothing = Sought(jnp.zeros_like(events.active), closed, step.t1, events.active)
+        closed = EventBracket(events.bracket.times, jnp.zeros_like(events.bracket.num_attempts))
+        nothing = Sought(closed, jnp.stack([jnp.zeros_like(events.active), events.active]))
         if not any(self.search.finds_time):
             return nothing
         # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
         is_needed = accepted & (jnp.any(crossed.flags & self.search.searched) | events.bracket.is_open)
         like = (plan, events, step, accepted)
-        sought = lax.cond(
-            any_element(is_needed),
-            lambda: match_varying(self.search.after(plan, events, step, at_end, crossed), like),
-            lambda: match_varying(nothing, like),
+        after = lambda: select(is_needed, self.search.after(plan, events, step, at_end, crossed), nothing)
+        return lax.cond(
+            any_element(is_needed), lambda: match_varying(after(), like), lambda: match_varying(nothing, like)
         )
-        return select(is_needed, sought, nothing)
 
     def _at_end(self, events: EventState, accepted: Array, sought: Sought, crossed: Crossed) -> _AtEnd:
         """The events at the end of an attempt, if it is `accepted`.
@@ -177,7 +175,7 @@ class ConditionDetector(eqx.Module):
         has_ended = verdict.accepted & was_open
         # After an event there may be no room for a step to the target.
         goes_on = has_ended & (bracket.target - step.t1 > shortest(step.t1))
-        next_t1 = select(is_open, sought.next_end, select(goes_on, bracket.target, verdict.next_t1))
+        next_t1 = select(is_open, bracket.next_end, select(goes_on, bracket.target, verdict.next_t1))
         in_search = is_open | has_ended
         return replace(
             verdict,

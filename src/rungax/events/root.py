@@ -1,20 +1,36 @@
-r"""A root of a real function in an interval in which it changes sign, by the ITP method.
+"""A root of a real function in an interval in which it changes sign, by Chandrupatla's method.
 
-Each iteration takes a point between that of the false position and the middle of the interval, never further from the
-middle than lets bisection end in time. So it needs at most one iteration more than bisection, and on smooth functions
-converges superlinearly. Reference: I. F. D. Oliveira, R. H. C. Takahashi, An enhancement of the bisection method average
-performance preserving minmax optimality, ACM Trans. Math. Softw. 47 (2020) 5, algorithm 1 with
-$\kappa_1 = 0.2/(b - a)$, $\kappa_2 = 2$, $n_0 = 1$.
+Each iteration takes the inverse quadratic through the last three points where that can be trusted, and else the middle
+of the interval. Smooth functions take six to nine evaluations. Late iterations take the middle every second time, so
+that no function takes more than twice as many as bisection and `PATIENCE`. Reference: T. R. Chandrupatla, A new hybrid
+quadratic/bisection algorithm for finding the zero of a nonlinear function without using derivatives, Adv. Eng. Softw.
+28 (1997) 145-149.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import Time, match_varying
+from ..jaxkit import IntScalar, Time, match_varying
+
+PATIENCE = 12
+"""The number of iterations before every second one takes the middle."""
+
+
+class _Points(NamedTuple):
+    """The last point `a`, the one `b` on the other side of the root, the one `c` before them, and the values there."""
+
+    a: Time
+    b: Time
+    c: Time
+    at_a: Array
+    at_b: Array
+    at_c: Array
+    part: Array
+    count: IntScalar
 
 
 def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, width: Time, like: Any) -> Time:
@@ -23,30 +39,36 @@ def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, 
     The values at the ends are not trusted: `function` counts as positive at `lower` and as negative at `upper`,
     whatever rounding says. What is no number counts as positive. `like` are the arrays that `function` depends on.
     """
-    tiny, largest = float(jnp.finfo(lower.dtype).tiny), float(jnp.finfo(lower.dtype).max) ** 0.5
+    tiny, largest = float(jnp.finfo(lower.dtype).tiny), float(jnp.finfo(lower.dtype).max) ** 0.25
 
     def value(t: Time) -> Array:
         found = function(t)
         return jnp.where(jnp.isnan(found), tiny, jnp.clip(found, -largest, largest))
 
-    length = upper - lower
-    iterations = jnp.ceil(jnp.log2(jnp.maximum(length / width, 1.0))) + 1.0
-
-    def refine(carry: tuple[Array, ...]) -> tuple[Array, ...]:
-        a, b, at_a, at_b, left = carry
-        middle, false_position = 0.5 * (a + b), a + (b - a) * (at_a / (at_a - at_b))
-        towards = jnp.sign(middle - false_position)
-        truncation = 0.2 / length * (b - a) ** 2
-        t = jnp.where(truncation <= jnp.abs(middle - false_position), false_position + towards * truncation, middle)
-        reach = jnp.maximum(0.5 * width * 2.0**left - 0.5 * (b - a), 0.0)
-        t = jnp.where(jnp.abs(t - middle) <= reach, t, middle - towards * reach)
+    def refine(p: _Points) -> _Points:
+        t = p.a + p.part * (p.b - p.a)
         at_t = value(t)
-        is_before, is_after = at_t >= 0, at_t <= 0
-        a, at_a = jnp.where(is_before, t, a), jnp.where(is_before, at_t, at_a)
-        b, at_b = jnp.where(is_after, t, b), jnp.where(is_after, at_t, at_b)
-        return a, b, at_a, at_b, left - 1.0
+        same = jnp.sign(at_t) == jnp.sign(p.at_a)
+        c, at_c = jnp.where(same, p.a, p.b), jnp.where(same, p.at_a, p.at_b)
+        b, at_b = jnp.where(same, p.b, p.a), jnp.where(same, p.at_b, p.at_a)
+        least = jnp.minimum(0.5 * width / jnp.abs(b - t), 0.5)
+        halves = (p.count >= PATIENCE) & (p.count % 2 == 0)
+        part = jnp.where(halves, 0.5, jnp.clip(_part(t, b, c, at_t, at_b, at_c), least, 1 - least))
+        return _Points(t, b, c, at_t, at_b, at_c, part, p.count + 1)
 
-    start = (lower, upper, jnp.abs(value(lower)) + tiny, -jnp.abs(value(upper)) - tiny, iterations)
-    go_on = lambda carry: (carry[1] - carry[0] > width) & (carry[4] >= 0)
-    a, b, *_ = lax.while_loop(go_on, refine, match_varying(start, like))
-    return 0.5 * (a + b)
+    above, below = jnp.abs(value(lower)) + tiny, -jnp.abs(value(upper)) - tiny
+    start = _Points(upper, lower, lower, below, above, above, jnp.full_like(lower, 0.5), jnp.asarray(0, jnp.int32))
+    # The line through the ends; but not near the lower one, which may itself be a root, as after a bounce.
+    start = start._replace(part=jnp.minimum(below / (below - above), 0.5))
+    go_on = lambda p: (jnp.abs(p.b - p.a) > width) & (p.at_a != 0) & (p.count < 256)
+    end = lax.while_loop(go_on, refine, match_varying(start, like))
+    return jnp.where(end.at_a == 0, end.a, 0.5 * (end.a + end.b))
+
+
+def _part(a: Time, b: Time, c: Time, at_a: Array, at_b: Array, at_c: Array) -> Array:
+    """The part of the way from `a` to `b` at which the inverse quadratic is zero, or the middle."""
+    place, rise = (a - b) / (c - b), (at_a - at_b) / (at_c - at_b)
+    quadratic = (at_a / (at_b - at_a)) * (at_c / (at_b - at_c))
+    quadratic = quadratic + (c - a) / (b - a) * (at_a / (at_c - at_a)) * (at_b / (at_c - at_b))
+    is_good = (rise**2 < place) & ((1 - rise) ** 2 < 1 - place) & jnp.isfinite(quadratic)
+    return jnp.where(is_good, quadratic, 0.5)

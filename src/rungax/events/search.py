@@ -5,7 +5,6 @@ attempt itself tells. The search ends with an attempt before the passage, and it
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -14,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, Bool
 
 from ..jaxkit import Time, resolution, select
 from ..plan import Plan
@@ -47,20 +46,25 @@ class Sought(NamedTuple):
 
     Parameters
     ----------
-    happens
-        The searched conditions whose event is at the end of the attempt.
     bracket
         The search, which may have ended.
-    next_end
-        The end of its next attempt.
-    active
-        The conditions that have passed zero at the upper end of the bracket.
+    flags
+        The searched conditions whose event is at the end of the attempt, and those that have passed zero at the upper
+        end of the bracket.
     """
 
-    happens: Flags
     bracket: EventBracket
-    next_end: Time
-    active: Flags
+    flags: Bool[Array, "2 conditions"]
+
+    @property
+    def happens(self) -> Flags:
+        """The searched conditions whose event is at the end of the attempt."""
+        return self.flags[0]
+
+    @property
+    def active(self) -> Flags:
+        """The conditions that have passed zero at the upper end of the bracket."""
+        return self.flags[1]
 
 
 class EventSearch(eqx.Module):
@@ -138,29 +142,23 @@ class EventSearch(eqx.Module):
         rates = self.conditions.rates(plan.problem, step.t1, step.y1)
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         has_ended = is_closed | is_short | jnp.any(happens)
-        next_end = self._next_end(step, bracket, margins, active)
-        return Sought(happens, replace(bracket, is_open=~has_ended), next_end, active)
+        times = bracket.times.at[5].set(self._next_end(step, bracket, margins, active))
+        count = jnp.where(has_ended, 0, bracket.num_attempts)
+        return Sought(EventBracket(times, count), jnp.stack([happens, active]))
 
     def _bracket(
         self, old: EventBracket, step: Step, crossed: Crossed, margins: Callable[[Time], Values], has_passed: Array
     ) -> EventBracket:
         """The bracket after an attempt, narrowed by its end or new."""
-        here = jnp.min(margins(step.t1))
-        begins = EventBracket(
-            is_open=jnp.asarray(True),
-            lower=crossed.lower,
-            upper=crossed.upper,
-            at_lower=jnp.min(margins(crossed.lower)),
-            at_upper=jnp.min(margins(crossed.upper)),
-            target=step.t1,
-            num_attempts=jnp.asarray(1, jnp.int32),
-        )
-        after = replace(old, upper=step.t1, at_upper=here)
+        here, lower, upper = jnp.min(margins(step.t1)), crossed.lower, crossed.upper
+        at_lower, at_upper = jnp.min(margins(lower)), jnp.min(margins(upper))
+        begins = EventBracket.of(lower, upper, at_lower, at_upper, step.t1, step.t1, jnp.asarray(1, jnp.int32))
         # An attempt that ends at the lower end once more may round differently, and pass.
-        after = replace(after, lower=jnp.where(step.t1 > old.lower, old.lower, step.t0))
-        before = replace(old, lower=step.t1, at_lower=here)
-        narrowed = replace(select(has_passed, after, before), num_attempts=old.num_attempts + 1)
-        return select(old.is_open, narrowed, begins)
+        lower = jnp.where(step.t1 > old.lower, old.lower, step.t0)
+        count = old.num_attempts + 1
+        after = EventBracket.of(lower, step.t1, old.at_lower, here, old.target, step.t1, count)
+        before = EventBracket.of(step.t1, old.upper, here, old.at_upper, old.target, step.t1, count)
+        return select(old.is_open, select(has_passed, after, before), begins)
 
     def _margins(self, plan: Plan, events: EventState, step: Step, active: Flags) -> Callable[[Time], Values]:
         """A function of time: the values on the interpolation of an attempt, positive before their passage.
