@@ -95,7 +95,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
             name: recorder.record(plan, state.records[name], step, accepted, state.num_accepted)
             for name, recorder in plan.recorders.items()
         },
-        events=None if events is None else select(running, events.state, state.events),
+        events=None if events is None else events.state,
         user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
     )
 

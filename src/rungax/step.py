@@ -186,7 +186,7 @@ class EventVerdict(eqx.Module):
     ends
         Whether an event ends the solve.
     state
-        The detector's state after the attempt.
+        The detector's state after the attempt; that before it if the attempt does not count.
     """
 
     postponed: BoolScalar

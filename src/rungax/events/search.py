@@ -124,6 +124,8 @@ class EventSearch(eqx.Module):
 
     def after(self, plan: Plan, events: EventState, step: Step, at_end: Crossings, crossed: Crossed) -> Sought:
         """The search after an attempt that was one of a search, or in which a searched condition crossed zero."""
+        # Evaluated once more: in most steps nothing is searched for, and nothing has to be handed over to this branch.
+        at_end = at_end._replace(values=self.conditions.values(plan.problem, step.t1, step.y1))
         is_open, here = events.bracket.is_open, at_end.crossed & self.searched
         has_passed = jnp.any(here & (at_end.values != 0))
         ends_at_upper = jnp.where(is_open, has_passed, crossed.upper == step.t1)
