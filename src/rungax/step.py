@@ -91,7 +91,7 @@ class EventBracket(eqx.Module):
     ----------
     times
         The times between which the event lies; the distances from zero at these times, of the condition that is nearest
-        to its passage, negative after it; the end of the rejected attempt; and the end of the search's next attempt.
+        to its passage, negative after it; the end of the rejected attempt; and the end of the next attempt.
         One array, so that the loop carries one thing.
     num_attempts
         The number of attempts of the search; 0 if there is none.
@@ -139,8 +139,23 @@ class EventBracket(eqx.Module):
 
     @property
     def next_end(self) -> Time:
-        """The end of the search's next attempt."""
+        """The end of the next attempt: of the search, and after it the end of the rejected attempt."""
         return self.times[5]
+
+
+class EventPhase:
+    """What the last attempt was to the event detector: one number, which is all that most attempts look at."""
+
+    NOTHING = 0
+    """Nothing happened in it."""
+    SEARCHED = 1
+    """It was rejected, because an event lies inside it: the next attempt ends at `EventBracket.next_end`."""
+    FOUND = 2
+    """It ended the search, and the next step goes on to `EventBracket.next_end`."""
+    POSTPONED = 3
+    """It does not count, because other batch elements go first; it is made once more as it is."""
+    ENDED = 4
+    """An event at its end ends the solve."""
 
 
 class EventState(eqx.Module):
@@ -158,6 +173,8 @@ class EventState(eqx.Module):
     active
         During a search: the conditions that had passed zero in the attempt to `bracket.upper`; none if there was no
         such attempt. Otherwise those of the last event.
+    phase
+        What the last attempt was, one of the numbers in `EventPhase`.
     num_changes
         The number of times that the state was changed; events at the same time change it once.
     num_effects
@@ -168,6 +185,7 @@ class EventState(eqx.Module):
     zero_within: Float[Array, " conditions"]
     bracket: EventBracket
     active: Flags
+    phase: IntScalar
     num_changes: IntScalar
     num_effects: Int[Array, " conditions"]
 
@@ -177,22 +195,16 @@ class EventVerdict(eqx.Module):
 
     Parameters
     ----------
-    postponed
-        Whether the attempt does not count, because other batch elements go first; it is made once more as it is.
     active
         The events that change the state at the end of the step; `None` in solves in which none does.
     y
         The state to go on with from an accepted step: its end, changed by the effects of these events.
-    ends
-        Whether an event ends the solve.
     state
-        The detector's state after the attempt; that before it if the attempt does not count.
+        The detector's state after the attempt.
     """
 
-    postponed: BoolScalar
     active: Flags | None
-    y: Y
-    ends: BoolScalar
+    y: Y | None
     state: EventState
 
 

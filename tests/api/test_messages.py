@@ -121,6 +121,10 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
     "list of steps and a size": (
         {"stepsize_controller": StepTo([0.0, 1.0])}, ValueError, ("`StepTo(ts)`", "dt0=None", "Found:    dt0="),
     ),
+    "tolerance of another shape": (
+        {"stepsize_controller": PIDController(rtol=1e-3, atol=jnp.ones(3)), "y0": jnp.ones(2)}, ValueError,
+        ("`PIDController(rtol=..., atol=...)`", "Expected: shape (2,)", "Found:    shape (3,)", "pytree"),
+    ),
     "error control of Euler": (
         {"solver": Euler(), "stepsize_controller": PID}, RuntimeError, ("`PIDController`", "error estimate"),
     ),

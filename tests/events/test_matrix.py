@@ -110,7 +110,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-SHOWN_ALWAYS = ("ends, saves everything", "backwards", "forward")
+SHOWN_ALWAYS = ("ends, saves everything", "backwards")
 DERIVATIVES = [pytest.param(case, id=name, marks=slow_unless(name in SHOWN_ALWAYS)) for name, case in CASES.items()]
 
 

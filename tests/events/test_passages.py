@@ -139,7 +139,7 @@ def test_a_chain_of_solves_that_restart_at_events_finds_each_once() -> None:
     np.testing.assert_allclose(found, np.pi / 2 + 2 * np.pi * np.arange(4), atol=1e-7)
 
 
-# ---------------------------------------------------------------------------------------------------- the state is right
+# -------------------------------------------------------------------------------------------------- the state is right
 
 
 @pytest.mark.parametrize("level", [0.5, -0.3])
@@ -162,8 +162,16 @@ def test_the_state_is_before_the_passage_and_within_the_tolerance(
     assert 0 <= solution.ys[0, 0] - level <= 1e-8
 
 
-@pytest.mark.parametrize("controller", [pid(1e-8), ConstantStepSize()], ids=["adaptive", "constant"])
-@pytest.mark.parametrize("finder", [NEWTON, STRICT, optx.Bisection(rtol=1e-10, atol=1e-10)])
+@pytest.mark.parametrize(
+    ("finder", "controller"),
+    [
+        pytest.param(NEWTON, pid(1e-8), id="adaptive"),
+        pytest.param(STRICT, ConstantStepSize(), id="constant, strict"),
+        pytest.param(NEWTON, ConstantStepSize(), id="constant", marks=pytest.mark.slow),
+        pytest.param(STRICT, pid(1e-8), id="adaptive, strict", marks=pytest.mark.slow),
+        pytest.param(optx.Bisection(rtol=1e-10, atol=1e-10), pid(1e-8), id="adaptive, bisection"),
+    ],
+)
 def test_a_ball_that_comes_to_rest_stays_above_the_floor(finder: Any, controller: Any) -> None:
     bounce = lambda t, y, args: y * jnp.asarray([1.0, -0.8])
     event = Event(lambda t, y, args, **kwargs: y[0], finder, effect=bounce)

@@ -17,7 +17,7 @@ def relax(t: Any, y: Any, args: Any) -> Any:
     return {"a": args["a"] - y["a"], "b": 2 * (args["b"] - y["b"])}
 
 
-def run(condition: Any, controller: Any = PIDController(rtol=1e-3, atol=1e-4)) -> Any:  # noqa: B008 a constant
+def run(condition: Any, controller: Any = PIDController(rtol=1e-3, atol=1e-4)) -> Any:
     return diffeqsolve(
         relax, Heun(), 0.0, jnp.inf, 0.1, START, TARGET, event=Event(condition), stepsize_controller=controller,
         saveat=SaveAt(steps=True), max_steps=512, throw=False,

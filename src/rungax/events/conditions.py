@@ -21,7 +21,7 @@ type Signs = Int[Array, " conditions"]
 type Values = Float[Array, " conditions"]
 """The value of each condition, as a number of the type of time; of a boolean one 0 or 1."""
 
-UNKNOWN = 2
+UNKNOWN = 0
 """The sign of a condition whose value has not been a number yet; a change from it is no passage."""
 
 HAS_LEFT = -1.0
@@ -145,6 +145,15 @@ class Conditions(eqx.Module):
         zero_within = jnp.where(is_zero, tolerances, jnp.where(stays, last.zero_within, HAS_LEFT))
         return self._with_booleans(values, signs), zero_within
 
+    def may_happen(self, values: Values, signs: Signs, zero_within: Values) -> Flags:
+        """False for conditions with `values` that surely change nothing after the signs `signs`.
+
+        That is a real value, not near zero, with the sign that it had, or a boolean one that stays as it was.
+        """
+        last = signs.astype(values.dtype)
+        stays = (values * last > 0) & (zero_within < 0)
+        return ~jnp.where(self.real, stays, (values == last) & ~((signs > 0) & self.ending_booleans))
+
     def crossings(self, values: Values, signs: Signs, zero_within: Values) -> Crossings:
         """The crossings between a time with the signs `signs` and a later one with the `values`.
 
@@ -152,7 +161,7 @@ class Conditions(eqx.Module):
         passed. A boolean condition counts where it is true, if it ends the solve; otherwise where it becomes true.
         """
         has_left = jnp.abs(values) > zero_within
-        passed = jnp.where(values == 0, jnp.where(signs == UNKNOWN, UNKNOWN, -signs), signs_of(values, signs))
+        passed = jnp.where(values == 0, -signs, signs_of(values, signs))
         after = self._with_booleans(values, jnp.where(has_left, passed, signs))
         crossed = (after != signs) & self.may_cross(signs)
         became_true = (after > 0) & (np.array(self.ending) | (signs == 0))

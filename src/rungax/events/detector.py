@@ -14,10 +14,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import Args, BoolScalar, Time, Y, any_element, any_other_element, match_varying, select
+from ..jaxkit import Args, BoolScalar, Time, Y, any_element, any_other_element, match_varying, select, update_if
 from ..plan import Plan
 from ..results import RESULTS, choose, first_failure
-from ..step import EventBracket, EventState, EventVerdict, Flags, Problem, State, Step, Verdict
+from ..step import EventBracket, EventPhase, EventState, EventVerdict, Flags, Problem, State, Step, Verdict
 from .conditions import HAS_LEFT, Conditions, Crossings
 from .event import Event
 from .event_map import EventMap, traced_effects
@@ -82,7 +82,8 @@ class ConditionDetector(eqx.Module):
         zero, counts = jnp.asarray(0, jnp.int32), jnp.zeros(self.conditions.number, jnp.int32)
         zeros = jnp.zeros_like(problem.t0)
         closed = EventBracket.of(problem.t0, t_next, zeros, zeros, t_next, t_next, zero)
-        return EventState(signs, zero_within, closed, (signs > 0) & self.conditions.ending_booleans, zero, counts)
+        active = (signs > 0) & self.conditions.ending_booleans
+        return EventState(signs, zero_within, closed, active, zero, zero, counts)
 
     def ended_by(self, events: EventState) -> Flags:
         """The condition that ended the solve, if events did: the first in the order of the conditions."""
@@ -100,22 +101,38 @@ class ConditionDetector(eqx.Module):
         for their acceptance only: the step after the event ends where the rejected attempt would have ended.
         """
         assert state.events is not None, "the loop of a solve with events carries their state"
-        events, no = state.events, jnp.asarray(False)
-        was_open = events.bracket.is_open
+        events, running = state.events, jnp.asarray(running)
+        accepted = running & jnp.asarray(verdict.accepted)
+        # In most steps nothing happens, and then they must not cost more than to see that.
+        may_happen = accepted & self.search.may_happen(plan, events, step)
+        is_needed = may_happen | (running & (events.phase != EventPhase.NOTHING))
+        unchanged = EventVerdict(
+            *((jnp.zeros_like(events.active), step.y1) if self.has_effects else (None, None)), events
+        )
+
+        def found(unchanged: EventVerdict, inputs: tuple[Step, Array, Array, Array]) -> EventVerdict:
+            step, running, accepted, is_needed = inputs
+            return select(is_needed, self._found(plan, unchanged.state, step, running, accepted), unchanged)
+
+        # The error of the step has been judged.
+        inputs = (replace(step, y_error=None), running, accepted, is_needed)
+        return self._revised(state, step, verdict, update_if(is_needed, found, unchanged, inputs))
+
+    def _found(self, plan: Plan, events: EventState, step: Step, running: Array, accepted: Array) -> EventVerdict:
+        """The events in an attempt that the controller `accepted`, or that is one of a search."""
         values = self.conditions.values(plan.problem, step.t1, step.y1)
         # Once a value has passed zero by more than counts as zero, the search is for zero itself.
+        was_open = jnp.asarray(events.bracket.is_open)
         zero_within = jnp.where(was_open & events.active, HAS_LEFT, events.zero_within)
         at_end = self.conditions.crossings(values, events.signs, zero_within)
         crossed = self.search.crossed(plan, events, step, at_end)
         # Under `vmap` a search takes as long for one batch element as for all. In solves that end at their first event,
         # an element that needs one waits until all others need one too or have ended.
-        is_new = running & verdict.accepted & jnp.any(crossed.flags) & ~was_open
-        postponed = is_new & any_other_element(running & ~is_new) if self._searches_once else no
-        accepted = running & verdict.accepted & ~postponed
-        sought = self._sought(plan, events, step, accepted, at_end, crossed)
-        accepted = accepted & ~sought.bracket.is_open
+        is_new = accepted & jnp.any(crossed.flags) & ~was_open
+        waits = is_new & any_other_element(running & ~is_new) if self._searches_once else jnp.asarray(False)
+        sought = self._sought(plan, events, step, accepted & ~waits, at_end, crossed)
+        accepted = accepted & ~waits & jnp.logical_not(sought.bracket.is_open)
         end = self._at_end(events, accepted, sought, crossed)
-        has_effect = no if end.effective is None else jnp.any(end.effective)
         # What has passed and did not happen moves away from zero again: it is still to come.
         to_come = at_end.crossed & self.search.searched & ~sought.happens
         zero_within = jnp.where(to_come, jnp.abs(values), at_end.zero_within)
@@ -124,21 +141,22 @@ class ConditionDetector(eqx.Module):
             zero_within=jnp.where(accepted, zero_within, events.zero_within),
             bracket=sought.bracket,
             active=jnp.where(sought.bracket.is_open, sought.active, end.active),
-            num_changes=events.num_changes + has_effect.astype(jnp.int32),
-            num_effects=self._counted(events.num_effects, end.effective),
-        )
-        too_many = has_effect & (after.num_changes > self.max_effects)
-        failure = choose(too_many, RESULTS.max_effects_reached, RESULTS.successful)
-        verdict = self._in_search(state, step, replace(verdict, accepted=accepted), sought, was_open)
-        verdict = replace(
-            verdict,
-            made_jump=verdict.made_jump | has_effect,
-            result=first_failure(verdict.result, failure),
-            events=EventVerdict(postponed, end.effective, step.y1, end.ends, after),
+            phase=self._phase(step, sought.bracket, waits, accepted & was_open, end.ends),
+            num_changes=events.num_changes,
+            num_effects=events.num_effects,
         )
         if end.effective is None:
-            return verdict
-        return self._with_effects(plan, events, step, verdict, at_end, end.effective)
+            return EventVerdict(None, None, after)
+        return self._with_effects(plan, step, after, events, at_end, end.effective)
+
+    def _phase(self, step: Step, bracket: EventBracket, waits: Array, has_ended: Array, ends: BoolScalar) -> Array:
+        """What an attempt was, by which a search goes on, or has ended, or which `waits`."""
+        # After an event there may be no room for a step to the target.
+        goes_on = has_ended & (bracket.target - step.t1 > shortest(step.t1))
+        phase = jnp.where(bracket.is_open, EventPhase.SEARCHED, EventPhase.NOTHING)
+        phase = jnp.where(goes_on, EventPhase.FOUND, phase)
+        phase = jnp.where(waits, EventPhase.POSTPONED, phase)
+        return jnp.where(ends, EventPhase.ENDED, phase).astype(jnp.int32)
 
     def _sought(
         self, plan: Plan, events: EventState, step: Step, accepted: Array, at_end: Crossings, crossed: Crossed
@@ -148,7 +166,7 @@ class ConditionDetector(eqx.Module):
         nothing = Sought(closed, jnp.stack([jnp.zeros_like(events.active), events.active]))
         if not any(self.search.finds_time):
             return nothing
-        # Most steps cross nothing, and must not cost more than to see that. What a branch returns is copied.
+        # Effects of boolean conditions, and the attempt after a search, need none.
         is_needed = accepted & (jnp.any(crossed.flags & self.search.searched) | events.bracket.is_open)
         like = (plan, events, step, accepted)
         after = lambda: select(is_needed, self.search.after(plan, events, step, at_end, crossed), nothing)
@@ -169,38 +187,35 @@ class ConditionDetector(eqx.Module):
         active = jnp.where(jnp.any(happens), happens, events.active)
         return _AtEnd(active, happens & ~ends if self.has_effects else None, ends)
 
-    def _in_search(self, state: State, step: Step, verdict: Verdict, sought: Sought, was_open: Array) -> Verdict:
-        """The verdict on an attempt of a search, or on one in which a search begins; others are left alone."""
-        bracket, is_open = sought.bracket, sought.bracket.is_open
-        has_ended = verdict.accepted & was_open
-        # After an event there may be no room for a step to the target.
-        goes_on = has_ended & (bracket.target - step.t1 > shortest(step.t1))
-        next_t1 = select(is_open, bracket.next_end, select(goes_on, bracket.target, verdict.next_t1))
-        in_search = is_open | has_ended
-        return replace(
+    def _revised(self, state: State, step: Step, verdict: Verdict, found: EventVerdict) -> Verdict:
+        """The controller's verdict on an attempt, revised by the events found in it."""
+        phase, next_end = found.state.phase, found.state.bracket.next_end
+        in_search, has_ended = (phase == EventPhase.SEARCHED) | (phase == EventPhase.FOUND), phase == EventPhase.FOUND
+        verdict = replace(
             verdict,
-            next_t0=select(in_search, select(is_open, step.t0, step.t1), verdict.next_t0),
-            next_t1=next_t1,
+            accepted=verdict.accepted & (phase != EventPhase.SEARCHED) & (phase != EventPhase.POSTPONED),
+            next_t0=select(in_search, select(has_ended, step.t1, step.t0), verdict.next_t0),
+            next_t1=select(in_search, next_end, verdict.next_t1),
             controller_state=select(in_search, state.controller_state, verdict.controller_state),
+            events=found,
+        )
+        if found.active is None:
+            return replace(verdict, events=replace(found, y=step.y1))
+        too_many = choose(found.state.num_changes > self.max_effects, RESULTS.max_effects_reached, RESULTS.successful)
+        has_effect = jnp.any(found.active)
+        return replace(
+            verdict, made_jump=verdict.made_jump | has_effect, result=first_failure(verdict.result, too_many)
         )
 
-    def _counted(self, num_effects: Array, effective: Flags | None) -> Array:
-        """`num_effects` after the effects of the `effective` events; left alone if no effect depends on them."""
-        if effective is None or not self.event_map.uses_index:
-            return num_effects
-        return num_effects + effective.astype(jnp.int32)
-
     def _with_effects(
-        self, plan: Plan, before: EventState, step: Step, verdict: Verdict, at_end: Crossings, effective: Flags
-    ) -> Verdict:
+        self, plan: Plan, step: Step, events: EventState, before: EventState, at_end: Crossings, effective: Flags
+    ) -> EventVerdict:
         """The verdict with effects applied to the state: of the `effective` events, if there are any.
 
         A boolean condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all
         end in effects could not end otherwise.
         """
-        assert verdict.events is not None, "made by `detect`"
-        events, has_effect = verdict.events, jnp.any(effective)
-        conditions, searched = self.conditions, self.search.searched
+        has_effect, conditions, searched = jnp.any(effective), self.conditions, self.search.searched
         # An event that is searched for ends a step before its passage.
         passed = at_end._replace(signs=jnp.where(effective & searched, -before.signs, at_end.signs))
         # Where time or the equations of a stage do not resolve the tolerance, what was found is as good as zero.
@@ -208,10 +223,10 @@ class ConditionDetector(eqx.Module):
         tolerances = jnp.where(searched, jnp.maximum(tolerances, 2 * jnp.abs(at_end.values)), tolerances)
 
         def affected() -> tuple[Y, Array, Array]:
-            _, _, after = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, events.y)
+            _, _, after = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, step.y1)
             return after, *conditions.after_effect(plan.problem, step.t1, after, passed, effective, tolerances)
 
-        like, unchanged = (plan, verdict, step), (events.y, events.state.signs, events.state.zero_within)
+        like, unchanged = (plan, events, at_end, step), (step.y1, events.signs, events.zero_within)
         y, signs, zero_within = select(
             has_effect,
             lax.cond(
@@ -222,9 +237,16 @@ class ConditionDetector(eqx.Module):
             unchanged,
         )
         met = has_effect & (signs > 0) & conditions.ending_booleans
-        active = jnp.where(jnp.any(met), met, events.state.active)
-        state = replace(events.state, signs=signs, zero_within=zero_within, active=active)
-        return replace(verdict, events=EventVerdict(events.postponed, effective, y, events.ends | jnp.any(met), state))
+        after = replace(
+            events,
+            signs=signs,
+            zero_within=zero_within,
+            active=jnp.where(jnp.any(met), met, events.active),
+            phase=jnp.where(jnp.any(met), EventPhase.ENDED, events.phase),
+            num_changes=events.num_changes + has_effect.astype(jnp.int32),
+            num_effects=events.num_effects + effective.astype(jnp.int32),
+        )
+        return EventVerdict(effective, y, after)
 
     @property
     def _searches_once(self) -> bool:

@@ -30,7 +30,7 @@ class _Points(NamedTuple):
     at_b: Array
     at_c: Array
     part: Array
-    count: IntScalar
+    num_iterations: IntScalar
 
 
 def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, width: Time, like: Any) -> Time:
@@ -52,15 +52,15 @@ def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, 
         c, at_c = jnp.where(same, p.a, p.b), jnp.where(same, p.at_a, p.at_b)
         b, at_b = jnp.where(same, p.b, p.a), jnp.where(same, p.at_b, p.at_a)
         least = jnp.minimum(0.5 * width / jnp.abs(b - t), 0.5)
-        halves = (p.count >= PATIENCE) & (p.count % 2 == 0)
+        halves = (p.num_iterations >= PATIENCE) & (p.num_iterations % 2 == 0)
         part = jnp.where(halves, 0.5, jnp.clip(_part(t, b, c, at_t, at_b, at_c), least, 1 - least))
-        return _Points(t, b, c, at_t, at_b, at_c, part, p.count + 1)
+        return _Points(t, b, c, at_t, at_b, at_c, part, p.num_iterations + 1)
 
     above, below = jnp.abs(value(lower)) + tiny, -jnp.abs(value(upper)) - tiny
     start = _Points(upper, lower, lower, below, above, above, jnp.full_like(lower, 0.5), jnp.asarray(0, jnp.int32))
     # The line through the ends; but not near the lower one, which may itself be a root, as after a bounce.
     start = start._replace(part=jnp.minimum(below / (below - above), 0.5))
-    go_on = lambda p: (jnp.abs(p.b - p.a) > width) & (p.at_a != 0) & (p.count < 256)
+    go_on = lambda p: (jnp.abs(p.b - p.a) > width) & (p.at_a != 0) & (p.num_iterations < 256)
     end = lax.while_loop(go_on, refine, match_varying(start, like))
     return jnp.where(end.at_a == 0, end.a, 0.5 * (end.a + end.b))
 

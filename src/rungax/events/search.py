@@ -15,7 +15,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array, Bool
 
-from ..jaxkit import Time, resolution, select
+from ..jaxkit import BoolScalar, Time, resolution, select
 from ..plan import Plan
 from ..step import EventBracket, EventState, Flags, Step
 from .conditions import Conditions, Crossings, Values
@@ -99,14 +99,17 @@ class EventSearch(eqx.Module):
         atol = 0.0 if self.root_finder is None else self.root_finder.atol
         return jnp.where(self.searched, jnp.asarray(atol).astype(t.dtype), 0.0)
 
+    def may_happen(self, plan: Plan, events: EventState, step: Step) -> BoolScalar:
+        """False if surely no condition is near zero, passes it or becomes true in an attempt: a test of little cost."""
+        at = lambda values: jnp.any(self.conditions.may_happen(values, events.signs, events.zero_within))
+        at_end = at(self.conditions.values(plan.problem, step.t1, step.y1))
+        return at_end if self.interior == 0 else at_end | jnp.any(jax.vmap(at)(self._inside(plan, step)[1]))
+
     def crossed(self, plan: Plan, events: EventState, step: Step, at_end: Crossings) -> Crossed:
         """The conditions that crossed zero in an attempt, at its end or at the interior times."""
         if self.interior == 0:
             return Crossed(at_end.crossed, step.t0, step.t1)
-        evaluate = plan.interpolate(step).evaluate
-        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
-        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
-        inside = jax.vmap(lambda t: self.conditions.values(plan.problem, t, evaluate(t)))(times)
+        times, inside = self._inside(plan, step)
 
         def next_point(carry: tuple[Array, Array], values: Values) -> tuple[tuple[Array, Array], tuple[Array, Flags]]:
             found = self.conditions.crossings(values, *carry)
@@ -121,6 +124,13 @@ class EventSearch(eqx.Module):
         has_moved = jnp.any(self.searched & (signs[first] != events.signs))
         lower, upper = jnp.where(has_moved, step.t0, ends[first]), jnp.where(has_moved, ends[first], ends[first + 1])
         return Crossed(flags, lower, upper)
+
+    def _inside(self, plan: Plan, step: Step) -> tuple[Array, Array]:
+        """The interior times of an attempt, and the values there."""
+        evaluate = plan.interpolate(step).evaluate
+        parts = jnp.arange(1, self.interior + 1) / (self.interior + 1)
+        times = step.t0 + parts.astype(step.t0.dtype) * (step.t1 - step.t0)
+        return times, jax.vmap(lambda t: self.conditions.values(plan.problem, t, evaluate(t)))(times)
 
     def after(self, plan: Plan, events: EventState, step: Step, at_end: Crossings, crossed: Crossed) -> Sought:
         """The search after an attempt that was one of a search, or in which a searched condition crossed zero."""
@@ -144,7 +154,8 @@ class EventSearch(eqx.Module):
         rates = self.conditions.rates(plan.problem, step.t1, step.y1)
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         has_ended = is_closed | is_short | jnp.any(happens)
-        times = bracket.times.at[5].set(self._next_end(step, bracket, margins, active))
+        next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active))
+        times = bracket.times.at[5].set(next_end)
         count = jnp.where(has_ended, 0, bracket.num_attempts)
         return Sought(EventBracket(times, count), jnp.stack([happens, active]))
 
@@ -188,7 +199,7 @@ class EventSearch(eqx.Module):
         """The conditions that are zero at the end up to their tolerance, and pass within that of time."""
         t, within = step.t1, self._time_tolerance(step)
         passes = (margins(jnp.minimum(upper, t + within)) <= 0) | (active & (upper - t <= within))
-        return self.searched & passes & (jnp.abs(at_end.values) <= self.tolerances(t))
+        return passes & self.searched & (jnp.abs(at_end.values) <= self.tolerances(t))
 
     def _time_tolerance(self, step: Step) -> Time:
         """The distance up to which two times at the end of a step are the same; a small part of the step."""

@@ -5,6 +5,7 @@ from .batching import (
     any_other_element as any_other_element,
     match_varying as match_varying,
     optimization_barrier as optimization_barrier,
+    update_if as update_if,
 )
 from .clock import (
     clip_next_end as clip_next_end,

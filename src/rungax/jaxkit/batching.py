@@ -4,6 +4,7 @@ A batched loop runs until its slowest batch element is done. These functions kee
 give its carry one type under `shard_map`, and stop XLA from computing a value more than once.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -61,6 +62,23 @@ def optimization_barrier[T](tree: T) -> T:
     worse.
     """
     return lax.optimization_barrier(tree)
+
+
+def update_if[T, S](pred: BoolScalar, update: Callable[[T, S], T], value: T, operands: S) -> T:
+    """`update(value, operands)` if `pred` is true for any batch element, else `value`.
+
+    A loop of at most one turn: `value` stays where it is, where `lax.cond` copies what its branches return. In a loop
+    of small steps that costs more than to test `pred`. The barrier keeps XLA from moving what depends on the operands
+    alone out of this loop, into every turn of the one around it.
+    """
+    like = (pred, value, operands)
+    arrays, others = eqx.partition(operands, eqx.is_array)
+
+    def turn(carry: tuple[jax.Array, T]) -> tuple[jax.Array, T]:
+        _, value, inputs = optimization_barrier((*carry, arrays))
+        return match_varying((jnp.asarray(False), update(value, eqx.combine(inputs, others))), like)
+
+    return lax.while_loop(lambda carry: any_element(carry[0]), turn, match_varying((jnp.asarray(pred), value), like))[1]
 
 
 def match_varying[T](tree: T, like: Any) -> T:
