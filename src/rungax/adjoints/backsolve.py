@@ -7,7 +7,7 @@ $$\mathrm{d}y = f\,\mathrm{d}x, \qquad \mathrm{d}a = -a^\top \frac{\partial f}{\
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -163,17 +163,17 @@ class BacksolveAdjoint(AbstractAdjoint):
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, whose derivative is another solve, backwards."""
         self._check_equation(plan, state)
-        leaves, restore = flatten(Solve(plan, state, self))
+        leaves, num_arrays, restore, outcome_of = flatten(Solve(plan, state, self))
 
         @jax.custom_jvp
         def solve(*leaves: jax.Array) -> Outcome:
-            solve = restore(leaves)
-            return run(solve.plan, solve.state)
+            return outcome_of(leaves)
 
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
             differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
             _refuse_times(restore, differentiable, len(primals))
+            _refuse_captured(differentiable, num_arrays)
             static = jax.tree.map(zero_tangent, outcome)
             if _saved(outcome) is None:
                 return outcome, static
@@ -274,7 +274,8 @@ def _swept(
         cotangents = jax.tree.unflatten(saved_tree, args[split[1] :])
         solve = restore(leaves)
         assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
-        augmented = solve.adjoint.backwards(solve.plan, solve.state, outcome, cotangents)
+        backwards = solve.captured.within(BacksolveAdjoint.backwards)
+        augmented = backwards(solve.adjoint, solve.plan, solve.state, outcome, cotangents)
         cotangents = _cotangents_of_leaves(restore, leaves, augmented)
         return [cotangents[i] for i in differentiable]
 
@@ -307,6 +308,16 @@ def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) 
             "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
             "Expected: derivatives of y0, args or terms\n"
             "Found:    one of t0, t1 or SaveAt(ts=...)\n"
+            "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
+        )
+
+
+def _refuse_captured(differentiable: list[int], num_arrays: int) -> None:
+    """Raise a `ValueError` if a captured value is to be differentiated by: its derivative would silently be zero."""
+    if any(i >= num_arrays for i in differentiable):
+        raise ValueError(
+            "`BacksolveAdjoint` knows no derivatives with respect to values that a solver or controller has captured.\n"
+            "Expected: derivatives of y0, args or terms\nFound:    a traced value captured by a function elsewhere\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
         )
 
@@ -413,6 +424,10 @@ class _AdjointTerm(AbstractTerm[Any, Any]):
     def increment_and_carry(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
         """The part's increment and carry."""
         return self._part_of(self.terms).increment_and_carry(carry, t0, t1)
+
+    def trace_once(self, t: Time, y: Augmented, args: Args) -> Self:
+        """This term: its parts have been traced."""
+        return self
 
     def num_equations(self) -> int:
         """The size of the field and of its vector–Jacobian product."""

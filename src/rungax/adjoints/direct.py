@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from ..jaxkit import without_derivatives
+from ..jaxkit import Captured, without_derivatives
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
@@ -53,7 +53,7 @@ class DirectAdjoint(AbstractAdjoint):
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             solve = restore(leaves)
-            return rebuild_outcome(solve.plan, _played(solve))
+            return rebuild_outcome(solve, solve.captured.within(_played)(solve))
 
         if plan.max_steps is None:
             raise ValueError(
@@ -69,7 +69,7 @@ def _played(solve: Solve) -> TapedResult:
     plan, state = solve.plan, solve.state
     size = TapeSize.of(plan, 2)  # only the times are of use
     result = run_with_tape(without_derivatives(solve), size)
-    replay = Replay(plan, result.tape, result.saved_parts)
+    replay = Replay(plan, result.tape, result.saved_parts, Captured.none())
     end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.user_state), size.max_steps)
     end, values = nan_if_failed((end, values), result.outcome.result)
     return TapedResult(end, values, result.tape, result.saved, result.outcome)

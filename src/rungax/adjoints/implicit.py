@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import lineax as lx
 
 from ..jaxkit import Time, Y, jvp_skipping_zeros, without_derivatives
-from ..loop import run
 from ..plan import Plan
 from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
@@ -101,7 +100,7 @@ class ImplicitAdjoint(AbstractAdjoint):
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             solve = without_derivatives(restore(leaves))
-            outcome = run(solve.plan, solve.state)
+            outcome = solve.run()
             y = _steady_state(restore, leaves, outcome.state.t, outcome.state.y)
             plan, state = restore(leaves).plan, eqx.tree_at(lambda s: s.y, outcome.state, y)
             end = plan.start(y, state.solver_state, state.user_state)

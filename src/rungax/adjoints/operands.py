@@ -6,13 +6,14 @@ together again inside the rule.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import jvp_skipping_zeros, scaled_derivative
+from ..jaxkit import Captured, jvp_skipping_zeros, scaled_derivative, trace_once
 from ..loop import run
 from ..plan import Plan
 from ..results import Result, is_okay
@@ -21,26 +22,66 @@ from .base import AbstractAdjoint
 
 
 class Solve(eqx.Module):
-    """A solve: its plan and first state, and the adjoint if its derivatives depend on arrays of that."""
+    """A solve: its plan and first state, and the adjoint if its derivatives depend on arrays of that.
+
+    `captured` are the traced values that functions of the plan have captured: what calls such a function is computed
+    inside `captured.within`.
+    """
 
     plan: Plan
     state: State
     adjoint: AbstractAdjoint | None = None
+    captured: Captured = eqx.field(default_factory=Captured.none)
+
+    def run(self) -> Outcome:
+        """The plain loop."""
+        return self.captured.within(run)(self.plan, self.state)
 
 
 type Restore = Callable[[Sequence[Any]], Solve]
 """Puts a solve together from its arrays, in their order."""
 
 
-def flatten(solve: Solve) -> tuple[list[jax.Array], Restore]:
-    """The arrays of a solve, and the function that puts it together again."""
+class Operands(NamedTuple):
+    """A solve as a function of its arrays.
+
+    Parameters
+    ----------
+    leaves
+        The arrays of the solve, and after them the traced values that its functions have captured.
+    num_arrays
+        The number of arrays before the captured values.
+    restore
+        Puts the solve together again.
+    run
+        The outcome of the plain loop, as a function of the leaves.
+    """
+
+    leaves: list[jax.Array]
+    num_arrays: int
+    restore: Restore
+    run: Callable[[Sequence[jax.Array]], Outcome]
+
+
+def flatten(solve: Solve) -> Operands:
+    """The arrays of a solve, and the functions of them that its rules use."""
     arrays, static = eqx.partition(solve, eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
+    count = len(leaves)
 
-    def restore(leaves: Sequence[Any]) -> Solve:
+    def of_arrays(leaves: Sequence[Any]) -> Solve:
         return eqx.combine(jax.tree.unflatten(tree, list(leaves)), static)
 
-    return leaves, restore
+    program = trace_once(lambda *leaves: of_arrays(leaves).run(), *leaves)
+    captured = Captured.by(program)
+
+    def restore(leaves: Sequence[Any]) -> Solve:
+        return replace(of_arrays(leaves[:count]), captured=captured.standing_in(leaves[count:]))
+
+    def outcome(leaves: Sequence[jax.Array]) -> Outcome:
+        return captured.standing_in(leaves[count:]).replaced_in(program)(*leaves[:count])
+
+    return Operands([*leaves, *captured.values], count, restore, outcome)
 
 
 def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome], solve: Solve) -> Outcome:
@@ -48,12 +89,11 @@ def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome
 
     Evaluated, it is the plain loop, which leaves no tape.
     """
-    leaves, restore = flatten(solve)
+    leaves, _, restore, outcome = flatten(solve)
 
     @jax.custom_jvp
     def evaluated(*leaves: jax.Array) -> Outcome:
-        solve = restore(leaves)
-        return run(solve.plan, solve.state)
+        return outcome(leaves)
 
     def jvp(primals: Any, tangents: Any) -> Any:
         return jvp_skipping_zeros(lambda *leaves: replayed(restore, leaves), primals, tangents)

@@ -90,7 +90,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
         size = TapeSize.of(plan, self._slots(plan, state))
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuild_outcome(restore(leaves).plan, taped(restore, leaves, size, reverse_from_checkpoints))
+            return rebuild_outcome(restore(leaves), taped(restore, leaves, size, reverse_from_checkpoints))
 
         return differentiated_as(replayed, Solve(plan, state))
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, Time, Y, any_element, match_varying, select
+from ..jaxkit import BoolScalar, Captured, IntScalar, Time, Y, any_element, match_varying, select
 from ..plan import AbstractRecorder, Plan
 from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
 from ..saving.savers import Part
@@ -44,11 +44,14 @@ class Replay(eqx.Module):
         Its accepted steps.
     saved
         The saved parts of them, by saver; their values are not read.
+    captured
+        The traced values that functions of the plan have captured.
     """
 
     plan: Plan
     tape: Tape
     saved: Mapping[str, SavedParts]
+    captured: Captured
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -65,6 +68,9 @@ class Replay(eqx.Module):
 
     def step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:
         """The start of the step after step `index`, and the parts of step `index` that are saved."""
+        return self.captured.within(Replay._step_with_parts)(self, index, start)
+
+    def _step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:
         step = self.step(index, start)
         end, following = self._end(index, step)
         parts = {name: self._saver(name).part(self.plan, step, end) for name in dict.fromkeys(self.sources.values())}

@@ -119,7 +119,7 @@ class ReversibleAdjoint(AbstractAdjoint):
         size = TapeSize.of(plan, 2)
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
-            return rebuild_outcome(restore(leaves).plan, taped(restore, leaves, size, _undo_steps))
+            return rebuild_outcome(restore(leaves), taped(restore, leaves, size, _undo_steps))
 
         return differentiated_as(replayed, Solve(plan, state))
 
@@ -210,13 +210,14 @@ def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: Tap
     plan, tape = replay.plan, replay.tape
     solver = plan.solver
     assert isinstance(solver, _ReversibleSolver), "put in place by `integrate`"
+    undo = replay.captured.within(solver.undo)
 
     def body(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
         count, following, carry = state
         active = count > 0
         index = jnp.maximum(count - 1, 0)
         t0, t1 = tape.ends(index)
-        start = select(active, solver.undo(plan.problem.terms, t0, t1, following, plan.problem.args), following)
+        start = select(active, undo(plan.problem.terms, t0, t1, following, plan.problem.args), following)
         return count - 1, start, reverse.step(index, start, carry, active)
 
     init = match_varying((tape.num_accepted, end, carry), (reverse, end, carry))

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import LinearPrograms, known_zero, scaled, sweep, with_derivatives_of, zero_tangent
+from ..jaxkit import LinearPrograms, Program, known_zero, scaled, sweep, trace_once, with_derivatives_of, zero_tangent
 from ..loop import run
 from ..plan import Plan
 from ..results import is_event, is_okay
@@ -67,8 +67,12 @@ def run_with_tape(solve: Solve, size: TapeSize) -> TapedResult:
     return TapedResult(end, values, tape, saved, Outcome(outcome.state, outcome.result, {}))
 
 
-def rebuild_outcome(plan: Plan, result: TapedResult) -> Outcome:
+def rebuild_outcome(solve: Solve, result: TapedResult) -> Outcome:
     """The solve's outcome as a differentiable function of the result of its taped version."""
+    return solve.captured.within(_rebuilt)(solve.plan, result)
+
+
+def _rebuilt(plan: Plan, result: TapedResult) -> Outcome:
     state = _differentiable_state(plan, result)
     parts = {
         name: eqx.tree_at(lambda p: p.value, saved, result.values[name]) for name, saved in result.saved_parts.items()
@@ -106,12 +110,14 @@ def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse
 
     @jax.custom_jvp
     def solve(*leaves: jax.Array) -> TapedResult:
-        return run_with_tape(restore(leaves), size)
+        solve = restore(leaves)
+        return solve.captured.within(lambda solve: run_with_tape(solve, size))(solve)
 
     def jvp(primals: Any, tangents: Any) -> tuple[TapedResult, TapedResult]:
         result = solve(*primals)
         differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
-        chain = _Chain(restore, differentiable, size, reverse_sweep)
+        captures = bool(restore(primals).captured.values)
+        chain = _Chain(restore, differentiable, size, reverse_sweep, captures)
         output_tangents = _swept(chain, primals, [tangents[i] for i in differentiable], result)
         static = jax.tree.map(zero_tangent, result)
         return result, eqx.tree_at(lambda k: (k.end, k.values), static, output_tangents)
@@ -166,12 +172,34 @@ def _swept(
         return chain.cotangents_of_parameters(residuals, end, saved)
 
     programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
+    if chain.captures:
+        programs = _traced_now(programs, [*residual_leaves], tangents, output_leaves, chain.size.bounded)
     output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
     # The derivative of a solve that failed is NaN: that of a part of it would mislead.
     complete = is_okay(result.outcome.result) & (result.tape.num_accepted <= chain.size.max_steps)
     one = jnp.where(complete, 1.0, jnp.nan)
     output_tangents = [scaled(one, x) for x in output_tangents]
     return eqx.combine(jax.tree.unflatten(output_tree, output_tangents), jax.tree.map(zero_tangent, static))
+
+
+def _traced_now(
+    programs: LinearPrograms,
+    residuals: list[jax.Array],
+    tangents: list[jax.Array],
+    outputs: list[jax.Array],
+    has_bounded: bool,
+) -> LinearPrograms:
+    """The programs as traced functions: when they run, the trace of the values that they capture may be over."""
+
+    def traced(program: Program, inputs: list[jax.Array]) -> Program:
+        known = trace_once(program, *residuals, *inputs)
+        return lambda *args: known(*args)
+
+    return LinearPrograms(
+        forward=traced(programs.forward, tangents),
+        backward=traced(programs.backward, outputs),
+        bounded=traced(programs.bounded, tangents) if has_bounded else programs.bounded,
+    )
 
 
 class _Chain(NamedTuple):
@@ -181,6 +209,8 @@ class _Chain(NamedTuple):
     differentiable: list[int]
     size: TapeSize
     reverse_sweep: ReverseSweep
+
+    captures: bool
 
     def parameters(self, residuals: _Residuals) -> list[jax.Array]:
         """The values of the differentiable leaves."""
@@ -192,8 +222,9 @@ class _Chain(NamedTuple):
         for i, value in zip(self.differentiable, parameters, strict=True):
             leaves[i] = value
         solve = self.restore(leaves)
-        start = solve.plan.start(solve.state.y, solve.state.solver_state, solve.state.user_state)
-        return Replay(solve.plan, residuals.tape, residuals.saved), start
+        start = solve.captured.within(Plan.start)
+        first = start(solve.plan, solve.state.y, solve.state.solver_state, solve.state.user_state)
+        return Replay(solve.plan, residuals.tape, residuals.saved, solve.captured), first
 
     def cotangents_of_parameters(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the saved values."""

@@ -7,6 +7,7 @@ from .batching import (
     optimization_barrier as optimization_barrier,
     update_if as update_if,
 )
+from .captured import Captured as Captured
 from .clock import (
     clip_next_end as clip_next_end,
     clip_to_end as clip_to_end,
@@ -23,6 +24,7 @@ from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .sweep import (
     LinearPrograms as LinearPrograms,
+    Program as Program,
     jvp_skipping_zeros as jvp_skipping_zeros,
     known_zero as known_zero,
     scaled_derivative as scaled_derivative,

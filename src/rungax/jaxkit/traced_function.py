@@ -16,27 +16,32 @@ class TracedFunction(eqx.Module):
 
     A call with arguments of other shapes or dtypes than those it was traced with runs the function itself. Its value
     may contain other things than arrays, such as the tags of a linear operator.
-
-    Attributes
-    ----------
-    num_equations
-        Number of JAX operations in the program.
-    uses
-        For each argument, whether the value depends on any leaf of it.
     """
 
     captured: list[Any]
     function: Callable[..., Any]
+    _jaxpr: Any = eqx.field(static=True)
     _call: Callable[..., Any] = eqx.field(static=True)
     _signature: tuple[Any, ...] = eqx.field(static=True)
-    num_equations: int = eqx.field(static=True)
-    uses: tuple[bool, ...] = eqx.field(static=True)
+    _num_leaves: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         dynamic = match_varying(eqx.filter(args, _is_dynamic), self.captured)
         if _signature(dynamic) != self._signature:
             return self.function(*args)
         return self._call(self.captured, dynamic)
+
+    @property
+    def num_equations(self) -> int:
+        """Number of JAX operations in the program."""
+        return _count_equations(self._jaxpr)
+
+    @property
+    def uses(self) -> tuple[bool, ...]:
+        """For each argument, whether the value depends on any leaf of it."""
+        used = iter(partial_eval.dce_jaxpr(self._jaxpr, True)[1])
+        flags = [[next(used) for _ in range(number)] for number in self._num_leaves]
+        return tuple(any(of_leaves) for of_leaves in flags)
 
 
 def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
@@ -67,18 +72,11 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
     return TracedFunction(
         captured=list(jaxpr.consts),
         function=function,
+        _jaxpr=jaxpr.jaxpr,
         _call=evaluate,
         _signature=_signature(dynamic),
-        num_equations=_count_equations(jaxpr.jaxpr),
-        uses=_uses(jaxpr.jaxpr, dynamic),
+        _num_leaves=tuple(len(jax.tree.leaves(arg)) for arg in dynamic),
     )
-
-
-def _uses(jaxpr: Any, args: tuple[Any, ...]) -> tuple[bool, ...]:
-    """For each argument, true if the outputs depend on any leaf of it."""
-    used = iter(partial_eval.dce_jaxpr(jaxpr, True)[1])
-    flags = [[next(used) for _ in jax.tree.leaves(arg)] for arg in args]
-    return tuple(any(of_leaves) for of_leaves in flags)
 
 
 def _is_dynamic(x: Any) -> bool:

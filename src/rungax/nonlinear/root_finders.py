@@ -11,7 +11,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Y
+from ..jaxkit import FlatSpace, RealScalar, TracedFunction, Y, trace_once
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
@@ -173,7 +173,7 @@ class VeryChord(optx.AbstractRootFinder[Any, Any, Any, Any], AbstractStageFinder
 
     def stages(self, space: FlatSpace) -> NewtonStages:
         """The iteration for stages, with a Jacobian and a factorisation that are carried from step to step."""
-        return NewtonStages(ErrorWeights(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
+        return NewtonStages(ErrorWeights.of(Tolerances(self.rtol, self.atol, self.norm), space), self.kappa)
 
     def with_full_newton(self) -> "FullNewtonChord":
         """The root finder that falls back on full Newton iteration where this one fails."""
@@ -290,7 +290,7 @@ class FullNewtonChord(AbstractStageFinder):
 
     def stages(self, space: FlatSpace) -> FullNewtonStages:
         """The method for the stages, for states that these vectors stand for."""
-        return FullNewtonStages(ErrorWeights(self.tolerances, space), self.kappa)
+        return FullNewtonStages(ErrorWeights.of(self.tolerances, space), self.kappa)
 
     def with_full_newton(self) -> Self:
         """This root finder itself."""
@@ -300,6 +300,15 @@ class FullNewtonChord(AbstractStageFinder):
 def stage_solver(finder: Any, space: FlatSpace) -> AbstractStageSolver:
     """The method for the stages of a step that a root finder gives."""
     return finder.stages(space) if isinstance(finder, AbstractStageFinder) else RootFinderStages(finder)
+
+
+class _OfArrays(eqx.Module):
+    """A traced function of the arrays among its arguments."""
+
+    program: TracedFunction
+
+    def __call__(self, *args: Any) -> Any:
+        return self.program(eqx.filter(args, eqx.is_array))
 
 
 class RootFinderStages(AbstractStageSolver):
@@ -330,6 +339,11 @@ class RootFinderStages(AbstractStageSolver):
         stage = Stage(start.field, start.t0, start.y0, zero, diagonal, start.step_size)
         struct = jax.eval_shape(lambda: start.y0)
         return self.finder.init(_residual, zero, stage, {}, struct, None, frozenset()), None
+
+    def iteration(self, *args: Any) -> Callable[..., StageSolution]:
+        """`solve`, traced: the root finder may have captured traced values."""
+        arrays, others = eqx.partition(args, eqx.is_array)
+        return _OfArrays(trace_once(lambda arrays: self.solve(*eqx.combine(arrays, others)), arrays))
 
     def solve(
         self, stage: Stage, guess: Vector, start: StepStart, prepared: PyTree[Any], convergence: None

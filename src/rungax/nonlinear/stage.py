@@ -14,6 +14,7 @@ ever differentiated.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -133,6 +134,11 @@ class AbstractStageSolver(eqx.Module):
             The convergence information of the stage before.
         """
 
+    def iteration(self, *args: Any) -> Callable[..., StageSolution]:
+        """`solve` as a pytree, for arguments like `args`: what a user's function in it has captured must be leaves."""
+        del args
+        return self.solve
+
     @abc.abstractmethod
     def update_cache(self, prepared: PyTree[Any], convergence: PyTree[Any]) -> PyTree[Any]:
         """The cache for the next attempt, from the data that the stages used and the last convergence information."""
@@ -175,21 +181,23 @@ def solve_stage(
     convergence: PyTree[Any],
 ) -> StageSolution:
     """The solution of a stage's equation; it depends differentiably on all parts of `stage` and on nothing else."""
-    return _solve(stage, without_derivatives((solver, guess, start, prepared, convergence)))
+    given = without_derivatives((guess, start, prepared, convergence))
+    return _solve(stage, (without_derivatives(solver.iteration(stage, *given)), given))
 
 
 @eqx.filter_custom_jvp
 def _solve(stage: Stage, static: Any) -> StageSolution:
-    solver, guess, start, prepared, convergence = static
-    return solver.solve(stage, guess, start, prepared, convergence)
+    iteration, given = static
+    return iteration(stage, *given)
 
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> Any:
     r"""From $M z = r + \gamma F(p, z)$: $(M - \gamma F_z)\,\dot z = \dot r + \gamma F_p\,\dot p - \dot M z$."""
     stage, static = primals
+    _, (_, start, _, _) = static
     solution = _solve(stage, static)
-    displacement, algebra = solution.displacement, static[2].algebra
+    displacement, algebra = solution.displacement, start.algebra
     residual_tangent = eqx.filter_jvp(lambda stage: stage.residual(displacement), (stage,), (tangents[0],))[1]
     # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
     stored = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(displacement))

@@ -1,7 +1,7 @@
 """The tolerances to which equations inside a step are solved."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree
+from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree, trace_once
 from .jacobian import Vector
 
 type Norm = Callable[[PyTree[Any]], RealScalar]
@@ -68,6 +68,14 @@ class ErrorWeights(eqx.Module):
 
     tolerances: Tolerances
     space: FlatSpace
+
+    @classmethod
+    def of(cls, tolerances: Tolerances, space: FlatSpace) -> Self:
+        """The weights with the norm traced, which makes what it has captured leaves of them."""
+        real = jnp.finfo(space.dtype).dtype
+        state = jax.eval_shape(lambda: space.unravel(jnp.zeros(space.size, space.dtype)))
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, real), state)
+        return cls(tolerances._replace(norm=trace_once(tolerances.norm, like)), space)
 
     def at(self, y: Vector) -> Callable[[Vector], Array]:
         """The norm of vectors divided by `atol + rtol * abs(y)`."""

@@ -1,7 +1,7 @@
 """The protocol of terms."""
 
 import abc
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -192,16 +192,17 @@ class AbstractTerm[VF, Control](eqx.Module):
         """
         raise NotImplementedError(f"A `{type(self).__name__}` carries nothing from step to step; use `contr`.")
 
-    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """This term with its vector field checked, and traced once for states like `y`; by default the term itself.
+    def trace_once(self, t: Time, y: Y, args: Args) -> "AbstractTerm[Any, Any]":
+        """This term with its methods traced once for states like `y`, which makes captured arrays leaves of it.
 
         Raises
         ------
         ValueError
             If the value of the vector field does not fit the state.
         """
-        del t, y, args
-        return self
+        from .traced import TracedTerm  # which is a term itself
+
+        return TracedTerm.of(self, t, y, args)
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 if unknown; solvers unroll small fields."""

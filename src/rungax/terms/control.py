@@ -111,6 +111,8 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
+        if self.num_equations() > 0:
+            return self
         like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
         return type(self)(field, self.control)

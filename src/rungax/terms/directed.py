@@ -6,7 +6,7 @@ it.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -129,6 +129,10 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         if derivative is None:
             return None
         return jax.tree.map(lambda x: scaled(self.direction, x), derivative)
+
+    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
+        """This term: the one that it wraps has been traced."""
+        return self
 
     def num_equations(self) -> int:
         """The wrapped term's number of JAX operations."""

@@ -101,6 +101,8 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """This term with its vector field traced once."""
+        if self.num_equations() > 0:
+            return self
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
         jacobian = None if self.jacobian is None else trace_once(self.jacobian, t, y, args)
         # A subclass may have fields of its own.

@@ -56,6 +56,9 @@ class FlatField(AbstractField):
 
         By default complex states become complex vectors if the term is tagged as holomorphic, else real ones.
         """
+        # The equation of a stage has derivatives of its own, which do not see what a function has captured. In a solve
+        # the terms have been traced before.
+        term = term.trace_once(jnp.asarray(t0), y, args)
         control = term.contr(t0, t1)
         length = jnp.asarray(t1 - t0)
         # A batch element that takes no step has length zero and increment zero, which must not be divided by it.
