@@ -138,8 +138,8 @@ ADJOINTS: dict[str, tuple[Any, Any]] = {
 AT, APART = 0.7, 1e-4
 
 
-def quotient(function: Callable[[Any], Any]) -> Any:
-    near, far = ((function(AT + k * APART) - function(AT - k * APART)) for k in (1, 2))
+def quotient(function: Callable[[Any], Any], at: float = AT) -> Any:
+    near, far = ((function(at + k * APART) - function(at - k * APART)) for k in (1, 2))
     return (8 * near - far) / (12 * APART)
 
 
@@ -158,9 +158,10 @@ def cover() -> list[Any]:
 @pytest.mark.parametrize(("kind", "name"), cover())
 def test_the_derivative_is_that_of_the_solve(kind: str, name: str) -> None:
     adjoint, derivative = ADJOINTS[name]
-    function = lambda p: KINDS[kind](p, adjoint=adjoint)
-    found = jax.jit(derivative(function))(AT)
-    np.testing.assert_allclose(found, quotient(jax.jit(function)), rtol=1e-7, atol=1e-9)
+    value = jax.jit(lambda p: KINDS[kind](p, adjoint=adjoint))
+    slope = jax.jit(derivative(lambda p: KINDS[kind](p, adjoint=adjoint)))
+    for p in np.random.default_rng(0).uniform(0.55, 0.95, 5):
+        np.testing.assert_allclose(slope(p), quotient(value, p), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", [Kvaerno3(), pytest.param(Rodas4(), marks=pytest.mark.slow)])
@@ -207,6 +208,11 @@ def test_backsolve_differentiates_by_what_a_term_captured() -> None:
 def test_backsolve_refuses_what_a_solver_captured() -> None:
     with pytest.raises(ValueError, match="that a solver or controller has captured"):
         jax.jit(jax.grad(lambda p: by_own_solver(p, adjoint=BacksolveAdjoint())[0]))(AT)
+
+
+def test_an_implicit_adjoint_needs_a_term_that_knows_its_slope() -> None:
+    with pytest.raises(NotImplementedError, match=r"`ImplicitAdjoint`.*\n.*time_derivative.*\nFound:    Decay"):
+        jax.jit(jax.grad(lambda p: by_own_term(p, adjoint=rungax.ImplicitAdjoint())[0]))(AT)
 
 
 @pytest.mark.parametrize("mode", [jax.grad, jax.jacfwd])

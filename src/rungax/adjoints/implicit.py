@@ -13,7 +13,7 @@ from ..plan import Plan
 from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
 from ..step import Outcome, State
-from ..terms import is_stochastic, is_term
+from ..terms import is_stochastic, is_term, leaf_terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 
@@ -95,6 +95,14 @@ class ImplicitAdjoint(AbstractAdjoint):
             raise ValueError(
                 "`ImplicitAdjoint` differentiates a steady state, which an equation with noise has not.\n"
                 "Expected: terms without a Brownian path\nFound:    terms with one\n"
+                "Use `RecursiveCheckpointAdjoint`, the default."
+            )
+        problem = plan.problem
+        if eqx.filter_eval_shape(problem.terms.time_derivative, problem.t0, state.y, problem.args) is None:
+            raise NotImplementedError(
+                "`ImplicitAdjoint` differentiates dy/dt = 0, and a term does not know its dy/dt.\n"
+                "Expected: `ODETerm`, or a term with the method `time_derivative(t, y, args)`\n"
+                f"Found:    {', '.join(type(term.unwrapped).__name__ for term in leaf_terms(problem.terms))}\n"
                 "Use `RecursiveCheckpointAdjoint`, the default."
             )
 
