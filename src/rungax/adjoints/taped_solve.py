@@ -203,13 +203,15 @@ def _traced_now(
 
 
 class _Chain(NamedTuple):
-    """The chain of accepted steps as a function of the differentiable leaves of the solve, its `parameters`."""
+    """The chain of accepted steps as a function of the differentiable leaves of the solve, its `parameters`.
+
+    `captures` is true if functions of the plan have captured traced values.
+    """
 
     restore: Restore
     differentiable: list[int]
     size: TapeSize
     reverse_sweep: ReverseSweep
-
     captures: bool
 
     def parameters(self, residuals: _Residuals) -> list[jax.Array]:
