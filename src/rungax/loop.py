@@ -71,9 +71,9 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
     failure = first_failure(step_failure(step, verdict), verdict.result)
     result = first_failure(state.result, failure)
     if events is not None:
-        running = running & (events.state.phase != EventPhase.POSTPONED)
+        running = running & (events.phase != EventPhase.POSTPONED)
         step, y1 = replace(step, active_events=events.active), events.y
-        result = choose(events.state.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
+        result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
     accepted = running & verdict.accepted
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.

@@ -1,10 +1,8 @@
 """The records that flow through a solve."""
 
 from collections.abc import Mapping
-from typing import Self
 
 import equinox as eqx
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
@@ -89,73 +87,30 @@ class EventBracket(eqx.Module):
 
     Parameters
     ----------
-    times
-        The times between which the event lies; the distances from zero at these times, of the condition that is nearest
-        to its passage, negative after it; the end of the rejected attempt; and the end of the next attempt.
-        One array, so that the loop carries one thing.
+    lower, upper
+        The times between which the event lies: nothing has passed zero at the first, something has at the second.
+    at_lower, at_upper
+        The distances from zero at these times, of the condition that is nearest to its passage; negative after it.
+    target
+        The end of the rejected attempt.
+    next_end
+        The end of the next attempt: of the search, and after it the end of the rejected attempt.
     num_attempts
         The number of attempts of the search; 0 if there is none.
     """
 
-    times: Float[Array, " 6"]
+    lower: Time
+    upper: Time
+    at_lower: Time
+    at_upper: Time
+    target: Time
+    next_end: Time
     num_attempts: IntScalar
-
-    @classmethod
-    def of(
-        cls, lower: Time, upper: Time, at_lower: Time, at_upper: Time, target: Time, end: Time, num_attempts: IntScalar
-    ) -> Self:
-        """The bracket of these times."""
-        return cls(jnp.stack([lower, upper, at_lower, at_upper, target, end]), num_attempts)
 
     @property
     def is_open(self) -> BoolScalar:
-        """Whether the next attempt is one of the search."""
+        """True if the next attempt is one of the search."""
         return self.num_attempts > 0
-
-    @property
-    def lower(self) -> Time:
-        """The time up to which nothing has passed."""
-        return self.times[0]
-
-    @property
-    def upper(self) -> Time:
-        """The time at which something has passed."""
-        return self.times[1]
-
-    @property
-    def at_lower(self) -> Time:
-        """The distance from zero at `lower`."""
-        return self.times[2]
-
-    @property
-    def at_upper(self) -> Time:
-        """The distance from zero at `upper`, negative."""
-        return self.times[3]
-
-    @property
-    def target(self) -> Time:
-        """The end of the rejected attempt."""
-        return self.times[4]
-
-    @property
-    def next_end(self) -> Time:
-        """The end of the next attempt: of the search, and after it the end of the rejected attempt."""
-        return self.times[5]
-
-
-class EventPhase:
-    """What the last attempt was to the event detector: one number, which is all that most attempts look at."""
-
-    NOTHING = 0
-    """Nothing happened in it."""
-    SEARCHED = 1
-    """It was rejected, because an event lies inside it: the next attempt ends at `EventBracket.next_end`."""
-    FOUND = 2
-    """It ended the search, and the next step goes on to `EventBracket.next_end`."""
-    POSTPONED = 3
-    """It does not count, because other batch elements go first; it is made once more as it is."""
-    ENDED = 4
-    """An event at its end ends the solve."""
 
 
 class EventState(eqx.Module):
@@ -173,8 +128,6 @@ class EventState(eqx.Module):
     active
         During a search: the conditions that had passed zero in the attempt to `bracket.upper`; none if there was no
         such attempt. Otherwise those of the last event.
-    phase
-        What the last attempt was, one of the numbers in `EventPhase`.
     num_changes
         The number of times that the state was changed; events at the same time change it once.
     num_effects
@@ -185,9 +138,23 @@ class EventState(eqx.Module):
     zero_within: Float[Array, " conditions"]
     bracket: EventBracket
     active: Flags
-    phase: IntScalar
     num_changes: IntScalar
     num_effects: Int[Array, " conditions"]
+
+
+class EventPhase:
+    """The phases of the search for events after an attempt, as numbers."""
+
+    NOTHING = 0
+    """The attempt is as if there were no events, but for effects at its end."""
+    SEARCHED = 1
+    """The attempt is rejected, because an event lies inside it: the next one ends at `EventBracket.next_end`."""
+    FOUND = 2
+    """The attempt has ended the search, and the next step goes on to `EventBracket.next_end`."""
+    POSTPONED = 3
+    """The attempt does not count, because other batch elements go first; it is made once more as it is."""
+    ENDED = 4
+    """An event at the end of the attempt ends the solve."""
 
 
 class EventVerdict(eqx.Module):
@@ -195,6 +162,8 @@ class EventVerdict(eqx.Module):
 
     Parameters
     ----------
+    phase
+        One of the numbers in `EventPhase`.
     active
         The events that change the state at the end of the step; `None` in solves in which none does.
     y
@@ -203,6 +172,7 @@ class EventVerdict(eqx.Module):
         The detector's state after the attempt.
     """
 
+    phase: IntScalar
     active: Flags | None
     y: Y | None
     state: EventState

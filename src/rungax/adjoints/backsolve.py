@@ -163,17 +163,18 @@ class BacksolveAdjoint(AbstractAdjoint):
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, whose derivative is another solve, backwards."""
         self._check_equation(plan, state)
-        leaves, num_arrays, restore, outcome_of = flatten(Solve(plan, state, self))
+        operands = flatten(Solve(plan, state, self))
+        restore = operands.restore
 
         @jax.custom_jvp
         def solve(*leaves: jax.Array) -> Outcome:
-            return outcome_of(leaves)
+            return operands.run(leaves)
 
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
             differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
             _refuse_times(restore, differentiable, len(primals))
-            _refuse_captured(differentiable, num_arrays)
+            _refuse_captured(differentiable, operands.num_arrays)
             static = jax.tree.map(zero_tangent, outcome)
             if _saved(outcome) is None:
                 return outcome, static
@@ -181,7 +182,7 @@ class BacksolveAdjoint(AbstractAdjoint):
             return outcome, eqx.tree_at(_saved, static, saved, is_leaf=lambda x: x is None)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
-        return solve(*leaves)
+        return solve(*operands.leaves)
 
     def _check_equation(self, plan: Plan, state: State) -> None:
         """Raise an error unless the equation can be solved backwards, a stochastic one along the same path."""

@@ -89,17 +89,17 @@ def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome
 
     Evaluated, it is the plain loop, which leaves no tape.
     """
-    leaves, _, restore, outcome = flatten(solve)
+    operands = flatten(solve)
 
     @jax.custom_jvp
     def evaluated(*leaves: jax.Array) -> Outcome:
-        return outcome(leaves)
+        return operands.run(leaves)
 
     def jvp(primals: Any, tangents: Any) -> Any:
-        return jvp_skipping_zeros(lambda *leaves: replayed(restore, leaves), primals, tangents)
+        return jvp_skipping_zeros(lambda *leaves: replayed(operands.restore, leaves), primals, tangents)
 
     evaluated.defjvp(jvp, symbolic_zeros=True)
-    return evaluated(*leaves)
+    return evaluated(*operands.leaves)
 
 
 def nan_if_failed[T](tree: T, result: Result) -> T:

@@ -116,8 +116,7 @@ def taped(restore: Restore, leaves: Sequence[jax.Array], size: TapeSize, reverse
     def jvp(primals: Any, tangents: Any) -> tuple[TapedResult, TapedResult]:
         result = solve(*primals)
         differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
-        captures = bool(restore(primals).captured.values)
-        chain = _Chain(restore, differentiable, size, reverse_sweep, captures)
+        chain = _Chain(restore, differentiable, size, reverse_sweep)
         output_tangents = _swept(chain, primals, [tangents[i] for i in differentiable], result)
         static = jax.tree.map(zero_tangent, result)
         return result, eqx.tree_at(lambda k: (k.end, k.values), static, output_tangents)
@@ -172,7 +171,7 @@ def _swept(
         return chain.cotangents_of_parameters(residuals, end, saved)
 
     programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
-    if chain.captures:
+    if chain.restore(leaves).captured.values:
         programs = _traced_now(programs, [*residual_leaves], tangents, output_leaves, chain.size.bounded)
     output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
     # The derivative of a solve that failed is NaN: that of a part of it would mislead.
@@ -203,16 +202,12 @@ def _traced_now(
 
 
 class _Chain(NamedTuple):
-    """The chain of accepted steps as a function of the differentiable leaves of the solve, its `parameters`.
-
-    `captures` is true if functions of the plan have captured traced values.
-    """
+    """The chain of accepted steps as a function of the differentiable leaves of the solve, its `parameters`."""
 
     restore: Restore
     differentiable: list[int]
     size: TapeSize
     reverse_sweep: ReverseSweep
-    captures: bool
 
     def parameters(self, residuals: _Residuals) -> list[jax.Array]:
         """The values of the differentiable leaves."""

@@ -7,10 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float, Int
 
-from ..jaxkit import Args, Time, Y, any_element, match_varying, trace_once
+from ..jaxkit import Args, Time, Y, trace_once
 from ..step import Flags, Problem
 from ..terms import is_stochastic, is_term
 from .event import Event, check_parameters
@@ -115,12 +114,7 @@ class Conditions(eqx.Module):
         t, y = problem.t0, problem.y0
         values = self.values(problem, t, y)
         is_zero = self.real & (jnp.abs(values) <= tolerances)
-        like = (problem, is_zero)
-        rates = lax.cond(
-            any_element(jnp.any(is_zero)),
-            lambda: match_varying(self.rates(problem, t, y), like),
-            lambda: match_varying(jnp.zeros_like(values), like),
-        )
+        rates = self.rates(problem, t, y)
         unknown = jnp.full(self.number, UNKNOWN, jnp.int32)
         signs = signs_of(values, unknown)
         signs = jnp.where(is_zero & (rates != 0), signs_of(rates, unknown), signs)

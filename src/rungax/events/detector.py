@@ -81,9 +81,9 @@ class ConditionDetector(eqx.Module):
         signs, zero_within = self.conditions.at_start(problem, self.search.tolerances(problem.t0))
         zero, counts = jnp.asarray(0, jnp.int32), jnp.zeros(self.conditions.number, jnp.int32)
         zeros = jnp.zeros_like(problem.t0)
-        closed = EventBracket.of(problem.t0, t_next, zeros, zeros, t_next, t_next, zero)
+        closed = EventBracket(problem.t0, t_next, zeros, zeros, t_next, t_next, zero)
         active = (signs > 0) & self.conditions.ending_booleans
-        return EventState(signs, zero_within, closed, active, zero, zero, counts)
+        return EventState(signs, zero_within, closed, active, zero, counts)
 
     def ended_by(self, events: EventState) -> Flags:
         """The condition that ended the solve, if events did: the first in the order of the conditions."""
@@ -105,10 +105,9 @@ class ConditionDetector(eqx.Module):
         accepted = running & jnp.asarray(verdict.accepted)
         # In most steps nothing happens, and then they must not cost more than to see that.
         may_happen = accepted & self.search.may_happen(plan, events, step)
-        is_needed = may_happen | (running & (events.phase != EventPhase.NOTHING))
-        unchanged = EventVerdict(
-            *((jnp.zeros_like(events.active), step.y1) if self.has_effects else (None, None)), events
-        )
+        is_needed = may_happen | (running & events.bracket.is_open)
+        effects = (jnp.zeros_like(events.active), step.y1) if self.has_effects else (None, None)
+        unchanged = EventVerdict(jnp.asarray(EventPhase.NOTHING, jnp.int32), *effects, events)
 
         def found(unchanged: EventVerdict, inputs: tuple[Step, Array, Array, Array]) -> EventVerdict:
             step, running, accepted, is_needed = inputs
@@ -141,16 +140,16 @@ class ConditionDetector(eqx.Module):
             zero_within=jnp.where(accepted, zero_within, events.zero_within),
             bracket=sought.bracket,
             active=jnp.where(sought.bracket.is_open, sought.active, end.active),
-            phase=self._phase(step, sought.bracket, waits, accepted & was_open, end.ends),
             num_changes=events.num_changes,
             num_effects=events.num_effects,
         )
+        phase = self._phase(step, sought.bracket, waits, accepted & was_open, end.ends)
         if end.effective is None:
-            return EventVerdict(None, None, after)
-        return self._with_effects(plan, step, after, events, at_end, end.effective)
+            return EventVerdict(phase, None, None, after)
+        return self._with_effects(plan, step, EventVerdict(phase, end.effective, step.y1, after), events, at_end)
 
     def _phase(self, step: Step, bracket: EventBracket, waits: Array, has_ended: Array, ends: BoolScalar) -> Array:
-        """What an attempt was, by which a search goes on, or has ended, or which `waits`."""
+        """The phase after an attempt: a search is open or `has_ended`, the attempt `waits`, or an event `ends` it."""
         # After an event there may be no room for a step to the target.
         goes_on = has_ended & (bracket.target - step.t1 > shortest(step.t1))
         phase = jnp.where(bracket.is_open, EventPhase.SEARCHED, EventPhase.NOTHING)
@@ -162,8 +161,8 @@ class ConditionDetector(eqx.Module):
         self, plan: Plan, events: EventState, step: Step, accepted: Array, at_end: Crossings, crossed: Crossed
     ) -> Sought:
         """The search after an attempt, if one is open or begins."""
-        closed = EventBracket(events.bracket.times, jnp.zeros_like(events.bracket.num_attempts))
-        nothing = Sought(closed, jnp.stack([jnp.zeros_like(events.active), events.active]))
+        closed = replace(events.bracket, num_attempts=jnp.zeros_like(events.bracket.num_attempts))
+        nothing = Sought(closed, jnp.zeros_like(events.active), events.active)
         if not any(self.search.finds_time):
             return nothing
         # Effects of boolean conditions, and the attempt after a search, need none.
@@ -189,11 +188,13 @@ class ConditionDetector(eqx.Module):
 
     def _revised(self, state: State, step: Step, verdict: Verdict, found: EventVerdict) -> Verdict:
         """The controller's verdict on an attempt, revised by the events found in it."""
-        phase, next_end = found.state.phase, found.state.bracket.next_end
-        in_search, has_ended = (phase == EventPhase.SEARCHED) | (phase == EventPhase.FOUND), phase == EventPhase.FOUND
+        phase, next_end = found.phase, found.state.bracket.next_end
+        is_open = jnp.asarray(phase == EventPhase.SEARCHED)
+        has_ended = jnp.asarray(phase == EventPhase.FOUND)
+        in_search = is_open | has_ended
         verdict = replace(
             verdict,
-            accepted=verdict.accepted & (phase != EventPhase.SEARCHED) & (phase != EventPhase.POSTPONED),
+            accepted=verdict.accepted & ~is_open & (phase != EventPhase.POSTPONED),
             next_t0=select(in_search, select(has_ended, step.t1, step.t0), verdict.next_t0),
             next_t1=select(in_search, next_end, verdict.next_t1),
             controller_state=select(in_search, state.controller_state, verdict.controller_state),
@@ -208,13 +209,15 @@ class ConditionDetector(eqx.Module):
         )
 
     def _with_effects(
-        self, plan: Plan, step: Step, events: EventState, before: EventState, at_end: Crossings, effective: Flags
+        self, plan: Plan, step: Step, found: EventVerdict, before: EventState, at_end: Crossings
     ) -> EventVerdict:
-        """The verdict with effects applied to the state: of the `effective` events, if there are any.
+        """The verdict with effects applied to the state: of its `active` events, if there are any.
 
         A boolean condition that ends the solve, and is true in the new state, ends it there: a solve whose steps all
         end in effects could not end otherwise.
         """
+        assert found.active is not None, "made for solves with effects"
+        events, effective = found.state, found.active
         has_effect, conditions, searched = jnp.any(effective), self.conditions, self.search.searched
         # An event that is searched for ends a step before its passage.
         passed = at_end._replace(signs=jnp.where(effective & searched, -before.signs, at_end.signs))
@@ -242,11 +245,10 @@ class ConditionDetector(eqx.Module):
             signs=signs,
             zero_within=zero_within,
             active=jnp.where(jnp.any(met), met, events.active),
-            phase=jnp.where(jnp.any(met), EventPhase.ENDED, events.phase),
             num_changes=events.num_changes + has_effect.astype(jnp.int32),
             num_effects=events.num_effects + effective.astype(jnp.int32),
         )
-        return EventVerdict(effective, y, after)
+        return EventVerdict(jnp.where(jnp.any(met), EventPhase.ENDED, found.phase), effective, y, after)
 
     @property
     def _searches_once(self) -> bool:

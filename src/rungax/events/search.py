@@ -5,6 +5,7 @@ attempt itself tells. The search ends with an attempt before the passage, and it
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 from jax import lax
-from jaxtyping import Array, Bool
+from jaxtyping import Array
 
 from ..jaxkit import BoolScalar, Time, resolution, select
 from ..plan import Plan
@@ -48,23 +49,15 @@ class Sought(NamedTuple):
     ----------
     bracket
         The search, which may have ended.
-    flags
-        The searched conditions whose event is at the end of the attempt, and those that have passed zero at the upper
-        end of the bracket.
+    happens
+        The searched conditions whose event is at the end of the attempt.
+    active
+        The conditions that have passed zero at the upper end of the bracket.
     """
 
     bracket: EventBracket
-    flags: Bool[Array, "2 conditions"]
-
-    @property
-    def happens(self) -> Flags:
-        """The searched conditions whose event is at the end of the attempt."""
-        return self.flags[0]
-
-    @property
-    def active(self) -> Flags:
-        """The conditions that have passed zero at the upper end of the bracket."""
-        return self.flags[1]
+    happens: Flags
+    active: Flags
 
 
 class EventSearch(eqx.Module):
@@ -134,8 +127,6 @@ class EventSearch(eqx.Module):
 
     def after(self, plan: Plan, events: EventState, step: Step, at_end: Crossings, crossed: Crossed) -> Sought:
         """The search after an attempt that was one of a search, or in which a searched condition crossed zero."""
-        # Evaluated once more: in most steps nothing is searched for, and nothing has to be handed over to this branch.
-        at_end = at_end._replace(values=self.conditions.values(plan.problem, step.t1, step.y1))
         is_open, here = events.bracket.is_open, at_end.crossed & self.searched
         has_passed = jnp.any(here & (at_end.values != 0))
         ends_at_upper = jnp.where(is_open, has_passed, crossed.upper == step.t1)
@@ -155,9 +146,8 @@ class EventSearch(eqx.Module):
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         has_ended = is_closed | is_short | jnp.any(happens)
         next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active))
-        times = bracket.times.at[5].set(next_end)
         count = jnp.where(has_ended, 0, bracket.num_attempts)
-        return Sought(EventBracket(times, count), jnp.stack([happens, active]))
+        return Sought(replace(bracket, next_end=next_end, num_attempts=count), happens, active)
 
     def _bracket(
         self, old: EventBracket, step: Step, crossed: Crossed, margins: Callable[[Time], Values], has_passed: Array
@@ -165,12 +155,12 @@ class EventSearch(eqx.Module):
         """The bracket after an attempt, narrowed by its end or new."""
         here, lower, upper = jnp.min(margins(step.t1)), crossed.lower, crossed.upper
         at_lower, at_upper = jnp.min(margins(lower)), jnp.min(margins(upper))
-        begins = EventBracket.of(lower, upper, at_lower, at_upper, step.t1, step.t1, jnp.asarray(1, jnp.int32))
+        begins = EventBracket(lower, upper, at_lower, at_upper, step.t1, step.t1, jnp.asarray(1, jnp.int32))
         # An attempt that ends at the lower end once more may round differently, and pass.
         lower = jnp.where(step.t1 > old.lower, old.lower, step.t0)
         count = old.num_attempts + 1
-        after = EventBracket.of(lower, step.t1, old.at_lower, here, old.target, step.t1, count)
-        before = EventBracket.of(step.t1, old.upper, here, old.at_upper, old.target, step.t1, count)
+        after = EventBracket(lower, step.t1, old.at_lower, here, old.target, step.t1, count)
+        before = EventBracket(step.t1, old.upper, here, old.at_upper, old.target, step.t1, count)
         return select(old.is_open, select(has_passed, after, before), begins)
 
     def _margins(self, plan: Plan, events: EventState, step: Step, active: Flags) -> Callable[[Time], Values]:

@@ -6,7 +6,7 @@ it.
 """
 
 from dataclasses import replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from ..brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
 from ..stops import Stops
 from .base import AbstractTerm, Noise, is_single_term
+from .wrapped import AbstractWrappedTerm
 
 
 class _StepIncrement(NamedTuple):
@@ -26,7 +27,7 @@ class _StepIncrement(NamedTuple):
     control: Any
 
 
-class DirectedTerm(AbstractTerm[Any, Any]):
+class DirectedTerm(AbstractWrappedTerm):
     """`term` as seen from increasing time `s = direction * t`, with `direction` 1 or -1.
 
     Parameters
@@ -63,10 +64,6 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         """The wrapped term's stops, in the direction of travel."""
         return tuple(Stops(jnp.asarray(stop.times) * self.direction, stop.order) for stop in self.term.stops())
 
-    def initial_carry(self) -> PyTree[Any] | None:
-        """The wrapped term's initial carry."""
-        return self.term.initial_carry()
-
     def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
         """The wrapped term's increment between the true times, and its carry.
 
@@ -85,10 +82,6 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         increment, carry = self.increment_and_carry(carry, t0, t1)
         return replace(self, step_increment=_StepIncrement(t0, t1, increment)), carry
 
-    def prod(self, vf: Any, control: Any) -> Y:
-        """The wrapped term's product."""
-        return self.term.prod(vf, control)
-
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Any) -> Y:
         """The wrapped term's product at the true time."""
         return self.term.vf_prod(t * self.direction, y, args, control)
@@ -97,23 +90,9 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         """The wrapped term's answer, at the true times."""
         return self.term.is_vf_expensive(t0 * self.direction, t1 * self.direction, y, args)
 
-    def quotient(self, increment: Y, control: Any) -> Any:
-        """The wrapped term's quotient."""
-        return self.term.quotient(increment, control)
-
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
         """The wrapped term's derivative with respect to the state, at the true time."""
         return self.term.jacobian_at(t * self.direction, y, args)
-
-    @property
-    def jacobian_tags(self) -> frozenset[object]:
-        """The wrapped term's tags."""
-        return self.term.jacobian_tags
-
-    @property
-    def unwrapped(self) -> AbstractTerm[Any, Any]:
-        """The wrapped term as the user made it."""
-        return self.term.unwrapped
 
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
         """The wrapped term's noise."""
@@ -129,14 +108,6 @@ class DirectedTerm(AbstractTerm[Any, Any]):
         if derivative is None:
             return None
         return jax.tree.map(lambda x: scaled(self.direction, x), derivative)
-
-    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """This term: the one that it wraps has been traced."""
-        return self
-
-    def num_equations(self) -> int:
-        """The wrapped term's number of JAX operations."""
-        return self.term.num_equations()
 
 
 def in_direction_of_travel(terms: Any, direction: Time) -> Any:

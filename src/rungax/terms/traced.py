@@ -3,14 +3,13 @@
 from typing import Any, Self
 
 import equinox as eqx
-from jaxtyping import PyTree
 
 from ..jaxkit import Args, RealScalar, Time, TracedFunction, Y, trace_once
-from ..stops import Stops
-from .base import AbstractTerm, Noise
+from .base import AbstractTerm
+from .wrapped import AbstractWrappedTerm
 
 
-class TracedTerm(AbstractTerm[Any, Any]):
+class TracedTerm(AbstractWrappedTerm):
     """A term whose methods have been traced, so that the arrays that they capture are leaves of it.
 
     Parameters
@@ -58,56 +57,6 @@ class TracedTerm(AbstractTerm[Any, Any]):
         if self.field_product is None:
             return self.prod(self.vf(t, y, args), control)
         return self.field_product(t, y, args, control)
-
-    def is_vf_expensive(self, t0: RealScalar, t1: RealScalar, y: Y, args: Args) -> bool:
-        """The term's answer."""
-        return self.term.is_vf_expensive(t0, t1, y, args)
-
-    def quotient(self, increment: Y, control: Any) -> Any:
-        """The term's quotient."""
-        return self.term.quotient(increment, control)
-
-    def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """The term's derivative with respect to the state."""
-        return self.term.jacobian_at(t, y, args)
-
-    @property
-    def jacobian_tags(self) -> frozenset[object]:
-        """The term's tags."""
-        return self.term.jacobian_tags
-
-    @property
-    def unwrapped(self) -> AbstractTerm[Any, Any]:
-        """The term as the user made it."""
-        return self.term.unwrapped
-
-    def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
-        """The term's noise."""
-        return self.term.noise(t, y, args)
-
-    def deviation(self, t: Time, y: Y, args: Args) -> Y | None:
-        """The term's standard deviation."""
-        return self.term.deviation(t, y, args)
-
-    def time_derivative(self, t: Time, y: Y, args: Args) -> Y | None:
-        """The term's time derivative."""
-        return self.term.time_derivative(t, y, args)
-
-    def stops(self) -> tuple[Stops, ...]:
-        """The term's stops."""
-        return self.term.stops()
-
-    def initial_carry(self) -> PyTree[Any] | None:
-        """The term's initial carry."""
-        return self.term.initial_carry()
-
-    def increment_and_carry(self, carry: PyTree[Any], t0: RealScalar, t1: RealScalar) -> tuple[Any, PyTree[Any]]:
-        """The term's increment and carry."""
-        return self.term.increment_and_carry(carry, t0, t1)
-
-    def trace_once(self, t: Time, y: Y, args: Args) -> Self:
-        """This term, which has been traced."""
-        return self
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field."""
