@@ -28,10 +28,14 @@ BATCH_OF_RHO = 256
 RHOS = jnp.linspace(0.0, 21.0, BATCH_OF_RHO)
 TS = jnp.linspace(0.0, 10.0, 50)
 BATCH = 32
+TANGENTS = 2
 
 
 def run(report: Report) -> None:
     _lorenz(report.comparisons(f"Lorenz, T=10, Tsit5, PIDController(1e-8, 1e-8), max_steps={MAX_STEPS}"))
+    _trusted(
+        report.comparisons(f"What trust costs: Lorenz, T=10, Tsit5, PIDController(1e-8, 1e-8), {TANGENTS} tangents")
+    )
     _neural_ode(report.comparisons(f"Neural ODE: MLP 2-64-64-2, batch {BATCH}, 50 ts, Tsit5, rtol=1e-3, atol=1e-6"))
 
 
@@ -80,6 +84,31 @@ def _lorenz(table: Comparisons) -> None:
     table.fresh_build("the same in fresh processes, median of five", bar=0.7)
     hessian = jitted(lambda library: jax.jacfwd(jax.grad(loss_at_end(library), 1), 1), rungax, *one)
     table.run("jacfwd(grad) with respect to the parameters", hessian, None, against="")
+
+
+def _trusted(table: Comparisons) -> None:
+    """Tangents in the error control, and the estimate of the derivatives' error, against the plain solve."""
+    one = LORENZ_Y0, LORENZ_ARGS
+
+    def end(adjoint: rungax.AbstractAdjoint) -> Callable[..., Any]:
+        return lambda y0, args: solve(rungax, lorenz, y0, args, max_steps=MAX_STEPS, adjoint=adjoint).ys.sum()
+
+    def estimate(y0: Any, args: Any) -> Any:
+        controller = rungax.PIDController(TOL, TOL)
+        return rungax.derivative_error(
+            lorenz, rungax.Tsit5(), 0.0, 10.0, 0.01, y0, args, stepsize_controller=controller, directions=TANGENTS
+        )
+
+    plain = jitted(lambda _: end(rungax.RecursiveCheckpointAdjoint()), rungax, *one)
+    tangents = rungax.RecursiveCheckpointAdjoint(error_control="tangents", num_tangents=TANGENTS)
+    for work, make in (
+        ("solve with error_control='tangents'", end(tangents)),
+        ("derivative_error", estimate),
+        ("gradient", jax.grad(end(rungax.RecursiveCheckpointAdjoint()), (0, 1))),
+        ("gradient with error_control='tangents'", jax.grad(end(tangents), (0, 1))),
+    ):
+        ours = jitted(lambda _, make=make: make, rungax, *one)
+        table.run(work, ours, plain, against="our solve", same_values=False)
 
 
 def _neural_ode(table: Comparisons) -> None:

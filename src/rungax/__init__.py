@@ -147,6 +147,7 @@ from .adjoints import (
     ImplicitAdjoint,
     ReversibleAdjoint,
 )
+from .derivative_error import derivative_error, DerivativeError
 from .interpolation import (
     AbstractLocalInterpolation,
     LocalLinearInterpolation,
@@ -289,6 +290,8 @@ __all__ = [
     "adjoint_rms_seminorm",
     "ImplicitAdjoint",
     "ReversibleAdjoint",
+    "derivative_error",
+    "DerivativeError",
     "AbstractLocalInterpolation",
     "LocalLinearInterpolation",
     "ThirdOrderHermitePolynomialInterpolation",

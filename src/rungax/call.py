@@ -1,13 +1,13 @@
 """The arguments of `diffeqsolve`, as one record."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jaxtyping import PyTree
 
 from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController
 from .events import Event
-from .jaxkit import Args, RealScalar, Y
+from .jaxkit import Args, BoolScalar, RealScalar, Y
 from .progress import AbstractProgressMeter
 from .saving import SaveAt
 from .setup import Resumed
@@ -31,3 +31,21 @@ class Call(NamedTuple):
     max_steps: int | None
     progress_meter: AbstractProgressMeter[Any]
     resumed: Resumed
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        t0: RealScalar,
+        t1: RealScalar,
+        dt0: RealScalar | None,
+        stepsize_controller: AbstractStepSizeController[Any],
+        solver_state: PyTree[Any],
+        controller_state: PyTree[Any],
+        made_jump: BoolScalar | None,
+        **others: Any,
+    ) -> Self:
+        """The record of arguments by the names that `diffeqsolve` gives them; times that are integers become floats."""
+        t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
+        resumed = Resumed(solver_state, controller_state, made_jump)
+        return cls(t0=t0, t1=t1, dt0=dt0, controller=stepsize_controller, resumed=resumed, **others)

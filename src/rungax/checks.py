@@ -52,6 +52,7 @@ def before_tracing(call: Call, *, chose_solver: bool) -> None:
     _check_kinds(solver=call.solver, saveat=call.saveat, stepsize_controller=call.controller, adjoint=call.adjoint)
     if call.event is not None:
         _check_kinds(event=call.event)
+    call.adjoint.check_controller(call.controller)
     _check_saving(call.saveat, call.max_steps)
     _warn_of_coarse_paths(call.terms, call.dt0, call.controller)
 

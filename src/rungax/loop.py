@@ -97,6 +97,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         },
         events=None if events is None else events.state,
         user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
+        tangents=select(accepted, plan.next_tangents(state, step), state.tangents),
     )
 
 

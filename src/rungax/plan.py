@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import ClassVar, Protocol, Self
+from typing import Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -10,6 +10,7 @@ from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_next_end
+from .nonlinear import Tolerances
 from .results import Result
 from .step import (
     ControllerState,
@@ -23,6 +24,7 @@ from .step import (
     Start,
     State,
     Step,
+    Tangents,
     UserState,
     Verdict,
 )
@@ -33,7 +35,10 @@ from .terms import Terms, bind_increments, is_stochastic
 class Solver(Protocol):
     """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
 
-    interpolation_cls: ClassVar[Callable[..., AbstractLocalInterpolation]]
+    @property
+    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]: ...
+
+    def init(self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> SolverState: ...
 
     def step(
         self,
@@ -98,6 +103,10 @@ class Controller(Protocol):
 
     def failed_at(self, controller_state: ControllerState) -> Time | None: ...
 
+    def tolerances(self) -> Tolerances | None: ...
+
+    def bounding_also(self, error: RealScalar) -> Self: ...
+
 
 class EventMap(Protocol):
     """The map from the state before an event to the state after it; `rungax.events.event_map` documents it."""
@@ -128,6 +137,14 @@ class EventDetector(Protocol):
     def ended_by(self, events: EventState) -> Flags: ...
 
     def has_differentiable_time(self, events: EventState) -> BoolScalar: ...
+
+
+class TangentControl(Protocol):
+    """The tangents that the error control covers; `rungax.adjoints.tangents` documents it."""
+
+    def attempt(self, plan: "Plan", state: State) -> Step: ...
+
+    def after_effects(self, plan: "Plan", state: State, step: Step) -> Tangents: ...
 
 
 class UserStateUpdate(Protocol):
@@ -180,6 +197,7 @@ class Plan(eqx.Module):
     detector: EventDetector | None = None
     stops: StopQueue | None = None
     user_state_update: UserStateUpdate | None = None
+    tangent_control: TangentControl | None = None
 
     @property
     def is_noisy(self) -> bool:
@@ -187,7 +205,9 @@ class Plan(eqx.Module):
         return is_stochastic(self.problem.terms)
 
     def attempt(self, state: State) -> Step:
-        """The next step of the solve in `state`."""
+        """The next step of the solve in `state`, with its tangents if the error control covers any."""
+        if self.tangent_control is not None:
+            return self.tangent_control.attempt(self, state)
         t, t_next, solver_state, user_state = state.t, state.t_next, state.solver_state, state.user_state
         return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, user_state)
 
@@ -229,7 +249,10 @@ class Plan(eqx.Module):
         """The controller's verdict on an attempt, with the next one clipped to the stop queue."""
         proposal = self.solver.proposal(step)
         error_order, factor = (None, None) if proposal is None else (proposal.error_order, proposal.factor)
-        accepted, next_t0, next_t1, made_jump, controller_state, result = self.controller.adapt_step_size(
+        controller = self.controller
+        if step.tangent_error is not None:
+            controller = controller.bounding_also(step.tangent_error)
+        accepted, next_t0, next_t1, made_jump, controller_state, result = controller.adapt_step_size(
             step.t0,
             step.t1,
             step.y0,
@@ -242,7 +265,7 @@ class Plan(eqx.Module):
         next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
         if factor is not None:
             dt = step.t1 - step.t0
-            next_t1 = self.controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+            next_t1 = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
         if self.stops is not None:
             next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
             next_t1 = self.stops.clip(accepted, next_t0, next_t1)
@@ -269,6 +292,10 @@ class Plan(eqx.Module):
         if self.user_state_update is None:
             return user_state
         return self.user_state_update(t1 * self.problem.direction, y1, self.problem.args, user_state)
+
+    def next_tangents(self, state: State, step: Step) -> Tangents | None:
+        """The tangents after a step, if it is accepted, and the effects at its end."""
+        return None if self.tangent_control is None else self.tangent_control.after_effects(self, state, step)
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
         """The solution over `step`; evaluates the stages that only dense output needs."""

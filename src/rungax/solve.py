@@ -18,8 +18,7 @@ from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import resolve
 from .results import RESULTS, is_event, is_okay, known_failure, name_of
 from .saving import SaveAt
-from .saving.saveat import is_sub, sub_name
-from .setup import Resumed
+from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
 from .step import Outcome
@@ -142,22 +141,23 @@ def diffeqsolve(
     >>> print(f"{solution.ys[-1]:.4f}")
     0.1353
     """
-    t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
-    call = Call(
+    call = Call.of(
         terms=terms,
         solver=Auto() if solver is None else solver,
         t0=t0,
         t1=t1,
-        dt0=float(dt0) if type(dt0) is int else dt0,
+        dt0=dt0,
         y0=y0,
         args=args,
         saveat=saveat,
-        controller=stepsize_controller,
+        stepsize_controller=stepsize_controller,
         adjoint=adjoint,
         event=event,
         max_steps=max_steps,
         progress_meter=progress_meter,
-        resumed=Resumed(solver_state, controller_state, made_jump),
+        solver_state=solver_state,
+        controller_state=controller_state,
+        made_jump=made_jump,
     )
     checks.before_tracing(call, chose_solver=solver is None)
     if not throw:
@@ -195,13 +195,12 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
     plan, state = resolve(call)
     outcome = call.adjoint.integrate(plan, state)
     state, saveat, outputs = outcome.state, call.saveat, outcome.outputs
-    subs_tree = jax.tree.structure(saveat.subs, is_leaf=is_sub)
-    saved = [outputs[sub_name(i)] for i in range(subs_tree.num_leaves)]
+    saved = [outputs[sub_name(i)] for i in range(len(subs_of(saveat)))]
     solution = Solution(
         t0=call.t0,
         t1=call.t1,
-        ts=jax.tree.unflatten(subs_tree, [ts for ts, _ in saved]),
-        ys=jax.tree.unflatten(subs_tree, [ys for _, ys in saved]),
+        ts=in_structure_of(saveat, [ts for ts, _ in saved]),
+        ys=in_structure_of(saveat, [ys for _, ys in saved]),
         interpolation=outputs.get("dense"),
         internals=outputs.get("internals"),
         result=outcome.result,

@@ -28,6 +28,24 @@ type Flags = Bool[Array, " conditions"]
 """One boolean for each condition of the solve's events."""
 
 
+class Tangents(eqx.Module):
+    """Tangents of the solution, carried beside it so that its steps resolve them too.
+
+    Parameters
+    ----------
+    start
+        The tangents of the start of the next step, stacked along the first axis of each leaf.
+    weights
+        The factor of each direction through the parameters: a tangent is rescaled before it becomes too large.
+    largest
+        The largest size of each tangent so far.
+    """
+
+    start: PyTree[Array]
+    weights: Float[Array, " tangents"]
+    largest: Float[Array, " tangents"]
+
+
 class Step(eqx.Module):
     """One attempt: where it starts (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
 
@@ -48,6 +66,9 @@ class Step(eqx.Module):
         The user's own state at `t0`.
     active_events
         The events that change the state at the end of the step; `None` in solves in which none does.
+    tangents, tangent_error
+        The tangents at the end of the step, and the largest error that the step adds to one of them, divided by its
+        tolerance; `None` in solves that carry no tangents.
     """
 
     terms: Terms
@@ -65,6 +86,8 @@ class Step(eqx.Module):
     result: Result
     user_state0: UserState = None
     active_events: Flags | None = None
+    tangents: Tangents | None = None
+    tangent_error: RealScalar | None = None
 
 
 class Proposal(eqx.Module):
@@ -230,6 +253,8 @@ class State(eqx.Module):
         The event detector's state, `None` in a solve without events.
     user_state
         The user's own state.
+    tangents
+        The tangents that the error control covers, `None` if it covers none.
     """
 
     t: Time
@@ -245,6 +270,7 @@ class State(eqx.Module):
     records: Mapping[str, Record]
     events: EventState | None = None
     user_state: UserState = None
+    tangents: Tangents | None = None
 
 
 class Start(eqx.Module):

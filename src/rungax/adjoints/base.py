@@ -1,9 +1,11 @@
 """The protocol of an adjoint."""
 
 import abc
+from typing import Any
 
 import equinox as eqx
 
+from ..controllers import AbstractStepSizeController
 from ..events import Event
 from ..plan import Plan
 from ..saving import SaveAt
@@ -29,6 +31,22 @@ class AbstractAdjoint(eqx.Module):
     def check_event(self, event: Event) -> None:
         """Raise a `NotImplementedError` if this adjoint cannot differentiate events; by default it can."""
         del event
+
+    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+        """Raise a `ValueError` if this adjoint needs tolerances that a controller does not have; by default none."""
+        del controller
+
+    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
+        """The plan and the first state of the solve whose accepted steps this adjoint differentiates.
+
+        Raise a `NotImplementedError` if it does not differentiate accepted steps, as by default.
+        """
+        del plan, state
+        raise NotImplementedError(
+            "`derivative_error` estimates the error of derivatives of the accepted steps of a solve.\n"
+            "Expected: RecursiveCheckpointAdjoint, DirectAdjoint or ForwardMode\n"
+            f"Found:    {type(self).__name__}\nLeave `adjoint` out."
+        )
 
     @abc.abstractmethod
     def integrate(self, plan: Plan, state: State) -> Outcome:

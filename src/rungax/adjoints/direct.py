@@ -1,9 +1,11 @@
 """Derivatives by letting JAX differentiate the accepted steps, one after another."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
+from ..controllers import AbstractStepSizeController
 from ..jaxkit import Captured, without_derivatives
 from ..plan import Plan
 from ..saving import TapeSize
@@ -11,6 +13,7 @@ from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as, nan_if_failed
 from .replay import Replay, play_bounded
+from .tangents import check_controller, check_error_control, with_error_control
 from .taped_solve import TapedResult, rebuild_outcome, run_with_tape
 
 
@@ -20,6 +23,12 @@ class DirectAdjoint(AbstractAdjoint):
     Use it for derivatives of third and higher order, or to check another adjoint. First derivatives are faster with
     `RecursiveCheckpointAdjoint`, which also takes less memory: here reverse mode stores everything that every step
     computes.
+
+    Parameters
+    ----------
+    error_control, num_tangents
+        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`, and the
+        number of these; see `RecursiveCheckpointAdjoint`.
 
     Raises
     ------
@@ -48,6 +57,20 @@ class DirectAdjoint(AbstractAdjoint):
     -0.50
     """
 
+    error_control: str = "solution"
+    num_tangents: int = 2
+
+    def __check_init__(self) -> None:
+        check_error_control(self.error_control, self.num_tangents)
+
+    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
+        check_controller(self.error_control, controller)
+
+    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
+        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
+        return with_error_control(self.error_control, self.num_tangents, plan, state)
+
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with the derivatives of its accepted steps in scans of bounded length."""
 
@@ -61,6 +84,7 @@ class DirectAdjoint(AbstractAdjoint):
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or use `RecursiveCheckpointAdjoint`, whose first derivatives do without."
             )
+        plan, state = self.with_error_control(plan, state)
         return differentiated_as(replayed, Solve(plan, state))
 
 

@@ -1,14 +1,18 @@
 """Derivatives by forward mode alone."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 
+from ..controllers import AbstractStepSizeController
 from ..jaxkit import forward_only
 from ..loop import run
 from ..plan import Plan
 from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import nan_if_failed
+from .tangents import check_controller, check_error_control, with_error_control
 
 
 class ForwardMode(AbstractAdjoint):
@@ -17,6 +21,12 @@ class ForwardMode(AbstractAdjoint):
     Use it where `jax.jvp` or `jax.jacfwd` is all that is needed and memory matters: no tape is left, so nothing grows
     with the number of steps, and that number needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as
     well.
+
+    Parameters
+    ----------
+    error_control, num_tangents
+        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`, and the
+        number of these; see `RecursiveCheckpointAdjoint`.
 
     Raises
     ------
@@ -46,9 +56,23 @@ class ForwardMode(AbstractAdjoint):
     -0.39
     """
 
+    error_control: str = "solution"
+    num_tangents: int = 2
+
+    def __check_init__(self) -> None:
+        check_error_control(self.error_control, self.num_tangents)
+
+    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
+        check_controller(self.error_control, controller)
+
+    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
+        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
+        return with_error_control(self.error_control, self.num_tangents, plan, state)
+
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
-        outcome = run(plan, state)
+        outcome = run(*self.with_error_control(plan, state))
         outcome = nan_if_failed(outcome, outcome.result)
         return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
 

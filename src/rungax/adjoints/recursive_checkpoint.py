@@ -1,15 +1,18 @@
 """The default adjoint: the solve leaves a tape, and every derivative replays it."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 
+from ..controllers import AbstractStepSizeController
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import reverse_from_checkpoints
+from .tangents import check_controller, check_error_control, with_error_control
 from .taped_solve import rebuild_outcome, taped
 
 DEFAULT_BUDGET = 16 * 2**20
@@ -40,11 +43,20 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     budget
         The bytes that the checkpoints may take, for each solve of a `vmap`, instead of their number. It has no effect
         where `checkpoints` is given.
+    error_control
+        The errors that the size of a step is chosen for: of the `"solution"`, or also of its `"tangents"`. The steps of
+        a solution at rest, say, are too long for its derivatives, which then are wrong at any tolerance. With
+        `"tangents"`, random tangents of the solution (through `y0`, `args` and the values that the terms hold, the same
+        in every solve) are carried beside it, whether anything is differentiated or not, and the error of a step in
+        each is kept below `rtol` times the tangent's size. It has no effect with constant steps.
+    num_tangents
+        The number of tangents, by default two. Every second one goes through the parameters alone.
 
     Raises
     ------
     ValueError
-        If `checkpoints` is less than two, or a single state is larger than `budget`.
+        If `checkpoints` is less than two, or a single state is larger than `budget`; with `error_control="tangents"`,
+        if the equation has noise, or the controller has no relative tolerance.
 
     Differentiability
     -----------------
@@ -55,6 +67,7 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     ----
     Reverse mode: the solve, and for each accepted step one evaluation of the step and one of its vector–Jacobian
     product, together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
+    With `error_control="tangents"` an attempt costs a Jacobian–vector product for each tangent more.
 
     References
     ----------
@@ -77,16 +90,28 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
 
     checkpoints: int | None = None
     budget: int | None = None
+    error_control: str = "solution"
+    num_tangents: int = 2
 
     def __check_init__(self) -> None:
+        check_error_control(self.error_control, self.num_tangents)
         if self.checkpoints is not None and self.checkpoints < 2:
             raise ValueError(
                 "`RecursiveCheckpointAdjoint(checkpoints=...)` is the largest number of states on the tape.\n"
                 f"Expected: at least 2\nFound:    {self.checkpoints}\nLeave it out to let the tape fill its budget."
             )
 
+    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
+        check_controller(self.error_control, controller)
+
+    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
+        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
+        return with_error_control(self.error_control, self.num_tangents, plan, state)
+
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with derivatives from its tape."""
+        plan, state = self.with_error_control(plan, state)
         size = TapeSize.of(plan, self._slots(plan, state))
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:

@@ -74,6 +74,11 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
     def tolerances(self) -> Tolerances | None:
         """The tolerances of the error control, `None` if there is none."""
 
+    def bounding_also(self, error: RealScalar) -> Self:
+        """This controller with one more scaled error to keep below one; without error control there is none to keep."""
+        del error
+        return self
+
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """True if the times that this controller holds, if any, suit a solve from `t0` to `t1`."""
         del t0, t1
@@ -271,3 +276,13 @@ class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeContro
     def tolerances(self) -> Tolerances:
         """The three attributes as one record."""
         return Tolerances(self.rtol, self.atol, self.norm)
+
+    def bounding_also(self, error: RealScalar) -> Self:
+        """This controller with a norm that is at least `error`."""
+        norm = self.norm
+
+        def of_both(x: PyTree[Any]) -> RealScalar:
+            of_state = jnp.asarray(norm(x))
+            return jnp.maximum(of_state, jnp.asarray(error).astype(of_state.dtype))
+
+        return eqx.tree_at(lambda controller: controller.norm, self, of_both)

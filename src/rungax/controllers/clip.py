@@ -141,6 +141,10 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         """True if rejected steps are stored, here or inside."""
         return self.store_rejected_steps is not None or self.controller.retries_rejected_times
 
+    def bounding_also(self, error: RealScalar) -> Self:
+        """This controller with one more scaled error for the controller inside to keep below one."""
+        return eqx.tree_at(lambda clip: clip.controller, self, self.controller.bounding_also(error))
+
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """True if the times are numbers; they may lie anywhere."""
         fit = self.controller.times_fit(t0, t1)

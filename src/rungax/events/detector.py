@@ -113,8 +113,9 @@ class ConditionDetector(eqx.Module):
             step, running, accepted, is_needed = inputs
             return select(is_needed, self._found(plan, unchanged.state, step, running, accepted), unchanged)
 
-        # The error of the step has been judged.
-        inputs = (replace(step, y_error=None), running, accepted, is_needed)
+        # The errors of the step have been judged.
+        judged = replace(step, y_error=None, tangents=None, tangent_error=None)
+        inputs = (judged, running, accepted, is_needed)
         return self._revised(state, step, verdict, update_if(is_needed, found, unchanged, inputs))
 
     def _found(self, plan: Plan, events: EventState, step: Step, running: Array, accepted: Array) -> EventVerdict:

@@ -1,6 +1,6 @@
 """`SaveAt`: the user's choice of what to save of a solve."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -211,6 +211,11 @@ def subs_of(saveat: SaveAt) -> list[SubSaveAt]:
 def sub_name(i: int) -> str:
     """The name of the recorder of the `SubSaveAt` with index `i`."""
     return f"subs[{i}]"
+
+
+def in_structure_of(saveat: SaveAt, by_sub: Sequence[Any]) -> PyTree[Any]:
+    """One object for each sub, in the structure of `SaveAt.subs`."""
+    return jax.tree.unflatten(jax.tree.structure(saveat.subs, is_leaf=is_sub), by_sub)
 
 
 def _check_sub(sub: Any) -> None:
