@@ -287,6 +287,24 @@ def test_tangents_go_through_effects() -> None:
 # -------------------------------------------------------------------------------------------------- limits and messages
 
 
+def test_states_of_any_dtype_backwards_and_past_a_jump() -> None:
+    y0 = {"a": jnp.asarray([1.0 + 0.5j]), "b": jnp.asarray(0.5, jnp.float32)}
+
+    def field(t: Any, y: Any, rate: Any) -> Any:
+        on = jnp.where(t < 0.6, 1.0, 2.0)
+        return {"a": (rate * on * 1j).astype(y["a"].dtype) * y["a"], "b": (-rate).astype(y["b"].dtype) * y["b"]}
+
+    def end(rate: jax.Array, adjoint: Any) -> jax.Array:
+        controller = rungax.ClipStepSizeController(PIDController(rtol=1e-5, atol=1e-5), jump_ts=jnp.asarray([0.6]))
+        ys = diffeqsolve(
+            field, rungax.Tsit5(), 1.0, 0.0, None, y0, rate, stepsize_controller=controller, adjoint=adjoint
+        ).ys
+        return jnp.real(ys["a"][-1, 0]) + ys["b"][-1].astype(jnp.float64)
+
+    found, expected = (jax.jit(jax.grad(end), static_argnums=1)(jnp.asarray(1.3), a) for a in (RESOLVED["tape"], PLAIN))
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+
+
 def test_a_tangent_that_overflows_does_not_end_the_solve() -> None:
     y0 = jnp.asarray(0.0, jnp.float32)
     solution = diffeqsolve(

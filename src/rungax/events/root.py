@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import IntScalar, Time, match_varying
+from ..jaxkit import IntScalar, Time, match_varying, optimization_barrier
 
 PATIENCE = 12
 """The number of iterations before every second one takes the middle."""
@@ -33,21 +33,28 @@ class _Points(NamedTuple):
     num_iterations: IntScalar
 
 
-def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, width: Time, like: Any) -> Time:
-    """A time at most `width` from a sign change of `function`, which is positive at `lower` and negative at `upper`.
+def bracketed_root(
+    function: Callable[[Time], Array],
+    interval: tuple[Time, Time],
+    at_ends: tuple[Array, Array],
+    width: Time,
+    like: Any,
+) -> Time:
+    """A time at most `width` from a sign change of `function`, from positive to negative, in an interval.
 
-    The values at the ends are not trusted: `function` counts as positive at `lower` and as negative at `upper`,
-    whatever rounding says. What is no number counts as positive. `like` are the arrays that `function` depends on.
+    The values at the ends are not trusted: `function` counts as positive at the lower end and as negative at the upper
+    one, whatever rounding says. What is no number counts as positive. `like` are the arrays that `function` depends on.
     """
+    lower, upper = interval
     tiny, largest = float(jnp.finfo(lower.dtype).tiny), float(jnp.finfo(lower.dtype).max) ** 0.25
 
-    def value(t: Time) -> Array:
-        found = function(t)
+    def bounded(found: Array) -> Array:
         return jnp.where(jnp.isnan(found), tiny, jnp.clip(found, -largest, largest))
 
     def refine(p: _Points) -> _Points:
         t = p.a + p.part * (p.b - p.a)
-        at_t = value(t)
+        # Without the barrier XLA evaluates the function anew for each use of its value.
+        at_t = optimization_barrier(bounded(function(t)))
         same = jnp.sign(at_t) == jnp.sign(p.at_a)
         c, at_c = jnp.where(same, p.a, p.b), jnp.where(same, p.at_a, p.at_b)
         b, at_b = jnp.where(same, p.b, p.a), jnp.where(same, p.at_b, p.at_a)
@@ -56,7 +63,7 @@ def bracketed_root(function: Callable[[Time], Array], lower: Time, upper: Time, 
         part = jnp.where(halves, 0.5, jnp.clip(_part(t, b, c, at_t, at_b, at_c), least, 1 - least))
         return _Points(t, b, c, at_t, at_b, at_c, part, p.num_iterations + 1)
 
-    above, below = jnp.abs(value(lower)) + tiny, -jnp.abs(value(upper)) - tiny
+    above, below = jnp.abs(bounded(at_ends[0])) + tiny, -jnp.abs(bounded(at_ends[1])) - tiny
     start = _Points(upper, lower, lower, below, above, above, jnp.full_like(lower, 0.5), jnp.asarray(0, jnp.int32))
     # The line through the ends; but not near the lower one, which may itself be a root, as after a bounce.
     start = start._replace(part=jnp.minimum(below / (below - above), 0.5))

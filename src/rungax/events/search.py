@@ -16,10 +16,10 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import BoolScalar, Time, resolution, select
+from ..jaxkit import BoolScalar, Time, optimization_barrier, resolution, select
 from ..plan import Plan
 from ..step import EventBracket, EventState, Flags, Step
-from .conditions import Conditions, Crossings, Values
+from .conditions import Conditions, Crossings, Values, slope_of
 from .root import bracketed_root
 
 INTERPOLATED = 5
@@ -35,11 +35,15 @@ class Crossed(NamedTuple):
         The conditions that crossed zero, or became true.
     lower, upper
         The times between which the first of the searched conditions did.
+    at_lower, at_upper
+        The values of the conditions at these times.
     """
 
     flags: Flags
     lower: Time
     upper: Time
+    at_lower: Values
+    at_upper: Values
 
 
 class Sought(NamedTuple):
@@ -58,6 +62,35 @@ class Sought(NamedTuple):
     bracket: EventBracket
     happens: Flags
     active: Flags
+
+
+class Margins(NamedTuple):
+    """The margins of the conditions during a search: their values, positive before their passage.
+
+    Infinite for conditions that are not searched for, or whose next passage does not count.
+
+    Parameters
+    ----------
+    values_at
+        The values of the conditions on the interpolation of an attempt.
+    signs
+        The signs of their values before the passage.
+    counts
+        The conditions whose next passage counts.
+    """
+
+    values_at: Callable[[Time], Values]
+    signs: Values
+    counts: Flags
+
+    def of(self, values: Values) -> Values:
+        """The margins of given values."""
+        margins = self.signs * values
+        return jnp.where(self.counts & ~jnp.isnan(margins), margins, jnp.inf)
+
+    def on_interpolation(self, t: Time) -> Values:
+        """The margins on the interpolation of the attempt."""
+        return self.of(self.values_at(t))
 
 
 class EventSearch(eqx.Module):
@@ -100,8 +133,9 @@ class EventSearch(eqx.Module):
 
     def crossed(self, plan: Plan, events: EventState, step: Step, at_end: Crossings) -> Crossed:
         """The conditions that crossed zero in an attempt, at its end or at the interior times."""
+        at_start = self.conditions.values(plan.problem, step.t0, step.y0)
         if self.interior == 0:
-            return Crossed(at_end.crossed, step.t0, step.t1)
+            return Crossed(at_end.crossed, step.t0, step.t1, at_start, at_end.values)
         times, inside = self._inside(plan, step)
 
         def next_point(carry: tuple[Array, Array], values: Values) -> tuple[tuple[Array, Array], tuple[Array, Flags]]:
@@ -115,8 +149,9 @@ class EventSearch(eqx.Module):
         flags = jnp.where(self.conditions.real, jnp.any(crossed, axis=0), at_end.crossed)
         # If a condition has passed before, in a direction that does not count, a step has to end after that passage.
         has_moved = jnp.any(self.searched & (signs[first] != events.signs))
-        lower, upper = jnp.where(has_moved, step.t0, ends[first]), jnp.where(has_moved, ends[first], ends[first + 1])
-        return Crossed(flags, lower, upper)
+        before, after = jnp.where(has_moved, 0, first), jnp.where(has_moved, first, first + 1)
+        values = jnp.concatenate([at_start[None], values])
+        return Crossed(flags, ends[before], ends[after], values[before], values[after])
 
     def _inside(self, plan: Plan, step: Step) -> tuple[Array, Array]:
         """The interior times of an attempt, and the values there."""
@@ -132,64 +167,49 @@ class EventSearch(eqx.Module):
         ends_at_upper = jnp.where(is_open, has_passed, crossed.upper == step.t1)
         active = jnp.where(ends_at_upper & jnp.any(here), here, events.active & is_open)
         margins = self._margins(plan, events, step, active)
-        bracket = self._bracket(events.bracket, step, crossed, margins, has_passed)
+        narrowed = self._narrowed(events.bracket, step, jnp.min(margins.of(at_end.values)), has_passed)
+        # The barriers keep XLA from computing what stands before them anew wherever it is used.
+        bracket = optimization_barrier(select(is_open, narrowed, _begun(step, crossed, margins)))
         lower, upper = bracket.lower, bracket.upper
 
         is_closed = is_open & ~has_passed & (upper - lower <= shortest(upper))
-        near = jnp.where(is_closed, active, self._near(plan, margins, at_end, step, upper, active))
-        near = near & is_open & ~jnp.any(here)
+        rates = optimization_barrier(self.conditions.rates(plan.problem, step.t1, step.y1))
+        near = self._near(plan, margins, at_end, step, rates, active & (upper - step.t1 <= self._time_tolerance(step)))
+        near = jnp.where(is_closed, active, near) & is_open & ~jnp.any(here)
         # A step cannot be arbitrarily short: then its end counts, although something has passed there.
         is_short = has_passed & (step.t1 - step.t0 <= shortest(step.t1))
         counts = here & (~has_passed | is_short) & (is_open | ends_at_upper)
         # A value that moves away from zero, after an event a few roundings earlier, has not passed it yet.
-        rates = self.conditions.rates(plan.problem, step.t1, step.y1)
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
-        has_ended = is_closed | is_short | jnp.any(happens)
+        happens, has_ended = optimization_barrier((happens, is_closed | is_short | jnp.any(happens)))
         next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active))
         count = jnp.where(has_ended, 0, bracket.num_attempts)
         return Sought(replace(bracket, next_end=next_end, num_attempts=count), happens, active)
 
-    def _bracket(
-        self, old: EventBracket, step: Step, crossed: Crossed, margins: Callable[[Time], Values], has_passed: Array
-    ) -> EventBracket:
-        """The bracket after an attempt, narrowed by its end or new."""
-        here, lower, upper = jnp.min(margins(step.t1)), crossed.lower, crossed.upper
-        at_lower, at_upper = jnp.min(margins(lower)), jnp.min(margins(upper))
-        begins = EventBracket(lower, upper, at_lower, at_upper, step.t1, step.t1, jnp.asarray(1, jnp.int32))
+    def _narrowed(self, bracket: EventBracket, step: Step, here: Array, has_passed: Array) -> EventBracket:
+        """The bracket after an attempt of its search, with the value `here` at its end."""
         # An attempt that ends at the lower end once more may round differently, and pass.
-        lower = jnp.where(step.t1 > old.lower, old.lower, step.t0)
-        count = old.num_attempts + 1
-        after = EventBracket(lower, step.t1, old.at_lower, here, old.target, step.t1, count)
-        before = EventBracket(step.t1, old.upper, here, old.at_upper, old.target, step.t1, count)
-        return select(old.is_open, select(has_passed, after, before), begins)
+        lower = jnp.where(step.t1 > bracket.lower, bracket.lower, step.t0)
+        bracket = replace(bracket, next_end=step.t1, num_attempts=bracket.num_attempts + 1)
+        after = replace(bracket, lower=lower, upper=step.t1, at_upper=here)
+        before = replace(bracket, lower=step.t1, at_lower=here)
+        return select(has_passed, after, before)
 
-    def _margins(self, plan: Plan, events: EventState, step: Step, active: Flags) -> Callable[[Time], Values]:
-        """A function of time: the values on the interpolation of an attempt, positive before their passage.
-
-        Infinite for conditions that are not searched for, or whose next passage does not count.
-        """
-        evaluate, signs = plan.interpolate(step).evaluate, events.signs.astype(step.t1.dtype)
+    def _margins(self, plan: Plan, events: EventState, step: Step, active: Flags) -> Margins:
+        """The margins of the conditions during a search."""
         counts = self.searched & self.conditions.may_cross(events.signs) & ((events.zero_within < 0) | active)
+        evaluate = plan.interpolate(step).evaluate
+        values_at = lambda t: self.conditions.values(plan.problem, t, evaluate(t))
+        return Margins(values_at, events.signs.astype(step.t1.dtype), jnp.asarray(counts))
 
-        def margins(t: Time) -> Values:
-            values = signs * self.conditions.values(plan.problem, t, evaluate(t))
-            return jnp.where(counts & ~jnp.isnan(values), values, jnp.inf)
-
-        return margins
-
-    def _near(
-        self,
-        plan: Plan,
-        margins: Callable[[Time], Values],
-        at_end: Crossings,
-        step: Step,
-        upper: Time,
-        active: Flags,
-    ) -> Flags:
-        """The conditions that are zero at the end up to their tolerance, and pass within that of time."""
-        t, within = step.t1, self._time_tolerance(step)
-        passes = (margins(jnp.minimum(upper, t + within)) <= 0) | (active & (upper - t <= within))
-        return passes & self.searched & (jnp.abs(at_end.values) <= self.tolerances(t))
+    def _near(self, plan: Plan, margins: Margins, at_end: Crossings, step: Step, rates: Values, passed: Flags) -> Flags:
+        """The conditions that are zero at the end up to their tolerance, and `passed` or do so within that of time."""
+        ahead, is_zero = self._time_tolerance(step), jnp.abs(at_end.values) <= self.tolerances(step.t1)
+        if slope_of(plan.problem, step.t1, step.y1) is None:
+            soon = margins.on_interpolation(step.t1 + ahead)
+        else:
+            soon = margins.of(at_end.values + rates * ahead)
+        return ((soon <= 0) | passed) & self.searched & is_zero
 
     def _time_tolerance(self, step: Step) -> Time:
         """The distance up to which two times at the end of a step are the same; a small part of the step."""
@@ -199,7 +219,7 @@ class EventSearch(eqx.Module):
         part = 1e-3 * (t - step.t0)
         return jnp.maximum(jnp.minimum(atol + rtol * jnp.abs(t), part), shortest(t))
 
-    def _next_end(self, step: Step, bracket: EventBracket, margins: Callable[[Time], Values], active: Flags) -> Time:
+    def _next_end(self, step: Step, bracket: EventBracket, margins: Margins, active: Flags) -> Time:
         """The end of the next attempt: just before the passage, as far as one knows.
 
         The first attempts take the interpolation of the one before them for the solution. Where that does not do, as
@@ -207,19 +227,33 @@ class EventSearch(eqx.Module):
         """
         lower, upper, count = bracket.lower, bracket.upper, bracket.num_attempts
         least, is_made = 0.5 * shortest(upper), jnp.any(active)
-        margin = lambda t: jnp.min(margins(t))
-        root = bracketed_root(margin, lower, upper, least, (step, bracket, active))
+        at_ends = bracket.at_lower, bracket.at_upper
+        margin = lambda t: jnp.min(margins.on_interpolation(t))
+        root = bracketed_root(margin, (lower, upper), at_ends, least, (step, bracket, active))
         line = lower + (upper - lower) * (bracket.at_lower / (bracket.at_lower - bracket.at_upper))
         root = jnp.where(count > INTERPOLATED, line, root)
         # The first root is as good as the interpolation, the later ones are better the nearer they are to the last.
         uncertainty = jnp.where(count == 1, 0.0, 1e-3 * jnp.abs(root - step.t1))
         before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * self._time_tolerance(step)))
-        is_known = jnp.where(count > INTERPOLATED, is_made & (count % 3 != 0), margin(upper) < 0)
+        is_known = jnp.where(count > INTERPOLATED, is_made & (count % 3 != 0), bracket.at_upper < 0)
         # Where no attempt has ended at the upper end yet, one has to.
         end = jnp.where(is_known, before, jnp.where(is_made, 0.5 * (lower + upper), upper))
         end = jnp.clip(end, lower + least, jnp.where(is_made, upper - least, upper))
         end = jnp.where(upper - lower <= shortest(upper), jnp.where(is_made, lower, upper), end)
         return jnp.maximum(end, step.t0 + least)
+
+
+def _begun(step: Step, crossed: Crossed, margins: Margins) -> EventBracket:
+    """The bracket of a new search, after an attempt in which a condition crossed zero."""
+    return EventBracket(
+        lower=crossed.lower,
+        upper=crossed.upper,
+        at_lower=jnp.min(margins.of(crossed.at_lower)),
+        at_upper=jnp.min(margins.of(crossed.at_upper)),
+        target=step.t1,
+        next_end=step.t1,
+        num_attempts=jnp.asarray(1, jnp.int32),
+    )
 
 
 def shortest(t: Time) -> Time:
