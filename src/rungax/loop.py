@@ -67,11 +67,12 @@ def attempt_step(plan: Plan, state: State) -> State:
 
 def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
     """The state after an attempt and the verdict on it."""
-    y1, events = step.y1, verdict.events
+    y1, events, is_searched = step.y1, verdict.events, False
     failure = first_failure(step_failure(step, verdict), verdict.result)
     result = first_failure(state.result, failure)
     if events is not None:
         running = running & (events.phase != EventPhase.POSTPONED)
+        is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
     accepted = running & verdict.accepted
@@ -88,8 +89,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         solver_state=select(accepted, step.solver_state, select(running, rejected_state, state.solver_state)),
         controller_state=select(running, verdict.controller_state, state.controller_state),
         made_jump=None if state.made_jump is None else select(accepted, verdict.made_jump, state.made_jump),
-        num_steps=state.num_steps + jnp.asarray(running).astype(jnp.int32),
-        num_accepted=state.num_accepted + jnp.asarray(accepted).astype(jnp.int32),
+        counts=state.counts.after_attempt(running, accepted, is_successful(step.result), is_searched),
         result=select(running, result, state.result),
         records={
             name: recorder.record(plan, state.records[name], step, accepted, state.num_accepted)

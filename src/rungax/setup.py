@@ -11,7 +11,7 @@ from .jaxkit import BoolScalar, Time, clip_to_end
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
-from .step import Problem, State, UserState
+from .step import Counts, Problem, State, UserState
 from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
 
@@ -107,7 +107,6 @@ def set_up(
         stops=stops,
         user_state_update=user_state_update,
     )
-    zero = jnp.asarray(0, jnp.int32)
     events = None if detector is None else detector.init(problem, t_next)
     if events is not None:
         # A boolean condition that is true at the start ends the solve there.
@@ -121,8 +120,7 @@ def set_up(
         solver_state=solver_state,
         controller_state=controller_state,
         made_jump=_made_jump(plan, resumed),
-        num_steps=zero,
-        num_accepted=zero,
+        counts=Counts.zero(),
         result=result,
         records={},
         events=events,

@@ -9,6 +9,7 @@ from .interpolation import DenseInterpolation
 from .jaxkit import IntScalar, RealScalar
 from .results import Result
 from .saving import SolverInternals
+from .step import Counts
 
 
 class Solution(eqx.Module):
@@ -32,8 +33,9 @@ class Solution(eqx.Module):
         Differentiable measures of how hard the solve was, if asked for.
     event_mask
         The condition that ended the solve: a pytree like `Event.cond_fn`, `True` for one; `None` without events.
-    num_steps, num_accepted_steps, max_steps
-        The numbers of attempted and of accepted steps, and the bound on attempts; see `stats`.
+    num_steps, num_accepted_steps, counts, max_steps
+        The numbers of attempted and of accepted steps, those of all outcomes of an attempt, and the bound on attempts;
+        see `stats`.
 
     Differentiability
     -----------------
@@ -67,17 +69,35 @@ class Solution(eqx.Module):
     made_jump: PyTree[Any]
     event_mask: PyTree[Any]
     internals: SolverInternals | None
-    num_steps: IntScalar
-    num_accepted_steps: IntScalar
+    counts: Counts
     max_steps: int | None = eqx.field(static=True)
 
     @property
+    def num_steps(self) -> IntScalar:
+        """The number of attempted steps."""
+        return self.counts.num_steps
+
+    @property
+    def num_accepted_steps(self) -> IntScalar:
+        """The number of accepted steps."""
+        return self.counts.num_accepted
+
+    @property
     def stats(self) -> dict[str, Any]:
-        """Counts of attempted, accepted and rejected steps, and the bound on attempts."""
+        """Counts of attempted, accepted and rejected steps, those rejected by cause, and the bound on attempts.
+
+        `num_rejected_steps` is the sum of the counts by cause: `num_rejected_by_error`, because the error was too large
+        or not finite; `num_rejected_by_nonlinear_solve`, because the equations of an implicit stage were not solved;
+        and `num_rejected_by_event`, because an event lies inside the step, in the search for its time.
+        """
+        counts = self.counts
         return {
-            "num_steps": self.num_steps,
-            "num_accepted_steps": self.num_accepted_steps,
-            "num_rejected_steps": self.num_steps - self.num_accepted_steps,
+            "num_steps": counts.num_steps,
+            "num_accepted_steps": counts.num_accepted,
+            "num_rejected_steps": counts.num_steps - counts.num_accepted,
+            "num_rejected_by_error": counts.num_rejected_by_error,
+            "num_rejected_by_nonlinear_solve": counts.num_rejected_by_nonlinear_solve,
+            "num_rejected_by_event": counts.num_rejected_by_event,
             "max_steps": self.max_steps,
         }
 

@@ -208,8 +208,7 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         controller_state=state.controller_state if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
         event_mask=_event_mask(call, plan, outcome),
-        num_steps=state.num_steps,
-        num_accepted_steps=state.num_accepted,
+        counts=state.counts,
         max_steps=call.max_steps,
     )
     failed_at = plan.controller.failed_at(state.controller_state)

@@ -1,8 +1,10 @@
 """The records that flow through a solve."""
 
 from collections.abc import Mapping
+from typing import Self
 
 import equinox as eqx
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
@@ -230,6 +232,70 @@ class Verdict(eqx.Module):
     events: EventVerdict | None = None
 
 
+class Counts(eqx.Module):
+    """The numbers of attempts by their outcome: one vector, because each leaf of the loop's carry costs time.
+
+    Parameters
+    ----------
+    numbers
+        The numbers of attempts, of accepted steps, and of attempts that were rejected because the equations of a stage
+        were not solved, and because an event lies inside them; all others were rejected because of their error.
+    """
+
+    numbers: Int[Array, "4"]
+
+    @classmethod
+    def zero(cls) -> Self:
+        """The counts before the first attempt."""
+        return cls(jnp.zeros(4, jnp.int32))
+
+    def after_attempt(
+        self, counted: BoolScalar, accepted: BoolScalar, is_solved: BoolScalar, is_searched: BoolScalar
+    ) -> Self:
+        """The counts after one more attempt, if it is `counted`.
+
+        Parameters
+        ----------
+        counted, accepted
+            Whether the attempt counts, and whether its step was accepted.
+        is_solved
+            Whether the equations of its stages were solved.
+        is_searched
+            Whether an event lies inside it.
+        """
+        rejected = counted & ~jnp.asarray(accepted)
+        by_event = rejected & is_searched
+        by_nonlinear_solve = rejected & ~by_event & ~jnp.asarray(is_solved)
+        more = jnp.stack([jnp.asarray(x) for x in (counted, accepted, by_nonlinear_solve, by_event)])
+        return type(self)(self.numbers + more.astype(jnp.int32))
+
+    @property
+    def num_steps(self) -> IntScalar:
+        """The number of attempts."""
+        return self.numbers[..., 0]
+
+    @property
+    def num_accepted(self) -> IntScalar:
+        """The number of accepted steps."""
+        return self.numbers[..., 1]
+
+    @property
+    def num_rejected_by_error(self) -> IntScalar:
+        """The number of attempts that were rejected because of their error, or because it was not finite."""
+        by_others = self.num_rejected_by_nonlinear_solve + self.num_rejected_by_event
+        return self.num_steps - self.num_accepted - by_others
+
+    @property
+    def num_rejected_by_nonlinear_solve(self) -> IntScalar:
+        """The number of attempts that were rejected because the equations of a stage were not solved."""
+        return self.numbers[..., 2]
+
+    @property
+    def num_rejected_by_event(self) -> IntScalar:
+        """The number of attempts that were rejected because an event lies inside them."""
+        return self.numbers[..., 3]
+
+
 class State(eqx.Module):
     """The loop's carry: all that changes from one attempt to the next.
 
@@ -243,8 +309,8 @@ class State(eqx.Module):
         The states of solver and controller.
     made_jump
         Whether the equation jumped at `t`; `None` in solves that never jump, which spares the solver a branch.
-    num_steps, num_accepted
-        The numbers of attempted and of accepted steps.
+    counts
+        The numbers of attempts by their outcome.
     result
         The first failure, or the end by an event.
     records
@@ -264,13 +330,22 @@ class State(eqx.Module):
     solver_state: SolverState
     controller_state: ControllerState
     made_jump: BoolScalar | None
-    num_steps: IntScalar
-    num_accepted: IntScalar
+    counts: Counts
     result: Result
     records: Mapping[str, Record]
     events: EventState | None = None
     user_state: UserState = None
     tangents: Tangents | None = None
+
+    @property
+    def num_steps(self) -> IntScalar:
+        """The number of attempts."""
+        return self.counts.num_steps
+
+    @property
+    def num_accepted(self) -> IntScalar:
+        """The number of accepted steps."""
+        return self.counts.num_accepted
 
 
 class Start(eqx.Module):
