@@ -48,9 +48,12 @@ def fraction(t: RealScalar, t0: RealScalar, t1: RealScalar) -> Time:
     return jnp.where(empty, jnp.zeros_like(elapsed), elapsed / jnp.where(empty, jnp.ones_like(length), length))
 
 
-def blend(weights: list[Time], leaves: list[jax.Array], start: jax.Array) -> jax.Array:
-    """`start + sum(weight * leaf)` in the dtype of `start`."""
-    total = start
-    for weight, leaf in zip(weights, leaves, strict=True):
-        total = total + scaled(weight, leaf)
-    return total
+def chord(theta: Time, y0: jax.Array, y1: jax.Array) -> jax.Array:
+    """The straight line from `y0` at `theta` 0 to `y1` at 1, exactly these values there, in their dtype."""
+    change = y1 - y0
+    return jnp.where(theta < 0.5, y0 + scaled(theta, change), y1 - scaled(1 - theta, change))
+
+
+def bridge(theta: Time, y0: jax.Array, y1: jax.Array, inner: jax.Array) -> jax.Array:
+    """The straight line from `y0` to `y1`, and `theta * (1 - theta)` times `inner`, which vanishes at both ends."""
+    return chord(theta, y0, y1) + scaled(theta * (1 - theta), inner)

@@ -6,14 +6,17 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from ..jaxkit import RealScalar, Y, combination
-from .base import AbstractLocalInterpolation, blend, fraction
+from ..jaxkit import RealScalar, Time, Y, combination, scaled
+from .base import AbstractLocalInterpolation, bridge, fraction
 
 
 class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
     r"""The cubic with given values and slopes at both ends of a step.
 
-    $$y_0 + \theta^2 (3 - 2\theta)(y_1 - y_0) + \theta (1 - \theta)^2 k_0 - \theta^2 (1 - \theta) k_1$$
+    $$y_0 + \theta \Delta + \theta (1 - \theta) \big((1 - \theta)(k_0 - \Delta) + \theta (\Delta - k_1)\big),
+    \qquad \Delta = y_1 - y_0$$
+
+    At both ends of the step it is exactly $y_0$ and $y_1$.
 
     Parameters
     ----------
@@ -60,11 +63,10 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
 
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value of the cubic at `t`."""
-        s = fraction(t, self.t0, self.t1)
-        weights = [s * s * (3 - 2 * s), s * (1 - s) * (1 - s), -s * s * (1 - s)]
+        theta = fraction(t, self.t0, self.t1)
 
         def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array) -> jax.Array:
-            return blend(weights, [y1 - y0, k0, k1], y0)
+            return bridge(theta, y0, y1, _bend(theta, y1 - y0, k0, k1))
 
         return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1)
 
@@ -123,14 +125,19 @@ class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
 
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value of the quartic at `t`."""
-        s = fraction(t, self.t0, self.t1)
-        cubic = [s * s * (3 - 2 * s), s * (1 - s) * (1 - s), -s * s * (1 - s)]
-        bump = 16 * s * s * (1 - s) * (1 - s)
+        theta = fraction(t, self.t0, self.t1)
 
         def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
-            # The cubic's value at the midpoint is (y0 + y1)/2 + (k0 - k1)/8. The bump is 1 there, and its value and
-            # slope are 0 at both ends.
-            missing = y_mid - y0 - 0.5 * (y1 - y0) - 0.125 * (k0 - k1)
-            return blend([*cubic, bump], [y1 - y0, k0, k1, missing], y0)
+            # The cubic's value at the midpoint is (y0 + y1)/2 + (k0 - k1)/8. What is missing there is added times
+            # 16 θ²(1-θ)², which is 1 there, and whose value and slope are 0 at both ends.
+            change = y1 - y0
+            missing = y_mid - y0 - 0.5 * change - 0.125 * (k0 - k1)
+            bend = _bend(theta, change, k0, k1) + scaled(16 * theta * (1 - theta), missing)
+            return bridge(theta, y0, y1, bend)
 
         return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1, self.y_mid)
+
+
+def _bend(theta: Time, change: jax.Array, k0: jax.Array, k1: jax.Array) -> jax.Array:
+    """The difference of the cubic from the straight line, divided by `theta * (1 - theta)`."""
+    return scaled(1 - theta, k0 - change) + scaled(theta, change - k1)

@@ -6,7 +6,7 @@ import jax
 from jaxtyping import PyTree
 
 from ..jaxkit import RealScalar, Y
-from .base import AbstractLocalInterpolation, blend, fraction
+from .base import AbstractLocalInterpolation, chord, fraction
 
 
 class LocalLinearInterpolation(AbstractLocalInterpolation):
@@ -39,7 +39,7 @@ class LocalLinearInterpolation(AbstractLocalInterpolation):
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value on the line at `t`."""
         theta = fraction(t, self.t0, self.t1)
-        return jax.tree.map(lambda a, b: blend([theta], [b - a], a), self.y0, self.y1)
+        return jax.tree.map(lambda a, b: chord(theta, a, b), self.y0, self.y1)
 
     @classmethod
     def from_k(cls, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Any) -> Self:

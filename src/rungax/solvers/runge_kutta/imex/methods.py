@@ -27,9 +27,7 @@ def _stage_interpolation(
     *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: tuple[Y, Y], extension: ContinuousExtension
 ) -> StageInterpolation:
     """The method's own dense output, with the same weights for the stages of both terms."""
-    total = _sum_of_both(k)
-    stages = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], total) for i in range(extension.num_stages))
-    return StageInterpolation(t0=t0, t1=t1, y0=y0, y1=y1, k=stages, extension=extension)
+    return StageInterpolation.from_k(t0=t0, t1=t1, y0=y0, y1=y1, k=_sum_of_both(k), extension=extension)
 
 
 def _hermite(
