@@ -168,7 +168,7 @@ def own_interpolant_order(solver: rungax.AbstractSolver[Any]) -> int | None:
             return None if solver.extension is None else solver.extension.order
         case rungax.AbstractRosenbrock():
             return solver.tableau.interpolant_order
-        case rungax.AbstractIMEXRK():
+        case rungax.AbstractDIRK() | rungax.AbstractIMEXRK():
             return getattr(type(solver), "method").interpolant_order  # noqa: B009  (only published ones have it)
         case _:
             return None
@@ -188,11 +188,11 @@ def dense_order(solver: rungax.AbstractSolver[Any]) -> int:
 
 
 def own_interpolant_weights(solver: rungax.AbstractSolver[Any]) -> np.ndarray | None:
-    """The coefficients, stage by power, of the dense output of a split or a Rosenbrock method, if it has its own."""
+    """The coefficients, stage by power, of an implicit or linearly implicit method's own dense output, if any."""
     match solver:
         case rungax.AbstractRosenbrock():
             return solver.tableau.weights
-        case rungax.AbstractIMEXRK():
+        case rungax.AbstractDIRK() | rungax.AbstractIMEXRK():
             extension = getattr(type(solver), "method").extension  # noqa: B009
             return None if extension is None else extension.weights
         case _:

@@ -7,13 +7,25 @@ import pytest
 
 from rungax.solvers.tableaus.types.published import PublishedMethod
 
-from .methods import METHODS, RESIDUALS, matrix
+from .methods import EXPLICIT_METHODS, IMPLICIT_METHODS, METHODS, RESIDUALS, matrix
 from .rooted_trees import ElementaryWeights, largest_continuous_defect
 
 type Interpolant = tuple[tuple[Fraction, ...], ...]
 
 INTERPOLATED = [name for name, method in METHODS.items() if method.interpolant is not None]
-ORDERS = {"Tsit5": 4, "Dopri5": 4, "Dopri8": 7, "Vern6": 6, "Vern7": 7, "Vern8": 8, "Vern9": 9}
+STIFF = [name for name in INTERPOLATED if name in IMPLICIT_METHODS]
+NOT_STIFF = [name for name in INTERPOLATED if name in EXPLICIT_METHODS]
+ORDERS = {
+    "Tsit5": 4,
+    "Dopri5": 4,
+    "Dopri8": 7,
+    "Vern6": 6,
+    "Vern7": 7,
+    "Vern8": 8,
+    "Vern9": 9,
+    "Kvaerno4": 3,
+    "Kvaerno5": 4,
+}
 
 
 def interpolant_of(method: PublishedMethod) -> Interpolant:
@@ -42,7 +54,7 @@ def test_extra_rows_sum_to_extra_nodes(name: str) -> None:
         assert abs(sum(row) - node) <= RESIDUALS[name].interpolant
 
 
-@pytest.mark.parametrize("name", INTERPOLATED)
+@pytest.mark.parametrize("name", NOT_STIFF)
 def test_interpolant_starts_with_the_first_stage(name: str) -> None:
     slopes = [row[0] for row in interpolant_of(METHODS[name])]
     assert slopes == [1] + [0] * (len(slopes) - 1)
@@ -66,6 +78,20 @@ def test_interpolant_ends_with_the_slope_at_the_solution(name: str) -> None:
     expected = [Fraction(i == at_solution) for i in range(len(slopes))]
     tolerance = 100 * RESIDUALS[name].interpolant
     assert max(abs(slope - weight) for slope, weight in zip(slopes, expected, strict=True)) <= tolerance
+
+
+@pytest.mark.parametrize("name", STIFF)
+@pytest.mark.parametrize("theta", [0.1, 0.5, 0.9])
+def test_interpolant_is_bounded_for_stiff_components(name: str, theta: float) -> None:
+    method = METHODS[name]
+    extension = method.extension
+    assert extension is not None
+    rows = [np.array([float(x) for x in row]) for row in matrix(method)]
+    a = np.array([np.pad(row, (0, len(rows) - row.size)) for row in rows])
+    weights = theta * np.polynomial.polynomial.polyval(2 * theta - 1, extension.weights.T)
+    # The interpolant of y' = z y, y(0) = 1. The Hermite cubic is -150 for z = -1000.
+    values = [1 + z * weights @ np.linalg.solve(np.eye(len(a)) - z * a, np.ones(len(a))) for z in (-1e3, -1e6, -1e9)]
+    assert np.max(np.abs(values)) < 2
 
 
 @pytest.mark.parametrize("name", INTERPOLATED)

@@ -8,6 +8,11 @@ The paper prints 17 digits after the point. Given $\gamma = 0.26$, they solve th
 coefficients and give the 55 digits below: stages 3 to 7 satisfy $\sum_j a_{ij} c_j^{q - 1} = c_i^q / q$ for $q \le 3$
 (hence $c_3 = (3 + \sqrt 3) \gamma$ and $a_{31} = \gamma / 2$), stage 6 also for $q = 4$ and stage 7 for $q \le 5$, both
 without the second stage, $\sum_i b_i a_{i2} = 0$, $\sum_{ij} b_i a_{ij} c_j^3 = 1 / 20$ and $R(\infty) = 0$.
+
+The paper has no dense output. The one below was derived for this library. Of those that satisfy the order conditions up
+to order four and $\sum_i b_i(\theta) a_{i2} = 0$, one of the conditions of order five, it is the only one that is bounded
+for stiff components, $b_1(\theta) = \hat b(\theta)^T \hat A^{-1} a$, where $\hat A$ and $\hat b$ belong to the implicit
+stages and $a$ is the first column of the matrix.
 """
 
 from rungax.solvers.tableaus.types.published import PublishedMethod
@@ -16,6 +21,7 @@ KVAERNO5 = PublishedMethod.parse(
     reference="A. Kværnø, BIT Numer. Math. 44 (2004), 489-502, 5/4 pair with gamma = 0.26",
     order=5,
     error_order=4,
+    interpolant_order=4,
     c="""
     0.52
     1.2303332099679080963171360487915268154051293659906989633
@@ -78,5 +84,26 @@ KVAERNO5 = PublishedMethod.parse(
     0.6194303907248067618237108730048725264114471505588786658
     0.26
     0
+    """,
+    interpolant="""
+    1  -2.10718972952597837749901146369969492761193745
+    1.760769506157568412623136465057840668792367784  -0.516982264855187120717846616943533037788307113
+
+    0  0  0  0
+
+    0  0.618130754392473882115265730038692904870314203
+    -1.456137860646482832730042384663331010104815243  0.783038018288625183489898923478151805143454331
+
+    0  -1.844721014440302038863093817296700074340692223
+    3.524696959747762202994196556261548319017693337  -1.721162212590670632814100508547811202092923891
+
+    0  3.445398213045420645257823418527752694403463287
+    -4.371064230130185162851222679988606774884374017  1.55559906607492854950950530072757873396154887
+
+    1.33636575778981082954519827837759697208571484  -3.656852831665559587346209322746678448879006371
+    3.583107567889795843998788118553013584037700727  -1.19299569953201979671228599713582020661020107
+
+    -1.33636575778981082954519827837759697208571484  3.545234608193945476335225455176627851557858554
+    -3.041371943018458464034856075220464786858572588  1.092503092614323817244828898421433907386428874
     """,
 )

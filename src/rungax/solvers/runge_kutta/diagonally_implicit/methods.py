@@ -1,23 +1,30 @@
 """The diagonally implicit Runge–Kutta methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
+from functools import partial
 from typing import Any, ClassVar
 
-from ....interpolation import LocalLinearInterpolation, ThirdOrderHermitePolynomialInterpolation
+from ....interpolation import LocalLinearInterpolation, StageInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ....terms import is_stochastic
 from ...tableaus.implicit_euler import IMPLICIT_EULER
 from ...tableaus.kvaerno3 import KVAERNO3
 from ...tableaus.kvaerno4 import KVAERNO4
 from ...tableaus.kvaerno5 import KVAERNO5
 from ...tableaus.trbdf2 import TRBDF2 as TRBDF2_METHOD
+from ...tableaus.types.butcher import ContinuousExtension
 from ...tableaus.types.published import PublishedMethod
 from .step import AbstractESDIRK
 
 
+def own_extension(method: PublishedMethod) -> ContinuousExtension:
+    """The method's own dense output."""
+    assert method.extension is not None, "its file gives an interpolant"
+    return method.extension
+
+
 class _PublishedESDIRK(AbstractESDIRK):
-    """A published method, with its published order and cubic Hermite dense output."""
+    """A published method, with its published order."""
 
     method: ClassVar[PublishedMethod]
-    interpolation_cls = ThirdOrderHermitePolynomialInterpolation.from_k
 
     def order(self, terms: Any) -> int:
         """The order of the published method."""
@@ -122,6 +129,7 @@ class TRBDF2(_PublishedESDIRK):
 
     method = TRBDF2_METHOD
     tableau = TRBDF2_METHOD.tableau
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation.from_k
 
 
 class Kvaerno3(_PublishedESDIRK):
@@ -163,12 +171,13 @@ class Kvaerno3(_PublishedESDIRK):
 
     method = KVAERNO3
     tableau = KVAERNO3.tableau
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation.from_k
 
 
 class Kvaerno4(_PublishedESDIRK):
     """Kværnø's method of order 4.
 
-    L-stable, stiffly accurate, as is its embedded solution; cubic Hermite dense output.
+    L-stable, stiffly accurate, as is its embedded solution; dense output of order 3, bounded for stiff components.
 
     Parameters
     ----------
@@ -204,12 +213,13 @@ class Kvaerno4(_PublishedESDIRK):
 
     method = KVAERNO4
     tableau = KVAERNO4.tableau
+    interpolation_cls = staticmethod(partial(StageInterpolation.from_k, extension=own_extension(KVAERNO4)))
 
 
 class Kvaerno5(_PublishedESDIRK):
     """Kværnø's method of order 5.
 
-    L-stable, stiffly accurate, as is its embedded solution; cubic Hermite dense output.
+    L-stable, stiffly accurate, as is its embedded solution; dense output of order 4, bounded for stiff components.
 
     Parameters
     ----------
@@ -250,3 +260,4 @@ class Kvaerno5(_PublishedESDIRK):
 
     method = KVAERNO5
     tableau = KVAERNO5.tableau
+    interpolation_cls = staticmethod(partial(StageInterpolation.from_k, extension=own_extension(KVAERNO5)))
