@@ -35,9 +35,6 @@ from .terms import Terms, bind_increments, is_stochastic
 class Solver(Protocol):
     """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
 
-    @property
-    def interpolation_cls(self) -> Callable[..., AbstractLocalInterpolation]: ...
-
     def init(self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> SolverState: ...
 
     def step(
@@ -58,6 +55,8 @@ class Solver(Protocol):
     def restore(self, terms: Terms, t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Array]) -> SolverState: ...
 
     def densify(self, step: Step) -> DenseInfo: ...
+
+    def interpolation_for(self, terms: Terms, args: Args) -> Callable[..., AbstractLocalInterpolation]: ...
 
     def stiffness(self, step: Step) -> RealScalar | None: ...
 
@@ -299,4 +298,5 @@ class Plan(eqx.Module):
 
     def interpolate(self, step: Step) -> AbstractLocalInterpolation:
         """The solution over `step`; evaluates the stages that only dense output needs."""
-        return self.solver.interpolation_cls(t0=step.t0, t1=step.t1, **self.solver.densify(step))
+        make = self.solver.interpolation_for(step.terms, step.args)
+        return make(t0=step.t0, t1=step.t1, **self.solver.densify(step))

@@ -7,7 +7,7 @@ equation, and the effect of the solution's error on it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -68,10 +68,9 @@ class _ErrorAddingSolver(eqx.Module):
     solver: Solver
     share: RealScalar
 
-    @property
-    def interpolation_cls(self) -> "_Interpolations":
+    def interpolation_for(self, terms: Terms, args: Args) -> "_Interpolations":
         """The maker of the interpolations over steps."""
-        return _Interpolations(self.solver.interpolation_cls)
+        return _Interpolations(self.solver.interpolation_for(terms, args))
 
     def step(
         self,
@@ -129,14 +128,13 @@ def _of_solver(step: Step) -> Step:
     return replace(step, y1=y1, dense_info=step.dense_info["of_solver"])
 
 
-@dataclass(frozen=True)
-class _Interpolations:
+class _Interpolations(eqx.Module):
     """A maker of interpolations over steps of an `_ErrorAddingSolver`.
 
     Parameters
     ----------
     of_solver
-        The `interpolation_cls` of the given solver.
+        The maker of the given solver's interpolations.
     """
 
     of_solver: Callable[..., AbstractLocalInterpolation]

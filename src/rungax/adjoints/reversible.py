@@ -6,8 +6,8 @@ the solution:
 $$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}).$$
 """
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..events import Event
-from ..interpolation import ThirdOrderHermitePolynomialInterpolation
+from ..interpolation import AbstractLocalInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
 from ..plan import Plan, Solver
 from ..results import Result, first_failure
@@ -130,8 +130,6 @@ class _ReversibleSolver(eqx.Module):
     solver: Solver
     coupling: RealScalar
 
-    interpolation_cls: ClassVar[Any] = ThirdOrderHermitePolynomialInterpolation
-
     def step(
         self,
         terms: Terms,
@@ -157,6 +155,11 @@ class _ReversibleSolver(eqx.Module):
         companion = jax.tree.map(jnp.add, end.solver_checkpoint, decrement)
         increment = self._increment(terms, t0, t1, companion, args)[0]
         return Start(jax.tree.map(self._unmix, end.y, companion, increment), companion)
+
+    def interpolation_for(self, terms: Terms, args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The cubic through both ends."""
+        del terms, args
+        return ThirdOrderHermitePolynomialInterpolation
 
     def stiffness(self, step: Step) -> None:
         """`None`: the given solver's stages are not stored."""

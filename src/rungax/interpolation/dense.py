@@ -13,6 +13,21 @@ from ..paths import AbstractGlobalInterpolation, scalar_time
 from .base import AbstractLocalInterpolation
 
 
+class _Maker(eqx.Module):
+    """A function that makes interpolations, as a pytree: its arrays are leaves, all else is static."""
+
+    arrays: PyTree[Any]
+    static: PyTree[Any] = eqx.field(static=True)
+
+    @classmethod
+    def of(cls, make: Callable[..., AbstractLocalInterpolation]) -> "_Maker":
+        """`make` itself if it is a `_Maker`."""
+        return make if isinstance(make, cls) else cls(*eqx.partition(make, eqx.is_array))
+
+    def __call__(self, **info: Any) -> AbstractLocalInterpolation:
+        return eqx.combine(self.arrays, self.static)(**info)
+
+
 class DenseInterpolation(AbstractGlobalInterpolation):
     """The solution as a function of time, from the interpolation over every step; NaN outside the solve's interval.
 
@@ -34,7 +49,8 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     y0
         The initial state, which is the value at `start`.
     interpolation_cls
-        A function that makes the interpolation over one step: `interpolation_cls(t0=, t1=, **info)`.
+        A function that makes the interpolation over one step: `interpolation_cls(t0=, t1=, **info)`. It may be a pytree
+        with arrays, such as the arrays of an equation that its interpolations evaluate.
 
     Differentiability
     -----------------
@@ -60,7 +76,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     infos: DenseInfo
     direction: Time
     y0: Y
-    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
+    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(converter=_Maker.of)
 
     # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property

@@ -67,5 +67,5 @@ def _interpolation(plan: Plan, record: DenseRecord, state: State) -> DenseInterp
         infos=record.infos,
         direction=plan.problem.direction,
         y0=plan.problem.y0,
-        interpolation_cls=plan.solver.interpolation_cls,
+        interpolation_cls=plan.solver.interpolation_for(plan.problem.terms, plan.problem.args),
     )

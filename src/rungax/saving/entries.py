@@ -43,10 +43,11 @@ def time_entries(plan: Plan, ts: Array, saved: SavedParts, offset: int, stride: 
     problem = plan.problem
     empty = problem.t0 == problem.t1
     used = saved.used | empty
+    interpolation = plan.solver.interpolation_for(problem.terms, problem.args)
 
     def at(t: Time, t0: Time, t1: Time, index: IntScalar, info: DenseInfo) -> Y:
         t0, t1 = plan.differentiable_step_times(t0, t1, index)
-        return plan.solver.interpolation_cls(t0=t0, t1=t1, **info).evaluate(t)
+        return interpolation(t0=t0, t1=t1, **info).evaluate(t)
 
     y = jax.vmap(at)(jnp.where(used, ts, problem.t0), saved.t0, saved.t1, saved.index, saved.value)
     y = where_used(jnp.broadcast_to(~empty, used.shape), y, problem.y0)

@@ -36,7 +36,8 @@ class AbstractSolver[SolverState](eqx.Module):
         The structure that `terms` must have: a term class, or a pytree of term classes.
     interpolation_cls
         The class or function that makes the interpolation over a step. It is called as
-        `interpolation_cls(t0=, t1=, **dense_info)`.
+        `interpolation_cls(t0=, t1=, **dense_info)`. A solver whose interpolation needs the equation overrides
+        `interpolation_for`.
     noise
         For stochastic equations, the widest kind of noise for which `strong_order` holds.
     minimal_levy_area
@@ -199,6 +200,27 @@ class AbstractSolver[SolverState](eqx.Module):
             The keyword arguments of `interpolation_cls` besides `t0` and `t1`.
         """
         return step.dense_info
+
+    def interpolation_for(self, terms: PyTree[Any], args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The maker of the interpolations over the steps of an equation: by default `interpolation_cls`.
+
+        Overridden by solvers whose interpolation evaluates the equation. What the maker holds is the same for all
+        steps, `dense_info` is what differs.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation.
+        args
+            Handed on to the terms.
+
+        Returns
+        -------
+        Callable
+            A function or a pytree that is called as `make(t0=, t1=, **dense_info)`, with what `densify` returns.
+        """
+        del terms, args
+        return self.interpolation_cls
 
     def stiffness(self, step: Step) -> RealScalar | None:
         """An estimate of the modulus of the Jacobian's largest eigenvalue; by default `None`, without an estimate.

@@ -6,7 +6,7 @@ use the same evaluation.
 """
 
 import abc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ...interpolation import ThirdOrderHermitePolynomialInterpolation
+from ...interpolation import AbstractLocalInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ...jaxkit import (
     Args,
     BoolScalar,
@@ -28,8 +28,10 @@ from ...jaxkit import (
 )
 from ...results import RESULTS, Result
 from ...step import Step
+from ...terms import is_stochastic
 from ..common.restart import after_jump
 from ..common.stage_loop import StepInputs, are_unrolled
+from ..common.step_again import StepAgain, StepsAgain
 from .step import AbstractSymplectic, Pair, PairTerms, add_scaled, check_pair
 
 
@@ -53,7 +55,10 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
 
     Cost
     ----
-    One evaluation of each vector field for each weight, and two more of `g` for dense output inside a step.
+    One evaluation of each vector field for each weight. Dense output makes the step again with the length asked for,
+    because states inside it are of low order: each time inside a step costs a step and one evaluation of `f` more, and
+    `SaveAt(dense=True)` stores `y0`, `y1` for each step and the arrays of terms and `args` once. With noise it is the
+    cubic through both ends, for two more evaluations of `g`.
 
     References
     ----------
@@ -72,7 +77,7 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     """
 
     weights: ClassVar[Sequence[float]]
-    interpolation_cls = ThirdOrderHermitePolynomialInterpolation
+    interpolation_cls = StepAgain
 
     @abc.abstractmethod
     def order(self, terms: PairTerms) -> int:
@@ -107,12 +112,18 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         return y1, None, dense_info, end.field, RESULTS.successful
 
     def densify(self, step: Step) -> DenseInfo:
-        """The slopes at both ends; costs two evaluations of the vector field of the drifts."""
+        """Both ends; with noise the slopes there too, for two evaluations of the vector field of the drifts."""
+        if not is_stochastic(step.terms):
+            return {"y0": step.y0, "y1": step.y1}
         _, g = step.terms
         control = g.contr(step.t0, step.t1)
         ends = (step.t0, step.y0, step.dense_info["kick0"]), (step.t1, step.y1, step.dense_info["kick1"])
         k0, k1 = (cast_like((kick, g.vf_prod(t, y[0], step.args, control)), y) for t, y, kick in ends)
         return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
+
+    def interpolation_for(self, terms: PairTerms, args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The step made again; with noise, whose increments are over whole steps, the cubic through both ends."""
+        return ThirdOrderHermitePolynomialInterpolation if is_stochastic(terms) else StepsAgain(self, terms, args)
 
     def checkpoint_state(self, solver_state: Y) -> None:
         """No checkpoint: the vector field can be evaluated again."""

@@ -94,8 +94,8 @@ class VelocityVerlet(AbstractSymmetricComposition):
     $$v_{1/2} = v_0 + \tfrac h2 f(t_0, w_0), \quad w_1 = w_0 + h\,g(t_0 + \tfrac h2, v_{1/2}), \quad
     v_1 = v_{1/2} + \tfrac h2 f(t_1, w_1)$$
 
-    Symplectic and symmetric: a step back reverses a step. No error estimate; cubic dense output of order 2. With steps
-    of varying size the error of the energy grows.
+    Symplectic and symmetric: a step back reverses a step. No error estimate; dense output of order 2. With steps of
+    varying size the error of the energy grows.
 
     Raises
     ------
@@ -109,8 +109,8 @@ class VelocityVerlet(AbstractSymmetricComposition):
 
     Cost
     ----
-    One evaluation of each vector field a step: the last value of `f` is also the next step's first. Two more of `g` for
-    dense output inside the step.
+    One evaluation of each vector field a step: the last value of `f` is also the next step's first. Each time inside a
+    step at which the solution is evaluated takes one of `g` and two of `f`.
 
     References
     ----------
@@ -143,9 +143,9 @@ class Yoshida4(AbstractSymmetricComposition):
 
     $$\gamma_1 = \gamma_3 = \frac{1}{2 - 2^{1/3}}, \qquad \gamma_2 = 1 - 2 \gamma_1 \approx -1.70$$
 
-    Symplectic and symmetric. No error estimate; cubic dense output of order 3, of order 4 at the ends of steps. A step
-    evaluates the vector fields at times up to 0.35 of its length before its start and after its end, so that they must
-    be defined a little before `t0` and after `t1`.
+    Symplectic and symmetric. No error estimate; dense output of order 4. A step evaluates the vector fields at times up
+    to 0.35 of its length before its start and after its end, so that they must be defined a little before `t0` and
+    after `t1`.
 
     Raises
     ------
@@ -159,8 +159,8 @@ class Yoshida4(AbstractSymmetricComposition):
 
     Cost
     ----
-    Three evaluations of each vector field a step: the last value of `f` is also the next step's first. Two more of `g`
-    for dense output inside the step.
+    Three evaluations of each vector field a step: the last value of `f` is also the next step's first. Each time inside
+    a step at which the solution is evaluated takes three of `g` and four of `f`.
 
     References
     ----------
@@ -187,9 +187,8 @@ class Yoshida4(AbstractSymmetricComposition):
 class KahanLi8(AbstractSymmetricComposition):
     r"""Kahan and Li's method of order 8, seventeen Verlet steps in one, for a pair of terms and a state `(v, w)`.
 
-    Symplectic and symmetric, for long solves with high accuracy. No error estimate; cubic dense output of order 3, of
-    order 8 at the ends of steps, which `SaveAt(steps=n)` saves, as does `ts` with multiples of `dt0`. All evaluations
-    are at times within the step.
+    Symplectic and symmetric, for long solves with high accuracy. No error estimate; dense output of order 8. All
+    evaluations are at times within the step.
 
     Raises
     ------
@@ -203,8 +202,9 @@ class KahanLi8(AbstractSymmetricComposition):
 
     Cost
     ----
-    Seventeen evaluations of each vector field a step: the last value of `f` is also the next step's first. Two more of
-    `g` for dense output inside the step.
+    Seventeen evaluations of each vector field a step: the last value of `f` is also the next step's first. Each time
+    inside a step at which the solution is evaluated takes seventeen of `g` and eighteen of `f`; those at ends of steps,
+    which `SaveAt(steps=n)` saves, take none.
 
     References
     ----------

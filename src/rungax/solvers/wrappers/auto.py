@@ -1,7 +1,7 @@
 """Switching between a method for nonstiff and one for stiff equations during a solve."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -217,6 +217,10 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
         return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, step.dense_info["stiff"], is_stiff)}
 
+    def interpolation_for(self, terms: PyTree[Any], args: Args) -> "Interpolations":
+        """The interpolations of the method that makes a step."""
+        return Interpolations(self.nonstiff.interpolation_for(terms, args), self.stiff.interpolation_for(terms, args))
+
     def after_rejection(self, before: AutoState, after: AutoState) -> AutoState:
         """The state before the attempt, except for the method in use, which decides on its own state."""
         nonstiff = self.nonstiff.after_rejection(before.nonstiff, after.nonstiff)
@@ -314,14 +318,13 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         )
 
 
-@dataclass(frozen=True)
-class Interpolations:
+class Interpolations(eqx.Module):
     """A maker of interpolations over steps of either method.
 
     Parameters
     ----------
     nonstiff, stiff
-        The `interpolation_cls` of each method.
+        The makers of each method's own.
     """
 
     nonstiff: Callable[..., AbstractLocalInterpolation]

@@ -130,6 +130,10 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         first, second = (self.solver.densify(half) for half in _halves(step))
         return {"y_middle": step.dense_info["y_middle"], "first": first, "second": second}
 
+    def interpolation_for(self, terms: PyTree[Any], args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The wrapped solver's interpolations over each half."""
+        return _OverHalves(self.solver.interpolation_for(terms, args))
+
     def stiffness(self, step: Step) -> RealScalar | None:
         """The wrapped solver's estimate over the second half step."""
         _, second = _halves(step)
@@ -179,7 +183,7 @@ def _halves(step: Step) -> tuple[Step, Step]:
 class _OverHalves(eqx.Module):
     """A maker of interpolations over whole steps from those over their halves."""
 
-    interpolation_cls: Callable[..., AbstractLocalInterpolation] = eqx.field(static=True)
+    interpolation_cls: Callable[..., AbstractLocalInterpolation]
 
     def __call__(
         self, t0: RealScalar, t1: RealScalar, y_middle: Y, first: DenseInfo, second: DenseInfo
