@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
-from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_next_end
+from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_next_end, is_stuck
 from .nonlinear import Tolerances
 from .results import Result
 from .step import (
@@ -49,6 +49,8 @@ class Solver(Protocol):
     ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]: ...
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState: ...
+
+    def improves_when_repeated(self, step: Step) -> BoolScalar | None: ...
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]: ...
 
@@ -269,6 +271,10 @@ class Plan(eqx.Module):
             next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
             next_t1 = self.stops.clip(accepted, next_t0, next_t1)
             made_jump = made_jump | jumped
+        repeats = self.solver.improves_when_repeated(step)
+        if repeats is not None:
+            is_last = ~jnp.asarray(accepted) & is_stuck(next_t0, next_t1)
+            next_t1 = jnp.where(is_last & repeats, step.t1, next_t1)
         return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
 
     def next_end(self, verdict: Verdict) -> Time:

@@ -45,6 +45,33 @@ def test_dtmin_forces_acceptance_and_the_solve_goes_on() -> None:
     np.testing.assert_array_equal(solution.ts[:8], 0.125 * np.arange(1, 9))
 
 
+def _oscillation(t: Any, y: Any, args: Any) -> Any:
+    return jnp.cos(args * t)
+
+
+@pytest.mark.parametrize(
+    ("t0", "t1", "dtmin"),
+    [(960.0, 970.0, 0.2), (-970.0, -960.0, 0.2), (970.0, 960.0, 0.1), (1e9, 1e9 + 10, 0.3), (0.0, 10.0, 0.7)],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtmin_forces_where_times_are_rounded(t0: float, t1: float, dtmin: float, dtype: str) -> None:
+    """The end of a step is rounded, so that its length may be a little above `dtmin`, or below."""
+    if dtype == "float32" and abs(t0) > 1e6:
+        pytest.skip("the resolution of time is longer than a step")
+    solution = diffeqsolve(
+        ODETerm(_oscillation),
+        rungax.Tsit5(),
+        *jnp.asarray([t0, t1], dtype),
+        None,
+        jnp.zeros((), dtype),
+        jnp.asarray(1e4, dtype),
+        stepsize_controller=PIDController(rtol=1e-6, atol=1e-6, dtmin=dtmin),
+        throw=False,
+    )
+    assert solution.result == RESULTS.successful
+    assert int(solution.stats["num_steps"]) <= 1.2 * 10 / dtmin
+
+
 def test_dtmin_without_force_ends_the_solve() -> None:
     controller = PIDController(rtol=1e-10, atol=1e-10, dtmin=0.125, force_dtmin=False)
     solution = solve(DECAY, controller, dt0=0.5, t1=1.0)

@@ -187,6 +187,37 @@ def test_a_failure_with_an_old_jacobian_leads_to_a_new_one(solver: type[Any]) ->
     assert float(states(solution)[0, 0]) == pytest.approx(np.cos(1.0) ** (1 / 3), rel=1e-2)
 
 
+@pytest.mark.parametrize("solver", [rungax.ImplicitEuler, pytest.param(rungax.KenCarp4, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("force", [True, False])
+def test_at_dtmin_a_failure_with_an_old_jacobian_leads_to_a_new_one(solver: Any, force: bool) -> None:
+    """The step cannot be made shorter. With a new Jacobian the equations, which are linear, are solved at once."""
+    jacobian = LoggedJacobian(lambda t, y, args: jnp.diag(-jnp.where(t >= 0.5, 1e4, 1.0) * jnp.ones_like(y)))
+    solution = solve(
+        solver(root_finder=strict_chord()),
+        ODETerm(lambda t, y, args: -jnp.where(t > 0.5, 1e4, 1.0) * (y - jnp.cos(t)), jacobian=jacobian),
+        jnp.asarray([2.0]),
+        dt0=0.125,
+        stepsize_controller=undemanding(dtmin=0.125, dtmax=0.125, force_dtmin=force),
+    )
+    assert solution.result == RESULTS.successful
+    assert int(solution.stats["num_rejected_steps"]) >= 1
+    assert 0.5 in jacobian.times
+    np.testing.assert_allclose(states(solution)[0], np.cos(1.0), atol=1e-3)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_at_dtmin_a_step_that_fails_with_a_new_jacobian_too_ends_the_solve(force: bool) -> None:
+    solution = solve(
+        rungax.ImplicitEuler(root_finder=strict_chord()),
+        ODETerm(steep),
+        jnp.asarray([10.0]),
+        dt0=0.5,
+        stepsize_controller=undemanding(dtmin=0.25, force_dtmin=force),
+    )
+    assert solution.result == RESULTS.nonlinear_divergence
+    assert int(solution.stats["num_steps"]) == 2
+
+
 @pytest.mark.parametrize("solver", [rungax.ImplicitEuler, pytest.param(rungax.Kvaerno3, marks=pytest.mark.slow)])
 def test_an_outdated_jacobian_gives_no_wrong_solution(solver: type[Any]) -> None:
     """Either the solve fails with a result, or its solution is right."""

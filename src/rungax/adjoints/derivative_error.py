@@ -101,6 +101,10 @@ class _ErrorAddingSolver(eqx.Module):
         """The given solver's state after a rejected attempt."""
         return self.solver.after_rejection(before, after)
 
+    def improves_when_repeated(self, step: Step) -> BoolScalar | None:
+        """The given solver's answer."""
+        return self.solver.improves_when_repeated(_of_solver(step))
+
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]:
         """The given solver's checkpoint."""
         return self.solver.checkpoint_state(solver_state)

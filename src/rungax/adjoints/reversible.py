@@ -170,6 +170,10 @@ class _ReversibleSolver(eqx.Module):
         del after
         return before
 
+    def improves_when_repeated(self, step: Step) -> None:
+        """`None`: nothing of the given solver is carried from attempt to attempt."""
+        del step
+
     def checkpoint_state(self, solver_state: Y) -> Y:
         """The companion."""
         return solver_state

@@ -16,9 +16,9 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, single_power
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_at_most, single_power
 from ..nonlinear import like_state
-from ..results import RESULTS, Result, choose
+from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
 from .initial_step import initial_step
@@ -177,22 +177,19 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         dt = t1 - t0
         error = self._scaled_error(y0, y1_candidate, y_error, dt.dtype)
         accepted = error < 1
-        at_dtmin = jnp.asarray(False) if self.dtmin is None else dt <= self.dtmin
-        result = RESULTS.successful
+        at_dtmin = jnp.asarray(False) if self.dtmin is None else is_at_most(t0, t1, self.dtmin)
         if self.force_dtmin:
             accepted = accepted | (at_dtmin & jnp.isfinite(error))
-        elif self.dtmin is not None:
-            result = choose(at_dtmin & ~accepted, RESULTS.dt_min_reached, result)
 
         factor, state = self._factor(error, accepted, self._order(error_order), controller_state)
         next_t0 = jnp.where(accepted, t1, t0)
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
-        # A rejected step of one ulp cannot be shortened: rounding gives the same end. A length of zero ends the solve.
-        next_t1 = jnp.where(~accepted & (next_t1 >= t1), t0, next_t1)
+        # A rejected step of `dtmin` may not be shortened, and one of one ulp cannot: rounding gives the same end. A length
+        # of zero ends the solve.
+        next_t1 = jnp.where(~accepted & (at_dtmin | (next_t1 >= t1)), t0, next_t1)
         # Where even the shortest step gives no number, no shorter one will: a time of NaN ends the solve.
-        cannot_recover = (error == jnp.inf) & ((next_t1 <= t0) | at_dtmin)
-        next_t1 = jnp.where(cannot_recover, jnp.nan, next_t1)
-        return accepted, next_t0, next_t1, False, state, result
+        next_t1 = jnp.where((error == jnp.inf) & (next_t1 <= t0), jnp.nan, next_t1)
+        return accepted, next_t0, next_t1, False, state, RESULTS.successful
 
     def next_end_for_factor(
         self,

@@ -34,6 +34,11 @@ def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
     return ~(t_next > t)
 
 
+def is_at_most(t0: jax.Array, t1: jax.Array, length: RealScalar) -> jax.Array:
+    """True if a step from `t0` to `t1` has at most this length, up to the rounding of the times."""
+    return t1 - t0 <= length + 4 * (resolution(t0) + resolution(t1))
+
+
 def number_of_steps(t0: jax.Array, t1: jax.Array, dt: RealScalar) -> jax.Array:
     """The number of steps of size `dt` from `t0` to `t1`, the last of which is shortened; infinite if `t1` is."""
     ratio = (t1 - t0) / dt

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import RealScalar, any_element, match_varying, optimization_barrier, select, single_power
+from ..jaxkit import RealScalar, Time, any_element, match_varying, optimization_barrier, select, single_power
 from ..results import RESULTS, choose, is_successful
 from .jacobian import Vector
 from .linear import LinearSystem, solve
@@ -111,6 +111,11 @@ class NewtonStages(AbstractStageSolver):
         convergence = Convergence(cache.convergence.rate, jnp.ones_like(cache.convergence.needs_jacobian))
         no_time = jnp.full_like(cache.jacobian_time, jnp.nan)
         return NewtonCache(cache.jacobian, cache.factors, cache.scale, convergence, no_time, cache.age)
+
+    def is_outdated(self, cache: NewtonCache, t0: Time) -> Array:
+        """True if the last stages converged too slowly, with a Jacobian from another time."""
+        # A rejected step is repeated from the same time, where the Jacobian may just have been evaluated.
+        return cache.convergence.needs_jacobian & (cache.jacobian_time != t0)
 
     def prepare(self, start: StepStart, cache: NewtonCache) -> tuple[NewtonCache, Convergence]:
         """The cache with a new Jacobian and a new factorisation, where the old ones would converge too slowly."""

@@ -11,7 +11,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, TracedFunction, Y, trace_once
+from ..jaxkit import FlatSpace, RealScalar, Time, TracedFunction, Y, trace_once
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
@@ -330,6 +330,11 @@ class RootFinderStages(AbstractStageSolver):
 
     def outdated(self, cache: None) -> None:
         """No cache."""
+
+    def is_outdated(self, cache: None, t0: Time) -> bool:
+        """False: every step begins with a Jacobian of its own."""
+        del cache, t0
+        return False
 
     def prepare(self, start: StepStart, cache: None) -> tuple[PyTree[Any], None]:
         """The value of the root finder's `init` at the start of the step."""

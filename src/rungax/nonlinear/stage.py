@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import RealScalar, Time, scaled, without_derivatives
+from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, solve_tangent
@@ -101,6 +101,10 @@ class AbstractStageSolver(eqx.Module):
     @abc.abstractmethod
     def outdated(self, cache: PyTree[Any]) -> PyTree[Any]:
         """The cache, marked so that the next step evaluates its Jacobian again."""
+
+    @abc.abstractmethod
+    def is_outdated(self, cache: PyTree[Any], t0: Time) -> BoolScalar:
+        """True if a step from `t0` with this cache evaluates its Jacobian again."""
 
     @abc.abstractmethod
     def prepare(self, start: "StepStart", cache: PyTree[Any]) -> tuple[PyTree[Any], PyTree[Any]]:

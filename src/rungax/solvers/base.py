@@ -283,6 +283,18 @@ class AbstractSolver[SolverState](eqx.Module):
         del after
         return before
 
+    def improves_when_repeated(self, step: Step) -> BoolScalar | None:
+        """True if a failed step, made once more without a change, may succeed; by default `None`: it never does.
+
+        For methods that then use a newer Jacobian. It must be false for the second of two such steps.
+
+        Parameters
+        ----------
+        step
+            The record of the step.
+        """
+        del step
+
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
         """The part of the solver state that the solution depends on and that `restore` cannot compute again.
 

@@ -233,6 +233,11 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             select(before.is_stiff, stiff, before.stiff),
         )
 
+    def improves_when_repeated(self, step: Step) -> BoolScalar | None:
+        """True if the stiff method made the step, and says so."""
+        improves = self.stiff.improves_when_repeated(replace(step, solver_state=step.solver_state.stiff))
+        return None if improves is None else improves & step.solver_state0.is_stiff
+
     def checkpoint_state(self, solver_state: AutoState) -> AutoState:
         """The method in use, the votes, the direction, and the checkpoints of both methods."""
         return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.stiff.checkpoint_state)

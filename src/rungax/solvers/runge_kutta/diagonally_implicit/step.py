@@ -33,6 +33,7 @@ from ....nonlinear import (
     with_stepsize_controller_tols,
 )
 from ....results import Result, is_successful
+from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
 from ...common.flat_field import FlatField
@@ -160,6 +161,13 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
     def after_rejection(self, before: DIRKState, after: DIRKState) -> DIRKState:
         """The slope from before the attempt, and the cache from after it."""
         return DIRKState(before.first, after.cache)
+
+    def improves_when_repeated(self, step: Step) -> BoolScalar:
+        """True if a stage was not solved with a Jacobian from before the step, which the next attempt evaluates."""
+        _, implicit = self.split(step.terms)
+        space = FlatField.for_step(implicit, step.t0, step.t1, step.y0, step.args).space
+        solver, cache = stage_solver(self._finder(step.y0), space), step.solver_state.cache
+        return jnp.logical_not(is_successful(step.result)) & solver.is_outdated(cache, step.t0)
 
     def checkpoint_state(self, solver_state: DIRKState) -> None:
         """No checkpoint: the first stage is evaluated again, and the cache does not change the solution."""
