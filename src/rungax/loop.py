@@ -68,7 +68,7 @@ def attempt_step(plan: Plan, state: State) -> State:
 def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
     """The state after an attempt and the verdict on it."""
     y1, events, is_searched = step.y1, verdict.events, False
-    failure = first_failure(step_failure(step, verdict), verdict.result)
+    failure = first_failure(verdict.result, step_failure(step, verdict))
     result = first_failure(state.result, failure)
     if events is not None:
         running = running & (events.phase != EventPhase.POSTPONED)

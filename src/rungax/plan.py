@@ -6,12 +6,28 @@ from typing import Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
-from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y, clip_next_end, is_stuck
+from .jaxkit import (
+    Args,
+    BoolScalar,
+    DenseInfo,
+    IntScalar,
+    RealScalar,
+    Time,
+    Y,
+    all_finite,
+    any_element,
+    clip_next_end,
+    is_stuck,
+    match_varying,
+    select,
+    without_derivatives,
+)
 from .nonlinear import Tolerances
-from .results import Result
+from .results import RESULTS, Result, first_failure, is_successful, traced
 from .step import (
     ControllerState,
     DriverState,
@@ -51,6 +67,8 @@ class Solver(Protocol):
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState: ...
 
     def improves_when_repeated(self, step: Step) -> BoolScalar | None: ...
+
+    def failure_at_start(self, step: Step) -> Result: ...
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]: ...
 
@@ -275,7 +293,22 @@ class Plan(eqx.Module):
         if repeats is not None:
             is_last = ~jnp.asarray(accepted) & is_stuck(next_t0, next_t1)
             next_t1 = jnp.where(is_last & repeats, step.t1, next_t1)
+        result = first_failure(result, self._failure_at_start(step, accepted))
         return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
+
+    def _failure_at_start(self, step: Step, accepted: BoolScalar) -> Result:
+        """The reason why no attempt from the start of `step` succeeds, looked for if this one has no finite end."""
+        if step.result is RESULTS.successful and not self.controller.may_reject:
+            return RESULTS.successful
+        # Most attempts are accepted, and must not cost more than to see that.
+        failed = jnp.logical_not(accepted) | jnp.logical_not(is_successful(step.result))
+        failed = failed & ~all_finite((step.y1, step.y_error))
+        start, nothing = without_derivatives(step), traced(RESULTS.successful)
+        return lax.cond(
+            any_element(failed),
+            lambda: match_varying(select(failed, self.solver.failure_at_start(start), nothing), step),
+            lambda: match_varying(nothing, step),
+        )
 
     def next_end(self, verdict: Verdict) -> Time:
         """The end of the next attempt, clipped to the end of the interval."""

@@ -35,7 +35,9 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     max_effects_reached
         Events would have changed the state more often than `Event(max_effects=...)` allows.
     nonfinite
-        The state became infinite or not a number.
+        The state, or the vector field, became infinite or not a number.
+    nonfinite_jacobian
+        The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a number.
     invalid_input
         A value that is known only at run time was invalid.
     nonlinear_max_steps_reached, nonlinear_divergence
@@ -62,14 +64,19 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     event_occurred = "The solve was ended by an event before it reached the end of its interval."
     max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and retried."
     max_effects_reached = "Events would have changed the state more often than `Event(max_effects=...)` allows."
+    nonfinite_jacobian = (
+        "The Jacobian of the vector field became infinite or not a number where the field itself is finite, as that of "
+        "sqrt(y) at 0. (For Rosenbrock methods this may be the derivative by time.) Write the field so that its "
+        "derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
+    )
     internal_error = "Something that should not happen in Rungax has happened; please report it."
     invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
 
 _NAMES = (
     "successful", "event_occurred", "max_steps_reached", "dt_min_reached", "max_steps_rejected", "max_effects_reached",
-    "nonfinite", "invalid_input", "nonlinear_max_steps_reached", "nonlinear_divergence", "internal_error",
-    "nonfinite_input", "singular", "breakdown", "stagnation", "conlim",
+    "nonfinite", "nonfinite_jacobian", "invalid_input", "nonlinear_max_steps_reached", "nonlinear_divergence",
+    "internal_error", "nonfinite_input", "singular", "breakdown", "stagnation", "conlim",
 )  # fmt: skip
 
 

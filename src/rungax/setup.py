@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
-from .jaxkit import BoolScalar, Time, clip_to_end
+from .jaxkit import BoolScalar, Time, all_finite, clip_to_end
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
@@ -92,6 +92,9 @@ def set_up(
         controller_state = controller.resume(controller_state, resumed.controller_state)
         t_next = controller.first_end(t0, t_next, controller_state)
     t_next = clip_to_end(t1, t_next if stops is None else stops.clip(True, t0, t_next))
+    if controller.failed_at(controller_state) is None:
+        # Other controllers go on, and report the time themselves.
+        result = first_failure(result, choose(all_finite(y0), RESULTS.successful, RESULTS.nonfinite))
     solver_state = resumed.solver_state
     if solver_state is None:
         solver_state = solver.init(terms, t0, t_next, y0, args)

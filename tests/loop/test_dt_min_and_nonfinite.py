@@ -10,6 +10,7 @@ import pytest
 import rungax
 from rungax import RESULTS, Euler, Heun, ODETerm, PIDController, SaveAt, StepTo, diffeqsolve
 
+from ..catalogue import SOLVERS, WRAPPERS, estimates_error, name, slow_unless, terms_for
 from .measure import DECAY, ONE, counts
 
 
@@ -26,6 +27,10 @@ def _past_one(t: Any, y: Any, args: Any) -> Any:
 def _where_small(t: Any, y: Any, args: Any) -> Any:
     """NaN unless y > 0.1; steps that are too long end below."""
     return jnp.where(y > 0.1, -y, jnp.nan)
+
+
+def _root(t: Any, y: Any, args: Any) -> Any:
+    return -jnp.sqrt(y)
 
 
 SINGULAR, PAST_ONE, WHERE_SMALL = ODETerm(_singular), ODETerm(_past_one), ODETerm(_where_small)
@@ -113,12 +118,102 @@ def test_a_field_that_is_not_finite_after_some_time_ends_the_solve_there(bad: fl
     np.testing.assert_allclose(solution.ys[0], np.exp(-1.0), rtol=1e-2)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_a_field_that_is_never_finite_ends_the_solve_at_the_start(bad: float) -> None:
-    for dt0 in (None, 0.01):
-        solution = solve(PAST_ONE, PIDController(rtol=1e-3, atol=1e-6), dt0=dt0, args=jnp.asarray(bad), t1=3.0)
-        assert solution.result == RESULTS.nonfinite
-        assert np.isfinite(solution.ys[0])
+def _nowhere_finite(t: Any, y: Any, args: Any) -> Any:
+    """A field that is `args` at one entry of the state, and decays at the other."""
+    return -y * jnp.asarray([1.0, args])
+
+
+CONTROL = PIDController(rtol=1e-3, atol=1e-6)
+TWO = jnp.asarray([1.0, 2.0])
+ADAPTIVE = [
+    pytest.param(s, id=name(s), marks=slow_unless(name(s) in ("Tsit5", "Kvaerno3", "Rodas4", "Auto", "HalfSolver")))
+    for s in SOLVERS + WRAPPERS
+    if estimates_error(s)
+]
+
+
+@pytest.mark.parametrize("solver", ADAPTIVE)
+def test_a_field_that_is_not_finite_at_the_start_ends_the_solve_at_once(solver: rungax.AbstractSolver[Any]) -> None:
+    """Under `vmap` the solve takes as many attempts as the other batch elements need."""
+
+    def one(rate: jax.Array, y0: jax.Array, dt0: float | None = None) -> tuple[Any, jax.Array, jax.Array]:
+        solution = diffeqsolve(
+            terms_for(solver, _nowhere_finite), solver, 0.0, 1.0, dt0, y0, rate,
+            stepsize_controller=CONTROL, throw=False,
+        )  # fmt: skip
+        return solution.result, solution.stats["num_steps"], solution.ys[-1]
+
+    rates = jnp.asarray([1.0, np.nan, np.inf, -np.inf, 1.0, 1.0])
+    y0s = jnp.asarray([TWO] * 4 + [[1.0, np.nan], [-np.inf, 2.0]])
+    results, num_steps, ys = jax.jit(jax.vmap(one))(rates, y0s)
+    assert (results == RESULTS.successful).tolist() == [True] + [False] * 5
+    assert (results == RESULTS.nonfinite).tolist() == [False] + [True] * 5
+    assert num_steps[1:].tolist() == [1, 1, 1, 0, 0]
+    np.testing.assert_allclose(ys[0], np.exp(-1.0) * TWO, rtol=1e-2)
+    np.testing.assert_array_equal(ys[1:4], [TWO] * 3)
+
+
+@pytest.mark.parametrize("dt0", [None, 0.01])
+@pytest.mark.parametrize("solver", [Heun(), rungax.Kvaerno3()])
+def test_the_first_step_does_not_matter_if_the_field_is_not_finite(solver: Any, dt0: float | None) -> None:
+    solution = solve(PAST_ONE, CONTROL, dt0=dt0, args=jnp.asarray(np.nan), t1=3.0, solver=solver)
+    assert solution.result == RESULTS.nonfinite
+    assert np.isfinite(solution.ys[0])
+    later = diffeqsolve(
+        PAST_ONE, solver, 1.0, 2.0, dt0, ONE, jnp.asarray(np.nan), stepsize_controller=CONTROL, throw=False
+    )
+    assert later.result == RESULTS.nonfinite
+    assert int(later.stats["num_steps"]) == 1
+
+
+def test_with_constant_steps_an_implicit_method_names_the_field_and_not_its_root_finder() -> None:
+    solution = solve(PAST_ONE, rungax.ConstantStepSize(), args=jnp.asarray(np.nan), dt0=0.25, solver=rungax.Kvaerno3())
+    assert solution.result == RESULTS.nonfinite
+
+
+def _norm(t: Any, y: Any, args: Any) -> Any:
+    """A field whose Jacobian is not a number at zero."""
+    return -y - jnp.sqrt(jnp.sum(y**2))
+
+
+def _root_of_time(t: Any, y: Any, args: Any) -> Any:
+    """A field whose derivative by time is infinite at zero."""
+    return jnp.sqrt(t) - y
+
+
+@pytest.mark.parametrize(
+    ("solver", "field"),
+    [
+        (rungax.Rodas4(), _norm),
+        (rungax.Kvaerno3(), _norm),
+        (rungax.Rodas4(), _root_of_time),
+        pytest.param(rungax.KenCarp4(), _norm, marks=pytest.mark.slow),
+        pytest.param(rungax.HalfSolver(rungax.ImplicitEuler()), _norm, marks=pytest.mark.slow),
+    ],
+)
+def test_a_jacobian_that_is_not_finite_is_named(solver: Any, field: Any) -> None:
+    options = {"stepsize_controller": CONTROL}
+    terms, y0 = terms_for(solver, field, 0.0), jnp.zeros(2)
+    solution = diffeqsolve(terms, solver, 0.0, 1.0, None, y0, throw=False, **options)
+    assert solution.result == RESULTS.nonfinite_jacobian
+    assert int(solution.stats["num_steps"]) == 1
+    with pytest.raises(RuntimeError, match="Jacobian"):
+        diffeqsolve(terms, solver, 0.0, 1.0, None, y0, **options)
+
+
+def test_the_jacobian_of_the_user_is_the_one_that_counts() -> None:
+    given = ODETerm(_norm, jacobian=lambda t, y, args: -jnp.eye(2))
+    solution = diffeqsolve(given, rungax.Kvaerno3(), 0.0, 1.0, None, jnp.zeros(2), stepsize_controller=CONTROL)
+    np.testing.assert_array_equal(solution.ys[0], np.zeros(2))
+
+
+@pytest.mark.parametrize("solver", [rungax.Tsit5(), rungax.Kvaerno3(), rungax.Rodas4()])
+def test_a_step_into_a_domain_error_is_made_again_shorter(solver: Any) -> None:
+    """y' = -√y, whose solution (1 - t/2)² a long step leaves for negative numbers."""
+    solution = solve(ODETerm(_root), CONTROL, dt0=1.9, t1=1.9, solver=solver)
+    assert solution.result == RESULTS.successful
+    assert int(solution.stats["num_rejected_steps"]) > 0
+    np.testing.assert_allclose(solution.ys[0], 0.05**2, rtol=0.05)
 
 
 def test_steps_to_states_where_the_field_is_not_finite_are_repeated_shorter() -> None:

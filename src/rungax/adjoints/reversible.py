@@ -174,6 +174,10 @@ class _ReversibleSolver(eqx.Module):
         """`None`: nothing of the given solver is carried from attempt to attempt."""
         del step
 
+    def failure_at_start(self, step: Step) -> Result:
+        """The given solver's failure."""
+        return self.solver.failure_at_start(step)
+
     def checkpoint_state(self, solver_state: Y) -> Y:
         """The companion."""
         return solver_state

@@ -184,8 +184,8 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         factor, state = self._factor(error, accepted, self._order(error_order), controller_state)
         next_t0 = jnp.where(accepted, t1, t0)
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
-        # A rejected step of `dtmin` may not be shortened, and one of one ulp cannot: rounding gives the same end. A length
-        # of zero ends the solve.
+        # A rejected step of `dtmin` may not be shortened. One of one ulp cannot: rounding gives the same end. A length of
+        # zero ends the solve.
         next_t1 = jnp.where(~accepted & (at_dtmin | (next_t1 >= t1)), t0, next_t1)
         # Where even the shortest step gives no number, no shorter one will: a time of NaN ends the solve.
         next_t1 = jnp.where((error == jnp.inf) & (next_t1 <= t0), jnp.nan, next_t1)

@@ -15,6 +15,7 @@ from ..nonlinear import Tolerances
 from ..results import Result
 from ..step import Proposal, Step
 from ..terms import is_stochastic, is_term
+from .common.failures import failure_of_field
 from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
 
 
@@ -294,6 +295,18 @@ class AbstractSolver[SolverState](eqx.Module):
             The record of the step.
         """
         del step
+
+    def failure_at_start(self, step: Step) -> Result:
+        """The reason why no step from the start of `step` succeeds: by default a vector field that is not finite there.
+
+        Called only for a step whose end is not finite. Successful if a shorter step may succeed.
+
+        Parameters
+        ----------
+        step
+            The record of the step.
+        """
+        return failure_of_field(self.func(step.terms, step.t0, step.y0, step.args))
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
         """The part of the solver state that the solution depends on and that `restore` cannot compute again.

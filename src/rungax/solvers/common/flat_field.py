@@ -83,6 +83,16 @@ class FlatField(AbstractField):
         stored = algebra.jacobian.of_operator(as_operator(given, self.space))
         return stored * jnp.asarray(self.rate).astype(stored.dtype)
 
+    def jacobian_sample(self, t: RealScalar, y: Y) -> Any:
+        """The user's Jacobian, if given, else the product of the derived one with ones.
+
+        One of its entries is not finite if one of the Jacobian's is not.
+        """
+        given, vector = self.term.jacobian_at(t, y, self.args), self.space.ravel(y)
+        if given is not None:
+            return given
+        return jax.jvp(lambda vector: self.slope(t, vector), (vector,), (jnp.ones_like(vector),))[1]
+
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
         """The storage of the Jacobian and the linear solver, for states like `y`."""
         tags = self.term.jacobian_tags

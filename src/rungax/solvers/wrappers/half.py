@@ -139,6 +139,10 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         _, second = _halves(step)
         return self.solver.stiffness(second)
 
+    def failure_at_start(self, step: Step) -> Result:
+        """The wrapped solver's failure, of which each of the three steps depends on the same start or fails later."""
+        return self.solver.failure_at_start(step)
+
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
         """The wrapped solver's state after a rejection."""
         return self.solver.after_rejection(before, after)

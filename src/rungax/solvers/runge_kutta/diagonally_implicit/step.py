@@ -32,10 +32,11 @@ from ....nonlinear import (
     stage_solver,
     with_stepsize_controller_tols,
 )
-from ....results import Result, is_successful
+from ....results import Result, first_failure, is_successful
 from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
+from ...common.failures import failure_of_derivative, failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
 from ...common.stage_vectors import stacked
@@ -168,6 +169,14 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         space = FlatField.for_step(implicit, step.t0, step.t1, step.y0, step.args).space
         solver, cache = stage_solver(self._finder(step.y0), space), step.solver_state.cache
         return jnp.logical_not(is_successful(step.result)) & solver.is_outdated(cache, step.t0)
+
+    def failure_at_start(self, step: Step) -> Result:
+        """The failure of a vector field, or of a Jacobian, that is not finite at the start of the step."""
+        t0, y0, args = step.t0, step.y0, step.args
+        _, implicit = self.split(step.terms)
+        field = FlatField.for_step(implicit, t0, step.t1, y0, args)
+        of_field = failure_of_field(self.func(step.terms, t0, y0, args))
+        return first_failure(of_field, failure_of_derivative(field.jacobian_sample(t0, y0)))
 
     def checkpoint_state(self, solver_state: DIRKState) -> None:
         """No checkpoint: the first stage is evaluated again, and the cache does not change the solution."""
