@@ -345,7 +345,8 @@ def _conditions(
         yield number, lambda name=name, t=t: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}"
     if dt0 is not None:
         yield (
-            (dt0 * (t1 - t0) > 0) | ((t0 == t1) & (dt0 == dt0)),
+            # Their product may be too small for a floating-point number.
+            ((dt0 > 0) & (t1 > t0)) | ((dt0 < 0) & (t1 < t0)) | ((t0 == t1) & (dt0 == dt0)),
             lambda: (
                 f"`dt0` must lead from `t0` towards `t1`, and not be zero.\n"
                 f"Expected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"

@@ -87,7 +87,9 @@ def set_up(
     controller = controller.without_stops()
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
-    t_next, controller_state = controller.init(terms, t0, t1, y0, stepping.dt0, args, solver.func, error_order)
+    # The first step is chosen without a look beyond the first stop, where the field may be another one.
+    horizon = t1 if stops is None else stops.clip(False, t0, t1)
+    t_next, controller_state = controller.init(terms, t0, horizon, y0, stepping.dt0, args, solver.func, error_order)
     if resumed.controller_state is not None:
         controller_state = controller.resume(controller_state, resumed.controller_state)
         t_next = controller.first_end(t0, t_next, controller_state)

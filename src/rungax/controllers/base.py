@@ -103,7 +103,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         terms, args
             The terms of the equation and their arguments.
         t0, t1
-            Ends of the whole interval.
+            Ends of the whole interval, or of its part up to the first time at which a step must end.
         y0
             The initial state.
         dt0

@@ -182,6 +182,8 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         error_order: RealScalar | None,
     ) -> tuple[Time, ClipState]:
         """The first step of the controller inside, or the first of the times if that comes earlier."""
+        queue = self._queue(t0.dtype)
+        t1 = t1 if queue is None else queue.clip(False, t0, t1)
         t_next, inner_state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
         n = self.store_rejected_steps
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, RealScalar, Time, Y, scaled
+from ..jaxkit import Args, RealScalar, Time, Y, resolution, scaled
 from ..terms import is_term
 
 FALLBACK = 0.01
 """The first step of an equation whose time derivative nobody knows."""
+
+NUM_ROUNDINGS = 10
+"""The length of the shortest first step, in roundings of its start."""
 
 
 def initial_step(
@@ -27,9 +30,12 @@ def initial_step(
 
     It compares the sizes of the state, of its slope and of its curvature along an explicit Euler step. Noise shortens
     the step so that the first terms of its Taylor expansion that a solver may neglect are well below the tolerance.
+    Neither step is shorter than the resolution of time, nor goes beyond `t1`.
 
     Parameters
     ----------
+    t0, t1
+        The start of the step, and the time before which it must end.
     scaled_norm
         Norm of a pytree like `y0` after division by the tolerances at `y0`.
     error_order
@@ -42,9 +48,10 @@ def initial_step(
     P. E. Kloeden, E. Platen, Numerical Solution of Stochastic Differential Equations (1992), 5.5, for the expansion.
     """
     span = t1 - t0
+    shortest = jnp.minimum(NUM_ROUNDINGS * resolution(t0), span)
     slope = terms.time_derivative(t0, y0, args) if is_term(terms) else None
     if slope is None:
-        return jnp.minimum(jnp.asarray(FALLBACK, t0.dtype), span)
+        return jnp.clip(jnp.asarray(FALLBACK, t0.dtype), shortest, span)
 
     def size(x: PyTree[Any]) -> Time:
         return jnp.asarray(scaled_norm(x)).astype(t0.dtype)
@@ -53,7 +60,7 @@ def initial_step(
     d0, d1 = size(y0), size(slope)
     small = (d0 < 1e-5) | (d1 < 1e-5)
     h0 = jnp.where(small, 1e-6 if deviation is None else 1e-3, 0.01 * d0 / jnp.where(small, 1.0, d1))
-    h0 = jnp.minimum(h0, span)
+    h0 = jnp.clip(h0, shortest, span)
     y_euler = jax.tree.map(lambda y, f: y + scaled(h0, f), y0, slope)
     bend = jax.tree.map(jnp.subtract, terms.time_derivative(t0 + h0, y_euler, args), slope)
     positive_h0 = jnp.where(h0 > 0, h0, 1.0)
@@ -61,11 +68,12 @@ def initial_step(
     # With noise the estimate's order is that of the noise's error; the drift's is of order two at least.
     order = error_order if deviation is None else jnp.maximum(jnp.asarray(error_order, t0.dtype), 2.0)
     h1 = _longest(jnp.maximum(d1, d2), 0.01, jnp.asarray(1 / order, t0.dtype), jnp.maximum(1e-6, h0 * 1e-3))
-    h = jnp.minimum(jnp.minimum(100 * h0, h1), span)
+    h = jnp.minimum(100 * h0, h1)
     if deviation is not None:
         h = jnp.minimum(h, _noise_step(terms, t0, y0, args, size, (slope, deviation, positive_h0)))
     # A vector field that is not finite here says nothing; start small and let the error control see.
-    return jax.lax.stop_gradient(jnp.where(jnp.isfinite(h) & (h > 0), h, jnp.minimum(1e-6, span)))
+    h = jnp.where(jnp.isfinite(h) & (h > 0), h, 1e-6)
+    return jax.lax.stop_gradient(jnp.clip(h, shortest, span))
 
 
 def _noise_step(

@@ -79,8 +79,8 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     RuntimeError
         In a solve, if the solver gives no error estimate.
     ValueError
-        If a tolerance is negative or no number; in a solve, if it is a pytree unlike the state, or neither the solver
-        nor `error_order` says of which order the estimate is.
+        If a tolerance is negative or no number, or both are zero; in a solve, if it is a pytree unlike the state, or
+        neither the solver nor `error_order` says of which order the estimate is.
 
     Notes
     -----
@@ -133,6 +133,12 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
                         f"`PIDController({name}=...)` bounds the error of a step.\n"
                         f"Expected: a number, at least 0\nFound:    {leaf!r}\nMost problems want 1e-3 to 1e-10."
                     )
+        if all(isinstance(x, int | float) and x == 0 for x in (self.rtol, self.atol)):
+            raise ValueError(
+                "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.\n"
+                "Expected: at least one of them positive\nFound:    rtol=0, atol=0\n"
+                "Most problems want 1e-3 to 1e-10 as `rtol`."
+            )
 
     @property
     def can_jump(self) -> bool:
@@ -184,8 +190,8 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         factor, state = self._factor(error, accepted, self._order(error_order), controller_state)
         next_t0 = jnp.where(accepted, t1, t0)
         next_t1 = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
-        # A rejected step of `dtmin` may not be shortened. One of one ulp cannot: rounding gives the same end. A length of
-        # zero ends the solve.
+        # A rejected step of `dtmin` may not be shortened. One of one ulp cannot, because rounding gives the same end. A
+        # length of zero ends the solve.
         next_t1 = jnp.where(~accepted & (at_dtmin | (next_t1 >= t1)), t0, next_t1)
         # Where even the shortest step gives no number, no shorter one will: a time of NaN ends the solve.
         next_t1 = jnp.where((error == jnp.inf) & (next_t1 <= t0), jnp.nan, next_t1)
@@ -265,10 +271,14 @@ def _is_zero(coefficient: RealScalar) -> bool:
 
 
 def _ratio(x: Y, scale: PyTree[Any], dtype: np.dtype[Any]) -> PyTree[Any]:
-    """|x| / scale, infinite where the scale is not finite: an infinite state must not excuse an infinite error."""
+    """|x| / scale, infinite where the scale is not finite: an infinite state must not excuse an infinite error.
+
+    Where both are zero it is zero: without an absolute tolerance, so are both for an entry that stays at zero.
+    """
 
     def leaf(x: jax.Array, s: jax.Array) -> jax.Array:
         size = jnp.abs(x) if jnp.iscomplexobj(x) else x
-        return jnp.where(jnp.isfinite(s), size / s, jnp.inf).astype(dtype)
+        positive = jnp.maximum(s, float(jnp.finfo(s.dtype).tiny))
+        return jnp.where(jnp.isfinite(s), size / positive, jnp.inf).astype(dtype)
 
     return jax.tree.map(leaf, x, scale)

@@ -69,8 +69,9 @@ class StepTo(AbstractFixedTimes[StepToState]):
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """True if the times go from `t0` to `t1`, strictly monotone."""
         ts = self.ts
-        steps = (ts[1:] - ts[:-1]) * (t1 - t0)
-        return (ts[0] == t0) & (ts[-1] == t1) & (steps > 0).all()
+        forwards, backwards = (ts[1:] > ts[:-1]).all(), (ts[1:] < ts[:-1]).all()
+        is_monotone = ((t1 > t0) & forwards) | ((t1 < t0) & backwards)
+        return (ts[0] == t0) & (ts[-1] == t1) & is_monotone
 
     def wrap(self, direction: Time) -> Self:
         """This controller with its times in the direction of travel."""

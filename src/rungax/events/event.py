@@ -270,4 +270,4 @@ def _relative(slope: Array, y: Array, rtol: Any, atol: Any) -> Array:
     slope, size = jnp.abs(slope), jnp.abs(y)
     rtol, atol = (jnp.broadcast_to(jnp.asarray(x).astype(size.dtype), size.shape) for x in (rtol, atol))
     bound = atol + rtol * size
-    return jnp.where(slope > 0, slope / bound, 0.0)
+    return jnp.where(slope == 0, 0.0, slope / bound)

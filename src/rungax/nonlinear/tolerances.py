@@ -78,14 +78,20 @@ class ErrorWeights(eqx.Module):
         return cls(tolerances._replace(norm=trace_once(tolerances.norm, like)), space)
 
     def at(self, y: Vector) -> Callable[[Vector], Array]:
-        """The norm of vectors divided by `atol + rtol * abs(y)`."""
+        """The norm of vectors divided by `atol + rtol * abs(y)`.
+
+        Where that is zero, because `y` and `atol` are, `rtol` is relative to the largest entry of the leaf, or to one.
+        """
         state = self.space.unravel(y)
         rtol, atol = (broadcast_to_tree(x, state) for x in (self.tolerances.rtol, self.tolerances.atol))
         real = jnp.finfo(self.space.dtype).dtype
 
         def weight(y: Array, rtol: Any, atol: Any) -> Array:
             size = jnp.abs(y)
-            return 1 / (jnp.asarray(atol).astype(size.dtype) + jnp.asarray(rtol).astype(size.dtype) * size)
+            rtol, largest = jnp.asarray(rtol).astype(size.dtype), jnp.max(size, initial=0.0)
+            scale = jnp.asarray(atol).astype(size.dtype) + rtol * size
+            scale = jnp.where(scale > 0, scale, rtol * jnp.where(largest > 0, largest, 1.0))
+            return 1 / jnp.maximum(scale, float(jnp.finfo(size.dtype).tiny))
 
         def weighted(x: Array, w: Array) -> Array:
             return ((jnp.abs(x) if jnp.iscomplexobj(x) else x) * w).astype(real)
