@@ -1,13 +1,7 @@
-r"""Derivatives by the continuous adjoint equation, solved backwards in time.
-
-With $a = \partial L / \partial y(t)$, and the state solved back along with it,
-
-$$\mathrm{d}y = f\,\mathrm{d}x, \qquad \mathrm{d}a = -a^\top \frac{\partial f}{\partial y}\,\mathrm{d}x, \qquad
-\mathrm{d}a_\theta = -a^\top \frac{\partial f}{\partial \theta}\,\mathrm{d}x.$$
-"""
+"""Derivatives by the continuous adjoint equation, solved backwards in time together with the equation itself."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -18,35 +12,21 @@ from jaxtyping import PyTree
 
 from ..controllers import AbstractStepSizeController
 from ..events import Event
-from ..jaxkit import (
-    Args,
-    LinearPrograms,
-    RealScalar,
-    Time,
-    Y,
-    known_zero,
-    sweep,
-    zero_tangent,
-)
+from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, known_zero, sweep, zero_tangent
 from ..loop import run
 from ..plan import Plan
-from ..results import RESULTS, Result, first_failure, is_okay
-from ..saving import OutputRecorder, SaveAt, save_y
-from ..saving.saveat import is_sub, sub_name
+from ..results import RESULTS, Result, choose, first_failure, is_okay
+from ..saving import SaveAt, save_y
+from ..saving.saveat import is_sub
 from ..setup import Stepping, set_up
 from ..step import Outcome, Problem, State
-from ..stops import Stops
-from ..terms import AbstractTerm, MultiTerm, describe, fits, in_direction_of_travel, is_stochastic, is_term, leaf_terms
+from ..terms import AbstractTerm, describe, fits, in_direction_of_travel, is_stochastic, is_term, leaf_terms
+from .adjoint_equation import Augmented, Parameters, adjoint_terms, has_additive_noise
+from .backsolve_stops import Stop, saved_states, stops_of
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, flatten
 
-SAVED = sub_name(0)
-"""The name of the recorder whose output has derivatives: there is one at most."""
-
 _OPTIONS = ("dt0", "solver", "stepsize_controller", "adjoint", "max_steps", "throw")
-
-type Augmented = tuple[Y, Y, PyTree[Any], PyTree[Any]]
-"""The state, and the adjoints of state, `args` and parameters inside the terms."""
 
 
 def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
@@ -99,16 +79,26 @@ class BacksolveAdjoint(AbstractAdjoint):
     ValueError
         For any other keyword.
     NotImplementedError
-        If more is saved than states at `t0`, at `ts` and at `t1`.
+        If more is saved than states at `t0`, at `ts` and at `t1`. For an equation with noise: if the solver is not for
+        Stratonovich equations, or if it is for additive noise and the noise of the adjoint equation is not. It is
+        additive only if that of the equation is, and no derivative is taken by parameters of the diffusion.
 
     Differentiability
     -----------------
-    Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, closures over traced values among
-    them. Derivatives with respect to times raise a `ValueError`.
+    Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, closures over traced values and
+    the values of paths among them. The vector field is differentiated by the state and by what the derivative is taken
+    by, and by nothing else: it needs no derivative by time, unless the solver uses one, as Rosenbrock methods do.
+    Derivatives with respect to times, `step_ts` and `jump_ts` among them, raise a `ValueError`; those with respect to
+    step sizes and tolerances are zero, because the equation does not depend on these.
+
+    If the solve fails, values saved before that have their derivatives, and those of all others are NaN. Where nothing
+    has a cotangent, nothing is solved and the gradient is zero.
 
     Cost
     ----
-    A solve backwards of an equation of twice the size of the state plus the size of the parameters. Memory: a state.
+    A solve backwards of an equation of twice the size of the state plus the size of the parameters that the derivative
+    is taken by. If these are values of a path, each step takes a vector–Jacobian product of the path for each component
+    of its increment. Memory: a state.
 
     References
     ----------
@@ -176,10 +166,11 @@ class BacksolveAdjoint(AbstractAdjoint):
             _refuse_times(restore, differentiable, len(primals))
             _refuse_captured(differentiable, operands.num_arrays)
             static = jax.tree.map(zero_tangent, outcome)
-            if _saved(outcome) is None:
+            if saved_states(outcome) is None:
                 return outcome, static
+            self._check_noise(restore(primals), _parameters(restore, primals, differentiable))
             saved = _swept(restore, primals, differentiable, [tangents[i] for i in differentiable], outcome)
-            return outcome, eqx.tree_at(_saved, static, saved, is_leaf=lambda x: x is None)
+            return outcome, eqx.tree_at(saved_states, static, saved, is_leaf=lambda x: x is None)
 
         solve.defjvp(solve_jvp, symbolic_zeros=True)
         return solve(*operands.leaves)
@@ -188,7 +179,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         """Raise an error unless the equation can be solved backwards, a stochastic one along the same path."""
         problem = plan.problem
         solver = self.kwargs.get("solver", plan.solver)
-        if not (is_term(problem.terms) and fits(solver.term_structure, _adjoint_terms(problem.terms, problem.args))):
+        if not (is_term(problem.terms) and fits(solver.term_structure, _without_parameters(problem))):
             raise NotImplementedError(
                 "`BacksolveAdjoint` solves an equation of terms of its own, which a solver for particular terms does"
                 f" not know.\nExpected: a solver for any term, or for a MultiTerm of any\n"
@@ -196,8 +187,15 @@ class BacksolveAdjoint(AbstractAdjoint):
                 "Give it another, `BacksolveAdjoint(solver=...)`, or use `RecursiveCheckpointAdjoint`, the default."
             )
         noises = [term.noise(problem.t0, state.y, problem.args) for term in leaf_terms(problem.terms)]
-        for noise in noises:
-            if noise is not None and not noise.path.increments_add_up:
+        for noise in filter(None, noises):
+            if not issubclass(noise.path.levy_area, solver.minimal_levy_area):
+                raise ValueError(
+                    f"`BacksolveAdjoint(solver={type(solver).__name__}())` needs more of the Brownian path than the"
+                    f" solve does.\nExpected: a path with `levy_area={solver.minimal_levy_area.__name__}`\n"
+                    f"Found:    `levy_area={noise.path.levy_area.__name__}`\n"
+                    "Give it to the path's constructor, or use `RecursiveCheckpointAdjoint`, the default."
+                )
+            if not noise.path.increments_add_up:
                 raise ValueError(
                     f"`BacksolveAdjoint` solves backwards along the same path, but a `{type(noise.path).__name__}`"
                     " draws anew each time.\nExpected: a path whose increments add up, such as VirtualBrownianTree\n"
@@ -210,33 +208,62 @@ class BacksolveAdjoint(AbstractAdjoint):
                 f"Found:    {type(solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default, with Itô solvers."
             )
 
-    def backwards(self, plan: Plan, state: State, outcome: Outcome, cotangents: Y) -> Augmented:
-        """The adjoints at the start."""
-        stops = _stops(plan, state, outcome, cotangents)
-        args, terms = (eqx.filter(x, eqx.is_inexact_array) for x in (plan.problem.args, plan.problem.terms))
-        zeros = jax.tree.map(jnp.zeros_like, (outcome.state.y, args, terms))
-        carry = (zeros[0], zeros[1], zeros[2]), RESULTS.successful
+    def _check_noise(self, solve: Solve, parameters: Parameters) -> None:
+        """Raise a `NotImplementedError` if a solver for additive noise would get noise that depends on the state.
 
-        def segment(carry: tuple[Any, Result], stop: _Stop) -> tuple[Any, None]:
-            (adjoint, *parameters), result = carry
-            adjoint = jax.tree.map(jnp.add, adjoint, stop.cotangent)
-            (_, *adjoints), ended = self._solve(plan, state, stop, (stop.y, adjoint, *parameters))
-            return (tuple(adjoints), first_failure(result, ended)), None
+        The noise of the adjoint equation does so where that of the equation does, and where the diffusion depends on
+        the `parameters`, by which the derivative is taken.
+        """
+        plan, problem = solve.plan, solve.plan.problem
+        solver = self.kwargs.get("solver", plan.solver)
+        if solver.noise != "additive" or not is_stochastic(problem.terms):
+            return
+        terms = adjoint_terms(problem.terms, problem.args, parameters, problem.t0)
+        augmented = (solve.state.y, solve.state.y, *jax.tree.map(jnp.zeros_like, parameters))
+        if not has_additive_noise(terms, problem.t0, augmented):
+            raise NotImplementedError(
+                "`BacksolveAdjoint` solves an equation of its own, whose noise depends on its state where the"
+                " diffusion\ndepends on the state, or on what is differentiated by.\n"
+                "Expected: a solver for any noise, such as SPaRK, or no derivatives of the diffusion\n"
+                f"Found:    {type(solver).__name__}, for additive noise\n"
+                "Give it another, `BacksolveAdjoint(solver=...)`, or use `RecursiveCheckpointAdjoint`, the default."
+            )
+
+    def backwards(self, solve: Solve, parameters: Parameters, outcome: Outcome, cotangents: Y) -> Augmented:
+        """The adjoints at the start.
+
+        Where nothing has a cotangent nothing is solved, so that zero is the answer even if the solve has failed.
+        """
+        plan, state = solve.plan, solve.state
+        stops = stops_of(plan, state, outcome, cotangents)
+        zeros = jax.tree.map(jnp.zeros_like, (outcome.state.y, *parameters))
+
+        def segment(carry: tuple[Any, Result], stop: Stop) -> tuple[Any, None]:
+            (adjoint, *of_parameters), result = carry
+            lost = _any_nonzero(stop.cotangent) & ~stop.reached
+            adjoint = jax.tree.map(lambda a, c: jnp.where(stop.reached, a + c, a), adjoint, stop.cotangent)
+            stop = stop.shortened(stop.reached & _any_nonzero(adjoint), plan.problem.y0)
+            back, ended = self._solve(solve, parameters, stop, (stop.y, adjoint, *of_parameters))
+            ended = first_failure(ended, choose(lost, outcome.result, RESULTS.successful))
+            return (back[1:], first_failure(result, ended)), None
 
         stop_at_start, others = jax.tree.map(lambda x: x[0], stops), jax.tree.map(lambda x: x[:0:-1], stops)
-        ((adjoint, *parameters), result), _ = lax.scan(segment, carry, others)
+        ((adjoint, *of_parameters), result), _ = lax.scan(segment, (zeros, RESULTS.successful), others)
         adjoint = jax.tree.map(jnp.add, adjoint, stop_at_start.cotangent)
-        back = (stop_at_start.y, adjoint, *parameters)
-        okay = is_okay(result) & is_okay(outcome.result)
+        back = (stop_at_start.y, adjoint, *of_parameters)
+        okay = is_okay(result)
         if self.kwargs.get("throw", False):
             back = result.error_if(back, jnp.logical_not(okay))
         return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
 
-    def _solve(self, plan: Plan, state: State, stop: "_Stop", augmented: Augmented) -> tuple[Augmented, Result]:
+    def _solve(
+        self, solve: Solve, parameters: Parameters, stop: Stop, augmented: Augmented
+    ) -> tuple[Augmented, Result]:
         """The augmented state at the stop before a given one."""
-        direction = plan.problem.direction
+        plan, state, direction = solve.plan, solve.state, solve.plan.problem.direction
         back = -jnp.ones_like(stop.t)
-        terms = in_direction_of_travel(_adjoint_terms(plan.problem.terms, plan.problem.args), back)
+        terms = adjoint_terms(plan.problem.terms, plan.problem.args, parameters, stop.t)
+        terms = in_direction_of_travel(terms, back)
         problem = Problem(terms, None, -stop.t, -stop.previous, back * direction, augmented)
         # The controller of the plan holds times in the direction of travel, a given one true times, as `set_up`
         # expects.
@@ -266,7 +293,7 @@ def _swept(
     """The tangents of the saved states, linear in those of the `differentiable` leaves; only the transpose is known."""
     arrays, static = eqx.partition(outcome, eqx.is_array)
     outcome_leaves, outcome_tree = jax.tree.flatten(arrays)
-    saved, saved_tree = jax.tree.flatten(_saved(outcome))
+    saved, saved_tree = jax.tree.flatten(saved_states(outcome))
     split = len(leaves), len(leaves) + len(outcome_leaves)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
@@ -275,28 +302,31 @@ def _swept(
         cotangents = jax.tree.unflatten(saved_tree, args[split[1] :])
         solve = restore(leaves)
         assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
+        parameters = _parameters(restore, leaves, differentiable)
         backwards = solve.captured.within(BacksolveAdjoint.backwards)
-        augmented = backwards(solve.adjoint, solve.plan, solve.state, outcome, cotangents)
-        cotangents = _cotangents_of_leaves(restore, leaves, augmented)
-        return [cotangents[i] for i in differentiable]
+        augmented = backwards(solve.adjoint, solve, parameters, outcome, cotangents)
+        return _cotangents_of_leaves(restore, leaves, differentiable, augmented)
 
     programs = LinearPrograms(forward=_refuse, backward=backward, bounded=_refuse)
     return jax.tree.unflatten(saved_tree, sweep(programs, [*leaves, *outcome_leaves], tangents, saved))
 
 
-class _Stop(NamedTuple):
-    """A time at which the backward solve stops: the state there, its cotangent, and the time of the stop before."""
-
-    t: Time
-    previous: Time
-    y: Y
-    cotangent: Y
+def _without_parameters(problem: Problem) -> AbstractTerm[Any, Any]:
+    """The adjoint equation of the state alone."""
+    none = Parameters(*eqx.filter((problem.args, problem.terms), lambda x: False))
+    return adjoint_terms(problem.terms, problem.args, none, problem.t0)
 
 
-def _saved(outcome: Outcome) -> Y | None:
-    """The saved states, if any were saved."""
-    output = outcome.outputs.get(SAVED)
-    return None if output is None else output[1]
+def _any_nonzero(tree: PyTree[Any]) -> BoolScalar:
+    """True if any entry is not zero, or not a number."""
+    return jnp.any(jnp.stack([jnp.any(x != 0) for x in jax.tree.leaves(tree)]))
+
+
+def _parameters(restore: Restore, leaves: Sequence[jax.Array], differentiable: list[int]) -> Parameters:
+    """The arrays in the equation by which the derivative is taken."""
+    marked = restore([leaf if i in differentiable else None for i, leaf in enumerate(leaves)])
+    problem = marked.plan.problem
+    return Parameters(*eqx.filter((problem.args, problem.terms), eqx.is_inexact_array))
 
 
 def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) -> None:
@@ -304,20 +334,29 @@ def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) 
     solve = restore(list(range(num_leaves)))
     problem, recorders = solve.plan.problem, solve.plan.recorders.values()
     times = [problem.t0, problem.t1, solve.state.t, *(getattr(recorder, "ts", None) for recorder in recorders)]
+    times = [*times, *jax.tree.leaves((solve.plan.stops, _stops_of_controller(solve)))]
     if set(times) & set(differentiable):
         raise ValueError(
             "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
             "Expected: derivatives of y0, args or terms\n"
-            "Found:    one of t0, t1 or SaveAt(ts=...)\n"
+            "Found:    one of t0, t1, SaveAt(ts=...), or the `step_ts` and `jump_ts` at which steps end\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
         )
+
+
+def _stops_of_controller(solve: Solve) -> Any:
+    """The stops of the controller that the backward solve was given, if it was given one."""
+    assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
+    controller = solve.adjoint.kwargs.get("stepsize_controller")
+    return None if controller is None else controller.stops()
 
 
 def _refuse_captured(differentiable: list[int], num_arrays: int) -> None:
     """Raise a `ValueError` if a captured value is to be differentiated by: its derivative would silently be zero."""
     if any(i >= num_arrays for i in differentiable):
         raise ValueError(
-            "`BacksolveAdjoint` knows no derivatives with respect to values that a solver or controller has captured.\n"
+            "`BacksolveAdjoint` knows no derivatives with respect to values that a solver, a controller or a path has"
+            " captured.\n"
             "Expected: derivatives of y0, args or terms\nFound:    a traced value captured by a function elsewhere\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
         )
@@ -331,115 +370,16 @@ def _refuse(*args: jax.Array) -> list[jax.Array]:
     )
 
 
-def _stops(plan: Plan, state: State, outcome: Outcome, cotangents: Y) -> _Stop:
-    """The start, the saved times, and the end, stacked; states that were not saved have a cotangent of zero."""
-    end = jax.tree.map(lambda x: x[None], outcome.state.y)
-    start = jax.tree.map(lambda x: x[None], plan.problem.y0)
-    zero = jax.tree.map(jnp.zeros_like, end)
-    recorder = plan.recorders[SAVED]
-    assert isinstance(recorder, OutputRecorder), "its name says so"
-    first = int(recorder.t0)
-    last = first + recorder.ts.size
-    t = jnp.concatenate([state.t[None], recorder.ts, outcome.state.t[None]])
-    ys = start, _rows(_saved(outcome), first, last), end
-    given = (
-        _rows(cotangents, 0, 1) if recorder.t0 else zero,
-        _rows(cotangents, first, last),
-        _rows(cotangents, last, last + 1) if recorder.t1 else zero,
-    )
-    y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (ys, given))
-    return _Stop(t, jnp.concatenate([t[:1], t[:-1]]), y, cotangent)
+def _cotangents_of_leaves(
+    restore: Restore, leaves: Sequence[jax.Array], differentiable: list[int], augmented: Augmented
+) -> list[jax.Array]:
+    """The cotangents of the `differentiable` leaves of the solve, from the adjoints at its start."""
 
+    def with_adjoints(*values: jax.Array) -> tuple[Y, Parameters]:
+        moved = list(leaves)
+        for i, value in zip(differentiable, values, strict=True):
+            moved[i] = value
+        return restore(moved).state.y, _parameters(restore, moved, differentiable)
 
-def _rows(y: Y, first: int, last: int) -> Y:
-    return jax.tree.map(lambda x: x[first:last], y)
-
-
-def _cotangents_of_leaves(restore: Restore, leaves: Sequence[jax.Array], augmented: Augmented) -> list[Any]:
-    """The cotangents of the solve's leaves, from the adjoints at its start; zero for leaves that have none."""
-    _, adjoint, args, terms = augmented
-
-    def with_adjoints(*leaves: jax.Array) -> PyTree[Any]:
-        solve = restore(leaves)
-        problem = solve.plan.problem
-        return eqx.filter((solve.state.y, problem.args, problem.terms), eqx.is_inexact_array)
-
-    return list(jax.vjp(with_adjoints, *leaves)[1]((adjoint, args, terms)))
-
-
-class _AdjointTerm(AbstractTerm[Any, Any]):
-    """The adjoint equation of a part of `terms`.
-
-    Its vector field is the pair of time and state: more is not known before the increment is.
-
-    Parameters
-    ----------
-    terms, args
-        The parameters that the adjoints are taken with respect to.
-    part
-        The index of the part among the parts of `terms`; `None` for all.
-    """
-
-    terms: Any
-    args: Args
-    part: int | None = eqx.field(static=True)
-
-    def vf(self, t: RealScalar, y: Augmented, args: Args) -> tuple[RealScalar, Augmented]:
-        """Time and state."""
-        return t, y
-
-    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The increment of the part's own driver."""
-        return self._part_of(self.terms).contr(t0, t1, **kwargs)
-
-    def prod(self, vf: tuple[RealScalar, Augmented], control: Any) -> Augmented:
-        """The increments of state and adjoints."""
-        t, (y, adjoint, _, _) = vf
-        differentiable, static = eqx.partition((self.args, self.terms), eqx.is_inexact_array)
-
-        def increment(y: Y, differentiable: Any) -> Y:
-            args, terms = eqx.combine(differentiable, static)
-            return self._part_of(terms).vf_prod(t, y, args, control)
-
-        dy, vjp = jax.vjp(increment, y, differentiable)
-        of_y, of_parameters = vjp(adjoint)
-        return dy, *jax.tree.map(jnp.negative, (of_y, *of_parameters))
-
-    def time_derivative(self, t: Time, y: Augmented, args: Args) -> Augmented | None:
-        """The time derivative of the adjoint equation, if the part has one."""
-        part = self._part_of(self.terms)
-        if part.noise(t, y[0], self.args) is not None:
-            return jax.tree.map(jnp.zeros_like, y)
-        if part.time_derivative(t, y[0], self.args) is None:
-            return None
-        return self.prod((t, y), self.contr(t, t + 1))
-
-    def stops(self) -> tuple[Stops, ...]:
-        """The part's stops."""
-        return self._part_of(self.terms).stops()
-
-    def initial_carry(self) -> Any:
-        """The part's carry."""
-        return self._part_of(self.terms).initial_carry()
-
-    def increment_and_carry(self, carry: Any, t0: RealScalar, t1: RealScalar) -> tuple[Any, Any]:
-        """The part's increment and carry."""
-        return self._part_of(self.terms).increment_and_carry(carry, t0, t1)
-
-    def trace_once(self, t: Time, y: Augmented, args: Args) -> Self:
-        """This term: its parts have been traced."""
-        return self
-
-    def num_equations(self) -> int:
-        """The size of the field and of its vector–Jacobian product."""
-        return 3 * self._part_of(self.terms).num_equations()
-
-    def _part_of(self, terms: Any) -> Any:
-        return terms if self.part is None else terms.parts[self.part]
-
-
-def _adjoint_terms(terms: Any, args: Args) -> AbstractTerm[Any, Any]:
-    """The adjoint equation: a sum of as many terms as the equation itself, in their order."""
-    if not terms.parts:
-        return _AdjointTerm(terms, args, None)
-    return MultiTerm(*(_AdjointTerm(terms, args, i) for i in range(len(terms.parts))))
+    _, adjoint, *of_parameters = augmented
+    return list(jax.vjp(with_adjoints, *(leaves[i] for i in differentiable))[1]((adjoint, Parameters(*of_parameters))))
