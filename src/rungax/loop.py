@@ -7,10 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import BoolScalar, any_element, is_stuck, match_varying, select
+from .jaxkit import BoolScalar, any_element, is_stuck, match_varying, optimization_barrier, select
 from .plan import Plan
-from .results import RESULTS, Result, choose, first_failure, is_successful
+from .results import RESULTS, Result, choose, first_failure, is_successful, traced
 from .step import EventPhase, Outcome, State, Step, Verdict
+
+STRONG_REDUCTION = 0.15
+"""The fraction of a rejected step below which the next one makes its start suspect."""
 
 
 def run(plan: Plan, state: State) -> Outcome:
@@ -33,9 +36,42 @@ def finish(plan: Plan, state: State) -> Outcome:
 def integrate(plan: Plan, state: State) -> State:
     """Step until every batch element has reached the end or failed; record on the way."""
     state = match_varying(state, (plan, state))
-    return lax.while_loop(
-        lambda state: any_element(needs_attempt(plan, state)), lambda state: attempt_step(plan, state), state
+    if state.is_suspect is None:
+        return make_attempts(plan, state)
+
+    def turn(carry: tuple[State, jax.Array]) -> tuple[State, jax.Array]:
+        state = make_attempts(plan, carry[0])
+        assert state.is_suspect is not None, "as before the loop"
+        return examine(plan, state), any_element(state.is_suspect)
+
+    # If none is suspect, no batch element needs another attempt.
+    return lax.while_loop(lambda carry: carry[1], turn, (state, any_element(jnp.ones_like(state.is_suspect))))[0]
+
+
+def make_attempts(plan: Plan, state: State) -> State:
+    """Attempt steps until no batch element needs one, or one of them is suspect."""
+
+    def goes_on(state: State) -> jax.Array:
+        needed = any_element(needs_attempt(plan, state))
+        return needed if state.is_suspect is None else needed & ~any_element(state.is_suspect)
+
+    return lax.while_loop(goes_on, lambda state: attempt_step(plan, state), state)
+
+
+def examine(plan: Plan, state: State) -> State:
+    """The state, no longer suspect: batch elements from whose state no attempt can succeed have failed."""
+    suspect = state.is_suspect
+    assert suspect is not None, "the loop asks only in solves that reject steps"
+    nothing = traced(RESULTS.successful)
+
+    def found() -> Result:
+        return choose(suspect, plan.failure_at_start(state.t, state.t_next, state.y, state.solver_state), nothing)
+
+    like = (plan, state)
+    failure = lax.cond(
+        any_element(suspect), lambda: match_varying(traced(found()), like), lambda: match_varying(nothing, like)
     )
+    return replace(state, result=first_failure(state.result, failure), is_suspect=jnp.zeros_like(suspect))
 
 
 def needs_attempt(plan: Plan, state: State) -> jax.Array:
@@ -57,7 +93,7 @@ def is_running(plan: Plan, state: State) -> jax.Array:
 
 def attempt_step(plan: Plan, state: State) -> State:
     """The state after one attempt, accepted or not. Batch elements that have ended keep their state."""
-    running = is_running(plan, state)
+    running = optimization_barrier(is_running(plan, state))
     step = plan.attempt(state)
     verdict = plan.judge(state, step)
     if plan.detector is not None:
@@ -68,14 +104,14 @@ def attempt_step(plan: Plan, state: State) -> State:
 def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
     """The state after an attempt and the verdict on it."""
     y1, events, is_searched = step.y1, verdict.events, False
-    failure = first_failure(verdict.result, step_failure(step, verdict))
+    failure = first_failure(verdict.result, step_failure(plan, step, verdict))
     result = first_failure(state.result, failure)
     if events is not None:
         running = running & (events.phase != EventPhase.POSTPONED)
         is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
-    accepted = running & verdict.accepted
+    accepted = optimization_barrier(running & verdict.accepted)
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None
@@ -97,8 +133,15 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         },
         events=None if events is None else events.state,
         user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
+        is_suspect=None if state.is_suspect is None else is_suspect(step, verdict) & running,
         tangents=select(accepted, plan.next_tangents(state, step), state.tangents),
     )
+
+
+def is_suspect(step: Step, verdict: Verdict) -> jax.Array:
+    """True if an attempt was rejected and is to be shortened as strongly as after an error that is not finite."""
+    next_dt = verdict.next_t1 - verdict.next_t0
+    return ~jnp.asarray(verdict.accepted) & (next_dt < STRONG_REDUCTION * (step.t1 - step.t0))
 
 
 def has_ended(plan: Plan, state: State) -> jax.Array:
@@ -106,14 +149,26 @@ def has_ended(plan: Plan, state: State) -> jax.Array:
     return ~(state.t < plan.problem.t1)
 
 
-def step_failure(step: Step, verdict: Verdict) -> Result:
+def step_failure(plan: Plan, step: Step, verdict: Verdict) -> Result:
     """The failure of a step whose equations were not solved, if the step is not retried with a smaller size.
 
     Solvers report such a step with an infinite error, so that error control rejects it.
     """
     if step.result is RESULTS.successful:
         return step.result
-    return choose(verdict.accepted | jnp.isnan(verdict.next_t1), step.result, RESULTS.successful)
+    failure = choose(verdict.accepted | jnp.isnan(verdict.next_t1), step.result, RESULTS.successful)
+    if plan.controller.may_reject:
+        return failure
+
+    def found() -> Result:
+        at_start = plan.failure_at_start(step.t0, step.t1, step.y0, step.solver_state0)
+        return choose(is_successful(failure), failure, first_failure(at_start, failure))
+
+    return lax.cond(
+        any_element(jnp.logical_not(is_successful(failure))),
+        lambda: match_varying(found(), (plan, step)),
+        lambda: match_varying(failure, (plan, step)),
+    )
 
 
 def final_result(plan: Plan, state: State) -> Result:

@@ -6,7 +6,6 @@ from typing import Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
@@ -18,16 +17,13 @@ from .jaxkit import (
     RealScalar,
     Time,
     Y,
-    all_finite,
-    any_element,
     clip_next_end,
     is_stuck,
-    match_varying,
-    select,
+    optimization_barrier,
     without_derivatives,
 )
 from .nonlinear import Tolerances
-from .results import RESULTS, Result, first_failure, is_successful, traced
+from .results import Result
 from .step import (
     ControllerState,
     DriverState,
@@ -68,7 +64,9 @@ class Solver(Protocol):
 
     def improves_when_repeated(self, step: Step) -> BoolScalar | None: ...
 
-    def failure_at_start(self, step: Step) -> Result: ...
+    def failure_at_start(
+        self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: SolverState
+    ) -> Result: ...
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]: ...
 
@@ -281,7 +279,7 @@ class Plan(eqx.Module):
             self.error_order if error_order is None else error_order,
             state.controller_state,
         )
-        next_t0, next_t1 = jnp.asarray(next_t0), jnp.asarray(next_t1)
+        next_t0, next_t1 = optimization_barrier((jnp.asarray(next_t0), jnp.asarray(next_t1)))
         if factor is not None:
             dt = step.t1 - step.t0
             next_t1 = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
@@ -293,22 +291,12 @@ class Plan(eqx.Module):
         if repeats is not None:
             is_last = ~jnp.asarray(accepted) & is_stuck(next_t0, next_t1)
             next_t1 = jnp.where(is_last & repeats, step.t1, next_t1)
-        result = first_failure(result, self._failure_at_start(step, accepted))
         return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
 
-    def _failure_at_start(self, step: Step, accepted: BoolScalar) -> Result:
-        """The reason why no attempt from the start of `step` succeeds, looked for if this one has no finite end."""
-        if step.result is RESULTS.successful and not self.controller.may_reject:
-            return RESULTS.successful
-        # Most attempts are accepted, and must not cost more than to see that.
-        failed = jnp.logical_not(accepted) | jnp.logical_not(is_successful(step.result))
-        failed = failed & ~all_finite((step.y1, step.y_error))
-        start, nothing = without_derivatives(step), traced(RESULTS.successful)
-        return lax.cond(
-            any_element(failed),
-            lambda: match_varying(select(failed, self.solver.failure_at_start(start), nothing), step),
-            lambda: match_varying(nothing, step),
-        )
+    def failure_at_start(self, t0: Time, t1: Time, y0: Y, solver_state: SolverState) -> Result:
+        """The reason why no step from `t0`, `y0` succeeds, however short; successful if there is none."""
+        terms, t0, t1, y0, solver_state = without_derivatives((self.problem.terms, t0, t1, y0, solver_state))
+        return self.solver.failure_at_start(terms, t0, t1, y0, self.problem.args, solver_state)
 
     def next_end(self, verdict: Verdict) -> Time:
         """The end of the next attempt, clipped to the end of the interval."""

@@ -130,6 +130,7 @@ def set_up(
         records={},
         events=events,
         user_state=user_state,
+        is_suspect=jnp.asarray(False) if controller.may_reject else None,
     )
 
 

@@ -321,6 +321,9 @@ class State(eqx.Module):
         The user's own state.
     tangents
         The tangents that the error control covers, `None` if it covers none.
+    is_suspect
+        Whether the last attempt failed so badly that no other one from here may succeed; `None` in solves that reject
+        nothing.
     """
 
     t: Time
@@ -336,6 +339,7 @@ class State(eqx.Module):
     events: EventState | None = None
     user_state: UserState = None
     tangents: Tangents | None = None
+    is_suspect: BoolScalar | None = None
 
     @property
     def num_steps(self) -> IntScalar:

@@ -105,6 +105,12 @@ class _ErrorAddingSolver(eqx.Module):
         """The given solver's answer."""
         return self.solver.improves_when_repeated(_of_solver(step))
 
+    def failure_at_start(
+        self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: SolverState
+    ) -> Result:
+        """The given solver's failure."""
+        return self.solver.failure_at_start(terms, t0, t1, y0, args, solver_state)
+
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Array]:
         """The given solver's checkpoint."""
         return self.solver.checkpoint_state(solver_state)

@@ -174,9 +174,12 @@ class _ReversibleSolver(eqx.Module):
         """`None`: nothing of the given solver is carried from attempt to attempt."""
         del step
 
-    def failure_at_start(self, step: Step) -> Result:
+    def failure_at_start(
+        self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: Y
+    ) -> Result:
         """The given solver's failure."""
-        return self.solver.failure_at_start(step)
+        own = self.solver.restore(terms, t0, y0, args, None)
+        return self.solver.failure_at_start(terms, t0, t1, y0, args, own)
 
     def checkpoint_state(self, solver_state: Y) -> Y:
         """The companion."""

@@ -59,7 +59,7 @@ def bracketed_root(
         c, at_c = jnp.where(same, p.a, p.b), jnp.where(same, p.at_a, p.at_b)
         b, at_b = jnp.where(same, p.b, p.a), jnp.where(same, p.at_b, p.at_a)
         least = jnp.minimum(0.5 * width / jnp.abs(b - t), 0.5)
-        halves = (p.num_iterations >= PATIENCE) & (p.num_iterations % 2 == 0)
+        halves = (p.num_iterations >= PATIENCE) & (p.num_iterations & 1 == 0)
         part = jnp.where(halves, 0.5, jnp.clip(_part(t, b, c, at_t, at_b, at_c), least, 1 - least))
         return _Points(t, b, c, at_t, at_b, at_c, part, p.num_iterations + 1)
 

@@ -37,6 +37,8 @@ class Crossed(NamedTuple):
         The times between which the first of the searched conditions did.
     at_lower, at_upper
         The values of the conditions at these times.
+    is_at_end
+        Whether the upper one is the end of the attempt.
     """
 
     flags: Flags
@@ -44,6 +46,7 @@ class Crossed(NamedTuple):
     upper: Time
     at_lower: Values
     at_upper: Values
+    is_at_end: BoolScalar
 
 
 class Sought(NamedTuple):
@@ -135,7 +138,7 @@ class EventSearch(eqx.Module):
         """The conditions that crossed zero in an attempt, at its end or at the interior times."""
         at_start = self.conditions.values(plan.problem, step.t0, step.y0)
         if self.interior == 0:
-            return Crossed(at_end.crossed, step.t0, step.t1, at_start, at_end.values)
+            return Crossed(at_end.crossed, step.t0, step.t1, at_start, at_end.values, True)
         times, inside = self._inside(plan, step)
 
         def next_point(carry: tuple[Array, Array], values: Values) -> tuple[tuple[Array, Array], tuple[Array, Flags]]:
@@ -151,7 +154,7 @@ class EventSearch(eqx.Module):
         has_moved = jnp.any(self.searched & (signs[first] != events.signs))
         before, after = jnp.where(has_moved, 0, first), jnp.where(has_moved, first, first + 1)
         values = jnp.concatenate([at_start[None], values])
-        return Crossed(flags, ends[before], ends[after], values[before], values[after])
+        return Crossed(flags, ends[before], ends[after], values[before], values[after], after == self.interior + 1)
 
     def _inside(self, plan: Plan, step: Step) -> tuple[Array, Array]:
         """The interior times of an attempt, and the values there."""
@@ -164,7 +167,7 @@ class EventSearch(eqx.Module):
         """The search after an attempt that was one of a search, or in which a searched condition crossed zero."""
         is_open, here = events.bracket.is_open, at_end.crossed & self.searched
         has_passed = jnp.any(here & (at_end.values != 0))
-        ends_at_upper = jnp.where(is_open, has_passed, crossed.upper == step.t1)
+        ends_at_upper = jnp.where(is_open, has_passed, crossed.is_at_end)
         active = jnp.where(ends_at_upper & jnp.any(here), here, events.active & is_open)
         margins = self._margins(plan, events, step, active)
         narrowed = self._narrowed(events.bracket, step, jnp.min(margins.of(at_end.values)), has_passed)
@@ -173,16 +176,19 @@ class EventSearch(eqx.Module):
         lower, upper = bracket.lower, bracket.upper
 
         is_closed = is_open & ~has_passed & (upper - lower <= shortest(upper))
-        rates = optimization_barrier(self.conditions.rates(plan.problem, step.t1, step.y1))
-        near = self._near(plan, margins, at_end, step, rates, active & (upper - step.t1 <= self._time_tolerance(step)))
+        rates = self.conditions.rates(plan.problem, step.t1, step.y1)
+        rates, within = optimization_barrier((rates, self._time_tolerance(step)))
+        passed = active & (upper - step.t1 <= within)
+        near = passed | (self._margins_soon(plan, margins, at_end, step, rates, within) <= 0)
+        near = near & self.searched & (jnp.abs(at_end.values) <= self.tolerances(step.t1))
         near = jnp.where(is_closed, active, near) & is_open & ~jnp.any(here)
         # A step cannot be arbitrarily short: then its end counts, although something has passed there.
         is_short = has_passed & (step.t1 - step.t0 <= shortest(step.t1))
-        counts = here & (~has_passed | is_short) & (is_open | ends_at_upper)
+        counts = here & (~has_passed | is_short) & (is_open | crossed.is_at_end)
         # A value that moves away from zero, after an event a few roundings earlier, has not passed it yet.
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         happens, has_ended = optimization_barrier((happens, is_closed | is_short | jnp.any(happens)))
-        next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active))
+        next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active, within))
         count = jnp.where(has_ended, 0, bracket.num_attempts)
         return Sought(replace(bracket, next_end=next_end, num_attempts=count), happens, active)
 
@@ -202,14 +208,13 @@ class EventSearch(eqx.Module):
         values_at = lambda t: self.conditions.values(plan.problem, t, evaluate(t))
         return Margins(values_at, events.signs.astype(step.t1.dtype), jnp.asarray(counts))
 
-    def _near(self, plan: Plan, margins: Margins, at_end: Crossings, step: Step, rates: Values, passed: Flags) -> Flags:
-        """The conditions that are zero at the end up to their tolerance, and `passed` or do so within that of time."""
-        ahead, is_zero = self._time_tolerance(step), jnp.abs(at_end.values) <= self.tolerances(step.t1)
+    def _margins_soon(
+        self, plan: Plan, margins: Margins, at_end: Crossings, step: Step, rates: Values, within: Time
+    ) -> Values:
+        """The margins of the conditions, with their `rates` at the end of an attempt, at a time `within` after it."""
         if slope_of(plan.problem, step.t1, step.y1) is None:
-            soon = margins.on_interpolation(step.t1 + ahead)
-        else:
-            soon = margins.of(at_end.values + rates * ahead)
-        return ((soon <= 0) | passed) & self.searched & is_zero
+            return margins.on_interpolation(step.t1 + within)
+        return margins.of(at_end.values + rates * within)
 
     def _time_tolerance(self, step: Step) -> Time:
         """The distance up to which two times at the end of a step are the same; a small part of the step."""
@@ -219,8 +224,8 @@ class EventSearch(eqx.Module):
         part = 1e-3 * (t - step.t0)
         return jnp.maximum(jnp.minimum(atol + rtol * jnp.abs(t), part), shortest(t))
 
-    def _next_end(self, step: Step, bracket: EventBracket, margins: Margins, active: Flags) -> Time:
-        """The end of the next attempt: just before the passage, as far as one knows.
+    def _next_end(self, step: Step, bracket: EventBracket, margins: Margins, active: Flags, within: Time) -> Time:
+        """The end of the next attempt: just before the passage, as far as one knows; `within` is the time tolerance.
 
         The first attempts take the interpolation of the one before them for the solution. Where that does not do, as
         with noise, the later ones take the line through the values at the ends of the bracket, or its middle.
@@ -234,8 +239,8 @@ class EventSearch(eqx.Module):
         root = jnp.where(count > INTERPOLATED, line, root)
         # The first root is as good as the interpolation, the later ones are better the nearer they are to the last.
         uncertainty = jnp.where(count == 1, 0.0, 1e-3 * jnp.abs(root - step.t1))
-        before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * self._time_tolerance(step)))
-        is_known = jnp.where(count > INTERPOLATED, is_made & (count % 3 != 0), bracket.at_upper < 0)
+        before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * within))
+        is_known = jnp.where(count > INTERPOLATED, is_made & (count & 3 != 0), bracket.at_upper < 0)
         # Where no attempt has ended at the upper end yet, one has to.
         end = jnp.where(is_known, before, jnp.where(is_made, 0.5 * (lower + upper), upper))
         end = jnp.clip(end, lower + least, jnp.where(is_made, upper - least, upper))

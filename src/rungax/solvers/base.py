@@ -296,17 +296,21 @@ class AbstractSolver[SolverState](eqx.Module):
         """
         del step
 
-    def failure_at_start(self, step: Step) -> Result:
-        """The reason why no step from the start of `step` succeeds: by default a vector field that is not finite there.
+    def failure_at_start(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: SolverState
+    ) -> Result:
+        """The reason why no step from `t0`, `y0` succeeds: by default a vector field that is not finite there.
 
-        Called only for a step whose end is not finite. Successful if a shorter step may succeed.
+        Asked only after a step to `t1` that was rejected with a very large error, or none. Successful if a shorter step
+        may succeed.
 
         Parameters
         ----------
-        step
-            The record of the step.
+        terms, t0, t1, y0, args, solver_state
+            As for `step`.
         """
-        return failure_of_field(self.func(step.terms, step.t0, step.y0, step.args))
+        del t1, solver_state
+        return failure_of_field(self.func(terms, t0, y0, args))
 
     def checkpoint_state(self, solver_state: SolverState) -> PyTree[Any]:
         """The part of the solver state that the solution depends on and that `restore` cannot compute again.

@@ -20,7 +20,6 @@ from jaxtyping import Array, PyTree
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, match_varying, optimization_barrier
 from ...nonlinear import LinearAlgebra, LinearSolver, LinearSystem, Vector, check_linear_solver, solve
 from ...results import RESULTS, Result, first_failure
-from ...step import Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.failures import failure_of_derivative, failure_of_field
@@ -125,13 +124,16 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         """The error estimate: by default the difference to the embedded solution, if the tableau has one."""
         return None if self.tableau.e is None else combine(self.tableau.e, stages.us)
 
-    def failure_at_start(self, step: Step) -> Result:
+    def failure_at_start(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: None
+    ) -> Result:
         """The failure of a vector field, or of its derivatives, that are not finite at the start of the step."""
-        t0, y0, args = step.t0, step.y0, step.args
-        field = FlatField.for_step(step.terms, t0, step.t1, y0, args)
+        del solver_state
+        t0 = jnp.asarray(t0)
+        field = FlatField.for_step(terms, t0, t1, y0, args)
         vector = field.space.ravel(y0)
         by_time = jax.jvp(lambda t: field.slope(t, vector), (t0,), (jnp.ones_like(t0),))[1]
-        of_field = failure_of_field(self.func(step.terms, t0, y0, args))
+        of_field = failure_of_field(self.func(terms, t0, y0, args))
         return first_failure(of_field, failure_of_derivative((field.jacobian_sample(t0, y0), by_time)))
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:

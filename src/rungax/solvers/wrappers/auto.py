@@ -238,12 +238,13 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         improves = self.stiff.improves_when_repeated(replace(step, solver_state=step.solver_state.stiff))
         return None if improves is None else improves & step.solver_state0.is_stiff
 
-    def failure_at_start(self, step: Step) -> Result:
+    def failure_at_start(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: AutoState
+    ) -> Result:
         """The failure of the method in use."""
-        before = step.solver_state0
-        nonstiff = self.nonstiff.failure_at_start(replace(step, solver_state0=before.nonstiff))
-        stiff = self.stiff.failure_at_start(replace(step, solver_state0=before.stiff))
-        return choose(before.is_stiff, stiff, nonstiff)
+        nonstiff = self.nonstiff.failure_at_start(terms, t0, t1, y0, args, solver_state.nonstiff)
+        stiff = self.stiff.failure_at_start(terms, t0, t1, y0, args, solver_state.stiff)
+        return choose(solver_state.is_stiff, stiff, nonstiff)
 
     def checkpoint_state(self, solver_state: AutoState) -> AutoState:
         """The method in use, the votes, the direction, and the checkpoints of both methods."""

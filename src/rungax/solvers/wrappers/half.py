@@ -139,9 +139,11 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         _, second = _halves(step)
         return self.solver.stiffness(second)
 
-    def failure_at_start(self, step: Step) -> Result:
+    def failure_at_start(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: SolverState
+    ) -> Result:
         """The wrapped solver's failure, of which each of the three steps depends on the same start or fails later."""
-        return self.solver.failure_at_start(step)
+        return self.solver.failure_at_start(terms, t0, t1, y0, args, solver_state)
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
         """The wrapped solver's state after a rejection."""

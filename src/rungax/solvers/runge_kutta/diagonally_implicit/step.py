@@ -170,12 +170,14 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         solver, cache = stage_solver(self._finder(step.y0), space), step.solver_state.cache
         return jnp.logical_not(is_successful(step.result)) & solver.is_outdated(cache, step.t0)
 
-    def failure_at_start(self, step: Step) -> Result:
+    def failure_at_start(
+        self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: DIRKState
+    ) -> Result:
         """The failure of a vector field, or of a Jacobian, that is not finite at the start of the step."""
-        t0, y0, args = step.t0, step.y0, step.args
-        _, implicit = self.split(step.terms)
-        field = FlatField.for_step(implicit, t0, step.t1, y0, args)
-        of_field = failure_of_field(self.func(step.terms, t0, y0, args))
+        del solver_state
+        _, implicit = self.split(terms)
+        field = FlatField.for_step(implicit, t0, t1, y0, args)
+        of_field = failure_of_field(self.func(terms, t0, y0, args))
         return first_failure(of_field, failure_of_derivative(field.jacobian_sample(t0, y0)))
 
     def checkpoint_state(self, solver_state: DIRKState) -> None:
