@@ -25,6 +25,7 @@ from .jaxkit import Args, RealScalar, Time, Y, is_traced
 from .saving import SaveAt
 from .saving.saveat import subs_of
 from .solvers import AbstractSolver, AbstractWrappedSolver
+from .step import NextAttempt
 from .terms import (
     AbstractTerm,
     Noise,
@@ -72,7 +73,7 @@ def known_values(call: Call) -> None:
     ends = [(np.float64(a), np.float64(b)) for a, b in ends]
     # The times of a controller may be arrays of JAX, on which operations are traced inside `jit`, though known.
     with jax.ensure_compile_time_eval():
-        for ok, message in _conditions(np, t0, t1, dt0, times, call.controller, ends):
+        for ok, message in _conditions(np, t0, t1, dt0, times, call, ends):
             if not ok:
                 raise ValueError(message())
 
@@ -91,6 +92,7 @@ def argument_types(call: Call) -> None:
 
 def inside_trace(call: Call, t0: Time, y0: Y) -> Terms:
     """The call's terms, traced once; raises a `ValueError` unless solver, controller and noise suit them."""
+    _check_next_attempt(call.resumed.next_attempt, t0)
     terms = as_terms(call.terms)
     _check_terms(terms, call.solver, t0, y0, call.args)
     terms = call.solver.trace_terms(terms, t0, y0, call.args)
@@ -102,8 +104,20 @@ def values_are_valid(call: Call, t0: Time, t1: Time, dt0: RealScalar | None) -> 
     """True if the values that only the running program knows are right."""
     times = [jnp.asarray(ts).astype(t0.dtype) for ts in _saved_times(call)]
     ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in _ends_of_paths(call.terms)]
-    conditions = _conditions(jnp, t0, t1, dt0, times, call.controller, ends)
+    conditions = _conditions(jnp, t0, t1, dt0, times, call, ends)
     return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in conditions]))
+
+
+def _check_next_attempt(earlier: NextAttempt | None, t0: Time) -> None:
+    """Raise a `ValueError` unless the attempt that an earlier solve left has one time, of the dtype of this solve's."""
+    if earlier is None or (earlier.t.shape == () and earlier.t.dtype == t0.dtype):
+        return
+    raise ValueError(
+        "`controller_state` holds the next step of another solve, which this one cannot make.\n"
+        f"Expected: a time of shape () and dtype {t0.dtype}, like `t0`\n"
+        f"Found:    shape {earlier.t.shape} and dtype {earlier.t.dtype}\n"
+        "Give times of the dtype of `Solution.ts`; for the states of a batch use `jax.vmap` once more."
+    )
 
 
 def as_terms(terms: PyTree[Any]) -> Terms:
@@ -337,7 +351,7 @@ def _conditions(
     t1: Any,
     dt0: Any,
     times: list[Any],
-    controller: AbstractStepSizeController[Any],
+    call: Call,
     ends: list[tuple[Any, Any]],
 ) -> Iterator[tuple[Any, Callable[[], str]]]:
     """Conditions on the values, each with the message for the case that it does not hold."""
@@ -355,12 +369,14 @@ def _conditions(
         )
     for ts in times:
         yield from _saved_time_conditions(xp, t0, t1, xp.asarray(ts))
-    ok = controller.times_fit(t0, t1)
+    controller, continued = call.controller, call.resumed.controller_state is not None
+    ok = controller.continued_times_fit(t0, t1) if continued else controller.times_fit(t0, t1)
     yield (
         ok,
         lambda: (
             f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.\n"
-            f"Expected: first {t0}, last {t1}\nFound:    {controller}\nGive the controller the times of this solve."
+            f"Expected: {'up to' if continued else 'first'} {t0}, last {t1}\nFound:    {controller}\n"
+            "Give the controller the times of this solve."
         ),
     )
     for begin, end in ends:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import BoolScalar, any_element, is_stuck, match_varying, optimization_barrier, select
+from .jaxkit import BoolScalar, Time, any_element, is_stuck, match_varying, optimization_barrier, select
 from .plan import Plan
 from .results import RESULTS, Result, choose, first_failure, is_successful, traced
 from .step import EventPhase, Outcome, State, Step, Verdict
@@ -135,6 +135,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
         is_suspect=None if state.is_suspect is None else is_suspect(step, verdict) & running,
         tangents=select(accepted, plan.next_tangents(state, step), state.tangents),
+        proposed_end=select(running, proposed_end(plan, state, step, verdict), state.proposed_end),
     )
 
 
@@ -142,6 +143,24 @@ def is_suspect(step: Step, verdict: Verdict) -> jax.Array:
     """True if an attempt was rejected and is to be shortened as strongly as after an error that is not finite."""
     next_dt = verdict.next_t1 - verdict.next_t0
     return ~jnp.asarray(verdict.accepted) & (next_dt < STRONG_REDUCTION * (step.t1 - step.t0))
+
+
+def proposed_end(plan: Plan, state: State, step: Step, verdict: Verdict) -> Time | None:
+    """The end proposed for the attempt after this one, before it is clipped; `None` if it is not handed on."""
+    if state.proposed_end is None:
+        return None
+    proposed, ends = verdict.proposed_end, ~(verdict.next_t0 < plan.problem.t1)
+    if verdict.events is not None:
+        phase = verdict.events.phase
+        # The attempts of a search, and the one after it, are parts of the attempt inside which the event lies.
+        in_search = (phase == EventPhase.SEARCHED) | (phase == EventPhase.FOUND)
+        proposed = jnp.where(in_search, state.proposed_end, proposed)
+        ends = ends | (phase == EventPhase.ENDED)
+    # If the end of the solve cut its last step, that step says little about the size of the next one.
+    is_cut = verdict.accepted & ends & (state.proposed_end > step.t1)
+    uncut = verdict.next_t0 + (state.proposed_end - step.t0)
+    # Clipping may lengthen a step by a few roundings.
+    return jnp.where(is_cut, uncut, jnp.maximum(proposed, plan.next_end(verdict)))
 
 
 def has_ended(plan: Plan, state: State) -> jax.Array:

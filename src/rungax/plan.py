@@ -123,6 +123,7 @@ class Controller(Protocol):
     def tolerances(self) -> Tolerances | None: ...
 
     def bounding_also(self, error: RealScalar) -> Self: ...
+    def final_state(self, initial: ControllerState, final: ControllerState) -> ControllerState: ...
 
 
 class EventMap(Protocol):
@@ -283,15 +284,16 @@ class Plan(eqx.Module):
         if factor is not None:
             dt = step.t1 - step.t0
             next_t1 = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+        proposed_end = next_t1
         if self.stops is not None:
-            next_t0, next_t1, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
-            next_t1 = self.stops.clip(accepted, next_t0, next_t1)
+            next_t0, proposed_end, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)
+            next_t1 = self.stops.clip(accepted, next_t0, proposed_end)
             made_jump = made_jump | jumped
         repeats = self.solver.improves_when_repeated(step)
         if repeats is not None:
             is_last = ~jnp.asarray(accepted) & is_stuck(next_t0, next_t1)
             next_t1 = jnp.where(is_last & repeats, step.t1, next_t1)
-        return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result)
+        return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result, proposed_end)
 
     def failure_at_start(self, t0: Time, t1: Time, y0: Y, solver_state: SolverState) -> Result:
         """The reason why no step from `t0`, `y0` succeeds, however short; successful if there is none."""

@@ -40,6 +40,7 @@ def resolve(call: Call) -> tuple[Plan, State]:
         detector=_detector(call, t0, y0),
         resumed=call.resumed,
         result=choose(valid, RESULTS.successful, RESULTS.invalid_input),
+        hands_on=call.saveat.controller_state,
     )
 
 

@@ -1,27 +1,36 @@
 """The beginning of a solve: its plan and its first state, from an equation in the direction of travel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
-from .jaxkit import BoolScalar, Time, all_finite, clip_to_end
+from .jaxkit import BoolScalar, Time, all_finite, clip_next_end, select
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
-from .step import Counts, Problem, State, UserState
+from .step import ControllerState, Counts, EventState, NextAttempt, Problem, State, UserState
 from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
 
 
 class Resumed(NamedTuple):
-    """The part of an earlier solve's outcome with which another one goes on; each may be `None`."""
+    """The part of an earlier solve's outcome with which another one goes on; each may be `None`.
+
+    `controller_state` is a `NextAttempt`, or the own state of a controller.
+    """
 
     solver_state: PyTree[Any] = None
     controller_state: PyTree[Any] = None
     made_jump: BoolScalar | None = None
+
+    @property
+    def next_attempt(self) -> NextAttempt | None:
+        """The attempt that the earlier solve left, if it has given it out."""
+        return self.controller_state if isinstance(self.controller_state, NextAttempt) else None
 
 
 class Stepping(NamedTuple):
@@ -54,6 +63,7 @@ def set_up(
     stops: StopQueue | None = None,
     user_state_update: UserStateUpdate | None = None,
     user_state: UserState = None,
+    hands_on: bool = False,
 ) -> tuple[Plan, State]:
     """The plan and the first state of a solve.
 
@@ -75,6 +85,8 @@ def set_up(
         The stop queue, instead of the one that controller and terms fill.
     user_state_update, user_state
         The change of the user's own state with each accepted step, and its first value.
+    hands_on
+        Whether another solve is to go on from the end of this one, so that the proposed end of each attempt is kept.
     """
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
     controller = stepping.controller
@@ -87,19 +99,24 @@ def set_up(
     controller = controller.without_stops()
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
+    start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
     # The first step is chosen without a look beyond the first stop, where the field may be another one.
-    horizon = t1 if stops is None else stops.clip(False, t0, t1)
-    t_next, controller_state = controller.init(terms, t0, horizon, y0, stepping.dt0, args, solver.func, error_order)
-    if resumed.controller_state is not None:
-        controller_state = controller.resume(controller_state, resumed.controller_state)
-        t_next = controller.first_end(t0, t_next, controller_state)
-    t_next = clip_to_end(t1, t_next if stops is None else stops.clip(True, t0, t_next))
+    horizon = t1 if stops is None else stops.clip(False, start, t1)
+    init = partial(controller.init, terms, start, horizon, y0, stepping.dt0, args, solver.func, error_order)
+    controller_state, proposed_end, is_new = _first_attempt(controller, init, start, t1, stepping.dt0, resumed)
+    # The attempt that an earlier solve left may follow a rejected one.
+    t_next = proposed_end if stops is None else stops.clip(is_new, start, proposed_end)
+    t_next = clip_next_end(is_new, t1, t_next)
     if controller.failed_at(controller_state) is None:
         # Other controllers go on, and report the time themselves.
         result = first_failure(result, choose(all_finite(y0), RESULTS.successful, RESULTS.nonfinite))
+    events = None
+    if detector is not None:
+        events, t_next, at_start = _first_events(detector, problem, resumed, is_new, t_next)
+        result = first_failure(result, choose(at_start, RESULTS.event_occurred, RESULTS.successful))
     solver_state = resumed.solver_state
     if solver_state is None:
-        solver_state = solver.init(terms, t0, t_next, y0, args)
+        solver_state = solver.init(terms, start, t_next, y0, args)
     plan = Plan(
         problem=problem,
         solver=solver,
@@ -112,13 +129,8 @@ def set_up(
         stops=stops,
         user_state_update=user_state_update,
     )
-    events = None if detector is None else detector.init(problem, t_next)
-    if events is not None:
-        # A boolean condition that is true at the start ends the solve there.
-        at_start = choose(jnp.any(events.active), RESULTS.event_occurred, RESULTS.successful)
-        result = first_failure(result, at_start)
     return plan, State(
-        t=t0,
+        t=start,
         t_next=t_next,
         y=y0,
         drivers=start_drivers(terms),
@@ -131,7 +143,49 @@ def set_up(
         events=events,
         user_state=user_state,
         is_suspect=jnp.asarray(False) if controller.may_reject else None,
+        proposed_end=jnp.maximum(proposed_end, t_next) if hands_on else None,
     )
+
+
+def _first_attempt(
+    controller: AbstractStepSizeController[Any],
+    init: Callable[[], tuple[Time, ControllerState]],
+    t0: Time,
+    t1: Time,
+    dt0: Time | None,
+    resumed: Resumed,
+) -> tuple[ControllerState, Time, BoolScalar]:
+    """The controller's state, the end proposed for the first attempt, and false if an earlier solve left that."""
+    earlier = resumed.next_attempt
+    if resumed.controller_state is None:
+        end, state = init()
+        return state, end, True
+    if earlier is not None and dt0 is None:
+        end, is_new = earlier.end_from(t0), t0 != earlier.t
+    else:
+        end, is_new = init()[0], True
+    # A program may also pass the controller's own state.
+    state = resumed.controller_state if earlier is None else earlier.controller_state
+    state = controller.resume(t0, t1, dt0, state)
+    return state, controller.first_end(t0, end, state), is_new
+
+
+def _first_events(
+    detector: EventDetector, problem: Problem, resumed: Resumed, is_new: BoolScalar, t_next: Time
+) -> tuple[EventState, Time, BoolScalar]:
+    """The event detector's first state, the end of the first attempt, and whether an event ends the solve before it.
+
+    A solve that makes the attempt that an earlier one left goes on with that one's events.
+    """
+    events = detector.init(problem, t_next)
+    # A boolean condition that is true at the start ends the solve there.
+    has_ended, left = jnp.any(events.active), resumed.next_attempt
+    earlier = None if left is None else left.events
+    if left is None or earlier is None or earlier.signs.shape != events.signs.shape:
+        return events, t_next, has_ended
+    goes_on = left.is_due & jnp.logical_not(is_new)
+    t_next = jnp.where(goes_on & earlier.bracket.is_open, earlier.bracket.next_end, t_next)
+    return select(goes_on, earlier, events), t_next, has_ended & ~goes_on
 
 
 def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[Any]) -> None:

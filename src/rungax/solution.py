@@ -28,7 +28,8 @@ class Solution(eqx.Module):
     result
         The result: success, the end by an event, or the reason of a failure.
     solver_state, controller_state, made_jump
-        The states from which another solve can go on, if asked for.
+        The states from which another solve can go on, if asked for. `controller_state` holds the attempt that would
+        have been the next, and in it the controller's own state, again as `controller_state`.
     internals
         Differentiable measures of how hard the solve was, if asked for.
     event_mask

@@ -21,7 +21,7 @@ from .saving import SaveAt
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
-from .step import Outcome
+from .step import NextAttempt, Outcome
 from .terms import AbstractTerm
 
 
@@ -87,7 +87,9 @@ def diffeqsolve(
     progress_meter
         A display of the progress of the solve.
     solver_state, controller_state, made_jump
-        The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on.
+        The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on. With a `controller_state`,
+        `dt0=None` means the step that the earlier solve would have made next: if that one ended by `max_steps`, the
+        two make the same attempts as one solve, to the last bit.
 
     Returns
     -------
@@ -205,7 +207,7 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         internals=outputs.get("internals"),
         result=outcome.result,
         solver_state=outputs.get("solver_state"),
-        controller_state=state.controller_state if saveat.controller_state else None,
+        controller_state=_next_attempt(plan, outcome) if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
         event_mask=_event_mask(call, plan, outcome),
         counts=state.counts,
@@ -213,6 +215,15 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
     )
     failed_at = plan.controller.failed_at(state.controller_state)
     return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y, failed_at)
+
+
+def _next_attempt(plan: Plan, outcome: Outcome) -> NextAttempt:
+    """The attempt from which another solve goes on, as `Solution.controller_state`."""
+    state = outcome.state
+    assert state.proposed_end is not None, "the loop of a solve that hands it on carries it"
+    is_due = (state.t < plan.problem.t1) & ~is_event(outcome.result)
+    controller_state = plan.controller.final_state(plan.initial_controller_state, state.controller_state)
+    return NextAttempt(state.t, state.proposed_end, controller_state, state.events, is_due)
 
 
 def _event_mask(call: Call, plan: Plan, outcome: Outcome) -> PyTree[BoolScalar] | None:

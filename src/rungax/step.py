@@ -219,6 +219,8 @@ class Verdict(eqx.Module):
         The controller's state after the attempt.
     result
         `RESULTS.successful`, or the reason why the solve must end.
+    proposed_end
+        The end of the next attempt before it is clipped to a time at which steps must end.
     events
         The event detector's part, `None` in a solve without events.
     """
@@ -229,6 +231,7 @@ class Verdict(eqx.Module):
     made_jump: BoolScalar
     controller_state: ControllerState
     result: Result
+    proposed_end: Time
     events: EventVerdict | None = None
 
 
@@ -324,6 +327,9 @@ class State(eqx.Module):
     is_suspect
         Whether the last attempt failed so badly that no other one from here may succeed; `None` in solves that reject
         nothing.
+    proposed_end
+        The end that was proposed for the next attempt, before it is clipped to any given time; `None` unless another
+        solve is to go on from the end of this one.
     """
 
     t: Time
@@ -340,6 +346,7 @@ class State(eqx.Module):
     user_state: UserState = None
     tangents: Tangents | None = None
     is_suspect: BoolScalar | None = None
+    proposed_end: Time | None = None
 
     @property
     def num_steps(self) -> IntScalar:
@@ -350,6 +357,37 @@ class State(eqx.Module):
     def num_accepted(self) -> IntScalar:
         """The number of accepted steps."""
         return self.counts.num_accepted
+
+
+class NextAttempt(eqx.Module):
+    """The attempt that would follow the end of a solve: with the solver's state, all that another solve goes on from.
+
+    Times are in the direction of travel.
+
+    Parameters
+    ----------
+    t
+        The start of the attempt.
+    proposed_end
+        Its end, before it is clipped to `t1` or to another given time. Where such a time cut the last step of a solve
+        that has reached its end, the step that was proposed before.
+    controller_state
+        The controller's own state.
+    events
+        The event detector's state, `None` for a solve without events.
+    is_due
+        Whether the solve ended before it made the attempt, at its bound on the number of attempts.
+    """
+
+    t: Time
+    proposed_end: Time
+    controller_state: ControllerState
+    events: EventState | None
+    is_due: BoolScalar
+
+    def end_from(self, t: Time) -> Time:
+        """The end proposed for an attempt from `t`: of the same size, if `t` is another start."""
+        return jnp.where(t == self.t, self.proposed_end, t + (self.proposed_end - self.t))
 
 
 class Start(eqx.Module):

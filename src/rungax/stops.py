@@ -95,6 +95,14 @@ class StopQueue(eqx.Module):
             jumped,
         )
 
+    def after_jump(self, t: Time) -> Time:
+        """The start of a step from `t`: after the jump, if `t` is the end of a step that stops at one."""
+        if self.restarts is None:
+            return t
+        stop = jnp.searchsorted(self.ends, t, side="left", method="scan_unrolled")
+        stop = jnp.minimum(stop, self.ends.size - 1)
+        return jnp.where(t == self.ends[stop], self.restarts[stop], t)
+
     def clip(self, accepted: BoolScalar, t: Time, t_next: Time) -> Time:
         """The end of an attempt from `t`: `t_next`, or the first stop if that is earlier."""
         return clip_next_end(accepted, self.ends[self._next(t)], t_next)

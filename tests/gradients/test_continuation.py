@@ -69,6 +69,37 @@ def test_the_derivative_across_a_continuation_is_that_of_both_solves(solver: run
     np.testing.assert_allclose(reverse, difference, rtol=1e-5)
 
 
+GRID = np.array([0.02, 0.1, 0.47, 1.3])
+"""Start, size of the steps, end of the first solve, which is not on their grid, and rate."""
+
+
+def grid_loss(p: Any, adjoint: rungax.AbstractAdjoint) -> jax.Array:
+    """The sum of squares after two solves with constant steps, whose size only the first one is given."""
+    t0, dt0, middle, rate = p
+    saveat = rungax.SaveAt(t1=True, controller_state=True)
+    solve = lambda t0, t1, dt0, y, state: rungax.diffeqsolve(
+        field, rungax.Heun(), t0, t1, dt0, y, rate, saveat=saveat, controller_state=state, adjoint=adjoint, max_steps=16
+    )
+    first = solve(t0, middle, dt0, jnp.asarray(Y0), None)
+    second = solve(middle, 1.1, None, first.ys[-1], first.controller_state)
+    return jnp.sum(second.ys[-1] ** 2)
+
+
+@pytest.mark.parametrize("on_grid", [True, False])
+def test_the_derivative_with_respect_to_the_grid_that_is_handed_on(on_grid: bool) -> None:
+    """On the grid, the second solve goes on along the first one's; else along a new one, of the same size."""
+    p = GRID.copy()
+    if on_grid:
+        p[2] = p[0] + 4 * p[1] + 0.0
+    reverse = jax.jit(jax.grad(lambda p: grid_loss(p, rungax.RecursiveCheckpointAdjoint())))(p)
+    forward = jax.jit(jax.jacfwd(lambda p: grid_loss(p, rungax.ForwardMode())))(p)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-9)
+    if not on_grid:
+        value, step = jax.jit(lambda p: grid_loss(p, rungax.RecursiveCheckpointAdjoint())), 1e-5
+        differences = [(value(p + step * e) - value(p - step * e)) / (2 * step) for e in np.eye(4)]
+        np.testing.assert_allclose(reverse, differences, rtol=1e-6)
+
+
 def test_the_derivative_with_the_reversible_method_is_known() -> None:
     gradient = compiled_loss(rungax.ReversibleHeun())(np.asarray(RATE))[1]
     assert float(gradient) == pytest.approx(3.2923, abs=1e-4)

@@ -26,7 +26,7 @@ def attempts(solution: rungax.Solution) -> list[tuple[float, float]]:
 
 
 def log(solution: rungax.Solution) -> np.ndarray:
-    state = solution.controller_state
+    state = solution.controller_state.controller_state
     return np.asarray(state.log[: int(state.attempt)])
 
 
@@ -66,7 +66,7 @@ def test_solver_state_reverts_on_rejection_and_controller_state_does_not() -> No
     solution = solve(scripted(0.5, Script(REJECT, 0.25), Script(KEEP, 0.75), Script(REJECT, 1.0), Script(KEEP, 2.0)))
     assert log(solution)[:, 3].tolist() == [0, 0, 1, 1]
     assert int(solution.solver_state) == 2
-    assert int(solution.controller_state.attempt) == 4
+    assert int(solution.controller_state.controller_state.attempt) == 4
 
 
 def test_made_jump_is_seen_by_each_attempt_at_the_next_step_and_reverts_on_rejection() -> None:

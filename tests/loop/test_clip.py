@@ -44,7 +44,7 @@ def attempts(
         FAKE_TERM, FakeSolver(), t0, t1, None, fake_y0(), stepsize_controller=controller, saveat=saveat, throw=False,
         max_steps=max_steps,
     )  # fmt: skip
-    state = solution.controller_state.inner_state
+    state = solution.controller_state.controller_state.inner_state
     return [tuple(float(x) for x in row[:3]) for row in state.log[: int(state.attempt)]], solution.result
 
 
@@ -148,7 +148,7 @@ def test_nested_controllers_stop_at_the_times_of_both() -> None:
     solution = diffeqsolve(
         FAKE_TERM, FakeSolver(), 0.0, 1.0, None, fake_y0(), stepsize_controller=outer, saveat=saveat, max_steps=8
     )
-    log = solution.controller_state.inner_state.inner_state.log[:5]
+    log = solution.controller_state.controller_state.inner_state.inner_state.log[:5]
     assert [(float(a), float(b)) for a, b in log[:, :2]] == [
         (0, 0.25), (0.25, 0.4375), (0.4375, before(0.5)), (after(0.5), 0.75), (0.75, 1),
     ]  # fmt: skip

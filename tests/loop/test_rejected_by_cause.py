@@ -106,7 +106,7 @@ LOOSE = {"tolerance": st.floats(1e-5, 1e-2), "limit": st.floats(0.05, 1.0), "dt0
 def test_the_causes_are_those_that_the_controller_saw(tolerance: float, limit: float, dt0: float) -> None:
     solution = counted(jnp.asarray(tolerance), jnp.asarray(limit), jnp.asarray(dt0))
     found = by_cause(solution)
-    assert [found["error"], found["nonlinear_solve"]] == solution.controller_state[1].tolist()
+    assert [found["error"], found["nonlinear_solve"]] == solution.controller_state.controller_state[1].tolist()
 
 
 def test_vmap_equals_the_loop() -> None:

@@ -103,7 +103,7 @@ def test_a_rejected_step_of_some_roundings_is_not_made_again(where: str) -> None
         stepsize_controller=ClipStepSizeController(inner, **clip), saveat=SaveAt(t1=True, controller_state=True),
         max_steps=8, throw=False,
     )  # fmt: skip
-    ends = solution.controller_state.inner_state.log[:, 1]
+    ends = solution.controller_state.controller_state.inner_state.log[:, 1]
     assert float(ends[0]) == times[first]
     assert (np.diff(ends[2:6]) < 0).all()
 

@@ -96,7 +96,7 @@ def test_converges_as_tolerances_shrink(solver, kind, interpretation):
 def test_rejected_times_are_stored_by_default():
     controller, saveat = PIDController(rtol=0.0, atol=1e-2), SaveAt(t1=True, controller_state=True)
     solution = eqx.filter_eval_shape(adaptive, Heun(), BY_KIND["general"], controller, paths=2, saveat=saveat)
-    assert solution.controller_state.reject_info.shape == (2, 100)
+    assert solution.controller_state.controller_state.reject_info.shape == (2, 100)
 
 
 def test_too_many_rejections_are_a_result():

@@ -135,7 +135,7 @@ def test_a_continued_solve_retries_times_rejected_before() -> None:
         )  # fmt: skip
 
     first = part(0.0, 0.5, jnp.array(1.0), 12)
-    pending = np.asarray(first.controller_state.reject_info)
+    pending = np.asarray(first.controller_state.controller_state.reject_info)
     pending = pending[np.isfinite(pending)]
     made = int(first.stats["num_accepted_steps"])
     assert pending.size > 0

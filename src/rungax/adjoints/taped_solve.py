@@ -96,7 +96,9 @@ def _differentiable_state(plan: Plan, result: TapedResult) -> State:
         assert state.events is not None, "the loop of a solve with events carries their state"
         active = plan.detector.ended_by(state.events) & is_event(state.result)
         t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
-    return replace(state, t=t, y=y, user_state=result.end.user_state)
+    # The next attempt moves with its start; its size has no derivative.
+    proposed_end = None if state.proposed_end is None else with_derivatives_of(state.proposed_end, t)
+    return replace(state, t=t, y=y, user_state=result.end.user_state, proposed_end=proposed_end)
 
 
 class ReverseSweep(Protocol):

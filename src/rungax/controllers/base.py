@@ -84,6 +84,10 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         del t0, t1
         return True
 
+    def continued_times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
+        """True if these times suit a solve from `t0` to `t1` that goes on from another one; by default, any solve."""
+        return self.times_fit(t0, t1)
+
     @abc.abstractmethod
     def init(
         self,
@@ -188,15 +192,33 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         del t0, t1
         return start, end
 
-    def resume(self, fresh: ControllerState, earlier: ControllerState) -> ControllerState:
-        """The state to start with: by default that of an `earlier` solve, instead of the `fresh` one from `init`."""
-        del fresh
+    def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: ControllerState) -> ControllerState:
+        """The first state of a solve that goes on from another one; by default the state `earlier` of that one.
+
+        Parameters
+        ----------
+        t0, t1
+            Ends of the whole interval of this solve.
+        dt0
+            The first step asked for, `None` for that of the earlier solve.
+        earlier
+            The state that `final_state` returned at the end of the earlier solve.
+        """
+        del t0, t1, dt0
         return earlier
 
     def first_end(self, t0: Time, t1: Time, controller_state: ControllerState) -> Time:
-        """The end of a first step from `t0`, chosen to end at `t1`, with the state of an earlier solve."""
+        """The end of a first step from `t0`, proposed to end at `t1`, with the state that `resume` returned."""
         del t0, controller_state
         return t1
+
+    def final_state(self, initial: ControllerState, final: ControllerState) -> ControllerState:
+        """The state to hand on, made of the first and the last one of a solve; by default the last one.
+
+        Derivatives of `initial`, and of the times that this controller holds, are right; those of `final` may be zero.
+        """
+        del initial
+        return final
 
     @abc.abstractmethod
     def adapt_step_size(

@@ -1,6 +1,7 @@
 """Steps that end at chosen times, whatever the error control would like."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
@@ -188,6 +189,14 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         n = self.store_rejected_steps
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
+
+    def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: ClipState) -> ClipState:
+        """The earlier state, in which the controller inside goes on from its own."""
+        return replace(earlier, inner_state=self.controller.resume(t0, t1, dt0, earlier.inner_state))
+
+    def final_state(self, initial: ClipState, final: ClipState) -> ClipState:
+        """The last state, in which that of the controller inside is as that one gives it out."""
+        return replace(final, inner_state=self.controller.final_state(initial.inner_state, final.inner_state))
 
     def first_end(self, t0: Time, t1: Time, controller_state: ClipState) -> Time:
         """The first of the times, among them the rejected ones that an earlier solve has left to retry."""

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, grid_time
+from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, grid_time, is_in_grid_step
 from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
@@ -70,6 +71,14 @@ class ConstantStepSize(AbstractFixedTimes[GridState]):
                 "Give `dt0`, or use `stepsize_controller=PIDController(rtol=..., atol=...)`."
             )
         return grid_time(t0, t1, dt0, 1), GridState(first_index(), never(t0), t0, t1, dt0)
+
+    def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: GridState) -> GridState:
+        """The grid of the earlier solve if it goes on at `t0`; else one from there, of the size `dt0` or as before."""
+        if dt0 is not None:
+            return GridState(first_index(), never(t0), t0, t1, dt0)
+        goes_on = is_in_grid_step(earlier.t0, earlier.dt, earlier.index, t0)
+        index, origin = jnp.where(goes_on, earlier.index, first_index()), jnp.where(goes_on, earlier.t0, t0)
+        return GridState(index, earlier.failed_at, origin, t1, earlier.dt)
 
     def time(self, index: IntScalar, controller_state: GridState) -> Time:
         """The time of the grid."""

@@ -47,18 +47,27 @@ class AbstractFixedTimes[TimesState: AbstractFixedTimesState](AbstractStepSizeCo
         """False."""
         return False
 
-    def resume(self, fresh: TimesState, earlier: TimesState) -> TimesState:
-        """The state for the times of this solve; that of an earlier one does not count."""
-        del earlier
-        return fresh
+    @abc.abstractmethod
+    def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: TimesState) -> TimesState:
+        """The state in which the first of the times after `t0` is the next."""
+
+    def first_end(self, t0: Time, t1: Time, controller_state: TimesState) -> Time:
+        """The next of the times."""
+        del t0, t1
+        return self.time(controller_state.index, controller_state)
+
+    def final_state(self, initial: TimesState, final: TimesState) -> TimesState:
+        """The last state, with the derivatives of the first one."""
+        return replace(initial, index=final.index, failed_at=final.failed_at)
 
     def differentiable_step_times(
         self, t0: Time, t1: Time, index: IntScalar, start: Time, end: Time, controller_state: TimesState
     ) -> tuple[Time, Time]:
-        """The ends of the step, with the derivatives of the times themselves."""
-        del start, end
+        """The ends of the step, with the derivatives of the times themselves; the first step starts with the solve."""
+        del end
         i = controller_state.index + index
         first, last = self.time(i - 1, controller_state), self.time(i, controller_state)
+        first = jnp.where(index == 0, start, first)
         return with_derivatives_of(t0, first), with_derivatives_of(t1, last)
 
     def adapt_step_size(

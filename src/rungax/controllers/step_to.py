@@ -26,7 +26,8 @@ class StepTo(AbstractFixedTimes[StepToState]):
     ----------
     ts
         The times, shape `(n,)` with n at least 2, from the `t0` to the `t1` of the solve, strictly monotone in the
-        direction of travel. `dt0` must be `None`.
+        direction of travel. `dt0` must be `None`. A solve that goes on from the `controller_state` of another one may
+        start at any of them, and between two.
 
     Raises
     ------
@@ -73,6 +74,11 @@ class StepTo(AbstractFixedTimes[StepToState]):
         is_monotone = ((t1 > t0) & forwards) | ((t1 < t0) & backwards)
         return (ts[0] == t0) & (ts[-1] == t1) & is_monotone
 
+    def continued_times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
+        """True if the times end at `t1`, strictly monotone, and `t0` is one of them or between two."""
+        first = self.ts[0]
+        return self.times_fit(first, t1) & ((t0 - first) * (t1 - first) >= 0) & ((t1 - t0) * (t1 - first) >= 0)
+
     def wrap(self, direction: Time) -> Self:
         """This controller with its times in the direction of travel."""
         return type(self)(jnp.asarray(self.ts).astype(direction.dtype) * direction)
@@ -96,6 +102,12 @@ class StepTo(AbstractFixedTimes[StepToState]):
                 f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
             )
         return jnp.asarray(self.ts)[1], StepToState(first_index(), never(t0))
+
+    def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: StepToState) -> StepToState:
+        """The state in which the first of the times after `t0` is the next."""
+        del t1, dt0
+        index = jnp.searchsorted(jnp.asarray(self.ts), t0, side="right").astype(jnp.int32)
+        return StepToState(index, earlier.failed_at)
 
     def time(self, index: IntScalar, controller_state: StepToState) -> Time:
         """The given time; the last one for indices past the end."""

@@ -13,6 +13,7 @@ from .clock import (
     clip_to_end as clip_to_end,
     grid_time as grid_time,
     is_at_most as is_at_most,
+    is_in_grid_step as is_in_grid_step,
     is_stuck as is_stuck,
     just_after as just_after,
     just_before as just_before,

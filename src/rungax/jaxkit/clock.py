@@ -42,9 +42,19 @@ def is_at_most(t0: jax.Array, t1: jax.Array, length: RealScalar) -> jax.Array:
 def number_of_steps(t0: jax.Array, t1: jax.Array, dt: RealScalar) -> jax.Array:
     """The number of steps of size `dt` from `t0` to `t1`, the last of which is shortened; infinite if `t1` is."""
     ratio = (t1 - t0) / dt
-    # 10 / 0.1 must be 100 steps, however the quotient was rounded. The rounding error of a time grows with the time.
-    slack = 4 * (resolution(t0) + resolution(t1)) / dt + 4 * resolution(ratio)
-    return jnp.where(jnp.isfinite(ratio), jnp.ceil(ratio - slack), ratio)
+    # 10 / 0.1 must be 100 steps, however the quotient was rounded.
+    return jnp.where(jnp.isfinite(ratio), jnp.ceil(ratio - _rounding(t0, t1, dt, ratio)), ratio)
+
+
+def is_in_grid_step(t0: jax.Array, dt: RealScalar, i: IntScalar, t: jax.Array) -> jax.Array:
+    """True if `t` lies in the `i`-th step of the fixed grid `t0 + i dt`: at its start up to rounding, or later."""
+    ratio, index = (t - t0) / dt, jnp.asarray(i).astype(t0.dtype)
+    return (ratio >= index - 1 - _rounding(t0, t, dt, ratio)) & (t < t0 + index * dt)
+
+
+def _rounding(t0: jax.Array, t: jax.Array, dt: RealScalar, ratio: jax.Array) -> jax.Array:
+    """A bound on the rounding error of `(t - t0) / dt`, where `t0` and `t` are rounded themselves."""
+    return 4 * (resolution(t0) + resolution(t)) / dt + 4 * resolution(ratio)
 
 
 def grid_time(t0: jax.Array, t1: jax.Array, dt: RealScalar, i: IntScalar) -> jax.Array:
