@@ -47,7 +47,7 @@ from .terms import Terms, bind_increments, is_stochastic
 class Solver(Protocol):
     """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
 
-    def init(self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> SolverState: ...
+    def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> SolverState: ...
 
     def step(
         self,

@@ -136,7 +136,7 @@ def set_up(
         drivers=start_drivers(terms),
         solver_state=solver_state,
         controller_state=controller_state,
-        made_jump=_made_jump(plan, resumed),
+        made_jump=_made_jump(plan, resumed, start),
         counts=Counts.zero(),
         result=result,
         records={},
@@ -198,10 +198,11 @@ def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[
         )
 
 
-def _made_jump(plan: Plan, resumed: Resumed) -> BoolScalar | None:
+def _made_jump(plan: Plan, resumed: Resumed, start: Time) -> BoolScalar | None:
     """True if the equation jumped just before the start; `None` if the solve never jumps."""
     can_jump = plan.controller.can_jump or (plan.stops is not None and plan.stops.can_jump)
     can_jump = can_jump or (plan.detector is not None and plan.detector.has_effects)
     if not can_jump and (resumed.made_jump is None or resumed.made_jump is False):
         return None
-    return jnp.asarray(False if resumed.made_jump is None else resumed.made_jump)
+    made_jump = jnp.asarray(False if resumed.made_jump is None else resumed.made_jump)
+    return made_jump | (start > plan.problem.t0)

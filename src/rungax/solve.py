@@ -89,7 +89,7 @@ def diffeqsolve(
     solver_state, controller_state, made_jump
         The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on. With a `controller_state`,
         `dt0=None` means the step that the earlier solve would have made next: if that one ended by `max_steps`, the
-        two make the same attempts as one solve, to the last bit.
+        two make the same attempts as one solve.
 
     Returns
     -------
@@ -221,7 +221,7 @@ def _next_attempt(plan: Plan, outcome: Outcome) -> NextAttempt:
     """The attempt from which another solve goes on, as `Solution.controller_state`."""
     state = outcome.state
     assert state.proposed_end is not None, "the loop of a solve that hands it on carries it"
-    is_due = (state.t < plan.problem.t1) & ~is_event(outcome.result)
+    is_due = (state.t < plan.problem.t1) & jnp.logical_not(is_event(outcome.result))
     controller_state = plan.controller.final_state(plan.initial_controller_state, state.controller_state)
     return NextAttempt(state.t, state.proposed_end, controller_state, state.events, is_due)
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies as st
 
 import rungax
 from rungax import RESULTS, SaveAt
@@ -37,6 +39,48 @@ def accepted_ends(solution: rungax.Solution) -> list[float]:
 def counts(solution: rungax.Solution) -> tuple[int, int, int]:
     stats = solution.stats
     return int(stats["num_steps"]), int(stats["num_accepted_steps"]), int(stats["num_rejected_steps"])
+
+
+def chained(controller: FakeController) -> rungax.Solution:
+    """The last of a chain of solves with one attempt each, whose log is that of all."""
+    saveat = SaveAt(t1=True, solver_state=True, controller_state=True, made_jump=True)
+    solution = solve(controller, max_steps=1, saveat=saveat)
+    for _ in range(7):
+        if solution.result != RESULTS.max_steps_reached:
+            break
+        states = {key: getattr(solution, key) for key in ("solver_state", "controller_state", "made_jump")}
+        solution = rungax.diffeqsolve(
+            FAKE_TERM, FakeSolver(), solution.ts[0], 1.0, None, jax.tree.map(lambda y: y[0], solution.ys), max_steps=1,
+            stepsize_controller=controller, saveat=saveat, throw=False, **states,
+        )  # fmt: skip
+    return solution
+
+
+def forwards(seed: int) -> FakeController:
+    """A random script that goes forwards.
+
+    Some ends lie so near to 1, the end of the solve, that a step after an accepted one is clipped to that.
+    """
+    random = np.random.default_rng(seed)
+    t, end, lines = 0.0, random.uniform(0.0, 1.1), []
+    first = end
+    for _ in range(8):
+        keep, gap = random.random() < 0.5, random.choice([0.0, 0.0, 1e-3])
+        t = end + gap if keep else t
+        end = random.choice([t + random.uniform(0.0, 0.4), 1 - random.integers(1, 12) * 2.0**-53])
+        lines.append(Script(keep, end, gap))
+    return scripted(first, *lines)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True, database=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_chain_of_single_attempts_makes_those_of_one_solve(seed: int) -> None:
+    controller = forwards(seed)
+    whole, chain = solve(controller), chained(controller)
+    np.testing.assert_array_equal(log(chain), log(whole))
+    assert chain.result == whole.result
+    np.testing.assert_array_equal(chain.ts[0], whole.controller_state.t)
+    jax.tree.map(np.testing.assert_array_equal, chain.controller_state, whole.controller_state)
 
 
 def test_all_steps_accepted() -> None:

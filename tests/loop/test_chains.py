@@ -93,6 +93,7 @@ CONTROLLERS: Mapping[str, Callable[[Any], Any]] = {
     "all coefficients": all_coefficients,
     "bounded": lambda args: pid(args, dtmin=1e-3, dtmax=0.09, force_dtmin=True),
     "clipped": clipped,
+    "retrying": lambda args: ClipStepSizeController(all_coefficients(args), store_rejected_steps=8),
     "of a user": lambda args: Growing(),
     "wrapped by a user": lambda args: Wrapping(all_coefficients(args), args["tol"], args["tol"]),
 }
@@ -213,6 +214,7 @@ CASES = [
         "Heun": tuple(CONTROLLERS),
         "Tsit5": tuple(CONTROLLERS),
         **{name: ("constant", "given", "clipped") for name in SOLVERS if name not in ("Heun", "Tsit5")},
+        **dict.fromkeys(("SlowRK", "ReversibleHeun"), ("constant", "given")),
     }.items()
     for controller in controllers
     for attempts, dtype in ((1, np.float64), (1, np.float32), (3, np.float64))
@@ -239,7 +241,13 @@ def test_a_chain_makes_the_attempts_of_one_solve(
             assert int(whole.stats["num_rejected_steps"]) > 0
 
 
-@pytest.mark.parametrize("controller", ["all coefficients", pytest.param("clipped", marks=pytest.mark.slow)])
+RANDOM = [
+    pytest.param(controller, marks=slow_unless(controller == "retrying"))
+    for controller in ("retrying", "clipped", "integral")
+]
+
+
+@pytest.mark.parametrize("controller", RANDOM)
 def test_chains_for_random_problems(controller: str) -> None:
     program = programs("Tsit5", controller, 1, gives_dt0=True)
     rejected = []

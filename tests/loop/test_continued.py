@@ -169,7 +169,8 @@ def test_a_jump_lies_before_the_start_of_a_solve_that_goes_on_from_the_last_of_i
     jump, term = 0.5, ODETerm(_steps_up)
     controller = ClipStepSizeController(PIDController(1e3, 1e3), jump_ts=[jump])
     start = np.nextafter(jump, 0.0)
-    for states in ({}, {"solver_state": jnp.asarray(0.0), "made_jump": True}):
+    left = {"solver_state": jnp.asarray(0.0)}
+    for states in ({}, left, {**left, "made_jump": True}):
         solution = diffeqsolve(term, Tsit5(), start, 1.0, 0.5, 0.0, stepsize_controller=controller, **states)
         np.testing.assert_allclose(solution.ys[0], 0.5, rtol=1e-14)
 

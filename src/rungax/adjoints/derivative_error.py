@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..interpolation.base import AbstractLocalInterpolation, fraction
-from ..jaxkit import Args, BoolScalar, Captured, DenseInfo, RealScalar, Y, add, scaled, without_derivatives
+from ..jaxkit import Args, BoolScalar, Captured, DenseInfo, RealScalar, Time, Y, add, scaled, without_derivatives
 from ..plan import Plan, Solver
 from ..results import Result
 from ..saving import TapeSize
@@ -119,7 +119,7 @@ class _ErrorAddingSolver(eqx.Module):
         """The given solver's state, computed again."""
         return self.solver.restore(terms, t0, y0, args, checkpoint)
 
-    def init(self, terms: Terms, t0: RealScalar, t1: RealScalar, y0: Y, args: Args) -> SolverState:
+    def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
         """The given solver's first state."""
         return self.solver.init(terms, t0, t1, y0, args)
 

@@ -38,7 +38,7 @@ class StepTo(AbstractFixedTimes[StepToState]):
 
     Differentiability
     -----------------
-    The ends of steps are `ts`, with their derivatives.
+    The ends of steps are `ts`, with their derivatives; the first step starts at `t0`, with that of `t0`.
 
     Cost
     ----
