@@ -315,8 +315,9 @@ def test_backsolve_refuses_forward_mode_and_second_derivatives(mode: Callable[..
         SaveAt(dense=True),
         SaveAt(t1=True, fn=lambda t, y, args: y[0]),
         SaveAt(subs=[SubSaveAt(t1=True), SubSaveAt(t0=True)]),
+        SaveAt(t1=True, solver_state=True),
     ],
-    ids=["steps", "dense", "fn", "subs"],
+    ids=["steps", "dense", "fn", "subs", "solver_state"],
 )
 def test_backsolve_refuses_to_save_more_than_states_at_times(saveat: SaveAt) -> None:
     refuses(lambda: solve(INPUTS, BacksolveAdjoint(), saveat=saveat), "`BacksolveAdjoint`", error=NotImplementedError)

@@ -64,7 +64,7 @@ def end(terms: Any, solver: Any, adjoint: Any, **options: Any) -> Any:
 )
 def test_a_field_needs_no_derivative_by_time(solver: Any, dt0: float | None) -> None:
     """It has none where the time is `at`: at the start, at the end, on steps and between them."""
-    controller = ConstantStepSize() if dt0 else PIDController(1e-6, 1e-6)
+    controller = ConstantStepSize() if dt0 else PIDController(rtol=1e-6, atol=1e-6)
 
     @jax.jit
     @jax.grad
@@ -157,7 +157,7 @@ def test_the_gradient_by_parameters_of_a_driver_with_other_solvers() -> None:
 
     def function(values: Any, solver: Any, adjoint: Any) -> jax.Array:
         term = ControlTerm(lambda t, y, args: jnp.cos(y), LinearInterpolation(KNOTS, values[:, 0]))
-        controller = ClipStepSizeController(PIDController(1e-6, 1e-8), step_ts=KNOTS)
+        controller = ClipStepSizeController(PIDController(rtol=1e-6, atol=1e-8), step_ts=KNOTS)
         return end(term, solver, adjoint, stepsize_controller=controller, max_steps=1024)[0]
 
     batch = np.stack([VALUES, -2 * VALUES])
@@ -173,9 +173,9 @@ def test_the_gradient_by_parameters_of_a_driver_with_other_solvers() -> None:
 
 
 def loss_with_stops(time: Any, name: str, is_of_the_adjoint: bool) -> jax.Array:
-    clipped = ClipStepSizeController(PIDController(1e-6, 1e-6), **{name: time[None]})
+    clipped = ClipStepSizeController(PIDController(rtol=1e-6, atol=1e-6), **{name: time[None]})
     adjoint = BacksolveAdjoint(stepsize_controller=clipped) if is_of_the_adjoint else BACK
-    controller = PIDController(1e-6, 1e-6) if is_of_the_adjoint else clipped
+    controller = PIDController(rtol=1e-6, atol=1e-6) if is_of_the_adjoint else clipped
     term = ODETerm(lambda t, y, args: jnp.where(t < time, y, 3 * y))
     return end(term, Tsit5(), adjoint, stepsize_controller=controller)[0]
 
@@ -188,9 +188,23 @@ def test_there_is_no_silent_zero_for_the_times_of_stops(name: str, is_of_the_adj
         jax.grad(lambda time: loss_with_stops(time, name, is_of_the_adjoint))(np.asarray(0.4))
 
 
+def test_there_is_no_silent_zero_for_a_value_inside_a_solver() -> None:
+    """The solution does not depend on a tolerance of the stages, but it may on other values of a user's own solver."""
+
+    def function(rtol: Any, is_of_the_adjoint: bool) -> jax.Array:
+        solver = ImplicitEuler(root_finder=rungax.VeryChord(rtol=rtol, atol=1e-6))
+        adjoint = BacksolveAdjoint(solver=solver) if is_of_the_adjoint else BACK
+        term = ODETerm(lambda t, y, args: -y)
+        return end(term, Heun() if is_of_the_adjoint else solver, adjoint)[0]
+
+    for is_of_the_adjoint in (False, True):
+        with pytest.raises(ValueError, match=r"`BacksolveAdjoint` knows no(.*\n)+Found:    a value inside the solver"):
+            jax.grad(lambda rtol, of=is_of_the_adjoint: function(rtol, of))(1e-6)
+
+
 def test_stops_that_are_not_differentiated_do_no_harm() -> None:
     def function(y0: Any, time: Any) -> jax.Array:
-        clipped = ClipStepSizeController(PIDController(1e-6, 1e-6), jump_ts=time[None])
+        clipped = ClipStepSizeController(PIDController(rtol=1e-6, atol=1e-6), jump_ts=time[None])
         term = ODETerm(lambda t, y, args: jnp.where(t < time, y, 3 * y))
         return end(term, Tsit5(), BACK, y0=y0, stepsize_controller=clipped)[0]
 
@@ -270,7 +284,7 @@ def explosion(y0: Any, controller: Any, p: Any = 1.0) -> rungax.Solution:
 
 
 CONTROLLERS = [
-    pytest.param(PIDController(1e-4, 1e-6), id="adaptive"),
+    pytest.param(PIDController(rtol=1e-4, atol=1e-6), id="adaptive"),
     pytest.param(ConstantStepSize(), id="constant", marks=pytest.mark.slow),
 ]
 

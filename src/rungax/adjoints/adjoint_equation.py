@@ -120,7 +120,8 @@ class AdjointTerm(AbstractTerm[Any, Any]):
         of_y, (of_args, of_terms) = vjp(adjoint)
         if jacobian is not None:
             vjp = jax.vjp(lambda control: self._increment(t, y, self.parameters, control), control)[1]
-            of_terms = _added(of_terms, _cotangent_times(*vjp(adjoint), jacobian))
+            (of_control,) = vjp(adjoint)
+            of_terms = _added(of_terms, _cotangent_times(of_control, jacobian))
         return dy, *jax.tree.map(jnp.negative, (of_y, of_args, of_terms))
 
     def _increment(self, t: RealScalar, y: Y, parameters: Parameters, control: Any) -> Y:

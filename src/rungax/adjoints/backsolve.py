@@ -1,6 +1,7 @@
 """Derivatives by the continuous adjoint equation, solved backwards in time together with the equation itself."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -137,10 +138,11 @@ class BacksolveAdjoint(AbstractAdjoint):
         """Raise a `NotImplementedError` if anything but states at given times is saved."""
         sub = saveat.subs
         simple = sub is None or (is_sub(sub) and not sub.steps and sub.fn is save_y)
-        if not simple or saveat.dense or saveat.internals:
+        if not simple or saveat.dense or saveat.internals or saveat.solver_state:
             raise NotImplementedError(
                 "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
-                f"Found:    {saveat}\nFor steps, dense, internals, fn or several subs use `RecursiveCheckpointAdjoint`."
+                f"Found:    {saveat}\n"
+                "For steps, dense, internals, solver_state, fn or several subs use `RecursiveCheckpointAdjoint`."
             )
 
     def check_event(self, event: Event) -> None:
@@ -163,8 +165,9 @@ class BacksolveAdjoint(AbstractAdjoint):
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)
             differentiable = [i for i, tangent in enumerate(tangents) if not known_zero(tangent)]
-            _refuse_times(restore, differentiable, len(primals))
-            _refuse_captured(differentiable, operands.num_arrays)
+            differentiated = _differentiated(restore, primals, differentiable)
+            _refuse_times(differentiated)
+            _refuse_others(differentiated)
             static = jax.tree.map(zero_tangent, outcome)
             if saved_states(outcome) is None:
                 return outcome, static
@@ -240,7 +243,7 @@ class BacksolveAdjoint(AbstractAdjoint):
 
         def segment(carry: tuple[Any, Result], stop: Stop) -> tuple[Any, None]:
             (adjoint, *of_parameters), result = carry
-            lost = _any_nonzero(stop.cotangent) & ~stop.reached
+            lost = jnp.logical_and(_any_nonzero(stop.cotangent), jnp.logical_not(stop.reached))
             adjoint = jax.tree.map(lambda a, c: jnp.where(stop.reached, a + c, a), adjoint, stop.cotangent)
             stop = stop.shortened(stop.reached & _any_nonzero(adjoint), plan.problem.y0)
             back, ended = self._solve(solve, parameters, stop, (stop.y, adjoint, *of_parameters))
@@ -319,23 +322,26 @@ def _without_parameters(problem: Problem) -> AbstractTerm[Any, Any]:
 
 def _any_nonzero(tree: PyTree[Any]) -> BoolScalar:
     """True if any entry is not zero, or not a number."""
-    return jnp.any(jnp.stack([jnp.any(x != 0) for x in jax.tree.leaves(tree)]))
+    return reduce(jnp.logical_or, [jnp.any(x != 0) for x in jax.tree.leaves(tree)], jnp.asarray(False))
+
+
+def _differentiated(restore: Restore, leaves: Sequence[jax.Array], differentiable: list[int]) -> Solve:
+    """The solve with `None` in place of all arrays by which no derivative is taken."""
+    return restore([leaf if i in differentiable else None for i, leaf in enumerate(leaves)])
 
 
 def _parameters(restore: Restore, leaves: Sequence[jax.Array], differentiable: list[int]) -> Parameters:
     """The arrays in the equation by which the derivative is taken."""
-    marked = restore([leaf if i in differentiable else None for i, leaf in enumerate(leaves)])
-    problem = marked.plan.problem
+    problem = _differentiated(restore, leaves, differentiable).plan.problem
     return Parameters(*eqx.filter((problem.args, problem.terms), eqx.is_inexact_array))
 
 
-def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) -> None:
-    """Raise a `ValueError` if a time is among the differentiable leaves: its derivative would silently be zero."""
-    solve = restore(list(range(num_leaves)))
-    problem, recorders = solve.plan.problem, solve.plan.recorders.values()
-    times = [problem.t0, problem.t1, solve.state.t, *(getattr(recorder, "ts", None) for recorder in recorders)]
-    times = [*times, *jax.tree.leaves((solve.plan.stops, _stops_of_controller(solve)))]
-    if set(times) & set(differentiable):
+def _refuse_times(differentiated: Solve) -> None:
+    """Raise a `ValueError` if a time is differentiated by: its derivative would silently be zero."""
+    plan, controller = differentiated.plan, _options(differentiated).get("stepsize_controller")
+    of_saves = [getattr(recorder, "ts", None) for recorder in plan.recorders.values()]
+    of_stops = plan.stops, None if controller is None else controller.stops()
+    if _has_arrays((plan.problem.t0, plan.problem.t1, differentiated.state.t, of_saves, of_stops)):
         raise ValueError(
             "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
             "Expected: derivatives of y0, args or terms\n"
@@ -344,22 +350,27 @@ def _refuse_times(restore: Restore, differentiable: list[int], num_leaves: int) 
         )
 
 
-def _stops_of_controller(solve: Solve) -> Any:
-    """The stops of the controller that the backward solve was given, if it was given one."""
-    assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
-    controller = solve.adjoint.kwargs.get("stepsize_controller")
-    return None if controller is None else controller.stops()
-
-
-def _refuse_captured(differentiable: list[int], num_arrays: int) -> None:
-    """Raise a `ValueError` if a captured value is to be differentiated by: its derivative would silently be zero."""
-    if any(i >= num_arrays for i in differentiable):
+def _refuse_others(differentiated: Solve) -> None:
+    """Raise a `ValueError` if the solver or a captured value is differentiated by: that would silently be zero."""
+    in_solver = _has_arrays((differentiated.plan.solver, _options(differentiated).get("solver")))
+    if in_solver or _has_arrays(differentiated.captured):
+        found = "a value inside the solver" if in_solver else "a traced value captured by a function elsewhere"
         raise ValueError(
-            "`BacksolveAdjoint` knows no derivatives with respect to values that a solver, a controller or a path has"
-            " captured.\n"
-            "Expected: derivatives of y0, args or terms\nFound:    a traced value captured by a function elsewhere\n"
+            "`BacksolveAdjoint` knows no derivatives with respect to values inside a solver, or that a solver, a"
+            " controller\nor a path has captured.\n"
+            f"Expected: derivatives of y0, args or terms\nFound:    {found}\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
         )
+
+
+def _options(solve: Solve) -> dict[str, Any]:
+    """The options of the adjoint."""
+    assert isinstance(solve.adjoint, BacksolveAdjoint), "put there by `integrate`"
+    return solve.adjoint.kwargs
+
+
+def _has_arrays(tree: PyTree[Any]) -> bool:
+    return any(eqx.is_array(x) for x in jax.tree.leaves(tree))
 
 
 def _refuse(*args: jax.Array) -> list[jax.Array]:

@@ -49,8 +49,6 @@ class Operands(NamedTuple):
     ----------
     leaves
         The arrays of the solve, and after them the traced values that its functions have captured.
-    num_arrays
-        The number of arrays before the captured values.
     restore
         Puts the solve together again.
     run
@@ -58,7 +56,6 @@ class Operands(NamedTuple):
     """
 
     leaves: list[jax.Array]
-    num_arrays: int
     restore: Restore
     run: Callable[[Sequence[jax.Array]], Outcome]
 
@@ -81,7 +78,7 @@ def flatten(solve: Solve) -> Operands:
     def outcome(leaves: Sequence[jax.Array]) -> Outcome:
         return captured.standing_in(leaves[count:]).replaced_in(program)(*leaves[:count])
 
-    return Operands([*leaves, *captured.values], count, restore, outcome)
+    return Operands([*leaves, *captured.values], restore, outcome)
 
 
 def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome], solve: Solve) -> Outcome:
