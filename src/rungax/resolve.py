@@ -10,7 +10,7 @@ from .jaxkit import Time, Y, strong, time_dtype, trace_once
 from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
-from .saving import DenseRecorder, InternalsRecorder, OutputRecorder, SolverStateRecorder
+from .saving import SOLVER_STATE, DenseRecorder, InternalsRecorder, OutputRecorder, SolverStateRecorder
 from .saving.saveat import SubSaveAt, sub_name, subs_of
 from .setup import Stepping, set_up
 from .step import Problem, State
@@ -71,7 +71,7 @@ def _recorders(call: Call, problem: Problem) -> dict[str, AbstractRecorder]:
     if call.saveat.internals:
         recorders["internals"] = InternalsRecorder()
     if call.saveat.solver_state:
-        recorders["solver_state"] = SolverStateRecorder()
+        recorders[SOLVER_STATE] = SolverStateRecorder()
     if call.progress_meter.is_shown:
         recorders["progress"] = ProgressRecorder(call.progress_meter)
     return recorders

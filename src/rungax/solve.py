@@ -17,7 +17,7 @@ from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .resolve import resolve
 from .results import RESULTS, is_event, is_okay, known_failure, name_of
-from .saving import SaveAt
+from .saving import SOLVER_STATE, SaveAt
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solution import Solution
 from .solvers import AbstractSolver, Auto
@@ -206,7 +206,7 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         interpolation=outputs.get("dense"),
         internals=outputs.get("internals"),
         result=outcome.result,
-        solver_state=outputs.get("solver_state"),
+        solver_state=outputs.get(SOLVER_STATE),
         controller_state=_next_attempt(plan, outcome) if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
         event_mask=_event_mask(call, plan, outcome),

@@ -4,9 +4,19 @@ Any one-step method, $y_{n+1} = y_n + \Psi_h(t_n, y_n)$, becomes one that can be
 the solution:
 
 $$y_{n+1} = \lambda y_n + (1 - \lambda) z_n + \Psi_h(t_n, z_n), \qquad z_{n+1} = z_n - \Psi_{-h}(t_{n+1}, y_{n+1}).$$
+
+Inside a step the solution is the interpolation $P$ of the given method over its own step, from $z_n$ to
+$z_n + \Psi_h(t_n, z_n)$, with the distance of the two solutions added:
+
+$$y(t_n + \theta h) = P(\theta) + \big(1 - (1 - \lambda) \theta\big) (y_n - z_n).$$
+
+Since $P(0) = z_n$ and $P(1) = z_n + \Psi_h(t_n, z_n)$, this is $y_n$ at the start and $y_{n+1}$ at the end. The
+distance $y_n - z_n$ is of the size of the error at the ends of the steps, and so is what its weight adds. Therefore the
+interpolation has the order that $P$ has, as long as that is at most the order of the method.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -16,13 +26,15 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..events import Event
-from ..interpolation import AbstractLocalInterpolation, ThirdOrderHermitePolynomialInterpolation
-from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, select
+from ..interpolation import AbstractLocalInterpolation
+from ..interpolation.base import fraction
+from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, scaled, select
 from ..plan import Plan, Solver
 from ..results import Result, first_failure
-from ..saving import SaveAt, TapeSize
+from ..saving import SOLVER_STATE, SaveAt, TapeSize
+from ..solvers import AbstractSolver
 from ..step import Outcome, SolverState, Start, State, Step
-from ..terms import Terms
+from ..terms import Terms, in_direction_of_travel, is_stochastic, leaf_terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import Cotangents, ReverseReplay
@@ -48,18 +60,30 @@ class ReversibleAdjoint(AbstractAdjoint):
     Raises
     ------
     ValueError
-        If `coupling` is not in (0, 1], or the solution depends on more of the solver state than the solver can restore,
-        as with multistep methods.
+        If `coupling` is not in (0, 1]. If the solution depends on more of the solver state than the solver can restore,
+        as with multistep methods. If the method is for stiff equations, as implicit and Rosenbrock methods are. For an
+        equation with noise, if the solver is not for Stratonovich equations, or if the increments of the path do not
+        add up.
+
+    Notes
+    -----
+    Between a decaying component of the solution, $\mu < 0$, and its companion a difference grows by a factor of about
+    $\lambda e^{|\mu| h}$ a step. The solution itself is lost where steps are much longer than $(1 - \lambda) / |\mu|$
+    for a time of many $1 / |\mu|$: take another adjoint for equations that contract strongly.
+
+    What `SaveAt(solver_state=True)` gives is the state of the given solver at the end. Another solve goes on from there
+    with a companion of its own.
 
     Differentiability
     -----------------
     That of `RecursiveCheckpointAdjoint`, with its bound on second derivatives. Rounding grows in long solves as said
-    above, and in solves that contract strongly, whose backward direction is unstable: use another adjoint there.
+    above.
 
     Cost
     ----
-    The solve: two steps of the solver for each. Reverse mode: four more, and the vector–Jacobian product of two.
-    Memory: a few states, and one number for each of `max_steps`.
+    The solve: two steps of the solver for each. Values inside a step cost what they cost with the solver itself.
+    Reverse mode: four more, and the vector–Jacobian product of two. Memory: a few states, and one number for each of
+    `max_steps`.
 
     References
     ----------
@@ -108,20 +132,65 @@ class ReversibleAdjoint(AbstractAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The reversible solve, with derivatives by going back."""
-        if jax.tree.leaves(plan.solver.checkpoint_state(state.solver_state)):
-            raise ValueError(
-                "`ReversibleAdjoint` needs a solver whose step depends on nothing but the state.\n"
-                f"Expected: a one-step method\nFound:    {type(plan.solver).__name__}, whose state holds more\n"
-                "Use `RecursiveCheckpointAdjoint`."
-            )
-        plan = eqx.tree_at(lambda p: p.solver, plan, _ReversibleSolver(plan.solver, self.coupling))
-        state = eqx.tree_at(lambda s: s.solver_state, state, state.y, is_leaf=lambda x: x is None)
+        given = plan.solver
+        assert isinstance(given, AbstractSolver), "as the call gave it"
+        _check_one_step(given, plan, state)
+        _check_noise(given, plan, state)
+        hands_out_state = SOLVER_STATE in plan.recorders
+        recorders = {name: recorder for name, recorder in plan.recorders.items() if name != SOLVER_STATE}
+        plan = replace(plan, solver=_ReversibleSolver(given, self.coupling), recorders=recorders)
+        # A solver state from an earlier solve is not needed: the solver restores its state in every step.
+        state = replace(state, solver_state=state.y)
         size = TapeSize.of(plan, 2)
 
         def replayed(restore: Restore, leaves: Sequence[jax.Array]) -> Outcome:
             return rebuild_outcome(restore(leaves), taped(restore, leaves, size, _undo_steps))
 
-        return differentiated_as(replayed, Solve(plan, state))
+        outcome = differentiated_as(replayed, Solve(plan, state))
+        if not hands_out_state:
+            return outcome
+        # The companion means nothing to another solve, which starts from the state.
+        end, args = outcome.state, plan.problem.args
+        solver_state = given.restore(plan.problem.terms, end.t, end.y, args, None)
+        return replace(outcome, outputs={**outcome.outputs, SOLVER_STATE: solver_state})
+
+
+def _check_one_step(solver: AbstractSolver[Any], plan: Plan, state: State) -> None:
+    """Raise a `ValueError` unless the solver's step depends on the state alone, and can be made backwards too."""
+    terms, args = plan.problem.terms, plan.problem.args
+    checkpoint = lambda: solver.checkpoint_state(solver.init(terms, state.t, state.t_next, state.y, args))
+    if jax.tree.leaves(eqx.filter_eval_shape(checkpoint)):
+        raise ValueError(
+            "`ReversibleAdjoint` needs a solver whose step depends on nothing but the state.\n"
+            f"Expected: a one-step method\nFound:    {type(solver).__name__}, whose state holds more\n"
+            "Use `RecursiveCheckpointAdjoint`."
+        )
+    if not solver.facts.steps_backwards:
+        raise ValueError(
+            "`ReversibleAdjoint` makes every step backwards as well, in which the components that a method for stiff\n"
+            "equations damps grow without bound.\n"
+            "Expected: a method whose steps may be negative, such as Tsit5\n"
+            f"Found:    {type(solver).__name__}\nUse `RecursiveCheckpointAdjoint`, the default."
+        )
+
+
+def _check_noise(solver: AbstractSolver[Any], plan: Plan, state: State) -> None:
+    """Raise a `ValueError` if the equation has noise and its solution is not that of the same steps backwards."""
+    terms, args = plan.problem.terms, plan.problem.args
+    if not is_stochastic(terms):
+        return
+    expected = ""
+    noises = [noise for term in leaf_terms(terms) if (noise := term.noise(state.t, state.y, args)) is not None]
+    if "Stratonovich" not in solver.facts.interpretations:
+        expected = "a solver for Stratonovich equations, such as Heun"
+    elif not all(noise.path.increments_add_up for noise in noises):
+        expected = "a path whose increments add up, such as VirtualBrownianTree"
+    if expected:
+        found = [type(solver).__name__, *(type(noise.path).__name__ for noise in noises)]
+        raise ValueError(
+            "`ReversibleAdjoint` makes every step of an equation with noise backwards as well, along the same path.\n"
+            f"Expected: {expected}\nFound:    {' with '.join(found)}\nUse `RecursiveCheckpointAdjoint`, the default."
+        )
 
 
 class _ReversibleSolver(eqx.Module):
@@ -130,9 +199,13 @@ class _ReversibleSolver(eqx.Module):
     solver: Solver
     coupling: RealScalar
 
+    def interpolation_for(self, terms: Terms, args: Args) -> "_AroundCompanion":
+        """A maker of the interpolation over a step."""
+        return _AroundCompanion(self.solver.interpolation_for(terms, args))
+
     def step(
         self,
-        terms: Terms,
+        terms: PyTree[Any],
         t0: RealScalar,
         t1: RealScalar,
         y0: Y,
@@ -143,23 +216,20 @@ class _ReversibleSolver(eqx.Module):
         """One step of the reversible method; costs two of the given one."""
         del made_jump
         companion = solver_state
-        increment, error, result = self._increment(terms, t0, t1, companion, args)
-        y1 = jax.tree.map(self._mix, y0, companion, increment)
-        decrement, _, back = self._increment(terms, t1, t0, y1, args)
-        companion = jax.tree.map(jnp.subtract, companion, decrement)
-        return y1, error, {}, companion, first_failure(result, back)
+        end, error, info, result = self._inner_step(terms, t0, t1, companion, args)
+        y1 = jax.tree.map(self._mix, y0, companion, end)
+        decrement, back = self._decrement(terms, t0, t1, y1, args)
+        after = jax.tree.map(jnp.subtract, companion, decrement)
+        distance = jax.tree.map(jnp.subtract, y0, companion)
+        dense_info = {"inner": info, "distance": distance, "coupling": jnp.asarray(self.coupling)}
+        return y1, error, dense_info, after, first_failure(result, back)
 
     def undo(self, terms: Terms, t0: RealScalar, t1: RealScalar, end: Start, args: Args) -> Start:
         """The start of the step from `t0` to `t1`, given the start of the step that follows it."""
-        decrement = self._increment(terms, t1, t0, end.y, args)[0]
+        decrement = self._decrement(terms, t0, t1, end.y, args)[0]
         companion = jax.tree.map(jnp.add, end.solver_checkpoint, decrement)
-        increment = self._increment(terms, t0, t1, companion, args)[0]
-        return Start(jax.tree.map(self._unmix, end.y, companion, increment), companion)
-
-    def interpolation_for(self, terms: Terms, args: Args) -> Callable[..., AbstractLocalInterpolation]:
-        """The cubic through both ends."""
-        del terms, args
-        return ThirdOrderHermitePolynomialInterpolation
+        inner_end = self._inner_step(terms, t0, t1, companion, args)[0]
+        return Start(jax.tree.map(self._unmix, end.y, companion, inner_end), companion)
 
     def stiffness(self, step: Step) -> None:
         """`None`: the given solver's stages are not stored."""
@@ -195,26 +265,78 @@ class _ReversibleSolver(eqx.Module):
         del step
 
     def densify(self, step: Step) -> DenseInfo:
-        """The slopes at both ends; costs two evaluations."""
-        control = step.terms.contr(step.t0, step.t1)
-        ends = ((step.t0, step.y0), (step.t1, step.y1))
-        k0, k1 = (step.terms.vf_prod(t, y, step.args, control) for t, y in ends)
-        return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
+        """The dense information, with that of the given solver's step completed by the given solver."""
+        companion, info = step.solver_state0, step.dense_info
+        inner_end = jax.tree.map(self._unmixed_end, step.y0, companion, step.y1)
+        inner = replace(step, y0=companion, y1=inner_end, dense_info=info["inner"], solver_state0=None)
+        return {**info, "inner": self.solver.densify(inner)}
 
-    def _increment(
+    def _inner_step(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y: Y, args: Args
-    ) -> tuple[Y, Y | None, Result]:
+    ) -> tuple[Y, Y | None, DenseInfo, Result]:
+        """The end of the given solver's step, its error estimate, its dense information and its result."""
         solver_state = self.solver.restore(terms, t0, y, args, None)
-        y1, error, _, _, result = self.solver.step(terms, t0, t1, y, args, solver_state, False)
-        return jax.tree.map(jnp.subtract, y1, y), error, result
+        end, error, info, _, result = self.solver.step(terms, t0, t1, y, args, solver_state, False)
+        return end, error, info, result
 
-    def _mix(self, y: jax.Array, z: jax.Array, increment: jax.Array) -> jax.Array:
-        weight = jnp.asarray(self.coupling).astype(y.dtype)
-        return weight * y + (1 - weight) * z + increment
+    def _decrement(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args) -> tuple[Y, Result]:
+        """The change of `y1` by the given solver's step from `t1` back to `t0`, made as in a solve backwards."""
+        terms = in_direction_of_travel(terms, -jnp.ones_like(t0))
+        end, _, _, result = self._inner_step(terms, -t1, -t0, y1, args)
+        return jax.tree.map(jnp.subtract, end, y1), result
 
-    def _unmix(self, y: jax.Array, z: jax.Array, increment: jax.Array) -> jax.Array:
+    # The increment of the given solver's step is `end - z`.
+
+    def _mix(self, y: jax.Array, z: jax.Array, end: jax.Array) -> jax.Array:
         weight = jnp.asarray(self.coupling).astype(y.dtype)
-        return (y - (1 - weight) * z - increment) / weight
+        return weight * y + (1 - weight) * z + (end - z)
+
+    def _unmix(self, y1: jax.Array, z: jax.Array, end: jax.Array) -> jax.Array:
+        weight = jnp.asarray(self.coupling).astype(y1.dtype)
+        return (y1 - (1 - weight) * z - (end - z)) / weight
+
+    def _unmixed_end(self, y: jax.Array, z: jax.Array, y1: jax.Array) -> jax.Array:
+        weight = jnp.asarray(self.coupling).astype(y.dtype)
+        return y1 - weight * (y - z)
+
+
+class _AroundCompanion(eqx.Module):
+    """A maker of interpolations over steps of the reversible method, from the maker of those of the given one."""
+
+    inner: Callable[..., AbstractLocalInterpolation]
+
+    def __call__(
+        self, t0: RealScalar, t1: RealScalar, inner: DenseInfo, distance: Y, coupling: RealScalar
+    ) -> "_ReversibleInterpolation":
+        return _ReversibleInterpolation(t0, t1, self.inner(t0=t0, t1=t1, **inner), distance, coupling)
+
+
+class _ReversibleInterpolation(AbstractLocalInterpolation):
+    """The interpolation over a step of the reversible method.
+
+    Parameters
+    ----------
+    t0, t1
+        Ends of the step.
+    inner
+        The interpolation over the step of the given method, which starts from the companion.
+    distance
+        The state minus the companion, at the start.
+    coupling
+        The part of the distance that is left at the end.
+    """
+
+    t0: RealScalar
+    t1: RealScalar
+    inner: AbstractLocalInterpolation
+    distance: Y
+    coupling: RealScalar
+
+    def value(self, t: RealScalar) -> PyTree[Any]:
+        """The value of the given method's interpolation, with the distance that is left at `t` added."""
+        theta = fraction(t, self.t0, self.t1)
+        left = 1 - (1 - jnp.asarray(self.coupling).astype(theta.dtype)) * theta
+        return jax.tree.map(lambda x, d: x + scaled(left, d), self.inner.evaluate(t), self.distance)
 
 
 def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:

@@ -10,6 +10,9 @@ from ..jaxkit import BoolScalar, IntScalar, with_derivatives_of
 from ..plan import AbstractRecorder, Plan
 from ..step import SolverState, Start, State, Step
 
+SOLVER_STATE = "solver_state"
+"""The name of the recorder."""
+
 
 class SolverStateRecorder(AbstractRecorder):
     """The recorder of the final solver state.

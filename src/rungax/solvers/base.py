@@ -50,6 +50,9 @@ class AbstractSolver[SolverState](eqx.Module):
         True if the method converges to the right limit when the size of a step depends on the noise in it.
     asks_for_whole_steps
         True if the solver evaluates the increment of a driver over whole steps only, not over parts of them.
+    steps_backwards
+        True if a step of negative length is as good as one of positive length. False for methods for stiff equations:
+        the factor by which they damp a decaying component, such as `1 / (1 - h λ)`, has a pole at a negative `h`.
 
     Differentiability
     -----------------
@@ -90,6 +93,7 @@ class AbstractSolver[SolverState](eqx.Module):
     interpretations: ClassVar[frozenset[Interpretation]] = fact(_interpretations)
     safe_with_adaptive_steps: ClassVar[bool] = fact()
     asks_for_whole_steps: ClassVar[bool] = fact()
+    steps_backwards: ClassVar[bool] = fact()
 
     @property
     def facts(self) -> SolverFacts:

@@ -32,6 +32,7 @@ class SolverFacts:
     interpretations: frozenset[Interpretation] = frozenset()
     safe_with_adaptive_steps: bool = True
     asks_for_whole_steps: bool = True
+    steps_backwards: bool = True
 
 
 def fact[T](default: Callable[[type[Any]], T] | None = None) -> T:

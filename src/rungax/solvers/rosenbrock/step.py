@@ -88,6 +88,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     """
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
+    steps_backwards: ClassVar[bool] = False
     tableau: ClassVar[RosenbrockTableau]
 
     linear_solver: LinearSolver | None = None

@@ -136,7 +136,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     def facts(self) -> SolverFacts:
         """The facts of a solver for ordinary equations, with the dense output of the method that makes a step."""
         interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
-        return SolverFacts(AbstractTerm, interpolation_cls)
+        return SolverFacts(AbstractTerm, interpolation_cls, steps_backwards=False)
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, and both of its methods, with the tolerances."""

@@ -75,6 +75,8 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         size and by the structure that the term declares. An iterative one never forms the Jacobian.
     """
 
+    steps_backwards: ClassVar[bool] = False
+
     root_finder: Any = with_stepsize_controller_tols(VeryChord)()
     root_find_max_steps: int = 10
     linear_solver: LinearSolver | None = None
