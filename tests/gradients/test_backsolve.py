@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import rungax
 from rungax import (
@@ -149,6 +150,23 @@ def test_the_gradient_by_parameters_of_a_driver_is_that_of_the_default(function:
         for adjoint in (BACK, DEFAULT)
     )
     assert_trees_close(found, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_gradient_inside_shard_map_is_that_of_a_batch() -> None:
+    mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
+
+    def gradient(values: Any) -> Any:
+        def function(values: Any) -> jax.Array:
+            term = ControlTerm(lambda t, y, args: jnp.cos(y), LinearInterpolation(KNOTS, values))
+            return weigh(end(term, Heun(), BACK, dt0=0.1, max_steps=16, throw=False, saveat=SaveAt(ts=[0.4, 0.8])))
+
+        return jax.vmap(jax.grad(function))(values)
+
+    batch = np.random.default_rng(3).normal(size=(4, 4))
+    sharded = jax.jit(
+        jax.shard_map(gradient, mesh=mesh, in_specs=PartitionSpec("batch"), out_specs=PartitionSpec("batch"))
+    )
+    np.testing.assert_allclose(sharded(batch), jax.jit(gradient)(batch), rtol=1e-12)
 
 
 @pytest.mark.slow

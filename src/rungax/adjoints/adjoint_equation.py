@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, trace_once
+from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, match_varying, trace_once
 from ..stops import Stops
 from ..terms import AbstractTerm, MultiTerm, is_stochastic, leaf_terms
 
@@ -109,7 +109,8 @@ class AdjointTerm(AbstractTerm[Any, Any]):
 
         control, vjp = jax.vjp(increment, self.of_driver)
         space = FlatSpace(control)
-        (jacobian,) = jax.vmap(lambda unit: vjp(space.unravel(unit)))(jnp.eye(space.size, dtype=space.dtype))
+        units = match_varying(jnp.eye(space.size, dtype=space.dtype), control)
+        (jacobian,) = jax.vmap(lambda unit: vjp(space.unravel(unit)))(units)
         return _Increment(control, jacobian)
 
     def prod(self, vf: tuple[RealScalar, Augmented], control: Any) -> Augmented:

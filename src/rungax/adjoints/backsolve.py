@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 
 from ..controllers import AbstractStepSizeController
 from ..events import Event
-from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, known_zero, sweep, zero_tangent
+from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, known_zero, match_varying, sweep, zero_tangent
 from ..loop import run
 from ..plan import Plan
 from ..results import RESULTS, Result, choose, first_failure, is_okay
@@ -251,7 +251,8 @@ class BacksolveAdjoint(AbstractAdjoint):
             return (back[1:], first_failure(result, ended)), None
 
         stop_at_start, others = jax.tree.map(lambda x: x[0], stops), jax.tree.map(lambda x: x[:0:-1], stops)
-        ((adjoint, *of_parameters), result), _ = lax.scan(segment, (zeros, RESULTS.successful), others)
+        init = match_varying((zeros, RESULTS.successful), (plan, state, stops))
+        ((adjoint, *of_parameters), result), _ = lax.scan(segment, init, others)
         adjoint = jax.tree.map(jnp.add, adjoint, stop_at_start.cotangent)
         back = (stop_at_start.y, adjoint, *of_parameters)
         okay = is_okay(result)
