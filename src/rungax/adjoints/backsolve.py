@@ -156,11 +156,12 @@ class BacksolveAdjoint(AbstractAdjoint):
         """The solve, whose derivative is another solve, backwards."""
         self._check_equation(plan, state)
         operands = flatten(Solve(plan, state, self))
-        restore = operands.restore
+        # The rules must not hold the operands, whose traces are over when they run.
+        run, restore = operands.run, operands.restore
 
         @jax.custom_jvp
         def solve(*leaves: jax.Array) -> Outcome:
-            return operands.run(leaves)
+            return run(leaves)
 
         def solve_jvp(primals: Any, tangents: Any) -> tuple[Outcome, Outcome]:
             outcome = solve(*primals)

@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Captured, jvp_skipping_zeros, scaled_derivative, trace_once
+from ..jaxkit import Captured, jvp_skipping_zeros, scaled_derivative, trace_once, without_captures
 from ..loop import run
 from ..plan import Plan
 from ..results import Result, is_okay
@@ -62,7 +62,7 @@ class Operands(NamedTuple):
 
 def flatten(solve: Solve) -> Operands:
     """The arrays of a solve, and the functions of them that its rules use."""
-    arrays, static = eqx.partition(solve, eqx.is_array)
+    arrays, static = eqx.partition(without_captures(solve), eqx.is_array)
     leaves, tree = jax.tree.flatten(arrays)
     count = len(leaves)
 
@@ -88,12 +88,14 @@ def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome
     """
     operands = flatten(solve)
 
+    run, restore = operands.run, operands.restore  # the rule lives longer than the leaves and must not hold them
+
     @jax.custom_jvp
     def evaluated(*leaves: jax.Array) -> Outcome:
-        return operands.run(leaves)
+        return run(leaves)
 
     def jvp(primals: Any, tangents: Any) -> Any:
-        return jvp_skipping_zeros(lambda *leaves: replayed(operands.restore, leaves), primals, tangents)
+        return jvp_skipping_zeros(lambda *leaves: replayed(restore, leaves), primals, tangents)
 
     evaluated.defjvp(jvp, symbolic_zeros=True)
     return evaluated(*operands.leaves)

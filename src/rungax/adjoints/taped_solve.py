@@ -146,8 +146,10 @@ def _swept(
     outputs, static = eqx.partition((result.end, result.values), eqx.is_inexact_array)
     output_leaves, output_tree = jax.tree.flatten(outputs)
 
+    count = len(residual_leaves)  # the programs live longer than the residuals and must not hold them
+
     def unpacked(args: Sequence[jax.Array]) -> tuple[_Residuals, Sequence[jax.Array]]:
-        return jax.tree.unflatten(residual_tree, args[: len(residual_leaves)]), args[len(residual_leaves) :]
+        return jax.tree.unflatten(residual_tree, args[:count]), args[count:]
 
     def played(player: Callable[..., Any], args: Sequence[jax.Array]) -> list[jax.Array]:
         residuals, tangents = unpacked(args)

@@ -33,7 +33,11 @@ from .sweep import (
     sweep as sweep,
     zero_tangent as zero_tangent,
 )
-from .traced_function import TracedFunction as TracedFunction, trace_once as trace_once
+from .traced_function import (
+    TracedFunction as TracedFunction,
+    trace_once as trace_once,
+    without_captures as without_captures,
+)
 from .trees import (
     accumulation as accumulation,
     add as add,

@@ -1,12 +1,14 @@
 """A variant of `jax.jit` for functions of arbitrary pytrees that does not recompile when a Python float changes."""
 
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from typing import Any, cast
 
 import jax
 import jax.core
 import numpy as np
+
+from .traced_function import captures_traced
 
 
 def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -30,6 +32,9 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         leaves, tree = jax.tree.flatten((args, kwargs))
         dynamic = [leaf for leaf in leaves if _is_dynamic(type(leaf))]
         static = tuple(_TRACED if _is_dynamic(type(leaf)) else leaf for leaf in leaves)
+        if any(captures_traced(leaf) for leaf in static):
+            # Another call would have other traced values, and the cache of `jitted` would hold these for ever.
+            return cast(R, jax.jit(partial(on_leaves, structure=(tree, static)))(dynamic))
         return cast(R, jitted(dynamic, (tree, static)))
 
     return call

@@ -1,6 +1,9 @@
 """Functions that are traced once and evaluated from their jaxpr afterwards."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import equinox as eqx
@@ -39,7 +42,7 @@ class TracedFunction(eqx.Module):
     @property
     def uses(self) -> tuple[bool, ...]:
         """For each argument, whether the value depends on any leaf of it."""
-        used = iter(partial_eval.dce_jaxpr(self._jaxpr, True)[1])
+        used = iter(partial_eval.dce_jaxpr(self._jaxpr, True)[1][len(self.captured) :])
         flags = [[next(used) for _ in range(number)] for number in self._num_leaves]
         return tuple(any(of_leaves) for of_leaves in flags)
 
@@ -63,20 +66,63 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
         # will vary over these axes too.
         jaxpr, out = trace(varying)
     out_tree = jax.tree.structure(out)
+    # A jaxpr that takes the captured arrays as arguments: rules that hold it may not hold traced values.
+    opened = partial_eval.convert_constvars_jaxpr(jaxpr.jaxpr)
 
     def evaluate(captured: list[Any], dynamic: Any) -> Any:
-        leaves = jax.core.eval_jaxpr(jaxpr.jaxpr, captured, *jax.tree.leaves(dynamic))
+        leaves = jax.core.eval_jaxpr(opened, [], *captured, *jax.tree.leaves(dynamic))
         # An output that depends on no argument is evaluated to a plain number.
         return eqx.combine(jax.tree.unflatten(out_tree, [jax.numpy.asarray(leaf) for leaf in leaves]), other[-1])
 
     return TracedFunction(
         captured=list(jaxpr.consts),
         function=function,
-        _jaxpr=jaxpr.jaxpr,
+        _jaxpr=opened,
         _call=evaluate,
         _signature=_signature(dynamic),
         _num_leaves=tuple(len(jax.tree.leaves(arg)) for arg in dynamic),
     )
+
+
+def without_captures[T](tree: T) -> T:
+    """`tree`, whose traced functions are known by their programs alone if their Python functions hold traced values.
+
+    A rule that holds `tree` may live longer than the trace of these values. Such a function takes no other shapes.
+    """
+    is_traced_function = lambda x: isinstance(x, TracedFunction)
+
+    def known_by_program(x: Any) -> Any:
+        if not is_traced_function(x) or not captures_traced(x.function):
+            return x
+        return replace(x, function=_forgotten)
+
+    return jax.tree.map(known_by_program, tree, is_leaf=is_traced_function)
+
+
+def _forgotten(*args: Any) -> Any:
+    raise AssertionError(f"a traced function is called with arguments of other shapes, {args}")
+
+
+def captures_traced(value: Any, depth: int = 4) -> bool:
+    """True if a function has captured a traced value, itself or by another function, as far as can be seen."""
+    if isinstance(value, jax.core.Tracer):
+        return True
+    if isinstance(value, partial):
+        held = (value.func, value.args, value.keywords)
+    elif isinstance(value, MethodType):
+        held = (value.__func__, value.__self__)
+    elif isinstance(value, FunctionType):
+        held = ([_contents(cell) for cell in value.__closure__ or ()], value.__defaults__, value.__kwdefaults__)
+    else:
+        return False
+    return depth > 0 and any(captures_traced(leaf, depth - 1) for leaf in jax.tree.leaves(held))
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # the variable has no value yet
+        return None
 
 
 def _is_dynamic(x: Any) -> bool:
