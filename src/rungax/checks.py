@@ -167,12 +167,21 @@ def _check_state(y0: Y) -> None:
             )
 
 
+MOST_STEPS = 2**31 - 1
+"""The largest bound on the number of steps."""
+
+
 def _check_saving(saveat: SaveAt, max_steps: int | None) -> None:
     """Raise a `ValueError` unless the sizes of buffers are known."""
     if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(
             f"`max_steps` bounds the number of attempted steps.\nExpected: a positive integer or None\n"
             f"Found:    {max_steps!r}\nIt must be a Python integer, because it decides the size of buffers."
+        )
+    if max_steps is not None and max_steps > MOST_STEPS:
+        raise ValueError(
+            "`max_steps` bounds the number of attempted steps, which is counted in 32 bits.\n"
+            f"Expected: at most {MOST_STEPS}\nFound:    {max_steps}\nUse `max_steps=None` for no bound."
         )
     if max_steps is not None:
         return

@@ -29,8 +29,9 @@ def begin(plan: Plan, state: State) -> State:
 
 def finish(plan: Plan, state: State) -> Outcome:
     """The outcome of a loop that has ended in `state`."""
-    outputs = {name: recorder.finish(plan, state.records[name], state) for name, recorder in plan.recorders.items()}
-    return Outcome(eqx.tree_at(lambda state: state.records, state, {}), final_result(plan, state), outputs)
+    records, state = state.records, replace(state, records={}, result=final_result(plan, state))
+    outputs = {name: recorder.finish(plan, records[name], state) for name, recorder in plan.recorders.items()}
+    return Outcome(state, state.result, outputs)
 
 
 def integrate(plan: Plan, state: State) -> State:
@@ -104,14 +105,17 @@ def attempt_step(plan: Plan, state: State) -> State:
 def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
     """The state after an attempt and the verdict on it."""
     y1, events, is_searched = step.y1, verdict.events, False
-    failure = first_failure(verdict.result, step_failure(plan, step, verdict))
-    result = first_failure(state.result, failure)
+    failure = step_failure(plan, step, verdict)
+    result = first_failure(state.result, first_failure(verdict.result, failure))
     if events is not None:
         running = running & (events.phase != EventPhase.POSTPONED)
         is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
-    accepted = optimization_barrier(running & verdict.accepted)
+    accepted = running & verdict.accepted
+    if failure is not RESULTS.successful:
+        accepted = accepted & is_successful(failure)
+    accepted = optimization_barrier(accepted)
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None

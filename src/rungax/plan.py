@@ -311,6 +311,11 @@ class Plan(eqx.Module):
             start, end = self.stops.around(t0, t1, start, end)
         return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
 
+    def was_finite(self, state: State, t: Array) -> BoolScalar:
+        """True for times up to which the solve that has ended in `state` was finite, as far as it came."""
+        failed_at = self.controller.failed_at(state.controller_state)
+        return jnp.ones(jnp.shape(t), bool) if failed_at is None else t <= failed_at
+
     def start(self, y: Y, solver_state: SolverState, user_state: UserState) -> Start:
         """The start of a step from `y`, as the tape stores it."""
         return Start(y, self.solver.checkpoint_state(solver_state), user_state)

@@ -156,6 +156,7 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
     "dense without a bound": (
         {"saveat": SaveAt(dense=True), "max_steps": None}, ValueError, ("SaveAt(dense=...)", "`max_steps`", "None"),
     ),
+    "too many steps": ({"max_steps": 2**31}, ValueError, ("`max_steps`", "at most 2147483647", "2147483648", "None")),
     "no steps": ({"max_steps": 0}, ValueError, ("`max_steps`", "positive integer", "0")),
     "half a step": ({"max_steps": 2.5}, ValueError, ("`max_steps`", "positive integer", "2.5")),
     "steps yes or no": ({"max_steps": True}, ValueError, ("`max_steps`", "positive integer", "True")),

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix as optx
 import pytest
 
 import rungax
@@ -201,6 +202,75 @@ def test_the_budget_bounds_the_memory_of_a_long_solve() -> None:
     small, large = (temporary_bytes(max_steps, 10_000, RecursiveCheckpointAdjoint()) for max_steps in (2_000, 200_000))
     assert large - small <= COPIES * TIMES * 198_000 + 16 * 2**20
     assert large <= 4 * 16 * 2**20 + COPIES * TIMES * 200_000
+
+
+def test_no_memory_grows_with_a_large_bound_on_steps() -> None:
+    """A hundred steps, of 10⁷, 10⁸ or of all that can be counted."""
+    adjoint = RecursiveCheckpointAdjoint(checkpoints=8)
+    sizes = [temporary_bytes(max_steps, 3, adjoint) for max_steps in (10**7, 10**8, 2**31 - 1)]
+    assert max(sizes) - min(sizes) <= 4096
+    assert max(sizes) <= 2 * COPIES * TIMES * 2**17
+
+
+# --------------------------------------------------------------------------------------------------------- stretches
+
+STRETCHED = 103
+"""A bound on the number of steps that no other test has: programs are stored by it."""
+
+
+@pytest.fixture
+def in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tapes have room for the times of eight steps, where they had room for those of 2¹⁷."""
+    monkeypatch.setattr("rungax.saving.tape.WHOLE_STEPS", 1)
+    monkeypatch.setattr("rungax.saving.tape.STRETCH_STEPS", 8)
+
+
+@pytest.mark.usefixtures("in_stretches")
+@pytest.mark.parametrize(
+    ("mode", "adjoint", "max_steps"),
+    [
+        (jax.grad, RecursiveCheckpointAdjoint(), STRETCHED),
+        (jax.jacfwd, RecursiveCheckpointAdjoint(), STRETCHED),
+        pytest.param(jax.grad, HALVED, STRETCHED, marks=pytest.mark.slow),
+        pytest.param(jax.grad, RecursiveCheckpointAdjoint(), None, marks=pytest.mark.slow),
+        pytest.param(jax.grad, rungax.DirectAdjoint(), STRETCHED, marks=pytest.mark.slow),
+    ],
+)
+def test_a_solve_in_stretches_has_the_same_derivatives(mode: Any, adjoint: Any, max_steps: int | None) -> None:
+    options = {"adjoint": adjoint, "max_steps": max_steps, "saveat": SAVES["ts"]}
+    found = jax.jit(mode(lambda inputs: loss(inputs, **options)))(INPUTS)
+    assert_trees_close(found, whole_gradient("ts"), **ROUNDING)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("in_stretches")
+@pytest.mark.parametrize("kind", ["PID, vmap", "reversible", "hessian", "effect", "failed"])
+def test_a_solve_in_stretches_has_the_same_derivatives_in_full(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is compared with a tape that holds the times of all steps."""
+    bounce = rungax.Event(
+        lambda t, y, args, **kwargs: y[0] - 0.2,
+        optx.Newton(1e-10, 1e-10),
+        effect=lambda t, y, args, index: y + 0.3 + index,
+    )
+    options: dict[str, dict[str, Any]] = {
+        "PID, vmap": {**PID, "saveat": SAVES["dense"]},
+        "reversible": {"adjoint": rungax.ReversibleAdjoint(), "saveat": SAVES["steps"]},
+        "hessian": {"solver": Euler(), "saveat": SAVES["ts"]},
+        "effect": {**PID, "event": bounce},
+        "failed": {"saveat": SAVES["ts"], "throw": False, "dt0": 0.15, "field": lambda t, y, args: 8 * y**2, "t1": 1.0},
+    }
+    elements = jax.tree.map(lambda x: np.stack([0.3 * x, x, 2 * x]), INPUTS)
+
+    def derivative(max_steps: int) -> Any:
+        function = lambda inputs: loss(inputs, max_steps=max_steps, **options[kind])
+        if kind == "hessian":
+            return jax.jit(jax.hessian(lambda y0: function((y0, ARGS))))(Y0)
+        gradient = jax.grad(function)
+        return jax.jit(jax.vmap(gradient))(elements) if "vmap" in kind else jax.jit(gradient)(INPUTS)
+
+    found = derivative(STRETCHED)
+    monkeypatch.setattr("rungax.saving.tape.WHOLE_STEPS", 2**20)
+    assert_trees_close(found, derivative(STRETCHED + 1), rtol=1e-8, atol=1e-10)
 
 
 # ---------------------------------------------------------------------------------------------------------- messages

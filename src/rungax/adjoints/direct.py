@@ -6,15 +6,16 @@ from typing import Any
 import jax
 
 from ..controllers import AbstractStepSizeController
-from ..jaxkit import Captured, without_derivatives
+from ..jaxkit import Captured, nan_derivative_where, with_derivatives_of, without_derivatives
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
 from .base import AbstractAdjoint
-from .operands import Restore, Solve, differentiated_as, nan_if_failed
-from .replay import Replay, play_bounded
+from .operands import Restore, Solve, differentiated_as
+from .replay import Replay
+from .stretches import Stretches
 from .tangents import check_controller, check_error_control, with_error_control
-from .taped_solve import TapedResult, rebuild_outcome, run_with_tape
+from .taped_solve import TapedResult, missing_values, play_all_bounded, rebuild_outcome, run_with_tape
 
 
 class DirectAdjoint(AbstractAdjoint):
@@ -94,6 +95,10 @@ def _played(solve: Solve) -> TapedResult:
     size = TapeSize.of(plan, 2)  # only the times are of use
     result = run_with_tape(without_derivatives(solve), size)
     replay = Replay(plan, result.tape, result.saved_parts, Captured.none())
-    end, values = play_bounded(replay, plan.start(state.y, state.solver_state, state.user_state), size.max_steps)
-    end, values = nan_if_failed((end, values), result.outcome.result)
+    stretches = Stretches(Solve(plan, state), size, result.tape)
+    start = plan.start(state.y, state.solver_state, state.user_state)
+    end, values = play_all_bounded(stretches, replay, start)
+    outputs = jax.tree.map(with_derivatives_of, (result.end, result.values), (end, values))
+    missing = missing_values(result, outputs)
+    end, values = jax.tree.map(lambda x, where: nan_derivative_where(where, x, x), outputs, missing)
     return TapedResult(end, values, result.tape, result.saved, result.outcome)

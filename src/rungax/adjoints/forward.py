@@ -1,17 +1,19 @@
 """Derivatives by forward mode alone."""
 
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from ..controllers import AbstractStepSizeController
-from ..jaxkit import forward_only
+from ..jaxkit import forward_only, nan_derivative_where
 from ..loop import run
 from ..plan import Plan
+from ..results import is_okay
 from ..step import Outcome, State
 from .base import AbstractAdjoint
-from .operands import nan_if_failed
 from .tangents import check_controller, check_error_control, with_error_control
 
 
@@ -73,7 +75,8 @@ class ForwardMode(AbstractAdjoint):
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
         outcome = run(*self.with_error_control(plan, state))
-        outcome = nan_if_failed(outcome, outcome.result)
+        failed = jnp.logical_not(is_okay(outcome.result))
+        outcome = replace(outcome, state=nan_derivative_where(failed, outcome.state, outcome.state.y))
         return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
 
 

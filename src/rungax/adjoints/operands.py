@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
-from ..jaxkit import Captured, jvp_skipping_zeros, scaled_derivative, trace_once, without_captures
+from ..jaxkit import Captured, jvp_skipping_zeros, trace_once, without_captures, without_derivatives
 from ..loop import run
 from ..plan import Plan
-from ..results import Result, is_okay
 from ..step import Outcome, State
 from .base import AbstractAdjoint
 
@@ -81,12 +79,27 @@ def flatten(solve: Solve) -> Operands:
     return Operands([*leaves, *captured.values], restore, outcome)
 
 
+def replayed_part(plan: Plan, state: State) -> State:
+    """The first state of a solve, with derivatives in the parts that its replay starts from, and in no others.
+
+    The cotangents of the others are zero, and zero times the derivative by which such a part was made may be NaN: that
+    of the slope at a state that is not finite, for example.
+    """
+    given = [id(x) for x in jax.tree.leaves(state.solver_state)]
+    checkpoint = [id(x) for x in jax.tree.leaves(plan.solver.checkpoint_state(state.solver_state))]
+    is_part = set(checkpoint) <= set(given)
+    solver_state = jax.tree.map(
+        lambda x: x if id(x) in checkpoint or not is_part else without_derivatives(x), state.solver_state
+    )
+    return replace(without_derivatives(state), y=state.y, solver_state=solver_state, user_state=state.user_state)
+
+
 def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome], solve: Solve) -> Outcome:
     """The outcome of a solve, with the derivatives of `replayed(restore, leaves)`.
 
     Evaluated, it is the plain loop, which leaves no tape.
     """
-    operands = flatten(solve)
+    operands = flatten(replace(solve, state=replayed_part(solve.plan, solve.state)))
 
     run, restore = operands.run, operands.restore  # the rule lives longer than the leaves and must not hold them
 
@@ -99,9 +112,3 @@ def differentiated_as(replayed: Callable[[Restore, Sequence[jax.Array]], Outcome
 
     evaluated.defjvp(jvp, symbolic_zeros=True)
     return evaluated(*operands.leaves)
-
-
-def nan_if_failed[T](tree: T, result: Result) -> T:
-    """`tree`, whose derivatives are NaN if the solve failed: those of a part of it would mislead."""
-    factor = jnp.where(is_okay(result), 1.0, jnp.nan)
-    return jax.tree.map(lambda x: scaled_derivative(x, factor) if eqx.is_inexact_array(x) else x, tree)

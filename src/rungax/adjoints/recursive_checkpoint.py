@@ -60,14 +60,18 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
 
     Differentiability
     -----------------
-    First derivatives need no bound on the number of steps; second ones need `max_steps`. The derivatives of a solve
-    that failed are NaN. The ends of steps between `t0` and `t1` are rescaled when those change.
+    First derivatives need no bound on the number of steps; second ones need `max_steps`. In a solve that failed, the
+    values saved before the failure have their derivatives; those of values that were not reached are NaN, and a
+    cotangent of zero contributes nothing to a gradient. The ends of steps between `t0` and `t1` are rescaled when those
+    change.
 
     Cost
     ----
     Reverse mode: the solve, and for each accepted step one evaluation of the step and one of its vector–Jacobian
-    product, together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`.
-    With `error_control="tangents"` an attempt costs a Jacobian–vector product for each tangent more.
+    product, together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`, but
+    no more than 2²⁰. With a larger `max_steps`, or none, there is room for the times of 2¹⁷ steps, and a solve that
+    makes more makes them again, a few times each. With `error_control="tangents"` an attempt costs a
+    Jacobian–vector product for each tangent more.
 
     References
     ----------

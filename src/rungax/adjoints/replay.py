@@ -5,6 +5,7 @@ function needs. Acceptance is not decided again, and rejected attempts never app
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -15,7 +16,7 @@ from jaxtyping import Array, PyTree
 
 from ..jaxkit import BoolScalar, Captured, IntScalar, Time, Y, any_element, match_varying, select
 from ..plan import AbstractRecorder, Plan
-from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
+from ..saving import AbstractSaver, SavedParts, Slots, Tape, TapedTimes, visit_due
 from ..saving.savers import Part
 from ..saving.slots import where_used
 from ..step import Start, Step
@@ -97,8 +98,24 @@ class Replay(eqx.Module):
         return (t1, y1), after
 
 
+type Filled = Mapping[str, tuple[IntScalar, PyTree[Array]]]
+"""For each saver, the number of its entries that are filled, and their values."""
+
+
 def play(replay: Replay, start: Start) -> tuple[Start, Parts]:
     """The start that follows the last accepted step, and the saved values: as fast as the solve itself was."""
+    start, filled = play_on(replay, start, nothing_filled(replay.saved))
+    return start, {name: values for name, (_, values) in filled.items()}
+
+
+def nothing_filled(saved: Mapping[str, SavedParts]) -> Filled:
+    """Room for the values of all savers."""
+    zero = jnp.asarray(0, jnp.int32)
+    return {name: (zero, jax.tree.map(jnp.zeros_like, parts.value)) for name, parts in saved.items()}
+
+
+def play_on(replay: Replay, start: Start, filled: Filled) -> tuple[Start, Filled]:
+    """The start that follows the last step on the tape, and the values saved up to there; `filled` are those before."""
     num_accepted, sources = replay.tape.num_accepted, replay.sources
 
     def body(carry: Any) -> Any:
@@ -111,11 +128,9 @@ def play(replay: Replay, start: Start) -> tuple[Start, Parts]:
         }
         return index + 1, select(active, following, start), filled
 
-    zero = jnp.asarray(0, jnp.int32)
-    empty = {name: (zero, jax.tree.map(jnp.zeros_like, saved.value)) for name, saved in replay.saved.items()}
-    carry = match_varying((zero, start, empty), (replay, start))
+    carry = match_varying((replay.tape.first, start, dict(filled)), (replay, start))
     _, start, filled = lax.while_loop(lambda carry: any_element(carry[0] < num_accepted), body, carry)
-    return start, {name: values for name, (_, values) in filled.items()}
+    return start, filled
 
 
 def _fill(
@@ -138,18 +153,40 @@ def _fill(
     )
 
 
+def _resting_at_the_end(tape: Tape) -> Tape:
+    """The tape with one more step, on which the steps after the last accepted one have no length.
+
+    They are evaluated and not used, and the derivative of a step that is not finite would be zero times NaN.
+    """
+    size = tape.times.t1.size
+    count = tape.num_accepted - tape.first
+    last = jnp.where(count > 0, tape.times.t1[jnp.maximum(count - 1, 0)], tape.begin)
+    made = jnp.arange(size + 1, dtype=jnp.int32) < count
+    longer = lambda x, rest: where_used(made, jnp.concatenate([x, x[-1:]]), rest)
+    times, nothing = tape.times, jnp.asarray(False)
+    jumps = None if times.jumps is None else (longer(times.jumps[0], last), longer(times.jumps[1], nothing))
+    events = None if times.events is None else longer(times.events, jnp.zeros_like(times.events[0]))
+    counts = tape.effect_counts
+    counts = None if counts is None else jnp.concatenate([counts, counts[-1:]])
+    return replace(tape, times=TapedTimes(longer(times.t1, last), jumps, events), effect_counts=counts)
+
+
 _BLOCK = 64
 """The number of steps that a bounded replay skips at once after the last accepted step."""
 
 
 def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, Parts]:
-    """The result of `play` by scans of bounded length, which JAX differentiates in every mode."""
-    num_accepted, block = replay.tape.num_accepted, min(_BLOCK, max_steps)
+    """The result of `play` by scans of bounded length, which JAX differentiates in every mode.
+
+    `max_steps` is the number of steps that the tape has room for; the values of steps that are not on it are zero.
+    """
+    replay = replace(replay, tape=_resting_at_the_end(replay.tape))
+    first, num_accepted, block = replay.tape.first, replay.tape.num_accepted, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 
     def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:
         active = index < num_accepted
-        following, parts = replay.step_with_parts(jnp.minimum(index, max_steps - 1), start)
+        following, parts = replay.step_with_parts(jnp.minimum(index, first + max_steps), start)
         return select(active, following, start), parts
 
     def skip(start: Start, indices: jax.Array) -> tuple[Start, Parts]:
@@ -162,13 +199,14 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, P
             anyone, lambda: lax.scan(one, start, indices), lambda: match_varying(skip(start, indices), (replay, start))
         )
 
-    indices = jnp.arange(num_blocks * block, dtype=jnp.int32).reshape(num_blocks, block)
+    indices = first + jnp.arange(num_blocks * block, dtype=jnp.int32).reshape(num_blocks, block)
     start, parts = lax.scan(steps, match_varying(start, (replay, start)), indices)
     parts = jax.tree.map(lambda x: x.reshape(num_blocks * block, *x.shape[2:]), parts)
 
     def gather(saved: SavedParts, part: PyTree[Array]) -> PyTree[Array]:
-        at = jnp.where(saved.used, saved.index, 0)
+        on_tape = (saved.index >= first) & (saved.index < num_accepted)
+        at = jnp.where(on_tape, saved.index - first, 0)
         zero = jax.tree.map(lambda x: jnp.zeros(x.shape[1:], x.dtype), part)
-        return where_used(saved.used, jax.tree.map(lambda x: x[at], part), zero)
+        return where_used(on_tape, jax.tree.map(lambda x: x[at], part), zero)
 
     return start, {name: gather(saved, parts[replay.sources[name]]) for name, saved in replay.saved.items()}

@@ -44,11 +44,14 @@ class ReverseReplay(eqx.Module):
         These values.
     saved_cotangents
         Cotangents of the saved values, by saver.
+    failed
+        Whether the solve failed, so that its end has no derivatives.
     """
 
     replay_with: Callable[[Sequence[jax.Array]], Replay] = eqx.field(static=True)
     parameters: list[jax.Array]
     saved_cotangents: Parts
+    failed: BoolScalar
 
     @property
     def replay(self) -> Replay:
@@ -66,9 +69,25 @@ class ReverseReplay(eqx.Module):
 
         (_, parts), vjp = jax.vjp(following, self.parameters, differentiable)
         of_parts, cursors = self._cotangents_of(index, parts, carry.cursors, active)
-        parameters, before = vjp((carry.start, of_parts))
+        cotangents = (carry.start, of_parts)
+        parameters, before = vjp(cotangents)
         parameters = jax.tree.map(jnp.add, carry.parameters, parameters)
-        return select(active, Cotangents(before, parameters, cursors), carry)
+        # Zero times a Jacobian that is not finite is NaN, and must be zero.
+        before, parameters = select(
+            active & _any_nonzero(cotangents), (before, parameters), (carry.start, carry.parameters)
+        )
+        return Cotangents(before, parameters, select(active, cursors, carry.cursors))
+
+    def last_with_cotangent(self) -> IntScalar:
+        """The last accepted step of which a saved value has a cotangent; -1 if there is none."""
+        last = jnp.asarray(-1, jnp.int32)
+        for name, parts in self.replay.saved.items():
+            if parts.index.size > 0:
+                given = jax.vmap(_any_nonzero)(self.saved_cotangents[name]) & (
+                    parts.index < self.replay.tape.num_accepted
+                )
+                last = jnp.maximum(last, jnp.max(jnp.where(given, parts.index, -1)))
+        return last
 
     def _cotangents_of(
         self, index: IntScalar, parts: Parts, cursors: Mapping[str, IntScalar], active: BoolScalar
@@ -80,6 +99,10 @@ class ReverseReplay(eqx.Module):
             entries = replay.saved[name], self.saved_cotangents[name]
             after[name], totals[source] = _gather(*entries, index, active, cursors[name], totals[source])
         return totals, after
+
+
+def _any_nonzero(tree: PyTree[Array]) -> BoolScalar:
+    return jnp.any(jnp.stack([jnp.any(x != 0) for x in jax.tree.leaves(tree)]))
 
 
 def _gather(
@@ -114,9 +137,9 @@ def reverse_from_checkpoints(reverse: ReverseReplay, carry: Cotangents, end: Sta
     del end
     tape, slots, max_steps = reverse.replay.tape, size.slots, size.max_steps
     if slots >= max_steps:
-        return _backward_steps(reverse, jnp.zeros_like(tape.num_accepted), tape.num_accepted, tape.checkpoints, carry)
+        return _backward_steps(reverse, tape.first, tape.num_accepted, tape.checkpoints, carry)
     longest = 1 << max(0, -(-max_steps // slots) - 1).bit_length()
-    whole = _Steps(jnp.zeros_like(tape.num_accepted), tape.num_accepted, tape.checkpoints, 1 << tape.log_stride)
+    whole = _Steps(tape.first, tape.num_accepted, tape.checkpoints, 1 << tape.log_stride)
     return _reverse_segments(reverse, whole, carry, longest, slots)
 
 

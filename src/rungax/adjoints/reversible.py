@@ -28,10 +28,22 @@ from jaxtyping import PyTree
 from ..events import Event
 from ..interpolation import AbstractLocalInterpolation
 from ..interpolation.base import fraction
-from ..jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Y, any_element, match_varying, scaled, select
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    DenseInfo,
+    IntScalar,
+    RealScalar,
+    Y,
+    all_finite,
+    any_element,
+    match_varying,
+    scaled,
+    select,
+)
 from ..plan import Plan, Solver
 from ..results import Result, first_failure
-from ..saving import SOLVER_STATE, SaveAt, TapeSize
+from ..saving import SOLVER_STATE, SaveAt, Slots, TapeSize
 from ..solvers import AbstractSolver
 from ..step import Outcome, SolverState, Start, State, Step
 from ..terms import Terms, in_direction_of_travel, is_stochastic, leaf_terms
@@ -83,7 +95,7 @@ class ReversibleAdjoint(AbstractAdjoint):
     ----
     The solve: two steps of the solver for each. Values inside a step cost what they cost with the solver itself.
     Reverse mode: four more, and the vector–Jacobian product of two. Memory: a few states, and one number for each of
-    `max_steps`.
+    `max_steps`, up to 2²⁰.
 
     References
     ----------
@@ -339,6 +351,27 @@ class _ReversibleInterpolation(AbstractLocalInterpolation):
         return jax.tree.map(lambda x, d: x + scaled(left, d), self.inner.evaluate(t), self.distance)
 
 
+def _last_needed(reverse: ReverseReplay, end: Start) -> tuple[IntScalar, Start]:
+    """The start to go back from, and the number of steps before it: `end`, unless the solve failed.
+
+    The state at which a solve failed may be infinite, or so large that nothing is left of earlier ones in it. Then the
+    steps up to the last saved value that has a cotangent are made again.
+    """
+    replay, num_accepted = reverse.replay, reverse.replay.tape.num_accepted
+    needed = jnp.minimum(reverse.last_with_cotangent() + 1, num_accepted)
+
+    def body(state: tuple[IntScalar, BoolScalar, Start]) -> tuple[IntScalar, BoolScalar, Start]:
+        index, _, start = state
+        following = replay.step_with_parts(index, start)[0]
+        goes_on = (index < needed) & reverse.failed & all_finite(following)
+        return index + jnp.asarray(goes_on).astype(jnp.int32), goes_on, select(goes_on, following, start)
+
+    begin = Slots(replay.tape.checkpoints)[0]
+    init = match_varying((jnp.zeros_like(num_accepted), reverse.failed, begin), (replay, end))
+    index, _, start = lax.while_loop(lambda state: any_element(state[1]), body, init)
+    return select(reverse.failed, (index, start), (num_accepted, end))
+
+
 def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: TapeSize) -> Cotangents:
     """The cotangents before all accepted steps, undone one after another."""
     del size
@@ -347,14 +380,16 @@ def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: Tap
     solver = plan.solver
     assert isinstance(solver, _ReversibleSolver), "put in place by `integrate`"
     undo = replay.captured.within(solver.undo)
+    last, known = _last_needed(reverse, end)
 
     def body(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
         count, following, carry = state
         active = count > 0
         index = jnp.maximum(count - 1, 0)
         t0, t1 = tape.ends(index)
-        start = select(active, undo(plan.problem.terms, t0, t1, following, plan.problem.args), following)
+        undone = undo(plan.problem.terms, t0, t1, following, plan.problem.args)
+        start = select(active & (index < last), undone, following)
         return count - 1, start, reverse.step(index, start, carry, active)
 
-    init = match_varying((tape.num_accepted, end, carry), (reverse, end, carry))
+    init = match_varying((tape.num_accepted, known, carry), (reverse, known, carry))
     return lax.while_loop(lambda state: any_element(state[0] > 0), body, init)[2]

@@ -11,7 +11,6 @@ Three layers:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import equinox as eqx
@@ -19,15 +18,27 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import LinearPrograms, Program, known_zero, scaled, sweep, trace_once, with_derivatives_of, zero_tangent
+from ..jaxkit import (
+    BoolScalar,
+    LinearPrograms,
+    Program,
+    known_zero,
+    scaled_tangent,
+    select,
+    sweep,
+    trace_once,
+    with_derivatives_of,
+    zero_tangent,
+)
 from ..loop import run
 from ..plan import Plan
-from ..results import is_event, is_okay
+from ..results import is_event
 from ..saving import SavedParts, Tape, TapeRecorder, TapeSize
 from ..step import Outcome, Start, State
 from .operands import Restore, Solve
 from .replay import Parts, Replay, play, play_bounded, savers_of
 from .reverse import Cotangents, ReverseReplay
+from .stretches import Stretches, play_stretches, play_stretches_bounded, reverse_stretches
 
 
 class TapedResult(eqx.Module):
@@ -94,8 +105,13 @@ def _differentiable_state(plan: Plan, result: TapedResult) -> State:
     y = result.end.y
     if plan.detector is not None:
         assert state.events is not None, "the loop of a solve with events carries their state"
-        active = plan.detector.ended_by(state.events) & is_event(state.result)
-        t, y = plan.detector.event_map.at_event_time(plan, active, t, y)
+        at_event = is_event(state.result)
+        active = plan.detector.ended_by(state.events) & at_event
+        # Elsewhere the conditions are evaluated at the initial state: that of a failed solve may not be finite.
+        event_time, event_y = plan.detector.event_map.at_event_time(
+            plan, active, t, select(at_event, y, plan.problem.y0)
+        )
+        t, y = select(at_event, (event_time, event_y), (t, y))
     # The next attempt moves with its start; its size has no derivative.
     proposed_end = None if state.proposed_end is None else with_derivatives_of(state.proposed_end, t)
     return replace(state, t=t, y=y, user_state=result.end.user_state, proposed_end=proposed_end)
@@ -134,14 +150,16 @@ class _Residuals(eqx.Module):
     tape: Tape
     saved: Mapping[str, SavedParts]
     end: Start
+    failed: BoolScalar
 
 
 def _swept(
     chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], result: TapedResult
 ) -> tuple[Start, Parts]:
     """The tangents of the end and of the saved values."""
+    failed = end_is_missing(result.outcome)
     residual_leaves, residual_tree = jax.tree.flatten(
-        _Residuals(list(leaves), result.tape, result.saved_parts, result.end)
+        _Residuals(list(leaves), result.tape, result.saved_parts, result.end, failed)
     )
     outputs, static = eqx.partition((result.end, result.values), eqx.is_inexact_array)
     output_leaves, output_tree = jax.tree.flatten(outputs)
@@ -151,38 +169,66 @@ def _swept(
     def unpacked(args: Sequence[jax.Array]) -> tuple[_Residuals, Sequence[jax.Array]]:
         return jax.tree.unflatten(residual_tree, args[:count]), args[count:]
 
-    def played(player: Callable[..., Any], args: Sequence[jax.Array]) -> list[jax.Array]:
+    def played(player: Player, args: Sequence[jax.Array]) -> list[jax.Array]:
         residuals, tangents = unpacked(args)
+        stretches = chain.stretches(residuals)
 
         def outputs(*parameters: jax.Array) -> list[jax.Array]:
             replay, start = chain.replay(residuals, parameters)
-            return jax.tree.leaves(eqx.filter(player(replay, start), eqx.is_inexact_array))
+            return jax.tree.leaves(eqx.filter(player(stretches, replay, start), eqx.is_inexact_array))
 
         return jax.jvp(outputs, chain.parameters(residuals), list(tangents))[1]
 
     def bounded(*args: jax.Array) -> list[jax.Array]:
-        if not chain.size.bounded:
+        if chain.size.bound is None:
             raise ValueError(
                 "A second derivative of a solve needs a bound on its number of steps.\n"
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`; first derivatives do without."
             )
-        return played(partial(play_bounded, max_steps=chain.size.max_steps), args)
+        return played(play_all_bounded, args)
 
     def backward(*args: jax.Array) -> list[jax.Array]:
         residuals, cotangents = unpacked(args)
         end, saved = jax.tree.unflatten(output_tree, cotangents)
         return chain.cotangents_of_parameters(residuals, end, saved)
 
-    programs = LinearPrograms(lambda *args: played(play, args), backward, bounded)
+    programs = LinearPrograms(lambda *args: played(play_all, args), backward, bounded)
     if chain.restore(leaves).captured.values:
-        programs = _traced_now(programs, [*residual_leaves], tangents, output_leaves, chain.size.bounded)
+        programs = _traced_now(programs, [*residual_leaves], tangents, output_leaves, chain.size.bound is not None)
     output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
-    # The derivative of a solve that failed is NaN: that of a part of it would mislead.
-    complete = is_okay(result.outcome.result) & (result.tape.num_accepted <= chain.size.max_steps)
-    one = jnp.where(complete, 1.0, jnp.nan)
-    output_tangents = [scaled(one, x) for x in output_tangents]
+    missing = jax.tree.leaves(missing_values(result, outputs))
+    nan_or_one = [jnp.where(where, jnp.nan, jnp.ones(x.shape)) for where, x in zip(missing, output_leaves, strict=True)]
+    output_tangents = [scaled_tangent(factor, t) for factor, t in zip(nan_or_one, output_tangents, strict=True)]
     return eqx.combine(jax.tree.unflatten(output_tree, output_tangents), jax.tree.map(zero_tangent, static))
+
+
+type Player = Callable[[Stretches, Replay, Start], tuple[Start, Parts]]
+"""The start after all accepted steps, and the saved values, from the first start."""
+
+
+def play_all(stretches: Stretches, replay: Replay, start: Start) -> tuple[Start, Parts]:
+    """The result of `play` or `play_stretches`: whichever the tape has room for."""
+    return play(replay, start) if stretches.size.is_whole else play_stretches(stretches, replay, start)
+
+
+def play_all_bounded(stretches: Stretches, replay: Replay, start: Start) -> tuple[Start, Parts]:
+    """The result of `play_bounded` or `play_stretches_bounded`: whichever the tape has room for."""
+    if stretches.size.is_whole:
+        return play_bounded(replay, start, stretches.size.max_steps)
+    return play_stretches_bounded(stretches, replay, start)
+
+
+def missing_values(result: TapedResult, outputs: tuple[Start, Parts]) -> tuple[PyTree[Array], PyTree[Array]]:
+    """For each leaf of `outputs`, where a solve that failed did not reach the end or the saved values."""
+    end, values = outputs
+    failed = end_is_missing(result.outcome)
+    missing = {name: failed & (parts.index >= result.tape.num_accepted) for name, parts in result.saved_parts.items()}
+    of_values = {
+        name: jax.tree.map(lambda x, flags=missing[name]: flags.reshape(-1, *[1] * (x.ndim - 1)), value)
+        for name, value in values.items()
+    }
+    return jax.tree.map(lambda _: failed, end), of_values
 
 
 def _traced_now(
@@ -227,16 +273,39 @@ class _Chain(NamedTuple):
         first = start(solve.plan, solve.state.y, solve.state.solver_state, solve.state.user_state)
         return Replay(solve.plan, residuals.tape, residuals.saved, solve.captured), first
 
+    def stretches(self, residuals: _Residuals) -> Stretches:
+        """The accepted steps in stretches, in case the tape has not room for all."""
+        return Stretches(self.restore(residuals.leaves), self.size, residuals.tape)
+
     def cotangents_of_parameters(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the saved values."""
         parameters = self.parameters(residuals)
-        reverse = ReverseReplay(lambda parameters: self.replay(residuals, parameters)[0], parameters, saved)
-        cursors = {name: jnp.sum(parts.used).astype(jnp.int32) - 1 for name, parts in residuals.saved.items()}
+
+        def reverse(tape: Tape, carry: Cotangents, end: Start) -> Cotangents:
+            replay_with = lambda parameters: replace(self.replay(residuals, parameters)[0], tape=tape)
+            way_back = ReverseReplay(replay_with, parameters, saved, residuals.failed)
+            return self.reverse_sweep(way_back, carry, end, self.size)
+
+        num_accepted = residuals.tape.num_accepted
+        cursors = {
+            name: jnp.sum(parts.index < num_accepted).astype(jnp.int32) - 1 for name, parts in residuals.saved.items()
+        }
         carry = Cotangents(end, [jnp.zeros_like(x) for x in parameters], cursors)
-        carry = self.reverse_sweep(reverse, carry, residuals.end, self.size)
+        if self.size.is_whole:
+            carry = reverse(residuals.tape, carry, residuals.end)
+        else:
+            carry = reverse_stretches(self.stretches(residuals), reverse, carry)
 
         def first(*parameters: jax.Array) -> PyTree[Array]:
             return eqx.filter(self.replay(residuals, parameters)[1], eqx.is_inexact_array)
 
         direct = jax.vjp(first, *parameters)[1](carry.start)
-        return [a + b for a, b in zip(carry.parameters, direct, strict=True)]
+        # The cotangents of what a failed solve did not reach are zero or NaN, and nothing need lie between it and them.
+        spoilt = residuals.failed & has_nan((end, saved))
+        return [jnp.where(spoilt, jnp.nan, a + b) for a, b in zip(carry.parameters, direct, strict=True)]
+
+
+def has_nan(tree: PyTree[Array]) -> BoolScalar:
+    """True if any entry of any inexact leaf is NaN."""
+    flags = [jnp.any(jnp.isnan(x)) for x in jax.tree.leaves(eqx.filter(tree, eqx.is_inexact_array))]
+    return jnp.any(jnp.stack(flags)) if flags else jnp.asarray(False)

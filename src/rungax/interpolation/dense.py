@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, scaled
+from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, nan_derivative_where, scaled, with_derivatives_of
 from ..paths import AbstractGlobalInterpolation, scalar_time
 from .base import AbstractLocalInterpolation
 
@@ -93,7 +93,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         """The solution at `t`; where two steps meet, `left` selects the earlier one."""
         s = self._to_solve_time(t)
         value = self._step_at(s, left).evaluate(s)
-        at_start = s == self.start
+        at_start = (s == self.start) | (self.num_steps == 0)
         value = jax.tree.map(lambda v, y: jnp.where(at_start, y, v), value, self.y0)
         return self._nan_outside(s, value)
 
@@ -119,4 +119,8 @@ class DenseInterpolation(AbstractGlobalInterpolation):
 
     def _nan_outside(self, s: Time, value: PyTree[Any]) -> PyTree[Any]:
         inside = (s >= self.start) & (s <= self._last_end())
-        return jax.tree.map(lambda v: jnp.where(inside, v, jnp.asarray(jnp.nan, v.dtype)), value)
+        # Where there is no solution there is no derivative either; zero times NaN must not be one.
+        value = nan_derivative_where(~inside, value, self.y0)
+        return jax.tree.map(
+            lambda v: with_derivatives_of(jnp.where(inside, v, jnp.asarray(jnp.nan, v.dtype)), v), value
+        )

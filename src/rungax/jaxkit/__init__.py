@@ -21,7 +21,7 @@ from .clock import (
     resolution as resolution,
 )
 from .compiled import compiled as compiled
-from .derivatives import with_derivatives_of as with_derivatives_of
+from .derivatives import nan_derivative_where as nan_derivative_where, with_derivatives_of as with_derivatives_of
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .sweep import (
@@ -30,6 +30,7 @@ from .sweep import (
     jvp_skipping_zeros as jvp_skipping_zeros,
     known_zero as known_zero,
     scaled_derivative as scaled_derivative,
+    scaled_tangent as scaled_tangent,
     sweep as sweep,
     zero_tangent as zero_tangent,
 )

@@ -200,6 +200,16 @@ def _scaled_unless_zero(factor: jax.Array, t: jax.Array) -> list[jax.Array]:
     return [jnp.where(t == 0, jnp.zeros_like(t), scaled(factor, t))]
 
 
+def scaled_tangent(factor: jax.Array, t: jax.Array) -> jax.Array:
+    """The tangent `t` times `factor`, as a linear map whose transpose takes a cotangent of zero to zero.
+
+    With a factor of NaN every tangent becomes NaN, zero among them, but only cotangents other than zero do.
+    """
+    plain = lambda factor, t: [scaled(factor, t)]
+    (t,) = sweep(LinearPrograms(plain, _scaled_unless_zero, plain), [factor], [t], [t])
+    return t
+
+
 def zero_tangent(x: jax.Array) -> Any:
     """The symbolic zero tangent of `x`, for use in a `custom_jvp` rule with `symbolic_zeros=True`."""
     return jax.custom_derivatives.SymbolicZero(jax.typeof(x).to_tangent_aval())

@@ -7,4 +7,4 @@ from .saveat import SaveAt as SaveAt, SubSaveAt as SubSaveAt, save_y as save_y
 from .savers import AbstractSaver as AbstractSaver, SavedParts as SavedParts
 from .slots import Slots as Slots, visit_due as visit_due
 from .solver_state import SOLVER_STATE as SOLVER_STATE, SolverStateRecorder as SolverStateRecorder
-from .tape import Tape as Tape, TapeRecorder as TapeRecorder, TapeSize as TapeSize
+from .tape import Tape as Tape, TapedTimes as TapedTimes, TapeRecorder as TapeRecorder, TapeSize as TapeSize

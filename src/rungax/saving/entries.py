@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y
+from ..jaxkit import BoolScalar, DenseInfo, IntScalar, Time, Y, select, without_derivatives
 from ..plan import Plan
 from ..results import is_event
 from ..step import State
@@ -35,7 +35,7 @@ def single_entry(slot: IntScalar, used: BoolScalar, t: Time, y: Y) -> Entries:
     return Entries(slot[None], used[None], t[None], jax.tree.map(lambda x: x[None], y))
 
 
-def time_entries(plan: Plan, ts: Array, saved: SavedParts, offset: int, stride: int) -> Entries:
+def time_entries(plan: Plan, ts: Array, saved: SavedParts, offset: int, stride: int, state: State) -> Entries:
     """The entries of the requested times `ts`, from the dense information of the steps that they lie in.
 
     `offset` entries come before them, and one for every `stride`-th step (0: none) among them.
@@ -45,11 +45,14 @@ def time_entries(plan: Plan, ts: Array, saved: SavedParts, offset: int, stride: 
     used = saved.used | empty
     interpolation = plan.solver.interpolation_for(problem.terms, problem.args)
 
-    def at(t: Time, t0: Time, t1: Time, index: IntScalar, info: DenseInfo) -> Y:
+    def at(t: Time, t0: Time, t1: Time, index: IntScalar, info: DenseInfo, finite: BoolScalar) -> Y:
         t0, t1 = plan.differentiable_step_times(t0, t1, index)
+        # A step that is not finite is taken for a constant: its derivatives would be zero times NaN.
+        t, t0, t1, info = select(finite, (t, t0, t1, info), without_derivatives((t, t0, t1, info)))
         return interpolation(t0=t0, t1=t1, **info).evaluate(t)
 
-    y = jax.vmap(at)(jnp.where(used, ts, problem.t0), saved.t0, saved.t1, saved.index, saved.value)
+    finite = plan.was_finite(state, saved.t1)
+    y = jax.vmap(at)(jnp.where(used, ts, problem.t0), saved.t0, saved.t1, saved.index, saved.value, finite)
     y = where_used(jnp.broadcast_to(~empty, used.shape), y, problem.y0)
     steps_before = jnp.where(saved.used, saved.index // stride, 0) if stride > 0 else 0
     return Entries(offset + jnp.arange(ts.size, dtype=jnp.int32) + steps_before, used, ts, y)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import optimistix as optx
 
-from ..jaxkit import BoolScalar, FlatSpace, IntScalar, RealScalar, Time, Y
+from ..jaxkit import BoolScalar, FlatSpace, IntScalar, RealScalar, Time, Y, nan_derivative_where
 from ..plan import AbstractRecorder, Plan
+from ..results import is_okay
 from ..step import Start, State, Step
 from .savers import AbstractSaver, SavedParts, StepsSaver
 
@@ -78,7 +79,7 @@ class InternalsRecorder(AbstractRecorder):
 
     def finish(self, plan: Plan, record: SolverInternals, state: State) -> SolverInternals:
         """The sums."""
-        return record
+        return _finished(record, state)
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver of every step's estimates."""
@@ -88,7 +89,12 @@ class InternalsRecorder(AbstractRecorder):
         """The sums, from the saved steps."""
         del end
         steps = saved["steps"]
-        return jax.tree.map(lambda x: jnp.sum(jnp.where(steps.used, x, 0.0)), steps.value)
+        return _finished(jax.tree.map(lambda x: jnp.sum(jnp.where(steps.used, x, 0.0)), steps.value), state)
+
+
+def _finished(sums: SolverInternals, state: State) -> SolverInternals:
+    """The sums, whose derivatives are NaN if the solve failed: a part of a sum would mislead."""
+    return nan_derivative_where(jnp.logical_not(is_okay(state.result)), sums, state.y)
 
 
 def internals_of(plan: Plan, step: Step, end: tuple[Time, Y]) -> SolverInternals:

@@ -10,12 +10,23 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float, PyTree
 
 from ..interpolation import AbstractLocalInterpolation
-from ..jaxkit import BoolScalar, IntScalar, Time, Y
+from ..jaxkit import (
+    BoolScalar,
+    IntScalar,
+    Time,
+    Y,
+    all_finite,
+    any_element,
+    nan_derivative_where,
+    select,
+    without_derivatives,
+)
 from ..plan import AbstractRecorder, Plan
-from ..results import RESULTS
+from ..results import RESULTS, is_okay
 from ..step import Start, State, Step
 from .entries import Entries, joined, single_entry, step_entries, time_entries
 from .savers import AbstractSaver, SavedParts, StepsSaver, TimesSaver, end_of
@@ -77,9 +88,10 @@ class OutputRecorder(AbstractRecorder):
         value = self._value(plan, state.t, state.y)
         if self.ts.size > 0:
             record = self._save_empty_interval(plan, record, value)
+        before_end = record.count
         if self.t1:
             record = record.append(jnp.logical_not(self._just_saved(state)), state.t, value)
-        return _true_times(plan, record.ts), record.ys
+        return _finished(plan, state, record, before_end)
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver for the requested times and one for the steps, whichever there are."""
@@ -96,13 +108,13 @@ class OutputRecorder(AbstractRecorder):
         if self.t0:
             entries.append(single_entry(jnp.asarray(0, jnp.int32), True, plan.problem.t0, plan.problem.y0))
         if times is not None:
-            entries.append(time_entries(plan, self.ts, times, int(self.t0), self.stride))
+            entries.append(time_entries(plan, self.ts, times, int(self.t0), self.stride, state))
         if steps is not None:
             entries.append(step_entries(plan, steps, times, int(self.t0), state))
+        before_end = sum((e.num_used for e in entries), start=jnp.asarray(0, jnp.int32))
         if self.t1:
-            count = sum((e.num_used for e in entries), start=jnp.asarray(0, jnp.int32))
-            entries.append(single_entry(count, jnp.logical_not(self._just_saved(state)), state.t, state.y))
-        return self._placed(plan, state, joined(entries))
+            entries.append(single_entry(before_end, jnp.logical_not(self._just_saved(state)), state.t, state.y))
+        return _finished(plan, state, self._placed(plan, state, joined(entries)), before_end)
 
     def _value_like(self, plan: Plan, state: State) -> PyTree[Any]:
         """Shapes and dtypes of a value."""
@@ -116,14 +128,18 @@ class OutputRecorder(AbstractRecorder):
         buffers = jax.tree.map(lambda v: jnp.full((size, *v.shape), _padding(v.dtype, invalid), v.dtype), value)
         return Output(jnp.full(size, jnp.inf, state.t.dtype), buffers, zero, zero)
 
-    def _placed(self, plan: Plan, state: State, entries: Entries) -> tuple[Array, PyTree[Array]]:
-        # Entries that are not used must still be safe to compute with: 0 times NaN is NaN in a derivative.
-        y = where_used(entries.used, entries.y, plan.problem.y0)
-        t = jnp.where(entries.used, entries.t, plan.problem.t0)
-        values = jax.vmap(lambda t, y: self._value(plan, t, y))(t, y)
-        empty = self._empty(plan, state, jax.eval_shape(lambda: jax.tree.map(lambda value: value[0], values)))
-        ts, ys = Slots((empty.ts, empty.ys)).write(entries.slot, (t, values), entries.used).entries
-        return _true_times(plan, ts), ys
+    def _placed(self, plan: Plan, state: State, entries: Entries) -> Output:
+        values = jax.vmap(lambda t, y: self._value(plan, t, y))
+        # Entries whose derivative is not wanted must still be safe to compute with: 0 times NaN is NaN in a derivative.
+        safe = entries.used & jax.vmap(all_finite)(entries.y)
+        t = jnp.where(safe, entries.t, plan.problem.t0)
+        at_safe = values(t, where_used(safe, entries.y, jax.tree.map(_finite_or_one, plan.problem.y0)))
+        missing = entries.used & ~safe
+        others = lax.cond(any_element(jnp.any(missing)), lambda: values(entries.t, entries.y), lambda: at_safe)
+        saved = jax.vmap(select)(missing, without_derivatives((entries.t, others)), (t, at_safe))
+        empty = self._empty(plan, state, jax.eval_shape(lambda: jax.tree.map(lambda value: value[0], at_safe)))
+        ts, ys = Slots((empty.ts, empty.ys)).write(entries.slot, saved, entries.used).entries
+        return Output(ts, ys, entries.num_used, empty.num_passed)
 
     def _save_times(self, plan: Plan, record: Output, step: Step, accepted: BoolScalar) -> Output:
         def save(solution: AbstractLocalInterpolation, i: IntScalar, t: Time, due: Array, output: Output) -> Output:
@@ -161,6 +177,21 @@ class OutputRecorder(AbstractRecorder):
 
     def _value(self, plan: Plan, t: Time, y: Y) -> PyTree[Array]:
         return self.fn(t * plan.problem.direction, y, plan.problem.args)
+
+
+def _finished(plan: Plan, state: State, output: Output, before_end: IntScalar) -> tuple[Array, PyTree[Array]]:
+    """Times, in the true direction, and values; of a failed solve, those not reached have derivatives of NaN.
+
+    These are the values that are missing or not finite, and that at the end, which comes after `before_end` others.
+    """
+    reached = (jnp.arange(output.ts.size, dtype=jnp.int32) < before_end) & plan.was_finite(state, output.ts)
+    failed = jnp.logical_not(is_okay(state.result))
+    missing = failed & ~(reached & (state.result != RESULTS.invalid_input))
+    return nan_derivative_where(missing, (_true_times(plan, output.ts), output.ys), state.y)
+
+
+def _finite_or_one(x: Array) -> Array:
+    return jnp.where(jnp.isfinite(x), x, jnp.ones_like(x))
 
 
 def _true_times(plan: Plan, ts: Array) -> Array:

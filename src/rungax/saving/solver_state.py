@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, with_derivatives_of
+from ..jaxkit import BoolScalar, IntScalar, nan_derivative_where, select, with_derivatives_of
 from ..plan import AbstractRecorder, Plan
+from ..results import is_okay
 from ..step import SolverState, Start, State, Step
 
 SOLVER_STATE = "solver_state"
@@ -29,7 +31,7 @@ class SolverStateRecorder(AbstractRecorder):
 
     def finish(self, plan: Plan, record: None, state: State) -> SolverState:
         """The final solver state."""
-        return state.solver_state
+        return _finished(state.solver_state, state)
 
     def savers(self) -> Mapping[str, AbstractRecorder]:
         """No savers: the final state and checkpoint are enough."""
@@ -39,5 +41,12 @@ class SolverStateRecorder(AbstractRecorder):
         """The final solver state with the derivatives of the restored one."""
         del saved
         problem = plan.problem
-        restored = plan.solver.restore(problem.terms, state.t, state.y, problem.args, end.solver_checkpoint)
-        return jax.tree.map(with_derivatives_of, state.solver_state, restored)
+        # The state of a failed solve may not be finite, and zero times the slope there be NaN.
+        t, y = select(is_okay(state.result), (state.t, state.y), (problem.t0, problem.y0))
+        restored = plan.solver.restore(problem.terms, t, y, problem.args, end.solver_checkpoint)
+        return _finished(jax.tree.map(with_derivatives_of, state.solver_state, restored), state)
+
+
+def _finished(solver_state: SolverState, state: State) -> SolverState:
+    """The solver state, whose derivatives are NaN if the solve failed."""
+    return nan_derivative_where(jnp.logical_not(is_okay(state.result)), solver_state, state.y)
