@@ -25,15 +25,20 @@ def field(t: Any, y: Any, rate: Any) -> Any:
     return rate * jnp.sin(y) + jnp.cos(t)
 
 
-def loss(solver: rungax.AbstractSolver[Any], rate: Any) -> jax.Array:
+type Adjoints = tuple[rungax.AbstractAdjoint, rungax.AbstractAdjoint]
+
+DEFAULT = rungax.RecursiveCheckpointAdjoint()
+
+
+def loss(solver: rungax.AbstractSolver[Any], rate: Any, adjoints: Adjoints = (DEFAULT, DEFAULT)) -> jax.Array:
     """The sum of squares after two unit intervals, of which the second goes on with the first one's solver state."""
     is_pair = isinstance(solver, rungax.AbstractSymmetricComposition)
     terms = (rungax.ODETerm(field), rungax.ODETerm(field)) if is_pair else terms_for(solver, field)
     y = (jnp.asarray(Y0), jnp.asarray(Y0[::-1].copy())) if is_pair else jnp.asarray(Y0)
     saveat, state = rungax.SaveAt(t1=True, solver_state=True), None
-    for t0 in (0.0, 1.0):
+    for t0, adjoint in zip((0.0, 1.0), adjoints, strict=True):
         solution = rungax.diffeqsolve(
-            terms, solver, t0, t0 + 1, 0.1, y, rate, saveat=saveat, solver_state=state, max_steps=16
+            terms, solver, t0, t0 + 1, 0.1, y, rate, saveat=saveat, solver_state=state, adjoint=adjoint, max_steps=16
         )
         y, state = jax.tree.map(lambda x: x[-1], solution.ys), solution.solver_state
     return sum((jnp.sum(x**2) for x in jax.tree.leaves(y)), start=jnp.asarray(0.0))
@@ -103,3 +108,47 @@ def test_the_derivative_with_respect_to_the_grid_that_is_handed_on(on_grid: bool
 def test_the_derivative_with_the_reversible_method_is_known() -> None:
     gradient = compiled_loss(rungax.ReversibleHeun())(np.asarray(RATE))[1]
     assert float(gradient) == pytest.approx(3.2923, abs=1e-4)
+
+
+FORWARD: dict[str, rungax.AbstractAdjoint] = {
+    "default": DEFAULT,
+    "forward": rungax.ForwardMode(),
+    "direct": rungax.DirectAdjoint(),
+}
+OFTEN = {("ReversibleHeun", "default", "forward"), ("ReversibleHeun", "forward", "default")}
+
+
+@pytest.mark.parametrize(
+    ("solver", "adjoints"),
+    [
+        pytest.param(
+            solver,
+            (FORWARD[first], FORWARD[second]),
+            id=f"{name(solver)}-{first}-{second}",
+            marks=slow_unless((name(solver), first, second) in OFTEN),
+        )
+        for solver in (*WITH_STATE, rungax.Bosh3(), rungax.TRBDF2())
+        for first in FORWARD
+        for second in FORWARD
+    ],
+)
+def test_what_one_adjoint_hands_on_has_tangents_for_another(
+    solver: rungax.AbstractSolver[Any], adjoints: Adjoints
+) -> None:
+    tangent = jax.jit(jax.jacfwd(lambda rate: loss(solver, rate, adjoints)))(np.asarray(RATE))
+    np.testing.assert_allclose(tangent, compiled_loss(solver)(np.asarray(RATE))[1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("adjoint", [DEFAULT, pytest.param(rungax.ForwardMode(), marks=pytest.mark.slow)], ids=name)
+def test_two_solves_have_the_derivative_of_one(adjoint: rungax.AbstractAdjoint) -> None:
+    """On the same grid, with a method whose state holds more than `y`."""
+
+    def whole(rate: Any) -> jax.Array:
+        ys = rungax.diffeqsolve(
+            rungax.ODETerm(field), rungax.ReversibleHeun(), 0.0, 2.0, 0.1, jnp.asarray(Y0), rate, max_steps=32
+        ).ys
+        return jnp.sum(ys[-1] ** 2)
+
+    parts = lambda rate: loss(rungax.ReversibleHeun(), rate, (DEFAULT, adjoint))
+    found, expected = (jax.jit(jax.jacfwd(function))(np.asarray(RATE)) for function in (parts, whole))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
