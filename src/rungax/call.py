@@ -46,6 +46,7 @@ class Call(NamedTuple):
         **others: Any,
     ) -> Self:
         """The record of arguments by the names that `diffeqsolve` gives them; times that are integers become floats."""
-        t0, t1, dt0 = (float(t) if type(t) is int else t for t in (t0, t1, dt0))
+        t0, t1 = (float(t) if type(t) is int else t for t in (t0, t1))
+        dt0 = float(dt0) if type(dt0) is int else dt0
         resumed = Resumed(solver_state, controller_state, made_jump)
         return cls(t0=t0, t1=t1, dt0=dt0, controller=stepsize_controller, resumed=resumed, **others)

@@ -105,17 +105,14 @@ def attempt_step(plan: Plan, state: State) -> State:
 def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: BoolScalar) -> State:
     """The state after an attempt and the verdict on it."""
     y1, events, is_searched = step.y1, verdict.events, False
-    failure = step_failure(plan, step, verdict)
-    result = first_failure(state.result, first_failure(verdict.result, failure))
+    failure = first_failure(verdict.result, step_failure(plan, step, verdict))
+    result = first_failure(state.result, failure)
     if events is not None:
         running = running & (events.phase != EventPhase.POSTPONED)
         is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
-    accepted = running & verdict.accepted
-    if failure is not RESULTS.successful:
-        accepted = accepted & is_successful(failure)
-    accepted = optimization_barrier(accepted)
+    accepted = optimization_barrier(running & verdict.accepted)
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None

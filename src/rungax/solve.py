@@ -80,7 +80,7 @@ def diffeqsolve(
     max_steps
         The bound on the number of attempted steps, at which the solve fails. It sizes the buffers of
         `SaveAt(steps=..., dense=True)` and the tape of reverse mode. The default, 4096, is enough for most solves.
-        `None` for no bound.
+        `None` for no bound; a bound is at most 2³¹ - 1.
     throw
         Whether a failed solve raises an error; otherwise `Solution.result` says how it ended, and the compiled program
         holds no host callback, so that it can be exported and cached on disk.

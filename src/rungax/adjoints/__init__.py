@@ -14,6 +14,7 @@ The default, `RecursiveCheckpointAdjoint`, passes through these files when `jax.
 | reverse mode transposes it, beginning in | `_Chain.cotangents_of_parameters` | `taped_solve.py` |
 | the steps are reversed, one vector–Jacobian product each | `reverse_from_checkpoints` | `reverse.py` |
 | a further derivative needs bounded loops | `play_bounded` | `replay.py` |
+| with more steps than times fit on a tape, each is done in stretches | `play_stretches`, ... | `stretches.py` |
 
 A *saved part* is what an output needs of one step, and the index of that step: for a time inside it the coefficients of
 the interpolation, for its end time and state (`saving/savers.py`).

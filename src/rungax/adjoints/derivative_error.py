@@ -23,9 +23,10 @@ from ..saving import TapeSize
 from ..step import Outcome, Proposal, SolverState, State, Step
 from ..terms import Terms
 from .operands import Solve
-from .replay import Replay, play
+from .replay import Replay
+from .stretches import Stretches
 from .tangents import Inputs, derivatives_along, first_start
-from .taped_solve import TapedResult, rebuild_outcome, run_with_tape
+from .taped_solve import TapedResult, play_all, rebuild_outcome, run_with_tape
 
 
 class WithError(NamedTuple):
@@ -55,7 +56,8 @@ def _replayed(solve: Solve, result: TapedResult, inputs: Inputs, share: RealScal
     plan, state = inputs.in_plan(solve.plan), solve.state
     plan = eqx.tree_at(lambda plan: (plan.problem.y0, plan.solver.share), plan, (inputs.y, share))
     replay = Replay(plan, result.tape, result.saved_parts, Captured.none())
-    end, values = play(replay, first_start(inputs, solve.plan, state))
+    stretches = Stretches(solve, TapeSize.of(plan, 2), result.tape)
+    end, values = play_all(stretches, replay, first_start(inputs, solve.plan, state))
     return rebuild_outcome(Solve(plan, state), TapedResult(end, values, result.tape, result.saved, result.outcome))
 
 

@@ -95,10 +95,10 @@ def _played(solve: Solve) -> TapedResult:
     size = TapeSize.of(plan, 2)  # only the times are of use
     result = run_with_tape(without_derivatives(solve), size)
     replay = Replay(plan, result.tape, result.saved_parts, Captured.none())
-    stretches = Stretches(Solve(plan, state), size, result.tape)
+    stretches = Stretches(Solve(plan, state), size, result.tape, result.end)
     start = plan.start(state.y, state.solver_state, state.user_state)
     end, values = play_all_bounded(stretches, replay, start)
     outputs = jax.tree.map(with_derivatives_of, (result.end, result.values), (end, values))
-    missing = missing_values(result, outputs)
+    missing = missing_values(plan, result, outputs)
     end, values = jax.tree.map(lambda x, where: nan_derivative_where(where, x, x), outputs, missing)
     return TapedResult(end, values, result.tape, result.saved, result.outcome)

@@ -5,15 +5,14 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from ..controllers import AbstractStepSizeController
 from ..jaxkit import forward_only, nan_derivative_where
 from ..loop import run
 from ..plan import Plan
-from ..results import is_okay
 from ..step import Outcome, State
 from .base import AbstractAdjoint
+from .operands import end_is_missing
 from .tangents import check_controller, check_error_control, with_error_control
 
 
@@ -75,7 +74,7 @@ class ForwardMode(AbstractAdjoint):
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
         outcome = run(*self.with_error_control(plan, state))
-        failed = jnp.logical_not(is_okay(outcome.result))
+        failed = end_is_missing(outcome)
         outcome = replace(outcome, state=nan_derivative_where(failed, outcome.state, outcome.state.y))
         return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
 

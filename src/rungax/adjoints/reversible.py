@@ -367,7 +367,7 @@ def _last_needed(reverse: ReverseReplay, end: Start) -> tuple[IntScalar, Start]:
         return index + jnp.asarray(goes_on).astype(jnp.int32), goes_on, select(goes_on, following, start)
 
     begin = Slots(replay.tape.checkpoints)[0]
-    init = match_varying((jnp.zeros_like(num_accepted), reverse.failed, begin), (replay, end))
+    init = match_varying((replay.tape.first, reverse.failed, begin), (replay, end))
     index, _, start = lax.while_loop(lambda state: any_element(state[1]), body, init)
     return select(reverse.failed, (index, start), (num_accepted, end))
 
@@ -384,12 +384,12 @@ def _undo_steps(reverse: ReverseReplay, carry: Cotangents, end: Start, size: Tap
 
     def body(state: tuple[IntScalar, Start, Cotangents]) -> tuple[IntScalar, Start, Cotangents]:
         count, following, carry = state
-        active = count > 0
-        index = jnp.maximum(count - 1, 0)
+        active = count > tape.first
+        index = jnp.maximum(count - 1, tape.first)
         t0, t1 = tape.ends(index)
         undone = undo(plan.problem.terms, t0, t1, following, plan.problem.args)
         start = select(active & (index < last), undone, following)
         return count - 1, start, reverse.step(index, start, carry, active)
 
     init = match_varying((tape.num_accepted, known, carry), (reverse, known, carry))
-    return lax.while_loop(lambda state: any_element(state[0] > 0), body, init)[2]
+    return lax.while_loop(lambda state: any_element(state[0] > tape.first), body, init)[2]

@@ -3,7 +3,8 @@
 The tape of such a solve holds the times of its first steps only. If it made more, the loop makes them again, from a
 state of the solve, and leaves the tape of one stretch at a time: forwards from the first stretch to the last, in
 reverse from the last to the first. The states to go back to are found by halving what lies before them, so that few are
-stored: going back over n stretches makes each step again up to log2(n) + 1 times.
+stored: going back over n stretches makes each step again up to log2(n) + 1 times, more if states are so large that the
+tape has room for less than log2(n) of them.
 """
 
 from dataclasses import replace
@@ -45,11 +46,14 @@ class Stretches(NamedTuple):
         The room on the tape of a stretch.
     tape
         The tape of the solve, on which its first steps are.
+    end
+        The start of the step that would follow the last one.
     """
 
     solve: Solve
     size: TapeSize
     tape: Tape
+    end: Start
 
     def made_again(self, state: State, limit: IntScalar, known: BoolScalar) -> tuple[State, Tape]:
         """The state after the steps from `state` up to number `limit`, and their tape; the solve's if it is `known`."""
@@ -152,7 +156,8 @@ class _WayBack(eqx.Module):
 def reverse_stretches(stretches: Stretches, reverse: ReverseStretch, carry: Cotangents) -> Cotangents:
     """The cotangents before all accepted steps of a solve of any length."""
     room, total = stretches.size.max_steps, stretches.tape.num_accepted
-    depth = (-(-(stretches.size.bound or _MOST_STEPS) // room)).bit_length() + 1
+    num_stretches = -(-(stretches.size.bound or _MOST_STEPS) // room)
+    depth = min(num_stretches.bit_length() + 1, max(stretches.size.slots, 2))
 
     def turn(way: _WayBack) -> _WayBack:
         active = way.count > 0
@@ -160,11 +165,14 @@ def reverse_stretches(stretches: Stretches, reverse: ReverseStretch, carry: Cota
         low = state.num_accepted
         near = way.before - low <= room
         known = (low == 0) & (way.before == total) & near
-        limit = jnp.where(near, way.before, low + (way.before - low + 1) // 2)
+        # With room for one more state, it is that before the last stretch.
+        middle = jnp.where(way.count + 1 < depth, low + (way.before - low + 1) // 2, way.before - room)
+        limit = jnp.where(near, way.before, middle)
         after, tape = stretches.made_again(state, jnp.where(active, limit, low), known & active)
         further = active & ~near & (after.num_accepted > low)
         high = jnp.where(active & near, jnp.minimum(way.before, tape.num_accepted), tape.first)
-        carry = reverse(replace(tape, num_accepted=high), way.carry, stretches.start_after(after))
+        end = select(known, stretches.end, stretches.start_after(after))
+        carry = reverse(replace(tape, num_accepted=high), way.carry, end)
         return _WayBack(
             states=Slots(way.states).write(way.count, after, further).entries,
             count=jnp.where(active, jnp.where(further, way.count + 1, way.count - 1), way.count),

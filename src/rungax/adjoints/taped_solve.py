@@ -35,7 +35,7 @@ from ..plan import Plan
 from ..results import is_event
 from ..saving import SavedParts, Tape, TapeRecorder, TapeSize
 from ..step import Outcome, Start, State
-from .operands import Restore, Solve
+from .operands import Restore, Solve, end_is_missing
 from .replay import Parts, Replay, play, play_bounded, savers_of
 from .reverse import Cotangents, ReverseReplay
 from .stretches import Stretches, play_stretches, play_stretches_bounded, reverse_stretches
@@ -197,9 +197,8 @@ def _swept(
     if chain.restore(leaves).captured.values:
         programs = _traced_now(programs, [*residual_leaves], tangents, output_leaves, chain.size.bound is not None)
     output_tangents = sweep(programs, residual_leaves, tangents, output_leaves)
-    missing = jax.tree.leaves(missing_values(result, outputs))
-    nan_or_one = [jnp.where(where, jnp.nan, jnp.ones(x.shape)) for where, x in zip(missing, output_leaves, strict=True)]
-    output_tangents = [scaled_tangent(factor, t) for factor, t in zip(nan_or_one, output_tangents, strict=True)]
+    missing = jax.tree.leaves(missing_values(chain.restore(leaves).plan, result, outputs))
+    output_tangents = [_nan_where(where, t) for where, t in zip(missing, output_tangents, strict=True)]
     return eqx.combine(jax.tree.unflatten(output_tree, output_tangents), jax.tree.map(zero_tangent, static))
 
 
@@ -219,10 +218,19 @@ def play_all_bounded(stretches: Stretches, replay: Replay, start: Start) -> tupl
     return play_stretches_bounded(stretches, replay, start)
 
 
-def missing_values(result: TapedResult, outputs: tuple[Start, Parts]) -> tuple[PyTree[Array], PyTree[Array]]:
-    """For each leaf of `outputs`, where a solve that failed did not reach the end or the saved values."""
+def _nan_where(where: BoolScalar | bool, t: jax.Array) -> jax.Array:
+    return t if where is False else scaled_tangent(jnp.where(where, jnp.nan, jnp.ones(t.shape)), t)
+
+
+def missing_values(plan: Plan, result: TapedResult, outputs: tuple[Start, Parts]) -> tuple[PyTree[Any], PyTree[Any]]:
+    """For each leaf of `outputs`, where a solve that failed did not reach the end or the saved values.
+
+    `False` for saved values if only finite steps are accepted.
+    """
     end, values = outputs
     failed = end_is_missing(result.outcome)
+    if plan.controller.failed_at(result.outcome.state.controller_state) is None:
+        return jax.tree.map(lambda _: failed, end), jax.tree.map(lambda _: False, values)
     missing = {name: failed & (parts.index >= result.tape.num_accepted) for name, parts in result.saved_parts.items()}
     of_values = {
         name: jax.tree.map(lambda x, flags=missing[name]: flags.reshape(-1, *[1] * (x.ndim - 1)), value)
@@ -275,7 +283,7 @@ class _Chain(NamedTuple):
 
     def stretches(self, residuals: _Residuals) -> Stretches:
         """The accepted steps in stretches, in case the tape has not room for all."""
-        return Stretches(self.restore(residuals.leaves), self.size, residuals.tape)
+        return Stretches(self.restore(residuals.leaves), self.size, residuals.tape, residuals.end)
 
     def cotangents_of_parameters(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:
         """Cotangents of the parameters from those of the end and of the saved values."""
