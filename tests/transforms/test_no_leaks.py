@@ -19,8 +19,8 @@ ADJOINTS: dict[str, tuple[rungax.AbstractAdjoint, tuple[str, ...]]] = {
     "forward": (rungax.ForwardMode(), ("jacfwd",)),
     "reversible": (rungax.ReversibleAdjoint(), ("grad", "jacfwd")),
     "backsolve": (rungax.BacksolveAdjoint(), ("grad",)),
-    "implicit": (rungax.ImplicitAdjoint(), ("grad", "jacfwd")),
 }
+"""All but `ImplicitAdjoint`: the linear solve of Lineax holds traced values itself."""
 MODES: dict[str, Callable[..., Any]] = {"grad": jax.grad, "jacfwd": jax.jacfwd, "vmap": jax.vmap}
 
 
@@ -52,7 +52,6 @@ KINDS: dict[str, Callable[[Any, Any], jax.Array]] = {
 }
 REFUSED = {
     ("event", "backsolve"),
-    ("noise", "implicit"),
     ("a large bound", "direct"),
     ("implicit stages", "reversible"),
 }

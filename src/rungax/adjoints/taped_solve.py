@@ -22,6 +22,7 @@ from ..jaxkit import (
     BoolScalar,
     LinearPrograms,
     Program,
+    finite_or_one,
     known_zero,
     scaled_tangent,
     select,
@@ -109,7 +110,7 @@ def _differentiable_state(plan: Plan, result: TapedResult) -> State:
         active = plan.detector.ended_by(state.events) & at_event
         # Elsewhere the conditions are evaluated at the initial state: that of a failed solve may not be finite.
         event_time, event_y = plan.detector.event_map.at_event_time(
-            plan, active, t, select(at_event, y, plan.problem.y0)
+            plan, active, t, select(at_event, y, finite_or_one(plan.problem.y0))
         )
         t, y = select(at_event, (event_time, event_y), (t, y))
     # The next attempt moves with its start; its size has no derivative.

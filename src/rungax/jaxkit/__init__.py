@@ -47,6 +47,7 @@ from .trees import (
     cast_like as cast_like,
     combination as combination,
     complex_dtype as complex_dtype,
+    finite_or_one as finite_or_one,
     is_traced as is_traced,
     scaled as scaled,
     select as select,

@@ -105,6 +105,11 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.stack(flags)) if len(flags) > 1 else (flags[0] if flags else jnp.asarray(True))
 
 
+def finite_or_one[T](tree: T) -> T:
+    """`tree`, with ones in place of entries that are not finite: a place at which most functions have derivatives."""
+    return jax.tree.map(lambda x: jnp.where(jnp.isfinite(x), x, jnp.ones_like(x)), tree)
+
+
 def cast_like[T](tree: T, like: T) -> T:
     """`tree`, with each leaf cast to the dtype of the corresponding leaf of `like`."""
     return jax.tree.map(lambda x, y: jnp.asarray(x).astype(jnp.result_type(y)), tree, like)

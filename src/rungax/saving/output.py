@@ -21,6 +21,7 @@ from ..jaxkit import (
     Y,
     all_finite,
     any_element,
+    finite_or_one,
     nan_derivative_where,
     select,
     without_derivatives,
@@ -133,7 +134,7 @@ class OutputRecorder(AbstractRecorder):
         # Entries whose derivative is not wanted must still be safe to compute with: 0 times NaN is NaN in a derivative.
         safe = entries.used & jax.vmap(all_finite)(entries.y)
         t = jnp.where(safe, entries.t, plan.problem.t0)
-        at_safe = values(t, where_used(safe, entries.y, jax.tree.map(_finite_or_one, plan.problem.y0)))
+        at_safe = values(t, where_used(safe, entries.y, finite_or_one(plan.problem.y0)))
         missing = entries.used & ~safe
         others = lax.cond(any_element(jnp.any(missing)), lambda: values(entries.t, entries.y), lambda: at_safe)
         saved = jax.vmap(select)(missing, without_derivatives((entries.t, others)), (t, at_safe))
@@ -188,10 +189,6 @@ def _finished(plan: Plan, state: State, output: Output, before_end: IntScalar) -
     failed = jnp.logical_not(is_okay(state.result))
     missing = failed & ~(reached & (state.result != RESULTS.invalid_input))
     return nan_derivative_where(missing, (_true_times(plan, output.ts), output.ys), state.y)
-
-
-def _finite_or_one(x: Array) -> Array:
-    return jnp.where(jnp.isfinite(x), x, jnp.ones_like(x))
 
 
 def _true_times(plan: Plan, ts: Array) -> Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, nan_derivative_where, select, with_derivatives_of
+from ..jaxkit import BoolScalar, IntScalar, finite_or_one, nan_derivative_where, select, with_derivatives_of
 from ..plan import AbstractRecorder, Plan
 from ..results import is_okay
 from ..step import SolverState, Start, State, Step
@@ -42,7 +42,7 @@ class SolverStateRecorder(AbstractRecorder):
         del saved
         problem = plan.problem
         # The state of a failed solve may not be finite, and zero times the slope there be NaN.
-        t, y = select(is_okay(state.result), (state.t, state.y), (problem.t0, problem.y0))
+        t, y = select(is_okay(state.result), (state.t, state.y), (problem.t0, finite_or_one(problem.y0)))
         restored = plan.solver.restore(problem.terms, t, y, problem.args, end.solver_checkpoint)
         return _finished(jax.tree.map(with_derivatives_of, state.solver_state, restored), state)
 
