@@ -12,7 +12,7 @@ from .plan import Plan
 from .results import RESULTS, Result, choose, first_failure, is_successful, traced
 from .step import EventPhase, Outcome, State, Step, Verdict
 
-STRONG_REDUCTION = 0.15
+STRONG_REDUCTION = 0.25
 """The fraction of a rejected step below which the next one makes its start suspect."""
 
 

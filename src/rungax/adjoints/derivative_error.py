@@ -56,7 +56,7 @@ def _replayed(solve: Solve, result: TapedResult, inputs: Inputs, share: RealScal
     plan, state = inputs.in_plan(solve.plan), solve.state
     plan = eqx.tree_at(lambda plan: (plan.problem.y0, plan.solver.share), plan, (inputs.y, share))
     replay = Replay(plan, result.tape, result.saved_parts, Captured.none())
-    stretches = Stretches(solve, TapeSize.of(plan, 2), result.tape)
+    stretches = Stretches(solve, TapeSize.of(plan, 2), result.tape, result.end)
     end, values = play_all(stretches, replay, first_start(inputs, solve.plan, state))
     return rebuild_outcome(Solve(plan, state), TapedResult(end, values, result.tape, result.saved, result.outcome))
 

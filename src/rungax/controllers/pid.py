@@ -23,9 +23,6 @@ from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
 from .initial_step import initial_step
 
-NO_NUMBER = 0.1
-"""The factor by which a step is shortened whose error is not a number: nothing is known of how short it must be."""
-
 type PIDState = tuple[Time, Time] | None
 """The errors of the two last accepted steps; `None` for a purely integral rule, which does not use them."""
 
@@ -248,8 +245,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
             state = (jnp.where(usable, error, e1), jnp.where(usable, e1, e2))
         low = jnp.where(accepted, 1.0, self.factormin)
         high = jnp.where(accepted, self.factormax, self.safety)
-        factor = jnp.where(error == jnp.inf, NO_NUMBER, jnp.clip(factor, low, high))
-        return factor.astype(error.dtype), state
+        return jnp.clip(factor, low, high).astype(error.dtype), state
 
     def _uses_earlier_errors(self) -> bool:
         return not (_is_zero(self.pcoeff) and _is_zero(self.dcoeff))
