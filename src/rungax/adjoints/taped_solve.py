@@ -293,12 +293,11 @@ class _Chain(NamedTuple):
         def reverse(tape: Tape, carry: Cotangents, end: Start) -> Cotangents:
             replay_with = lambda parameters: replace(self.replay(residuals, parameters)[0], tape=tape)
             way_back = ReverseReplay(replay_with, parameters, saved, residuals.failed)
-            return self.reverse_sweep(way_back, carry, end, self.size)
+            last = {name: jnp.sum(parts.index < tape.num_accepted) - 1 for name, parts in residuals.saved.items()}
+            cursors = {name: cursor.astype(jnp.int32) for name, cursor in last.items()}
+            return self.reverse_sweep(way_back, replace(carry, cursors=cursors), end, self.size)
 
-        num_accepted = residuals.tape.num_accepted
-        cursors = {
-            name: jnp.sum(parts.index < num_accepted).astype(jnp.int32) - 1 for name, parts in residuals.saved.items()
-        }
+        cursors = {name: jnp.asarray(-1, jnp.int32) for name in residuals.saved}
         carry = Cotangents(end, [jnp.zeros_like(x) for x in parameters], cursors)
         if self.size.is_whole:
             carry = reverse(residuals.tape, carry, residuals.end)

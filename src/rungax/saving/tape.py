@@ -204,7 +204,7 @@ class TapeRecorder(AbstractRecorder):
         happened = events.astype(jnp.int32)
         counts = jnp.cumsum(happened, axis=0, dtype=jnp.int32) - happened
         if self.before is not None and self.before.events is not None:
-            counts = counts + self.before.events.num_effects
+            counts = counts + self.before.events.num_effects[None]
         return eqx.tree_at(lambda t: t.effect_counts, record, counts, is_leaf=lambda x: x is None)
 
 
