@@ -220,7 +220,7 @@ def stage_sums(solver: rungax.AbstractSolver[Any], weights: np.ndarray) -> float
             sizes.append(solver.tableau.gamma * (1 + float(np.abs(row) @ np.array(sizes))))
         return float(np.abs(weights) @ np.array(sizes))
     rows = [np.abs(row).sum() for row in ([0.0], *_lower_rows(solver))]
-    return float(np.abs(weights) @ (1 + np.array(rows)))
+    return float(np.abs(weights) @ (1 + np.array(rows[: len(weights)])))
 
 
 def _lower_rows(solver: rungax.AbstractSolver[Any]) -> tuple[np.ndarray, ...]:
@@ -228,7 +228,8 @@ def _lower_rows(solver: rungax.AbstractSolver[Any]) -> tuple[np.ndarray, ...]:
         case rungax.AbstractERK() | rungax.AbstractDIRK():
             return solver.tableau.a_lower
         case rungax.AbstractIMEXRK():
-            return tuple(np.append(*rows) for rows in zip(*(t.a_lower for t in solver.tableau.tableaus), strict=True))
+            tableau = solver.tableau if solver.dense_tableau is None else solver.dense_tableau
+            return tuple(np.append(*rows) for rows in zip(*(t.a_lower for t in tableau.tableaus), strict=True))
         case _:
             return ()
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 
 from rungax.solvers.tableaus.types.published import PublishedMethod, PublishedSplitMethod, Row
@@ -19,7 +20,7 @@ from .rooted_trees import rooted_trees
 
 NEXT_ORDER_DEFECT = Fraction(1, 1000)
 CHANGE = Fraction(1, 10**11)
-ORDERS = {"KenCarp3": (3, 2, 2), "KenCarp4": (4, 3, 3), "KenCarp5": (5, 4, 3), "Sil3": (2, 2, None)}
+ORDERS = {"KenCarp3": (3, 2, 2), "KenCarp4": (4, 3, 3), "KenCarp5": (5, 4, 4), "Sil3": (2, 2, None)}
 INTERPOLATED = [name for name, method in SPLIT_METHODS.items() if method.interpolant_order is not None]
 
 
@@ -29,6 +30,16 @@ def parts_of(method: PublishedSplitMethod) -> tuple[PublishedMethod, PublishedMe
 
 def coupled_weights(method: PublishedSplitMethod) -> CoupledWeights:
     return CoupledWeights([matrix(part) for part in parts_of(method)])
+
+
+def dense_weights(method: PublishedSplitMethod) -> CoupledWeights:
+    """The weights of all stages that the dense output uses."""
+    return CoupledWeights([matrix(part) + further_rows(part) for part in parts_of(method)])
+
+
+def further_rows(part: PublishedMethod) -> tuple[Row, ...]:
+    diagonal = part.extra_a_diagonal or (Fraction(0),) * len(part.extra_a)
+    return tuple((*row, own) for row, own in zip(part.extra_a, diagonal, strict=True))
 
 
 def embedded(method: PublishedSplitMethod) -> list[Row]:
@@ -57,7 +68,7 @@ def test_orders_of_the_split_methods() -> None:
 @pytest.mark.parametrize("name", SPLIT_METHODS)
 def test_rows_sum_to_nodes(name: str) -> None:
     for part in parts_of(SPLIT_METHODS[name]):
-        for row, node in zip(matrix(part), nodes(part), strict=True):
+        for row, node in zip(matrix(part) + further_rows(part), (*nodes(part), *part.extra_c), strict=True):
             assert abs(sum(row) - node) <= RESIDUALS[name].pair
 
 
@@ -85,7 +96,7 @@ def test_embedded_solution_has_its_order(name: str) -> None:
 def test_interpolant_has_its_order(name: str) -> None:
     method = SPLIT_METHODS[name]
     assert method.interpolant_order is not None
-    stages = coupled_weights(method)
+    stages = dense_weights(method)
     for order in range(1, method.interpolant_order + 1):
         assert largest_coupled_continuous_defect(interpolant_of(method), stages, order) <= RESIDUALS[name].interpolant
     following = largest_coupled_continuous_defect(interpolant_of(method), stages, method.interpolant_order + 1)
@@ -96,8 +107,27 @@ def test_interpolant_has_its_order(name: str) -> None:
 def test_interpolant_ends_at_the_solution(name: str) -> None:
     method = SPLIT_METHODS[name]
     for part in parts_of(method):
-        for row, weight in zip(interpolant_of(method), part.b, strict=True):
+        weights = part.b + (Fraction(0),) * len(part.extra_c)
+        for row, weight in zip(interpolant_of(method), weights, strict=True):
             assert abs(sum(row) - weight) <= RESIDUALS[name].interpolant
+
+
+@pytest.mark.parametrize("name", INTERPOLATED)
+def test_interpolant_is_bounded_for_stiff_components(name: str) -> None:
+    method = SPLIT_METHODS[name]
+    tableau = method.implicit.dense_tableau
+    assert tableau.a_diagonal is not None
+    assert method.extension is not None
+    a = np.diag(tableau.a_diagonal)
+    for i, row in enumerate(tableau.a_lower, start=1):
+        a[i, : row.size] = row
+    values: list[float] = []
+    for theta in np.linspace(0, 1, 11):
+        weights = theta * np.polynomial.polynomial.polyval(2 * theta - 1, method.extension.weights.T)
+        # The interpolant of y' = z y, y(0) = 1, with z on the implicit side.
+        for z in (-1e3, -1e6, -1e9):
+            values.append(1 + z * weights @ np.linalg.solve(np.eye(len(a)) - z * a, np.ones(len(a))))
+    assert np.max(np.abs(values)) < 1.5
 
 
 def changed(row: Row) -> Row:
@@ -153,4 +183,4 @@ def test_a_wrong_digit_of_an_interpolant_is_caught(name: str) -> None:
     interpolant = interpolant_of(method)
     for i, row in enumerate(interpolant):
         wrong = (*interpolant[:i], (row[0], row[1] + Fraction(1, 10**11), *row[2:]), *interpolant[i + 1 :])
-        assert largest_coupled_continuous_defect(wrong, coupled_weights(method), 1) > 10 * RESIDUALS[name].interpolant
+        assert largest_coupled_continuous_defect(wrong, dense_weights(method), 1) > 10 * RESIDUALS[name].interpolant

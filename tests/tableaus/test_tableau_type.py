@@ -92,7 +92,7 @@ def test_facts_of_the_split_methods(name: str) -> None:
     else:
         assert method.extension is not None
         assert method.extension.order == method.interpolant_order
-        assert method.extension.num_stages == method.tableau.num_stages
+        assert method.extension.num_stages == method.dense_tableau.num_stages
 
 
 def test_implicit_methods() -> None:
@@ -220,6 +220,7 @@ def test_parse_reads_fractions_decimals_and_broken_lines() -> None:
         ({"b_hat": "1"}, "`b_hat`: expected 2 entries, found 1"),
         ({"c": "1/2"}, r"`a_lower\[0\]`.*sum to 0.5, found a sum of 1.0"),
         ({"extra_c": "1", "extra_a": "1"}, "`extra_a`: expected 2 entries, found 1"),
+        ({"extra_c": "1", "extra_a": "1 0", "a": "0", "a_diagonal": "0 1"}, "`extra_a_diagonal`: expected that of the"),
         ({"interpolant": "1 0 0", "interpolant_order": 1}, "`interpolant`: expected 2 entries, found 3"),
         ({"interpolant": "1 0"}, "`interpolant_order`: expected exactly when `interpolant` is given, found None"),
         ({"interpolant_order": 1}, "`interpolant_order`: expected exactly when `interpolant` is given, found 1"),

@@ -81,6 +81,16 @@ class Coefficients(NamedTuple):
             return None
         return None if self.explicit is None else self.explicit.b_error, self.implicit.b_error
 
+    def row(self, stage: int) -> StageWeights:
+        """Weights of the increments in the displacement of a stage."""
+        explicit, implicit = (
+            None if part is None else np.pad(([], *part.a_lower)[stage], (0, self.num_stages - stage))
+            for part in (self.explicit, self.implicit)
+        )
+        assert implicit is not None, "there is an implicit part"
+        implicit[stage] = self.diagonal[stage]
+        return explicit, implicit
+
     def runs(self, first: int) -> Iterator[tuple[bool, range]]:
         """The stages from `first` on, in runs of stages that are all implicit (true) or all explicit."""
         for is_implicit, run in groupby(range(first, self.num_stages), lambda stage: bool(self.diagonal[stage] != 0)):
@@ -156,9 +166,23 @@ class Stages(eqx.Module):
         zeros = (jnp.zeros_like(self.y0),) * self.method.num_stages
         explicit = None if self.explicit is None else zeros
         values = StageValues(explicit, zeros, zeros, RESULTS.successful, convergence)
-        num_known = 0
-        if first is not None:
-            values, num_known = self._with_stage(values, 0, self.t0, zeros[0], first), 1
+        if first is None:
+            return self._with_stages_from(0, values)
+        return self._with_stages_from(1, self._with_stage(values, 0, self.t0, zeros[0], first))
+
+    def solve_after(
+        self, explicit: StageVectors | None, implicit: StageVectors, convergence: PyTree[Any]
+    ) -> StageValues:
+        """The values of all stages, given the increments of the first ones."""
+        num_known = len(implicit)
+        zeros = (jnp.zeros_like(self.y0),) * (self.method.num_stages - num_known)
+        explicit = None if explicit is None else (*explicit, *zeros)
+        values = StageValues(explicit, (*implicit, *zeros), (), RESULTS.successful, convergence)
+        displacements = tuple(values.weighted_sum(self.method.row(stage)) for stage in range(num_known))
+        return self._with_stages_from(num_known, eqx.tree_at(_displacements, values, (*displacements, *zeros)))
+
+    def _with_stages_from(self, num_known: int, values: StageValues) -> StageValues:
+        """The values with those of all stages after the first `num_known`."""
         values = match_varying(values, (self, values))
         for is_implicit, stages in self.method.runs(num_known):
             rows = _rows(self.method, stages, self.y0.dtype, self.t0.dtype)
@@ -197,6 +221,10 @@ class Stages(eqx.Module):
 
     def _time(self, row: _Row) -> Time:
         return stage_time(self.t0, self.t1, row.node)
+
+
+def _displacements(values: StageValues) -> StageVectors:
+    return values.displacements
 
 
 def _rows(method: Coefficients, stages: range, dtype: Any, time_dtype: Any) -> _Row:

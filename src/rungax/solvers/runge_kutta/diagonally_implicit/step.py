@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, without_derivatives
+from ....jaxkit import Args, BoolScalar, DenseInfo, FlatSpace, RealScalar, Time, Y, without_derivatives
 from ....nonlinear import (
     AbstractStageFinder,
     AbstractUnresolvedFinder,
@@ -39,10 +40,10 @@ from ...base import AbstractImplicitSolver
 from ...common.failures import failure_of_derivative, failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
-from ...common.stage_vectors import stacked
+from ...common.stage_vectors import stacked, unstacked
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import AbstractRungeKutta, CalculateJacobian
-from .stages import Coefficients, Stages
+from .stages import Coefficients, Stages, StageValues
 
 
 class DIRKState(eqx.Module):
@@ -90,6 +91,10 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         """The coefficients of the method, as the stages use them."""
 
     @abc.abstractmethod
+    def dense_coefficients(self) -> Coefficients | None:
+        """The coefficients with the further stages of the dense output as the last ones; `None` if it has none."""
+
+    @abc.abstractmethod
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any] | None, AbstractTerm[Any, Any]]:
         """The explicit term, if there is one, and the implicit one."""
 
@@ -123,24 +128,11 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, DIRKState, Result]:
         """One step; each implicit stage takes one evaluation of the field an iteration, usually one to three."""
-        explicit, implicit = self.split(terms)
+        _, implicit = self.split(terms)
         method = self.coefficients()
-        field = FlatField.for_step(implicit, t0, t1, y0, args)
-        space = field.space
-        start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), space)
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
-        prepared, convergence = solver.prepare(start, solver_state.cache)
-        stages = Stages(
-            method=method,
-            field=field,
-            explicit=None if explicit is None else FlatField.for_step(explicit, t0, t1, y0, args, space),
-            y0=space.ravel(y0),
-            t0=jnp.asarray(t0),
-            t1=jnp.asarray(t1),
-            start=start,
-            solver=solver,
-            prepared=prepared,
-        )
+        stages, convergence = self._stages(method, terms, t0, t1, y0, args, solver_state.cache)
+        field, space = stages.field, stages.field.space
         first = None
         if method.starts_explicitly:
             slope = implicit.vf(t0, y0, args) if solver_state.first is None else solver_state.first
@@ -156,10 +148,28 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         if method.fsal:
             last = implicit.quotient(space.unravel(values.implicit[-1]), field.control)
             last = implicit.vf(t1, y1, args) if last is None else last
-        k = stacked([space.unravel(x) for x in values.implicit])
-        k = k if values.explicit is None else (stacked([space.unravel(x) for x in values.explicit]), k)
-        state = DIRKState(last, solver.update_cache(prepared, values.convergence))
+        k = _stacked_increments(values, space)
+        state = DIRKState(last, stages.solver.update_cache(stages.prepared, values.convergence))
         return y1, error, {"y0": y0, "y1": y1, "k": k}, state, values.result
+
+    def densify(self, step: Step) -> DenseInfo:
+        """The step's `dense_info` with the stages that only `dense_coefficients` has; NaN if one cannot be solved."""
+        method = self.dense_coefficients()
+        if method is None:
+            return step.dense_info
+        terms, t0, t1, y0, args = step.terms, step.t0, step.t1, step.y0, step.args
+        stages, convergence = self._stages(method, terms, t0, t1, y0, args, step.solver_state.cache)
+        space, num_known, k = stages.field.space, self.coefficients().num_stages, step.dense_info["k"]
+        parts = (None, k) if method.explicit is None else k
+        explicit, implicit = (
+            None if part is None else tuple(map(space.ravel, unstacked(part, num_known))) for part in parts
+        )
+        assert implicit is not None, "there is an implicit part"
+        values = stages.solve_after(explicit, implicit, convergence)
+        solved = is_successful(values.result)
+        k = _stacked_increments(values, space)
+        k = jax.tree.map(lambda x: jnp.where(solved, x, jnp.asarray(jnp.nan, x.dtype)), k)
+        return {"y0": y0, "y1": step.y1, "k": k}
 
     def after_rejection(self, before: DIRKState, after: DIRKState) -> DIRKState:
         """The slope from before the attempt, and the cache from after it."""
@@ -195,6 +205,35 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         """The vector field at `t0`, `y0`."""
         return terms.vf(t0, y0, args)
 
+    def _stages(
+        self,
+        method: Coefficients,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        cache: PyTree[Any],
+    ) -> tuple[Stages, PyTree[Any]]:
+        """The equations of the stages of `method` over a step, and the convergence information for the first one."""
+        explicit, implicit = self.split(terms)
+        field = FlatField.for_step(implicit, t0, t1, y0, args)
+        space = field.space
+        start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), space)
+        prepared, convergence = solver.prepare(start, cache)
+        stages = Stages(
+            method=method,
+            field=field,
+            explicit=None if explicit is None else FlatField.for_step(explicit, t0, t1, y0, args, space),
+            y0=space.ravel(y0),
+            t0=jnp.asarray(t0),
+            t1=jnp.asarray(t1),
+            start=start,
+            solver=solver,
+            prepared=prepared,
+        )
+        return stages, convergence
+
     def _finder(self, y0: Y) -> Any:
         """The root finder, with the default tolerances if the solver is used by hand and no solve has given any."""
         finder = self.root_finder
@@ -215,11 +254,20 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         )
 
 
+def _stacked_increments(values: StageValues, space: FlatSpace) -> PyTree[Any]:
+    """The increments of all stages, of both terms if there are two."""
+    parts = (values.implicit,) if values.explicit is None else (values.explicit, values.implicit)
+    k = tuple(stacked([space.unravel(x) for x in part]) for part in parts)
+    return k if len(k) > 1 else k[0]
+
+
 class AbstractDIRK(AbstractImplicitRK):
     """A diagonally implicit Runge–Kutta method, given by its coefficients.
 
     Subclass it for a method of your own: define `tableau`, `interpolation_cls` and `order`. `interpolation_cls`
-    receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each leaf).
+    receives `y0`, `y1` and the stages `k` (times the step, stacked along the first axis of each leaf). A
+    `dense_tableau`, which is `tableau` with further stages of no weight, adds these to `k` for steps inside which the
+    solution is evaluated.
 
     Parameters
     ----------
@@ -276,11 +324,16 @@ class AbstractDIRK(AbstractImplicitRK):
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     tableau: ClassVar[ButcherTableau]
+    dense_tableau: ClassVar[ButcherTableau | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.every_stage
 
     def coefficients(self) -> Coefficients:
         """The coefficients of the tableau."""
         return Coefficients(None, self.tableau, self.calculate_jacobian)
+
+    def dense_coefficients(self) -> Coefficients | None:
+        """The coefficients of `dense_tableau`, if there is one."""
+        return None if self.dense_tableau is None else Coefficients(None, self.dense_tableau, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[None, AbstractTerm[Any, Any]]:
         """No explicit term, and the whole equation as the implicit one."""

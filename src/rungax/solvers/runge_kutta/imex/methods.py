@@ -12,7 +12,7 @@ from ...tableaus.kencarp3 import KENCARP3
 from ...tableaus.kencarp4 import KENCARP4
 from ...tableaus.kencarp5 import KENCARP5
 from ...tableaus.sil3 import SIL3
-from ...tableaus.types.butcher import ContinuousExtension
+from ...tableaus.types.butcher import ContinuousExtension, MultiButcherTableau
 from ...tableaus.types.published import PublishedSplitMethod
 from ..base import CalculateJacobian
 from .step import AbstractIMEXRK
@@ -160,7 +160,7 @@ class KenCarp4(_PublishedIMEXRK):
 class KenCarp5(_PublishedIMEXRK):
     """Kennedy and Carpenter's implicit–explicit method of order 5, for `MultiTerm(explicit, implicit)`.
 
-    The implicit part is L-stable and stiffly accurate; dense output of order 3.
+    The implicit part is L-stable and stiffly accurate; dense output of order 4.
 
     Parameters
     ----------
@@ -180,8 +180,8 @@ class KenCarp5(_PublishedIMEXRK):
     Cost
     ----
     Seven implicit stages a step, each of one evaluation of the implicit vector field an iteration, mostly one to three,
-    and one evaluation for the explicit first stage; eight evaluations of the explicit one. For Jacobians and memory see
-    `AbstractIMEXRK`.
+    and one evaluation for the explicit first stage; eight evaluations of the explicit one. Dense output inside a step
+    takes one more implicit stage, with the same linear systems. For Jacobians and memory see `AbstractIMEXRK`.
 
     References
     ----------
@@ -199,6 +199,7 @@ class KenCarp5(_PublishedIMEXRK):
 
     method = KENCARP5
     tableau = KENCARP5.tableau
+    dense_tableau: ClassVar[MultiButcherTableau] = KENCARP5.dense_tableau
     interpolation_cls = staticmethod(partial(_stage_interpolation, extension=own_extension(KENCARP5)))
 
 

@@ -15,7 +15,9 @@ class AbstractIMEXRK(AbstractImplicitRK):
 
     Subclass it for a method of your own: define a `tableau` of the explicit and the implicit coefficients, in this
     order, `calculate_jacobian`, `interpolation_cls` and `order`. `interpolation_cls` receives `y0`, `y1`, and as `k` a
-    pair of the explicit and the implicit stages (times the step, stacked along the first axis of each leaf).
+    pair of the explicit and the implicit stages (times the step, stacked along the first axis of each leaf). A
+    `dense_tableau`, which is `tableau` with further stages of no weight, adds these to `k` for steps inside which the
+    solution is evaluated.
 
     Parameters
     ----------
@@ -73,11 +75,17 @@ class AbstractIMEXRK(AbstractImplicitRK):
 
     term_structure: ClassVar[PyTree[Any]] = MultiTerm[AbstractTerm, AbstractTerm]
     tableau: ClassVar[MultiButcherTableau]
+    dense_tableau: ClassVar[MultiButcherTableau | None] = None
 
     def coefficients(self) -> Coefficients:
         """The coefficients of both tableaus."""
-        explicit, implicit = self.tableau.tableaus
-        return Coefficients(explicit, implicit, self.calculate_jacobian)
+        return Coefficients(*self.tableau.tableaus, self.calculate_jacobian)
+
+    def dense_coefficients(self) -> Coefficients | None:
+        """The coefficients of `dense_tableau`, if there is one."""
+        if self.dense_tableau is None:
+            return None
+        return Coefficients(*self.dense_tableau.tableaus, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any], AbstractTerm[Any, Any]]:
         """The first term, which is explicit, and the second, which is implicit."""

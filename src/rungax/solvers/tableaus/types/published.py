@@ -44,8 +44,9 @@ class PublishedMethod:
         Weights of the solution.
     b_hat
         Weights of the embedded solution, or `None`.
-    extra_c, extra_a
-        Nodes and rows of the extra stages of the dense output; row $j$ has length $s + j$.
+    extra_c, extra_a, extra_a_diagonal
+        Nodes, rows and diagonal of the extra stages of the dense output; row $j$ has length $s + j$. The diagonal is
+        given exactly if `a_diagonal` is and there are such stages.
     interpolant
         Coefficients of the dense output, a row for each stage: see `ContinuousExtension`; or `None`.
     order, error_order, interpolant_order
@@ -67,6 +68,7 @@ class PublishedMethod:
     b_hat: Row | None
     extra_c: Row
     extra_a: tuple[Row, ...]
+    extra_a_diagonal: Row | None
     interpolant: tuple[Row, ...] | None
     order: int
     error_order: int | None
@@ -87,6 +89,7 @@ class PublishedMethod:
         error_order: int | None = None,
         extra_c: str = "",
         extra_a: str = "",
+        extra_a_diagonal: str | None = None,
         interpolant: str | None = None,
         interpolant_order: int | None = None,
     ) -> "PublishedMethod":
@@ -111,6 +114,7 @@ class PublishedMethod:
             b_hat=None if b_hat is None else _parse(b_hat),
             extra_c=extra_nodes,
             extra_a=tuple(_split("extra_a", _parse(extra_a), range(num_stages, num_rows))),
+            extra_a_diagonal=None if extra_a_diagonal is None else _parse(extra_a_diagonal),
             interpolant=None
             if entries is None
             else tuple(_split("interpolant", entries, [len(entries) // num_rows] * num_rows)),
@@ -121,8 +125,8 @@ class PublishedMethod:
         )
 
     def __post_init__(self) -> None:
-        # Both are cached; their constructors check lengths and sums.
-        _ = self.tableau, self.extension
+        # They are cached; their constructors check lengths and sums.
+        _ = self.tableau, self.extension, self.dense_tableau
         if (self.b_hat is None) != (self.error_order is None):
             raise ValueError(f"`error_order`: expected exactly when `b_hat` is given, found {self.error_order}.")
         if (self.interpolant is None) != (self.interpolant_order is None):
@@ -152,12 +156,32 @@ class PublishedMethod:
         )
 
     @cached_property
+    def dense_tableau(self) -> ButcherTableau:
+        """The method in float64 with the extra stages of its dense output as its last ones, which have no weight."""
+        if not self.extra_c:
+            return self.tableau
+        method, extra_c, none = self.tableau, rounded(self.extra_c), np.zeros(len(self.extra_c))
+        c, b_sol = np.append(method.c, extra_c), np.append(method.b_sol, none)
+        a_lower = (*method.a_lower, *(rounded(row) for row in self.extra_a))
+        if self.a_diagonal is None or method.a_diagonal is None or method.a_predictor is None:
+            return ButcherTableau(c, b_sol, None, a_lower)
+        if self.extra_a_diagonal is None:
+            raise ValueError("`extra_a_diagonal`: expected that of the extra stages of an implicit method, found none.")
+        predictor = extrapolation_predictor((self.a_diagonal[0], *self.c, *self.extra_c))
+        extra_predictor = tuple(_rounded_to_sum(row, Fraction(1)) for row in predictor[len(self.c) :])
+        diagonal = np.append(method.a_diagonal, rounded(self.extra_a_diagonal))
+        a_predictor = (*method.a_predictor, *extra_predictor)
+        return ButcherTableau(c, b_sol, None, a_lower, diagonal, a_predictor, c1=method.c1)
+
+    @cached_property
     def extension(self) -> ContinuousExtension | None:
         """The dense output in float64, or `None`."""
         if self.interpolant is None or self.interpolant_order is None:
             return None
-        a_lower = tuple(rounded(row) for row in self.extra_a)
-        return ContinuousExtension.from_powers(rounded(self.extra_c), a_lower, self.interpolant, self.interpolant_order)
+        # An implicit method has its extra stages in `dense_tableau`.
+        extra_c, extra_a = (self.extra_c, self.extra_a) if self.a_diagonal is None else ((), ())
+        a_lower = tuple(rounded(row) for row in extra_a)
+        return ContinuousExtension.from_powers(rounded(extra_c), a_lower, self.interpolant, self.interpolant_order)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,6 +222,10 @@ class PublishedSplitMethod:
         b_hat: str | None = None,
         b_hat_explicit: str | None = None,
         error_order: int | None = None,
+        extra_c: str = "",
+        extra_a_explicit: str = "",
+        extra_a_implicit: str = "",
+        extra_a_diagonal: str | None = None,
         interpolant: str | None = None,
         interpolant_order: int | None = None,
     ) -> "PublishedSplitMethod":
@@ -208,16 +236,25 @@ class PublishedSplitMethod:
             order=order,
             c=c,
             error_order=error_order,
+            extra_c=extra_c,
             interpolant=interpolant,
             interpolant_order=interpolant_order,
         )
         return cls(
             explicit=part(
                 a=a_explicit,
+                extra_a=extra_a_explicit,
                 b=b if b_explicit is None else b_explicit,
                 b_hat=b_hat if b_hat_explicit is None else b_hat_explicit,
             ),
-            implicit=part(a=a_implicit, a_diagonal=a_diagonal, b=b, b_hat=b_hat),
+            implicit=part(
+                a=a_implicit,
+                a_diagonal=a_diagonal,
+                b=b,
+                b_hat=b_hat,
+                extra_a=extra_a_implicit,
+                extra_a_diagonal=extra_a_diagonal,
+            ),
         )
 
     def __post_init__(self) -> None:
@@ -256,6 +293,11 @@ class PublishedSplitMethod:
     def tableau(self) -> MultiButcherTableau:
         """The explicit and the implicit part in float64, in this order."""
         return MultiButcherTableau(self.explicit.tableau, self.implicit.tableau)
+
+    @cached_property
+    def dense_tableau(self) -> MultiButcherTableau:
+        """Both parts in float64 with the extra stages of the dense output as their last ones, which have no weight."""
+        return MultiButcherTableau(self.explicit.dense_tableau, self.implicit.dense_tableau)
 
     @property
     def extension(self) -> ContinuousExtension | None:
