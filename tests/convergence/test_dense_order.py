@@ -13,7 +13,16 @@ import pytest
 
 import rungax
 
-from ..catalogue import dense_order, name, solved_exactly, terms_for
+from ..catalogue import (
+    ADAPTIVE,
+    SOLVERS,
+    dense_order,
+    name,
+    order,
+    slow_unless,
+    solved_exactly,
+    terms_for,
+)
 from ..problems.ordinary import CLOCKED_TORUS, SPRING
 from .measure import TOLERANCE, slope
 
@@ -61,6 +70,51 @@ def test_dense_order_is_reached_on_a_nonlinear_problem(solver: rungax.AbstractSo
     errors = local_errors(solver, steps)
     clean = np.flatnonzero(errors > 1e-13)[-5:]
     assert slope(steps[clean], errors[clean]) - 1 >= dense_order(solver) - TOLERANCE
+
+
+def test_dense_order_is_at_most_one_less_than_the_order() -> None:
+    for solver in SOLVERS:
+        assert dense_order(solver) >= order(solver) - 1, name(solver)
+
+
+# -------------------------------------------------------------------------------------------- at a solver's tolerance
+
+END = 4.0
+CONTROLLED = (*ADAPTIVE, rungax.HalfSolver(rungax.RK4()), rungax.Auto())
+KINDS = ("Tsit5", "Kvaerno5", "KenCarp5")
+"""Their own stages; implicit ones; a further implicit stage."""
+
+
+@pytest.mark.parametrize(
+    "solver", [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in KINDS)) for solver in CONTROLLED]
+)
+def test_dense_output_is_as_exact_as_the_steps(solver: rungax.AbstractSolver[Any]) -> None:
+    """The error inside steps is at most ten times that at their ends, or ten tolerances where that is smaller."""
+    exact, terms = CLOCKED_TORUS.exact, terms_for(solver, CLOCKED_TORUS.field)
+    assert exact is not None
+    tolerance = {1: 1e-2, 2: 1e-4, 3: 1e-5}.get(order(solver), 1e-7)
+    controller = rungax.PIDController(rtol=tolerance, atol=tolerance)
+
+    @jax.jit
+    def solve() -> tuple[Any, Any, Any]:
+        saveat = rungax.SaveAt(steps=True, dense=True)
+        solution = rungax.diffeqsolve(
+            terms, solver, 0.0, END, None, exact(0.0), saveat=saveat, stepsize_controller=controller, max_steps=1000
+        )
+        assert isinstance(solution.ts, jax.Array)
+        ends = jnp.minimum(solution.ts, END)
+        starts = jnp.append(0.0, ends[:-1])
+        inside = starts[:, None] + jnp.asarray(THETAS[:-1])[None] * (ends - starts)[:, None]
+        return (inside, jax.vmap(jax.vmap(solution.evaluate))(inside)), (ends, solution.ys), solution.num_accepted_steps
+
+    inside, ends, count = solve()
+
+    def error(times: Any, values: Any) -> float:
+        made = np.asarray(times)[:count].ravel()
+        expected = np.array([exact(t) for t in made])
+        return np.abs(np.asarray(values)[:count].reshape(expected.shape) - expected).max()
+
+    assert error(*inside) <= 10 * max(error(*ends), tolerance)
 
 
 # ------------------------------------------------------------------------------------------------ one function of time

@@ -126,7 +126,7 @@ def test_interpolant_is_bounded_for_stiff_components(name: str) -> None:
         weights = theta * np.polynomial.polynomial.polyval(2 * theta - 1, method.extension.weights.T)
         # The interpolant of y' = z y, y(0) = 1, with z on the implicit side.
         for z in (-1e3, -1e6, -1e9):
-            values.append(1 + z * weights @ np.linalg.solve(np.eye(len(a)) - z * a, np.ones(len(a))))
+            values.append(1 + z * float(weights @ np.linalg.solve(np.eye(len(a)) - z * a, np.ones(len(a)))))
     assert np.max(np.abs(values)) < 1.5
 
 
