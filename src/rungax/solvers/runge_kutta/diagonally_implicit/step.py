@@ -256,9 +256,8 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
 
 def _stacked_increments(values: StageValues, space: FlatSpace) -> PyTree[Any]:
     """The increments of all stages, of both terms if there are two."""
-    parts = (values.implicit,) if values.explicit is None else (values.explicit, values.implicit)
-    k = tuple(stacked([space.unravel(x) for x in part]) for part in parts)
-    return k if len(k) > 1 else k[0]
+    implicit = stacked([space.unravel(x) for x in values.implicit])
+    return implicit if values.explicit is None else (stacked([space.unravel(x) for x in values.explicit]), implicit)
 
 
 class AbstractDIRK(AbstractImplicitRK):

@@ -199,7 +199,7 @@ class KenCarp5(_PublishedIMEXRK):
 
     method = KENCARP5
     tableau = KENCARP5.tableau
-    dense_tableau: ClassVar[MultiButcherTableau] = KENCARP5.dense_tableau
+    dense_tableau: ClassVar[MultiButcherTableau | None] = KENCARP5.dense_tableau
     interpolation_cls = staticmethod(partial(_stage_interpolation, extension=own_extension(KENCARP5)))
 
 

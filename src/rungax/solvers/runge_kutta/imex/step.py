@@ -79,13 +79,15 @@ class AbstractIMEXRK(AbstractImplicitRK):
 
     def coefficients(self) -> Coefficients:
         """The coefficients of both tableaus."""
-        return Coefficients(*self.tableau.tableaus, self.calculate_jacobian)
+        explicit, implicit = self.tableau.tableaus
+        return Coefficients(explicit, implicit, self.calculate_jacobian)
 
     def dense_coefficients(self) -> Coefficients | None:
         """The coefficients of `dense_tableau`, if there is one."""
         if self.dense_tableau is None:
             return None
-        return Coefficients(*self.dense_tableau.tableaus, self.calculate_jacobian)
+        explicit, implicit = self.dense_tableau.tableaus
+        return Coefficients(explicit, implicit, self.calculate_jacobian)
 
     def split(self, terms: PyTree[Any]) -> tuple[AbstractTerm[Any, Any], AbstractTerm[Any, Any]]:
         """The first term, which is explicit, and the second, which is implicit."""
