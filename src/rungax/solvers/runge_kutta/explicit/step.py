@@ -109,12 +109,14 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
 
     def densify(self, step: Step) -> DenseInfo:
         """The step's `dense_info` with the stages of the extension, if it has any; costs one evaluation each."""
+        # Without the barrier XLA may compute `y1` twice, and round it here in another way than where it is saved.
+        info = {**step.dense_info, "y1": optimization_barrier(step.y1)}
         if self.extension is None or not self.extension.a_lower:
-            return step.dense_info
+            return info
         terms, t0, t1 = step.terms, step.t0, step.t1
         inputs = StepInputs(terms, t0, t1, step.y0, step.args, terms.contr(t0, t1))
         stages = _evaluate(inputs, list(step.dense_info["k"]), self.extension.c, self.extension.a_lower)
-        return {"y0": step.y0, "y1": step.y1, "k": tuple(stages.ks)}
+        return {**info, "k": tuple(stages.ks)}
 
     def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:
         """The difference of the last two stages' slopes divided by that of their arguments.
