@@ -21,7 +21,8 @@ from .brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from .call import Call
 from .controllers import AbstractStepSizeController
 from .events import Event
-from .jaxkit import Args, RealScalar, Time, Y, is_traced
+from .jaxkit import Args, RealScalar, Time, Y, as_array, is_traced, kind_of, shape_and_dtype, shown
+from .progress import AbstractProgressMeter
 from .saving import SaveAt
 from .saving.saveat import subs_of
 from .solvers import AbstractSolver, AbstractWrappedSolver
@@ -51,6 +52,7 @@ def before_tracing(call: Call, *, chose_solver: bool) -> None:
     if chose_solver:
         _check_no_noise(call.terms)
     _check_kinds(solver=call.solver, saveat=call.saveat, stepsize_controller=call.controller, adjoint=call.adjoint)
+    _check_kinds(progress_meter=call.progress_meter)
     if call.event is not None:
         _check_kinds(event=call.event)
     call.adjoint.check_controller(call.controller)
@@ -85,6 +87,7 @@ def argument_types(call: Call) -> None:
     """Raise an error unless times and state have usable shapes and dtypes, and the adjoint can do what is asked."""
     _check_times(call.t0, call.t1, call.dt0)
     _check_state(call.y0)
+    _check_made_jump(call.resumed.made_jump)
     call.adjoint.check(call.saveat)
     if call.event is not None:
         call.adjoint.check_event(call.event)
@@ -138,7 +141,9 @@ def _check_times(t0: Any, t1: Any, dt0: Any) -> None:
         try:
             shape, dtype = jnp.shape(value), jnp.result_type(value)
         except TypeError as error:
-            raise ValueError(f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {value!r}") from error
+            raise ValueError(
+                f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {shown(value)}"
+            ) from error
         if shape != ():
             raise ValueError(
                 f"`{name}` must be a single time.\nExpected: a scalar, shape ()\nFound:    shape {shape}\n"
@@ -146,6 +151,18 @@ def _check_times(t0: Any, t1: Any, dt0: Any) -> None:
             )
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
             raise ValueError(f"`{name}` must be real.\nExpected: a float\nFound:    {dtype}")
+
+
+def _check_made_jump(made_jump: Any) -> None:
+    """Raise a `ValueError` unless `made_jump` is one boolean, or `None`."""
+    if made_jump is None or made_jump is False or made_jump is True:
+        return
+    made_jump = as_array(made_jump, "`made_jump`", "True, False or None")
+    if made_jump.shape != () or made_jump.dtype != bool:
+        raise ValueError(
+            "`made_jump` says whether the equation jumped just before `t0`.\nExpected: True, False or None\n"
+            f"Found:    {shape_and_dtype(made_jump)}\nPass `Solution.made_jump` of an earlier solve."
+        )
 
 
 def _check_state(y0: Y) -> None:
@@ -157,7 +174,7 @@ def _check_state(y0: Y) -> None:
         except TypeError as error:
             raise ValueError(
                 f"`{where}` must be a number or an array.\nExpected: a float or complex array\n"
-                f"Found:    {type(leaf).__name__}\nPut whatever is not part of the state into `args`."
+                f"Found:    {kind_of(leaf)}\nPut whatever is not part of the state into `args`."
             ) from error
         if not jnp.issubdtype(dtype, jnp.inexact) and type(leaf) is not int:
             raise ValueError(
@@ -176,7 +193,7 @@ def _check_saving(saveat: SaveAt, max_steps: int | None) -> None:
     if max_steps is not None and (isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 1):
         raise ValueError(
             f"`max_steps` bounds the number of attempted steps.\nExpected: a positive integer or None\n"
-            f"Found:    {max_steps!r}\nIt must be a Python integer, because it decides the size of buffers."
+            f"Found:    {shown(max_steps)}\nIt must be a Python integer, because it decides the size of buffers."
         )
     if max_steps is not None and max_steps > MOST_STEPS:
         raise ValueError(
@@ -201,6 +218,7 @@ _KINDS: dict[str, tuple[type, str]] = {
     "stepsize_controller": (AbstractStepSizeController, "a controller, such as PIDController(rtol=1e-6, atol=1e-6)"),
     "adjoint": (AbstractAdjoint, "an adjoint, such as RecursiveCheckpointAdjoint()"),
     "event": (Event, "Event(condition), or None"),
+    "progress_meter": (AbstractProgressMeter, "a progress meter, such as TextProgressMeter()"),
 }
 
 
@@ -210,7 +228,7 @@ def _check_kinds(**given: Any) -> None:
         cls, expected = _KINDS[name]
         if not isinstance(value, cls):
             is_class = isinstance(value, type) and issubclass(value, cls)
-            found = f"the class {value.__name__}" if is_class else type(value).__name__
+            found = f"the class {value.__name__}" if is_class else kind_of(value)
             hint = "Call it: add parentheses." if is_class else "Are the arguments in the order of the signature?"
             raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{hint}")
 

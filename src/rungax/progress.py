@@ -18,7 +18,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
-from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_element, is_traced
+from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_element, is_traced, shown
 from .jaxkit.slowest_element import slowest_element
 from .plan import AbstractRecorder, Plan
 from .step import State, Step
@@ -150,7 +150,8 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array]):
         if not is_traced(self.minimum_increase) and not self.minimum_increase >= 0:
             raise ValueError(
                 "`TextProgressMeter(minimum_increase=...)` is the fraction of the interval from one line to the next.\n"
-                f"Expected: a number from 0 to 1\nFound:    {self.minimum_increase!r}\nUse 0.02 for a line every 2 %."
+                f"Expected: a number from 0 to 1\nFound:    {shown(self.minimum_increase)}\n"
+                "Use 0.02 for a line every 2 %."
             )
 
     def init(self) -> jax.Array:
@@ -209,7 +210,7 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
             raise ValueError(
                 "`TqdmProgressMeter(refresh_steps=n)` updates its bar every n attempts.\n"
-                f"Expected: a positive integer\nFound:    {steps!r}\nUse 20 if in doubt."
+                f"Expected: a positive integer\nFound:    {shown(steps)}\nUse 20 if in doubt."
             )
         try:
             importlib.import_module("tqdm")

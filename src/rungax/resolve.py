@@ -1,12 +1,14 @@
 """The meaning of a call: dtypes, traced terms, the direction of travel; and from these the plan and the first state."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from . import checks
 from .call import Call
 from .events import ConditionDetector
-from .jaxkit import Time, Y, strong, time_dtype, trace_once
+from .jaxkit import Time, Y, check_parameters, strong, time_dtype, trace_once
 from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
@@ -48,7 +50,12 @@ def _detector(call: Call, t0: Time, y0: Y) -> ConditionDetector | None:
     """The event detector; its conditions receive the call as it was made."""
     if call.event is None:
         return None
-    context = {
+    return ConditionDetector.of(call.event, context_of_conditions(call), t0, y0, call.args)
+
+
+def context_of_conditions(call: Call) -> dict[str, Any]:
+    """The call as it was made, which conditions of events receive by name."""
+    return {
         "terms": checks.as_terms(call.terms),
         "solver": call.solver,
         "t0": call.t0,
@@ -58,7 +65,6 @@ def _detector(call: Call, t0: Time, y0: Y) -> ConditionDetector | None:
         "stepsize_controller": call.controller,
         "max_steps": call.max_steps,
     }
-    return ConditionDetector.of(call.event, context, t0, y0, call.args)
 
 
 def _recorders(call: Call, problem: Problem) -> dict[str, AbstractRecorder]:
@@ -80,6 +86,7 @@ def _recorders(call: Call, problem: Problem) -> dict[str, AbstractRecorder]:
 def _output_recorder(call: Call, sub: SubSaveAt, problem: Problem) -> OutputRecorder:
     t0 = problem.t0
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * problem.direction
+    check_parameters(sub.fn, "`SaveAt(fn=...)`", "fn(t, y, args)", ("time", "state", "`args`"))
     save = lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args))
     fn = trace_once(save, t0, problem.y0, call.args)
     return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)

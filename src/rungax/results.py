@@ -180,4 +180,11 @@ def known_failure(result: Result) -> bool | None:
     return bool(((codes != _SUCCESSFUL) & (codes != _EVENT_OCCURRED)).any())
 
 
+def code_and_messages(result: Result) -> tuple[jax.Array, list[str]]:
+    """The number of an item of `RESULTS`, and the explanations of all items by their numbers."""
+    (code,) = jax.tree.leaves(result)
+    explanations = {int(jax.tree.leaves(item)[0]): RESULTS[item] for item in (getattr(RESULTS, n) for n in _NAMES)}
+    return code, [explanations[number] for number in range(len(explanations))]
+
+
 _SUCCESSFUL, _EVENT_OCCURRED = (int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred))

@@ -1,9 +1,8 @@
 """The front door: `diffeqsolve`."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
@@ -12,11 +11,12 @@ from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .call import Call
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .events import Event
-from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, compiled, match_varying
+from .jaxkit import Args, BoolScalar, RealScalar, Y, compiled, error_if, known, match_varying
 from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
+from .report import Ending, explanations, report
 from .resolve import resolve
-from .results import RESULTS, is_event, is_okay, known_failure, name_of
+from .results import is_event, is_okay, known_failure
 from .saving import SOLVER_STATE, SaveAt
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solution import Solution
@@ -143,6 +143,7 @@ def diffeqsolve(
     >>> print(f"{solution.ys[-1]:.4f}")
     0.1353
     """
+    known(throw, "`throw`")
     call = Call.of(
         terms=terms,
         solver=Auto() if solver is None else solver,
@@ -172,24 +173,15 @@ def diffeqsolve(
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
     if failed is None:
-        return solution.result.error_if(solution, jnp.logical_not(is_okay(solution.result)))
+        code, messages = explanations(solution.result, ending)
+        return error_if(solution, jnp.logical_not(is_okay(solution.result)), code, messages)
     if failed:
-        raise eqx.EquinoxRuntimeError(_report(solution, ending))
+        raise eqx.EquinoxRuntimeError(report(call, solution, ending))
     return solution
 
 
-class _Ending(NamedTuple):
-    """The end of a solve, for the report if it failed."""
-
-    t: Time
-    t_next: Time
-    direction: Time
-    y: Y
-    failed_at: Time | None
-
-
 @compiled
-def _run(call: Call) -> tuple[Solution, _Ending]:
+def _run(call: Call) -> tuple[Solution, Ending]:
     """The whole solve, as one program."""
     # Before anything is traced: a function traced with a value that does not vary cannot be called with one that does.
     call = match_varying(call, call)
@@ -213,8 +205,7 @@ def _run(call: Call) -> tuple[Solution, _Ending]:
         counts=state.counts,
         max_steps=call.max_steps,
     )
-    failed_at = plan.controller.failed_at(state.controller_state)
-    return solution, _Ending(state.t, state.t_next, plan.problem.direction, state.y, failed_at)
+    return solution, Ending.of(plan, state)
 
 
 def _next_attempt(plan: Plan, outcome: Outcome) -> NextAttempt:
@@ -238,29 +229,3 @@ def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:
     if not saveat.made_jump or solution.made_jump is not None:
         return solution
     return eqx.tree_at(lambda s: s.made_jump, solution, False, is_leaf=lambda x: x is None)
-
-
-def _report(solution: Solution, ending: _Ending) -> str:
-    """The report of a failed solve: its reason and where it happened, from values that are known."""
-    t, dt = ending.t * ending.direction, (ending.t_next - ending.t) * ending.direction
-    bad = [
-        f"y{jax.tree_util.keystr(path)}"
-        for path, leaf in jax.tree.leaves_with_path(ending.y)
-        if not jnp.isfinite(leaf).all()
-    ]
-    lines = [
-        f"The solve failed, `RESULTS.{name_of(solution.result)}`: {RESULTS[solution.result]}",
-        f"It had come to t = {t}, the next step being {dt}, after {solution.num_steps} attempted steps"
-        f" of which {solution.num_accepted_steps} were accepted.",
-        f"Not finite there: {', '.join(bad)}." if bad else f"The state there: {ending.y}.",
-        "With `throw=False` the solution so far is returned and `Solution.result` says how it ended.",
-    ]
-    if ending.failed_at is not None and jnp.isfinite(ending.failed_at):
-        lines.insert(
-            1, f"The state was finite up to t = {ending.failed_at * ending.direction}, and not after that step."
-        )
-    if solution.result == RESULTS.nonlinear_max_steps_reached or solution.result == RESULTS.nonlinear_divergence:
-        lines.insert(
-            1, "An implicit stage was not solved: control the error, shorten `dt0`, or raise `root_find_max_steps`."
-        )
-    return "\n".join(lines)

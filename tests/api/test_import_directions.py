@@ -19,6 +19,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2] / "src" / PACKAGE
 LAYERS = (
     ("derivative_error",),
     ("solve",),
+    ("report",),
     ("resolve",),
     ("checks", "solution"),
     ("call",),

@@ -15,6 +15,7 @@ from rungax import (
     RESULTS,
     RK4,
     ConstantStepSize,
+    ControlTerm,
     Euler,
     Heun,
     MultiTerm,
@@ -52,6 +53,13 @@ def check_message(error: BaseException, words: tuple[str, ...]) -> None:
     for word in words:
         assert word in message
     assert len(message.splitlines()) <= 5
+
+
+class _NoCall(eqx.Module):
+    """A function object of one argument."""
+
+    def __call__(self, y: Any) -> Any:
+        return y
 
 
 class _NoOrder(Heun):
@@ -103,6 +111,30 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
     "complex field of a real state": (
         {"terms": lambda t, y, args: jax.lax.complex(y, y)}, ValueError, ("`vector_field`", "float64", "complex128"),
     ),
+    # Functions with other parameters than they are called with.
+    "field of two": ({"terms": lambda t, y: -y}, ValueError, ("`vector_field` is called with time", "<lambda>(t, y)")),
+    "field of four": (
+        {"terms": ODETerm(lambda t, y, args, more: -y)}, ValueError,
+        ("`vector_field` is called", "Expected: vector_field(t, y, args)", "<lambda>(t, y, args, more)", "`args`"),
+    ),
+    "field with another argument by name": (
+        {"terms": lambda t, y, args, *, rate: -y}, ValueError, ("`vector_field` is called", "(t, y, args, *, rate)"),
+    ),
+    "field of a control": (
+        {"terms": ControlTerm(lambda t, y: y, lambda t0, t1: t1 - t0), "solver": Euler()}, ValueError,
+        ("`vector_field` is called", "Found:    <lambda>(t, y)"),
+    ),
+    "Jacobian of two": (
+        {"terms": ODETerm(_decay, jacobian=lambda t, y: -1.0)}, ValueError,
+        ("`ODETerm(jacobian=...)` is called", "Expected: jacobian(t, y, args)", "Found:    <lambda>(t, y)"),
+    ),
+    "saved function of one": (
+        {"saveat": SaveAt(t1=True, fn=lambda y: y)}, ValueError,
+        ("`SaveAt(fn=...)` is called with time, state and `args`", "Expected: fn(t, y, args)", "Found:    <lambda>(y)"),
+    ),
+    "saved function of a sub": (
+        {"saveat": SaveAt(subs=[SubSaveAt(t1=True, fn=_NoCall())])}, ValueError, ("`SaveAt(fn=...)`", "_NoCall(y"),
+    ),
     # The state.
     "integer state": ({"y0": jnp.asarray(1)}, ValueError, ("`y0`", "float or complex", "int64", "astype(float)")),
     "integer leaf": ({"y0": {"a": ONE, "b": np.arange(3)}}, ValueError, ("`y0['b']`", "float or complex", "int64")),
@@ -144,6 +176,11 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
         {"stepsize_controller": PIDController}, ValueError, ("`stepsize_controller`", "the class", "parentheses"),
     ),
     "times to save at": ({"saveat": np.linspace(0, 1, 3)}, ValueError, ("`saveat`", "SaveAt(ts=times)", "ndarray")),
+    "class of a meter": (
+        {"progress_meter": rungax.TextProgressMeter}, ValueError, ("`progress_meter`", "the class", "parentheses"),
+    ),
+    "jump in words": ({"made_jump": "no"}, ValueError, ("`made_jump`", "'no'")),
+    "a number of jumps": ({"made_jump": jnp.ones(2)}, ValueError, ("`made_jump`", "Found:    float64[2]")),
     "name of an adjoint": ({"adjoint": "direct"}, ValueError, ("`adjoint`", "RecursiveCheckpointAdjoint()", "str")),
     # What is kept.
     "steps without a bound": (

@@ -135,6 +135,48 @@ def test_a_condition_has_these_parameters(condition: Any) -> None:
     assert "Expected: cond_fn(t, y, args, **kwargs)\nFound:    <lambda>(t, " in str(error.value)
 
 
+@pytest.mark.parametrize("effect", [lambda t, y: y, lambda y: y, lambda t, y, args, more: y, lambda t, index: t])
+def test_an_effect_has_these_parameters(effect: Any) -> None:
+    with pytest.raises(
+        ValueError, match=r"`Event\(effect=...\)` of `cond_fn\['b'\]` is called with time, state"
+    ) as error:
+        solve(Event({"a": passes, "b": passes}, NEWTON, effect={"a": None, "b": effect}))
+    check_message(error.value, "Expected: effect(t, y, args)")
+
+
+CONDITIONS: dict[str, tuple[Any, str]] = {
+    "alone": (passes, "cond_fn"),
+    "in a dictionary": ({"a": passes, "b": passes}, "cond_fn['b']"),
+    "in a list of tuples": ([passes, (passes, passes)], "cond_fn[1][1]"),
+}
+"""Pytrees of conditions, and the name of the last one."""
+
+
+@pytest.mark.parametrize("tree", CONDITIONS)
+@pytest.mark.parametrize("failure", ["value", "error", "parameters"])
+def test_what_is_wrong_with_a_condition_names_it(tree: str, failure: str) -> None:
+    wrong = {
+        "value": lambda t, y, args, **kwargs: y["a"],
+        "error": lambda t, y, args, **kwargs: y["b"],
+        "parameters": lambda t, y, args: True,
+    }[failure]
+    conditions, name = CONDITIONS[tree]
+    leaves, structure = jax.tree.flatten(conditions, is_leaf=callable)
+    event = Event(jax.tree.unflatten(structure, [*leaves[:-1], wrong]))
+    with pytest.raises((ValueError, KeyError)) as error:
+        solve(event)
+    said = f"{error.value} {' '.join(getattr(error.value, '__notes__', []))}"
+    assert f"`{name}`" in said or f"`Event({name}=...)`" in said
+
+
+@pytest.mark.parametrize("after", [lambda y: y["b"], lambda y: y["a"], lambda y: {"a": y["a"] > 0}])
+def test_what_is_wrong_with_an_effect_names_it(after: Any) -> None:
+    event = Event([passes, passes], NEWTON, effect=[None, lambda t, y, args: after(y)])
+    with pytest.raises((ValueError, KeyError)) as error:
+        solve(event)
+    assert "the effect of the event `cond_fn[1]`" in " ".join(error.value.__notes__)
+
+
 @pytest.mark.parametrize("name", ["interior", "max_effects"])
 @pytest.mark.parametrize("number", [-1, 1.5, True, None])
 def test_numbers(name: str, number: Any) -> None:

@@ -3,6 +3,7 @@
 The first three need a program without host callbacks, which `throw=False` promises; raising needs one.
 """
 
+import contextlib
 import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
-from jax.sharding import AxisType, PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
 import rungax
 
@@ -232,6 +233,57 @@ def test_shard_map_of_a_stiff_solve_and_its_gradient(solver: Any) -> None:
     assert_same(sharded(both)(rates), jax.jit(both)(rates))
 
 
+# ------------------------------------------------------------------------------------------------------ explicit axes
+
+
+@pytest.fixture(params=["set", "of the arguments"])
+def explicit(request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    """A mesh as `jax.make_mesh` makes it, set for the test or not."""
+    mesh = jax.make_mesh((4,), ("batch",), devices=jax.devices()[:4])
+    assert mesh.axis_types == (AxisType.Explicit,)
+    with jax.set_mesh(mesh) if request.param == "set" else contextlib.nullcontext():
+        yield mesh
+
+
+def spread(x: Any, mesh: Mesh) -> jax.Array:
+    return jax.device_put(x, NamedSharding(mesh, P("batch")))
+
+
+def with_gradient(y0: Any, **options: Any) -> Any:
+    def weighed(y0: Any) -> Any:
+        found = outputs(y0, saveat=SAVES["ts"], **options)
+        return jnp.sum(found[1]), found
+
+    return jax.value_and_grad(weighed, has_aux=True)(y0)
+
+
+STIFF = {"solver": rungax.Kvaerno5(), **CONTROLS["adaptive"]}
+
+
+@pytest.mark.parametrize("options", [*OFTEN, pytest.param(STIFF, id="stiff", marks=pytest.mark.slow)])
+def test_a_batch_over_an_explicit_axis_equals_one_on_a_device(explicit: Mesh, options: dict[str, Any]) -> None:
+    batch = jax.jit(jax.vmap(lambda y0: with_gradient(y0, **options)))
+    found = batch(spread(ELEMENTS, explicit))
+    assert jax.typeof(found[1]).sharding.spec[0] == "batch"
+    assert_same(jax.tree.map(np.asarray, found), jax.tree.map(np.asarray, batch(ELEMENTS)))
+
+
+def test_a_state_over_an_explicit_axis_is_solved(explicit: Mesh) -> None:
+    field = lambda t, y, args: -args * y
+
+    def final(y0: Any, rates: Any) -> Any:
+        return solve(field, y0, rates, throw=False, **adaptive()).ys[-1]
+
+    rates, y0 = np.linspace(0.5, 2.0, 8), np.linspace(1.0, 2.0, 8)
+    both = jax.jit(jax.value_and_grad(lambda y0, rates: jnp.sum(final(y0, rates) ** 2)))
+    assert_same(both(spread(y0, explicit), spread(rates, explicit)), both(y0, rates))
+
+
+@pytest.mark.usefixtures("explicit")
+def test_values_that_are_not_spread_are_solved_with_an_explicit_mesh() -> None:
+    assert jax.hessian(lambda y0: jnp.sum(outputs(y0, t1=0.2)[1]))(Y0).shape == (2, 2)
+
+
 # -------------------------------------------------------------------------------------------------------------- throw
 
 
@@ -263,6 +315,18 @@ def test_a_failure_under_jit_raises() -> None:
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["eager", "jit"])
 def test_one_bad_element_raises(transform: Callable[..., Any]) -> None:
     assert "max_steps" in blow_up(transform(jax.vmap(final)), np.asarray([0.25, 1.0]))
+
+
+@pytest.mark.parametrize("has_batch", [True, False])
+def test_shard_map_raises_and_keeps_values_and_gradients(has_batch: bool) -> None:
+    both = jax.value_and_grad(lambda y0: final(y0)[0])
+    on_each = jax.vmap(both) if has_batch else lambda y0: jax.tree.map(lambda x: x[None], both(y0[0]))
+    good = np.linspace(0.1, 0.25, 8 if has_batch else 4)
+    found = sharded(on_each)(good)
+    np.testing.assert_allclose(found[0], good / (1 - 2 * good), rtol=1e-2)
+    np.testing.assert_allclose(found[1], 1 / (1 - 2 * good) ** 2, rtol=5e-2)
+    bad = np.where(np.arange(len(good)) == 2, 1.0, good)
+    assert "max_steps" in blow_up(sharded(on_each), bad)
 
 
 def test_a_program_that_has_worked_before_raises_too() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 
 from ..controllers import AbstractStepSizeController
+from ..jaxkit import known, shown
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
@@ -99,10 +100,12 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
 
     def __check_init__(self) -> None:
         check_error_control(self.error_control, self.num_tangents)
-        if self.checkpoints is not None and self.checkpoints < 2:
+        where = "`RecursiveCheckpointAdjoint(checkpoints=...)`"
+        if self.checkpoints is not None and known(self.checkpoints, where, "a Python integer") < 2:
             raise ValueError(
-                "`RecursiveCheckpointAdjoint(checkpoints=...)` is the largest number of states on the tape.\n"
-                f"Expected: at least 2\nFound:    {self.checkpoints}\nLeave it out to let the tape fill its budget."
+                f"{where} is the largest number of states on the tape.\n"
+                f"Expected: at least 2\nFound:    {shown(self.checkpoints)}\n"
+                "Leave it out to let the tape fill its budget."
             )
 
     def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:

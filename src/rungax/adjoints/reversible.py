@@ -40,6 +40,7 @@ from ..jaxkit import (
     match_varying,
     scaled,
     select,
+    shown,
 )
 from ..plan import Plan, Solver
 from ..results import Result, first_failure
@@ -122,7 +123,7 @@ class ReversibleAdjoint(AbstractAdjoint):
         if isinstance(self.coupling, int | float) and not 0 < self.coupling <= 1:
             raise ValueError(
                 "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.\n"
-                f"Expected: a number above 0 and at most 1\nFound:    {self.coupling}\nThe default is 0.99."
+                f"Expected: a number above 0 and at most 1\nFound:    {shown(self.coupling)}\nThe default is 0.99."
             )
 
     def check(self, saveat: SaveAt) -> None:

@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, known_zero, zero_tangent
+from ..jaxkit import FlatSpace, RealScalar, as_array, kind_of, known_zero, shown, zero_tangent
 from ..paths import AbstractPath
 from .bridges import AbstractBridge, Values, bridge_of
 from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
@@ -149,13 +149,14 @@ def typed_key(key: Any) -> jax.Array:
         if wrapped.ndim == 0:
             return wrapped
         raise ValueError(f"`key` must be one key; found an array of keys of shape {wrapped.shape}. Use `jax.vmap`.")
-    raise ValueError(f"`key` must be a random key, as from `jax.random.key(0)`; found {type(key).__name__}.")
+    raise ValueError(f"`key` must be a random key, as from `jax.random.key(0)`; found {kind_of(key)}.")
 
 
 def query_time(t: Any, name: str) -> jax.Array:
     """The time `t` of a query as the widest float, with an error if it is differentiated."""
-    if jnp.ndim(t) != 0:
-        raise ValueError(f"`{name}` must be a scalar; found shape {jnp.shape(t)}. Use `jax.vmap`.")
+    t = as_array(t, f"`{name}`", "a scalar")
+    if t.ndim != 0:
+        raise ValueError(f"`{name}` must be a scalar; found shape {t.shape}. Use `jax.vmap`.")
     return _constant_time(jnp.asarray(t).astype(jnp.result_type(float)))
 
 
@@ -181,7 +182,8 @@ def _is_shape(shape: Any) -> bool:
 def _check_leaf(leaf: Any, name: str) -> None:
     if not (hasattr(leaf, "shape") and hasattr(leaf, "dtype")):
         raise ValueError(
-            f"`shape` must be a tuple of integers or a pytree of `jax.ShapeDtypeStruct`; found `{name}` = {leaf!r}."
+            "`shape` must be a tuple of integers or a pytree of `jax.ShapeDtypeStruct`;"
+            f" found `{name}` = {shown(leaf)}."
         )
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
         raise ValueError(f"`{name}` must have a real or complex floating-point dtype; found {leaf.dtype}.")

@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from ..jaxkit import RealScalar
+from ..jaxkit import RealScalar, shown
 from .increments import AbstractBrownianIncrement, BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea
 
 type Values = tuple[Float[Array, " size"], ...]
@@ -188,7 +188,7 @@ def bridge_of(levy_area: type[AbstractBrownianIncrement]) -> AbstractBridge:
         if levy_area is kind:
             return bridge
     names = ", ".join(kind.__name__ for kind, _ in _BRIDGES)
-    raise ValueError(f"`levy_area` must be one of {names}; found {getattr(levy_area, '__name__', repr(levy_area))}.")
+    raise ValueError(f"`levy_area` must be one of {names}; found {getattr(levy_area, '__name__', shown(levy_area))}.")
 
 
 _BRIDGES = (

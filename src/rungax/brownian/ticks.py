@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..jaxkit import BoolScalar, IntScalar, RealScalar, is_traced
+from ..jaxkit import BoolScalar, IntScalar, RealScalar, as_array, is_traced
 
 type Ticks = Int[Array, ""]
 
@@ -110,7 +110,7 @@ class Grid(eqx.Module):
 
     def check_inside(self, t: RealScalar, name: str) -> None:
         """Raise a `ValueError` if `t` is known and lies outside the interval by more than rounding."""
-        if is_traced(t, self.t0, self.t1) or jnp.ndim(t) != 0:
+        if is_traced(t, self.t0, self.t1) or as_array(t, f"`{name}`", "a scalar").ndim != 0:
             return
         dtype = np.dtype(jnp.result_type(float))
         t0, t1, time = (float(np.asarray(x, dtype)) for x in (self.t0, self.t1, t))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, compiled, is_traced
+from ..jaxkit import BoolScalar, RealScalar, compiled, is_traced, known
 from .base import AbstractBrownianPath, Layout, check_no_complex_K, layout_of, query_time, shape_of, typed_key
 from .branch import Branch, first_branch, increment_and_branch
 from .bridges import Values
@@ -155,7 +155,7 @@ class VirtualBrownianTree(AbstractBrownianPath):
         if t1 is not None:
             _grid(self).check_inside(t1, "t1")
         increment = _value(self, t0) if t1 is None else _increment(self, t0, t1)
-        return increment if use_levy else increment.W
+        return increment if known(use_levy, "`use_levy`") else increment.W
 
     def initial_carry(self) -> Branch:
         """The carry before the first `increment_and_carry`: a branch that does not lead to a time yet."""
@@ -183,7 +183,7 @@ class VirtualBrownianTree(AbstractBrownianPath):
         (start, inside0), (end, inside1) = _grid(self).ticks(t0), _grid(self).ticks(t1)
         values, branch = increment_and_branch(_nodes(self, carry.source), carry, start, end)
         increment = _on_interval(self, values, t1 - t0, inside0 & inside1)
-        return (increment if use_levy else increment.W), branch
+        return (increment if known(use_levy, "`use_levy`") else increment.W), branch
 
 
 def _grid(tree: VirtualBrownianTree) -> Grid:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import RealScalar, compiled
+from ..jaxkit import RealScalar, compiled, known
 from .base import AbstractBrownianPath, Layout, layout_of, query_time, shape_of, typed_key
 from .increments import AbstractBrownianIncrement, BrownianIncrement
 from .normals import vector_of_times
@@ -109,7 +109,7 @@ class UnsafeBrownianPath(AbstractBrownianPath):
         """
         del left
         increment = _draw(self, 0.0, t0) if t1 is None else _draw(self, t0, t1)
-        return increment if use_levy else increment.W
+        return increment if known(use_levy, "`use_levy`") else increment.W
 
 
 @compiled

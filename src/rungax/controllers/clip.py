@@ -5,13 +5,12 @@ from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, clip_next_end, is_traced
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, as_array, clip_next_end, is_traced, kind_of, shown
 from ..results import RESULTS, Result, choose, first_failure
 from ..stops import StopQueue, Stops
 from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
@@ -103,13 +102,13 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
             raise ValueError(
                 "`ClipStepSizeController(controller, ...)` shortens steps, which only error control makes up for.\n"
                 "Expected: an adaptive controller, such as PIDController\n"
-                f"Found:    {type(controller).__name__}\nTo end steps at times you know, use `StepTo(ts)`."
+                f"Found:    {kind_of(controller)}\nTo end steps at times you know, use `StepTo(ts)`."
             )
         n = store_rejected_steps
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n <= 0):
             raise ValueError(
                 "`store_rejected_steps` is how many rejected steps can be stored.\n"
-                f"Expected: a positive integer or None\nFound:    {n!r}\nUse `None` to store none; 100 is plenty."
+                f"Expected: a positive integer or None\nFound:    {shown(n)}\nUse `None` to store none; 100 is plenty."
             )
         self.controller = controller
         self.step_ts = _times("step_ts", step_ts, jnp.integer, jnp.floating)
@@ -300,8 +299,7 @@ def _times(name: str, ts: Any, *kinds: Any) -> Any:
     """`ts` as an array, checked; none at all count as `None`."""
     if ts is None:
         return None
-    if not isinstance(ts, jax.Array | np.ndarray):
-        ts = jnp.asarray(ts) if is_traced(ts) else np.asarray(ts)
+    ts = as_array(ts, f"`{name}`", "a one-dimensional array of times")
     if ts.ndim != 1:
         raise ValueError(
             f"`{name}` is a list of times.\nExpected: a one-dimensional array\nFound:    shape {ts.shape}\n"

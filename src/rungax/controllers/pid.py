@@ -16,7 +16,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_at_most, single_power
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_at_most, shown, single_power
 from ..nonlinear import like_state
 from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
@@ -131,7 +131,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
                 if isinstance(leaf, str) or (isinstance(leaf, int | float) and not leaf >= 0):
                     raise ValueError(
                         f"`PIDController({name}=...)` bounds the error of a step.\n"
-                        f"Expected: a number, at least 0\nFound:    {leaf!r}\nMost problems want 1e-3 to 1e-10."
+                        f"Expected: a number, at least 0\nFound:    {shown(leaf)}\nMost problems want 1e-3 to 1e-10."
                     )
         if all(isinstance(x, int | float) and x == 0 for x in (self.rtol, self.atol)):
             raise ValueError(

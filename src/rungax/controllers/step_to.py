@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, is_traced
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, as_array, shown
 from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
@@ -56,7 +56,9 @@ class StepTo(AbstractFixedTimes[StepToState]):
     3
     """
 
-    ts: Float[Array | np.ndarray, " times"] = eqx.field(converter=lambda ts: ts if is_traced(ts) else np.asarray(ts))
+    ts: Float[Array | np.ndarray, " times"] = eqx.field(
+        converter=lambda ts: as_array(ts, "`StepTo(ts)`", "a one-dimensional array of times")
+    )
 
     def __check_init__(self) -> None:
         shape = jnp.shape(self.ts)
@@ -99,7 +101,7 @@ class StepTo(AbstractFixedTimes[StepToState]):
         if dt0 is not None:
             raise ValueError(
                 "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
-                f"Expected: dt0=None\nFound:    dt0={dt0}\nPass `dt0=None`."
+                f"Expected: dt0=None\nFound:    dt0={shown(dt0)}\nPass `dt0=None`."
             )
         return jnp.asarray(self.ts)[1], StepToState(first_index(), never(t0))
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..jaxkit import Args, Time, Y, trace_once
+from ..jaxkit import Args, Time, Y, check_parameters, trace_once
 from ..step import Flags, Problem
 from ..terms import is_stochastic, is_term
-from .event import Event, check_parameters
+from .event import Event, failures_of
 
 type Signs = Int[Array, " conditions"]
 """For each real condition -1, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
@@ -69,11 +69,13 @@ class Conditions(eqx.Module):
         """The conditions of `event`; `context` is the call, which they receive beside time, state and arguments."""
         functions: list[Any] = []
         is_real: list[bool] = []
-        for condition in event.conditions:
-            check_parameters(condition, context)
-            in_context = lambda t, y, args, c=condition: jnp.asarray(c(t, y, args, **context))
-            functions.append(trace_once(in_context, t0, y0, args))
-            is_real.append(_is_real(jax.eval_shape(functions[-1], t0, y0, args)))
+        for name, condition in zip(event.names, event.conditions, strict=True):
+            expected = "cond_fn(t, y, args, **kwargs)"
+            check_parameters(condition, f"`Event({name}=...)`", expected, ("time", "state", "`args`"), context)
+            with failures_of(f"the condition `{name}` of an `Event`"):
+                in_context = lambda t, y, args, c=condition: jnp.asarray(c(t, y, args, **context))
+                functions.append(trace_once(in_context, t0, y0, args))
+                is_real.append(_is_real(name, jax.eval_shape(functions[-1], t0, y0, args)))
         ending = tuple(effect is None for effect in event.leaves_of("effect"))
         return cls(tuple(functions), tuple(is_real), tuple(event.leaves_of("direction")), ending)
 
@@ -185,12 +187,13 @@ def slope_of(problem: Problem, t: Time, y: Y) -> Y | None:
     return None if is_stochastic(terms) or not is_term(terms) else terms.time_derivative(t, y, problem.args)
 
 
-def _is_real(value: Any) -> bool:
+def _is_real(name: str, value: Any) -> bool:
+    """True if the value of a condition is a real number, false if it is a boolean; a `ValueError` for others."""
     is_bool, is_float = (jnp.issubdtype(value.dtype, kind) for kind in (jnp.bool_, jnp.floating))
     if value.shape == () and (is_bool or is_float):
         return is_float
     raise ValueError(
-        "The condition of an `Event` must return one boolean or one real number.\n"
+        f"The condition `{name}` of an `Event` must return one boolean or one real number.\n"
         f"Expected: shape (), bool or float\nFound:    shape {value.shape}, {value.dtype}\n"
         "Reduce it, for example by `jnp.any` or `jnp.min`, or give a pytree of conditions."
     )

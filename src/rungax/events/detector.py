@@ -63,7 +63,7 @@ class ConditionDetector(eqx.Module):
     def of(cls, event: Event, context: dict[str, Any], t0: Time, y0: Y, args: Args) -> Self:
         """The detector for a solve; `context` is the call, which conditions receive."""
         search = EventSearch(Conditions.of(event, context, t0, y0, args), event.root_finder, event.interior)
-        effects = traced_effects(event.leaves_of("effect"), t0, y0, args)
+        effects = traced_effects(event, t0, y0, args)
         return cls(search, EventMap(search.conditions.functions, effects, search.finds_time), event.max_effects)
 
     @property

@@ -1,7 +1,7 @@
 """`Event`: the conditions, effects and options that users give; and the condition of a steady state."""
 
-import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Y
+from ..jaxkit import Args, BoolScalar, RealScalar, Y, shown
 from ..nonlinear import like_state
 
 MAX_EFFECTS = 4096
@@ -103,19 +103,19 @@ class Event(eqx.Module):
         if not self.conditions:
             raise ValueError(
                 "`Event(cond_fn=...)` is a function, or a pytree of functions.\nExpected: at least one\n"
-                f"Found:    {self.cond_fn!r}\nWithout a condition leave `event` out."
+                f"Found:    {shown(self.cond_fn)}\nWithout a condition leave `event` out."
             )
         for path, leaf in jax.tree.leaves_with_path(self.cond_fn, is_leaf=callable):
             if not callable(leaf):
                 raise ValueError(
                     f"`Event(cond_fn=...)` is a function, or a pytree of functions.\nExpected: a callable\n"
-                    f"Found:    {leaf!r} at cond_fn{jax.tree_util.keystr(path)}"
+                    f"Found:    {shown(leaf)} at cond_fn{jax.tree_util.keystr(path)}"
                 )
         if not isinstance(self.root_finder, optx.AbstractRootFinder | None):
             raise ValueError(
                 "`Event(root_finder=...)` finds the time of an event within its step.\n"
                 "Expected: an Optimistix root finder, such as optimistix.Newton(rtol=1e-8, atol=1e-8), or None\n"
-                f"Found:    {self.root_finder!r}\nWith None an event is at the end of its step."
+                f"Found:    {shown(self.root_finder)}\nWith None an event is at the end of its step."
             )
         for name in ("direction", "effect"):
             self.leaves_of(name)
@@ -124,13 +124,19 @@ class Event(eqx.Module):
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ValueError(
                     f"`Event({name}=...)` is a number of things.\nExpected: an integer, at least 0\n"
-                    f"Found:    {number!r}"
+                    f"Found:    {shown(number)}"
                 )
 
     @property
     def conditions(self) -> list[Callable[..., Any]]:
         """The leaves of `cond_fn`."""
         return jax.tree.leaves(self.cond_fn, is_leaf=callable)
+
+    @property
+    def names(self) -> list[str]:
+        """What messages call each condition, such as `cond_fn['ground']`."""
+        paths = jax.tree.leaves_with_path(self.cond_fn, is_leaf=callable)
+        return [f"cond_fn{jax.tree_util.keystr(path)}" for path, _ in paths]
 
     def mask(self, flags: Bool[Array, " conditions"]) -> PyTree[BoolScalar]:
         """The flag of each condition, in the structure of `cond_fn`."""
@@ -160,25 +166,18 @@ class Event(eqx.Module):
         for leaf in leaves:
             fits = isinstance(leaf, bool) if name == "direction" else callable(leaf)
             if leaf is not None and not fits:
-                raise ValueError(f"`Event({name}=...)` is not understood.\nExpected: {wanted}\nFound:    {leaf!r}")
+                raise ValueError(f"`Event({name}=...)` is not understood.\nExpected: {wanted}\nFound:    {shown(leaf)}")
         return leaves
 
 
-def check_parameters(condition: Callable[..., Any], names: Iterable[str]) -> None:
-    """Raise a `ValueError` unless a condition can be called with time, state, `args`, and arguments of these names."""
+@contextmanager
+def failures_of(what: str) -> Iterator[None]:
+    """A context in which an error gets a note that it happened in `what`."""
     try:
-        signature = inspect.signature(condition)
-    except ValueError:
-        return  # not everything that can be called has a signature
-    try:
-        signature.bind(None, None, None, **dict.fromkeys(names))
-    except TypeError as error:
-        name = getattr(condition, "__name__", type(condition).__name__)
-        raise ValueError(
-            "`Event(cond_fn=...)` is called with time, state and `args`, and by name with the other arguments of the\n"
-            "call.\nExpected: cond_fn(t, y, args, **kwargs)\n"
-            f"Found:    {name}{signature}\n`**kwargs` takes the others."
-        ) from error
+        yield
+    except Exception as error:
+        error.add_note(f"This happened in {what}.")
+        raise
 
 
 def steady_state_event(
@@ -249,7 +248,7 @@ class _SteadyState(eqx.Module):
             raise ValueError(
                 "`steady_state_event` compares the vector field with tolerances.\n"
                 "Expected: `rtol`, `atol` and `norm`, or a controller that has them, such as PIDController\n"
-                f"Found:    rtol={self.rtol}, atol={self.atol}, norm={self.norm} and"
+                f"Found:    rtol={shown(self.rtol)}, atol={shown(self.atol)}, norm={self.norm} and"
                 f" {type(stepsize_controller).__name__}\nGive all three."
             )
         rtol, atol, norm = (

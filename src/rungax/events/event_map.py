@@ -11,7 +11,7 @@ event's. (The first derivative of this map is the saltation matrix.)
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -20,10 +20,24 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import Args, IntScalar, RealScalar, Time, TracedFunction, Y, scaled, scaled_derivative, select, trace_once
+from ..jaxkit import (
+    Args,
+    IntScalar,
+    RealScalar,
+    Time,
+    TracedFunction,
+    Y,
+    check_parameters,
+    scaled,
+    scaled_derivative,
+    select,
+    shape_and_dtype,
+    trace_once,
+)
 from ..plan import Plan
 from ..step import Flags
 from .conditions import slope_of
+from .event import Event, failures_of
 
 INDEX = 3
 """The position of the index among the arguments of an effect."""
@@ -110,30 +124,42 @@ class EventMap(eqx.Module):
         return scaled_derivative(shift, jnp.where(grazes, jnp.nan, 1.0))
 
 
-def traced_effects(
-    effects: Sequence[Callable[..., Y] | None], t0: Time, y0: Y, args: Args
-) -> tuple[TracedFunction | None, ...]:
+def traced_effects(event: Event, t0: Time, y0: Y, args: Args) -> tuple[TracedFunction | None, ...]:
     """The effects of an `Event`, each traced once as a function of time, state, arguments and index."""
     index = jnp.asarray(0, jnp.int32)
-    return tuple(None if e is None else trace_once(_checked(e), t0, y0, args, index) for e in effects)
+
+    def traced(name: str, effect: Callable[..., Y] | None) -> TracedFunction | None:
+        if effect is None:
+            return None
+        with failures_of(f"the effect of the event `{name}`"):
+            return trace_once(_checked(name, effect), t0, y0, args, index)
+
+    return tuple(traced(*pair) for pair in zip(event.names, event.leaves_of("effect"), strict=True))
 
 
-def _checked(effect: Callable[..., Y]) -> Callable[..., Y]:
+def _checked(name: str, effect: Callable[..., Y]) -> Callable[..., Y]:
     """`effect` as a function of the index too, which returns a state like `y` or raises a `ValueError`."""
     wants_index = _needs_argument(effect, "index")
+    given, by_name = ("time", "state", "`args`"), ("index",) if wants_index else ()
+    check_parameters(effect, f"`Event(effect=...)` of `{name}`", "effect(t, y, args)", given, by_name)
 
     def changed(t: RealScalar, y: Y, args: Args, index: IntScalar) -> Y:
         value = effect(t, y, args, index=index) if wants_index else effect(t, y, args)
-        expected = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(y)]
-        found = [(jnp.shape(x), jnp.result_type(x)) for x in jax.tree.leaves(value)]
-        if jax.tree.structure(value) != jax.tree.structure(y) or expected != found:
+        if _described(value) != _described(y):
             raise ValueError(
-                "The effect of an `Event` must return a state like `y`, of the same structure, shapes and dtypes.\n"
-                f"Expected: {jax.tree.structure(y)} of {expected}\nFound:    {jax.tree.structure(value)} of {found}"
+                f"The effect of the event `{name}` must return a state like `y`, of the same structure, shapes and"
+                f" dtypes.\nExpected: {_described(y)}\nFound:    {_described(value)}\n"
+                "Return every leaf of the state, also those that do not change, cast by `.astype(y.dtype)`."
             )
         return jax.tree.map(jnp.asarray, value)
 
     return changed
+
+
+def _described(y: Y) -> str:
+    """Structure, dtypes and shapes of a state."""
+    leaves = [shape_and_dtype(x) if eqx.is_array_like(x) else type(x).__name__ for x in jax.tree.leaves(y)]
+    return f"{jax.tree.structure(y)} of {', '.join(leaves)}"
 
 
 def _needs_argument(function: Callable[..., Any], name: str) -> bool:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, nan_derivative_where, scaled, with_derivatives_of
+from ..jaxkit import DenseInfo, IntScalar, RealScalar, Time, Y, known, nan_derivative_where, scaled, with_derivatives_of
 from ..paths import AbstractGlobalInterpolation, scalar_time
 from .base import AbstractLocalInterpolation
 
@@ -112,7 +112,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         return jnp.where(self.num_steps == 0, self.start, last)
 
     def _step_at(self, s: Time, left: bool) -> AbstractLocalInterpolation:
-        index = jnp.searchsorted(self.ends, s, side="left" if left else "right")
+        index = jnp.searchsorted(self.ends, s, side="left" if known(left, "`left`") else "right")
         index = jnp.clip(index, 0, jnp.maximum(self.num_steps - 1, 0))
         info = jax.tree.map(lambda leaf: leaf[index], self.infos)
         return self.interpolation_cls(t0=self.starts[index], t1=self.ends[index], **info)

@@ -22,8 +22,17 @@ from .clock import (
 )
 from .compiled import compiled as compiled
 from .derivatives import nan_derivative_where as nan_derivative_where, with_derivatives_of as with_derivatives_of
+from .errors import error_if as error_if
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
+from .messages import (
+    as_array as as_array,
+    check_parameters as check_parameters,
+    kind_of as kind_of,
+    known as known,
+    shape_and_dtype as shape_and_dtype,
+    shown as shown,
+)
 from .sweep import (
     LinearPrograms as LinearPrograms,
     Program as Program,

@@ -87,21 +87,23 @@ def match_varying[T](tree: T, like: Any) -> T:
     The carry of a loop must keep its type, and the axes over which an array varies are part of its type. A constant
     initial value varies over none, a value computed from sharded input does; this function gives both the same type.
     """
-    axes: set[str] = set()
-    for leaf in filter(eqx.is_array, jax.tree.leaves(like)):
-        axes |= _varying_axes(leaf)
+    axes = varying_axes(like)
     if not axes:
         return tree
 
     def mark(leaf: Any) -> Any:
         if not eqx.is_array(leaf):
             return leaf
-        missing = tuple(sorted(axes - _varying_axes(leaf)))
+        missing = tuple(sorted(axes - varying_axes(leaf)))
         return lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(mark, tree)
 
 
-def _varying_axes(leaf: Any) -> set[str]:
-    aval = jax.typeof(leaf)
-    return set(getattr(getattr(aval, "manual_axis_type", None), "varying", ()) or getattr(aval, "vma", ()))
+def varying_axes(tree: Any) -> set[str]:
+    """The `shard_map` axes over which any leaf of `tree` varies."""
+    axes: set[str] = set()
+    for leaf in filter(eqx.is_array, jax.tree.leaves(tree)):
+        aval = jax.typeof(leaf)
+        axes |= set(getattr(getattr(aval, "manual_axis_type", None), "varying", ()) or getattr(aval, "vma", ()))
+    return axes

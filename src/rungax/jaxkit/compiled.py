@@ -7,6 +7,7 @@ from typing import Any, cast
 import jax
 import jax.core
 import numpy as np
+from jax.sharding import PartitionSpec
 
 from .traced_function import captures_traced
 
@@ -34,10 +35,34 @@ def compiled[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         static = tuple(_TRACED if _is_dynamic(type(leaf)) else leaf for leaf in leaves)
         if any(captures_traced(leaf) for leaf in static):
             # Another call would have other traced values, and the cache of `jitted` would hold these for ever.
-            return cast(R, jax.jit(partial(on_leaves, structure=(tree, static)))(dynamic))
-        return cast(R, jitted(dynamic, (tree, static)))
+            once = jax.jit(partial(on_leaves, structure=(tree, static)))
+            return cast(R, _on_automatic_axes(once, dynamic))
+        return cast(R, _on_automatic_axes(lambda dynamic: jitted(dynamic, (tree, static)), dynamic))
 
     return call
+
+
+def _on_automatic_axes(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
+    """`function(operands)`; inside it the axes of an explicit mesh are automatic, and its results are not sharded.
+
+    On explicit axes JAX asks for the sharding of every sum, slice and loop that it cannot know by itself, also under
+    `vmap`, which shards the results again.
+    """
+    mesh = _explicit_mesh(operands)
+    if mesh is None:
+        return function(operands)
+    with jax.sharding.use_abstract_mesh(mesh):
+        # Arrays of no mesh are put on it; else their cotangents would be on the mesh with automatic axes.
+        put = lambda x: x if isinstance(x, float | complex) else jax.sharding.reshard(x, jax.typeof(x).sharding.spec)
+        return jax.sharding.auto_axes(function, out_sharding=PartitionSpec())([put(x) for x in operands])
+
+
+def _explicit_mesh(operands: list[Any]) -> Any:
+    """The mesh with explicit axes that is set, or else on which an operand is; `None` without one."""
+    meshes = [jax.sharding.get_abstract_mesh()]
+    if meshes[0].empty and jax.device_count() > 1:
+        meshes = [jax.typeof(x).sharding.mesh for x in operands]
+    return next((mesh for mesh in meshes if mesh.explicit_axes), None)
 
 
 @cache

@@ -9,6 +9,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Inexact, Shaped
 
+from ..jaxkit import shown
+
 
 @final
 class BandedLinearOperator(lx.AbstractLinearOperator):
@@ -156,7 +158,7 @@ def _check_band(lower: int, upper: int) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ValueError(
                 f"`BandedLinearOperator({name}=...)` is a number of diagonals.\n"
-                f"Expected: an integer that is not negative\nFound:    {value!r}\n"
+                f"Expected: an integer that is not negative\nFound:    {shown(value)}\n"
                 "Count the diagonals on that side of the main one."
             )
 

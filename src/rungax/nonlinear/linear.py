@@ -11,7 +11,7 @@ import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, without_derivatives
+from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, shown, without_derivatives
 from .banded import BandedLinearOperator
 from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Scale, Vector
 from .tags import Banded, holomorphic_tag
@@ -181,7 +181,7 @@ def check_linear_solver(solver: Any) -> None:
     if solver is not None and not isinstance(solver, lx.AbstractLinearSolver):
         raise ValueError(
             "`linear_solver` solves the linear systems of implicit steps.\n"
-            f"Expected: a Lineax solver such as `lineax.LU()`, or None\nFound:    {solver!r}\n"
+            f"Expected: a Lineax solver such as `lineax.LU()`, or None\nFound:    {shown(solver)}\n"
             "Give an instance, not a class; leave it out to let size and structure choose."
         )
 
@@ -237,7 +237,7 @@ def _band(tags: frozenset[object]) -> Banded | None:
         raise ValueError(
             "`ODETerm(tags=...)` declares the structure of the Jacobian.\n"
             "Expected: Lineax's tags, `rungax.Banded(lower, upper)`, or `rungax.holomorphic_tag`\n"
-            f"Found:    {unknown[0]!r}\nFor example `tags=lineax.tridiagonal_tag`."
+            f"Found:    {shown(unknown[0])}\nFor example `tags=lineax.tridiagonal_tag`."
         )
     bands = [tag for tag in tags if isinstance(tag, Banded)]
     bands += [band for tag, band in _LINEAX_BANDS.items() if tag in tags]

@@ -11,7 +11,7 @@ import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Time, TracedFunction, Y, trace_once
+from ..jaxkit import FlatSpace, RealScalar, Time, TracedFunction, Y, shown, trace_once
 from ..results import RESULTS
 from .jacobian import Vector
 from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
@@ -90,13 +90,13 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
         raise ValueError(
             "`root_finder` solves the equations of implicit stages.\n"
             "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`\n"
-            f"Found:    {finder!r}\nGive an instance, not a class; leave it out for simplified Newton iteration."
+            f"Found:    {shown(finder)}\nGive an instance, not a class; leave it out for simplified Newton iteration."
         )
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 2:
         raise ValueError(
             "`root_find_max_steps` is the maximum number of iterations for a stage.\n"
             "Expected: an integer, at least 2: one iteration does not show whether it converges\n"
-            f"Found:    {max_steps!r}\nLeave it out for 10."
+            f"Found:    {shown(max_steps)}\nLeave it out for 10."
         )
 
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from ..jaxkit import shown
+
 
 @dataclass(frozen=True)
 class Banded:
@@ -40,7 +42,7 @@ class Banded:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise ValueError(
                     f"`Banded({name}=...)` is a number of diagonals.\nExpected: an integer that is not negative\n"
-                    f"Found:    {value!r}\nCount the diagonals on that side of the main one."
+                    f"Found:    {shown(value)}\nCount the diagonals on that side of the main one."
                 )
 
 

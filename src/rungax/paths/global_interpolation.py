@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from ..jaxkit import RealScalar, Time, is_traced, scaled, time_dtype
+from ..jaxkit import RealScalar, Time, as_array, kind_of, known, scaled, time_dtype
 from .base import AbstractPath
 
 
@@ -177,7 +177,7 @@ class CubicInterpolation(_AbstractKnots):
     def __init__(self, ts: Any, coeffs: tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]):
         self.ts = knot_times(ts, least=2, repeats=True)
         if not isinstance(coeffs, tuple | list) or len(coeffs) != 4:
-            found = f"{len(coeffs)} of them" if isinstance(coeffs, tuple | list) else type(coeffs).__name__
+            found = f"{len(coeffs)} of them" if isinstance(coeffs, tuple | list) else kind_of(coeffs)
             raise ValueError(
                 "`coeffs` are the coefficients of the cubics, highest power first.\n"
                 f"Expected: a tuple (d, c, b, a)\nFound:    {found}\n"
@@ -218,7 +218,7 @@ def _piece(ts: Array, t: RealScalar, left: bool) -> _Piece:
     # The wider of both dtypes, because a time just past a knot must not be rounded to the knot.
     dtype = time_dtype(ts, t)
     ts, t = ts.astype(dtype), t.astype(dtype)
-    after = jnp.searchsorted(ts, t, side="left" if left else "right", method="scan_unrolled")
+    after = jnp.searchsorted(ts, t, side="left" if known(left, "`left`") else "right", method="scan_unrolled")
     index = jnp.clip(after - 1, 0, len(ts) - 2)
     start, end = _neighbours(ts, index)
     return _Piece(index, t, start, end)
@@ -248,7 +248,7 @@ def scalar_time(t: RealScalar) -> Array:
     ValueError
         If `t` has axes.
     """
-    t = jnp.asarray(t)
+    t = jnp.asarray(as_array(t, "A time", "a scalar"))
     if t.ndim != 0:
         raise ValueError(
             f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
@@ -275,7 +275,7 @@ def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
         If `ts` is not one-dimensional, has too few times, or is known not to be in order.
     """
     # Known times are compared by NumPy, because inside a compiled function JAX would trace the comparison.
-    given = jnp.asarray(ts) if is_traced(ts) else np.asarray(ts)
+    given = as_array(ts, "`ts`", f"a one-dimensional array, length at least {least}")
     if given.ndim != 1 or given.size < least:
         raise ValueError(
             f"`ts` are the times of the knots.\nExpected: a one-dimensional array, length at least {least}\n"

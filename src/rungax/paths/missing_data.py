@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from ..jaxkit import known
 from .global_interpolation import knot_times, knot_values
 
 
@@ -75,7 +76,7 @@ def linear_interpolation(
     """
     ts, ys = _series(ts, ys, least=1)
     ys = _replace_start(ys, replace_nans_at_start)
-    if fill_forward_nans_at_end:
+    if known(fill_forward_nans_at_end, "`fill_forward_nans_at_end`"):
         ys = jax.tree.map(_fill_end, ys)
     return jax.tree.map(lambda y: _invalidate(_fill_linearly(ts, y), ts), ys)
 
@@ -215,7 +216,7 @@ def backward_hermite_coefficients(
     """
     ts, ys = _series(ts, ys, least=2)
     ys = _replace_start(ys, replace_nans_at_start)
-    if fill_forward_nans_at_end:
+    if known(fill_forward_nans_at_end, "`fill_forward_nans_at_end`"):
         ys = jax.tree.map(_fill_end, ys)
     leaves, structure = jax.tree.flatten(ys)
     slopes = [None] * len(leaves) if deriv0 is None else jax.tree.leaves(_at_start("deriv0", deriv0, ys))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, Real
 
-from ..jaxkit import Args, RealScalar, Y, is_traced
+from ..jaxkit import Args, RealScalar, Y, as_array, kind_of, known, shown
 
 
 def save_y(t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
@@ -36,10 +36,10 @@ def save_y(t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
 
 
 def _times(ts: Any) -> Any:
-    if ts is None or is_traced(ts):
-        return ts
+    if ts is None:
+        return None
     # An array stays as it is: converting it would change its dtype, which may decide the dtype of time.
-    ts = ts if isinstance(ts, jax.Array | np.ndarray) else np.asarray(ts)
+    ts = as_array(ts, "`SaveAt(ts=...)`", "a one-dimensional array of times")
     return None if ts.size == 0 else ts
 
 
@@ -92,6 +92,8 @@ class SubSaveAt(eqx.Module):
     fn: Callable[..., PyTree[Any]] = save_y
 
     def __check_init__(self) -> None:
+        for name in ("t0", "t1", "steps"):
+            known(getattr(self, name), f"`SaveAt({name}=...)`", "a Python boolean or integer")
         if self.ts is not None and jnp.ndim(self.ts) != 1:
             raise ValueError(
                 "`SaveAt(ts=...)` is a list of times.\nExpected: a one-dimensional array\n"
@@ -100,7 +102,7 @@ class SubSaveAt(eqx.Module):
         if isinstance(self.steps, int) and self.steps < 0:
             raise ValueError(
                 "`SaveAt(steps=n)` saves every n-th step.\nExpected: True, False or a positive integer\n"
-                f"Found:    {self.steps}\nUse `steps=True` for every step."
+                f"Found:    {shown(self.steps)}\nUse `steps=True` for every step."
             )
 
     @property
@@ -191,11 +193,11 @@ class SaveAt(eqx.Module):
         self.subs = subs
         for sub in subs_of(self):
             _check_sub(sub)
-        self.dense = dense
-        self.solver_state = solver_state
-        self.controller_state = controller_state
-        self.made_jump = made_jump
-        self.internals = internals
+        self.dense = known(dense, "`SaveAt(dense=...)`")
+        self.solver_state = known(solver_state, "`SaveAt(solver_state=...)`")
+        self.controller_state = known(controller_state, "`SaveAt(controller_state=...)`")
+        self.made_jump = known(made_jump, "`SaveAt(made_jump=...)`")
+        self.internals = known(internals, "`SaveAt(internals=...)`")
 
 
 def is_sub(x: Any) -> bool:
@@ -221,7 +223,7 @@ def in_structure_of(saveat: SaveAt, by_sub: Sequence[Any]) -> PyTree[Any]:
 def _check_sub(sub: Any) -> None:
     if not is_sub(sub):
         raise ValueError(
-            f"`SaveAt(subs=...)` is a pytree of `SubSaveAt`.\nExpected: SubSaveAt\nFound:    {type(sub).__name__}\n"
+            f"`SaveAt(subs=...)` is a pytree of `SubSaveAt`.\nExpected: SubSaveAt\nFound:    {kind_of(sub)}\n"
             "Write, for example, `subs=[SubSaveAt(t1=True), SubSaveAt(ts=ts, fn=fn)]`."
         )
     if not (sub.t0 or sub.t1 or sub.ts is not None or sub.steps):

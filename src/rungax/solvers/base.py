@@ -53,6 +53,8 @@ class AbstractSolver[SolverState](eqx.Module):
     steps_backwards
         True if a step of negative length is as good as one of positive length. False for methods for stiff equations:
         the factor by which they damp a decaying component, such as `1 / (1 - h λ)`, has a pole at a negative `h`.
+    uses_jacobian
+        True if a step uses the derivative of the vector field with respect to the state.
 
     Differentiability
     -----------------
@@ -94,6 +96,7 @@ class AbstractSolver[SolverState](eqx.Module):
     safe_with_adaptive_steps: ClassVar[bool] = fact()
     asks_for_whole_steps: ClassVar[bool] = fact()
     steps_backwards: ClassVar[bool] = fact()
+    uses_jacobian: ClassVar[bool] = fact()
 
     @property
     def facts(self) -> SolverFacts:
@@ -429,6 +432,8 @@ class AbstractImplicitSolver[SolverState](AbstractAdaptiveSolver[SolverState]):
     --------
     AbstractDIRK, AbstractIMEXRK : solvers of this kind, with the values that the attributes may have.
     """
+
+    uses_jacobian: ClassVar[bool] = True
 
     root_finder: eqx.AbstractVar[Any]
     root_find_max_steps: eqx.AbstractVar[int]

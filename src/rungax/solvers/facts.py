@@ -33,6 +33,7 @@ class SolverFacts:
     safe_with_adaptive_steps: bool = True
     asks_for_whole_steps: bool = True
     steps_backwards: bool = True
+    uses_jacobian: bool = False
 
 
 def fact[T](default: Callable[[type[Any]], T] | None = None) -> T:

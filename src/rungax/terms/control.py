@@ -11,7 +11,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, trace_once
+from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, check_parameters, shown, trace_once
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise, NoiseShape
 from .ode import ODETerm
@@ -76,12 +76,13 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         if not callable(vector_field):
             raise ValueError(
                 "`ControlTerm(vector_field=...)` is a function of time, state and arguments.\n"
-                f"Expected: a callable `vector_field(t, y, args)`\nFound:    {vector_field!r}"
+                f"Expected: a callable `vector_field(t, y, args)`\nFound:    {shown(vector_field)}"
             )
         if not isinstance(control, AbstractPath) and not callable(control):
             raise ValueError(
                 "`ControlTerm(control=...)` is the driver of the equation.\n"
-                f"Expected: a path such as VirtualBrownianTree, or a function `control(t0, t1)`\nFound:    {control!r}"
+                "Expected: a path such as VirtualBrownianTree, or a function `control(t0, t1)`\n"
+                f"Found:    {shown(control)}"
             )
         owner = getattr(control, "__self__", None)
         if isinstance(owner, AbstractPath) and getattr(control, "__name__", "") == "evaluate":
@@ -114,6 +115,7 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         if self.num_equations() > 0:
             return self
         like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
+        check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", ("time", "state", "`args`"))
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
         return type(self)(field, self.control)
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_traced, scaled, trace_once
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, check_parameters, is_traced, scaled, shown, trace_once
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise
 
@@ -80,7 +80,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         if not callable(grad_f):
             raise ValueError(
                 "`UnderdampedLangevinDriftTerm(grad_f=...)` is the gradient of the potential.\n"
-                f"Expected: a callable `grad_f(x, args)`\nFound:    {grad_f!r}"
+                f"Expected: a callable `grad_f(x, args)`\nFound:    {shown(grad_f)}"
             )
         self.gamma = gamma
         self.u = u
@@ -134,6 +134,8 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         x, _ = position_and_velocity(y)
         self.friction(x)
         self.inverse_mass(x)
+        where = "`UnderdampedLangevinDriftTerm(grad_f=...)`"
+        check_parameters(self.grad_f, where, "grad_f(x, args)", ("position", "`args`"))
         return type(self)(self.gamma, self.u, trace_once(self.gradient, x, args))
 
     def num_equations(self) -> int:
@@ -189,7 +191,7 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         if not isinstance(bm, AbstractPath):
             raise ValueError(
                 "`UnderdampedLangevinDiffusionTerm(bm=...)` is the Brownian path that drives the velocity.\n"
-                f"Expected: a path such as VirtualBrownianTree\nFound:    {bm!r}"
+                f"Expected: a path such as VirtualBrownianTree\nFound:    {shown(bm)}"
             )
         self.gamma = gamma
         self.u = u

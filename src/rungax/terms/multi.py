@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, add
+from ..jaxkit import Args, RealScalar, Time, Y, add, kind_of
 from .base import AbstractTerm, is_term
 
 
@@ -54,7 +54,7 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
             if not is_term(term):
                 raise ValueError(
                     "`MultiTerm(*terms)` adds terms.\nExpected: terms, one after another\n"
-                    f"Found:    {type(term).__name__}\nWrap a vector field: `ODETerm(vector_field)`."
+                    f"Found:    {kind_of(term)}\nWrap a vector field: `ODETerm(vector_field)`."
                 )
         self.terms = terms
 

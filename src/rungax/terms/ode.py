@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, cast_like, scaled, trace_once
+from ..jaxkit import Args, RealScalar, Time, Y, cast_like, check_parameters, scaled, shown, trace_once
 from .base import AbstractTerm
 
 
@@ -66,7 +66,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
             if not callable(function) and not (function is None and name == "jacobian"):
                 raise ValueError(
                     f"`ODETerm({name}=...)` is a function of time, state and arguments.\n"
-                    f"Expected: a callable `{name}(t, y, args)`\nFound:    {function!r}"
+                    f"Expected: a callable `{name}(t, y, args)`\nFound:    {shown(function)}"
                 )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
@@ -103,8 +103,13 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """This term with its vector field traced once."""
         if self.num_equations() > 0:
             return self
+        given = ("time", "state", "`args`")
+        check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
-        jacobian = None if self.jacobian is None else trace_once(self.jacobian, t, y, args)
+        if self.jacobian is None:
+            return replace(self, vector_field=field)
+        check_parameters(self.jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
+        jacobian = trace_once(self.jacobian, t, y, args)
         # A subclass may have fields of its own.
         return replace(self, vector_field=field, jacobian=jacobian)
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, Time, Y
+from ..jaxkit import Args, Time, Y, shown
 from .base import AbstractTerm, is_term
 from .multi import MultiTerm
 
@@ -83,4 +83,4 @@ def describe(structure: PyTree[Any]) -> str:
         return cls.__name__
     if isinstance(structure, tuple):
         return f"({', '.join(map(describe, structure))})"
-    return str(structure)
+    return shown(structure)

@@ -89,6 +89,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     steps_backwards: ClassVar[bool] = False
+    uses_jacobian: ClassVar[bool] = True
     tableau: ClassVar[RosenbrockTableau]
 
     linear_solver: LinearSolver | None = None

@@ -17,13 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...jaxkit import (
-    Args,
-    RealScalar,
-    Time,
-    Y,
-    scaled,
-)
+from ...jaxkit import Args, RealScalar, Time, Y, kind_of, scaled
 from ...terms import AbstractTerm
 from ..base import AbstractSolver
 
@@ -72,7 +66,7 @@ def check_pair(y0: Any) -> None:
     if not isinstance(y0, tuple) or len(y0) != 2:
         raise ValueError(
             "A symplectic method changes two parts of the state in turn.\nExpected: y0 = (v, w), a tuple\n"
-            f"Found:    {type(y0).__name__} {jax.tree.structure(y0)}\nPut velocities first, then positions."
+            f"Found:    {kind_of(y0)} {jax.tree.structure(y0)}\nPut velocities first, then positions."
         )
     trees, leaves = [jax.tree.structure(part) for part in y0], [jax.tree.leaves(part) for part in y0]
     kinds = [[(jnp.shape(leaf), jnp.iscomplexobj(leaf)) for leaf in part] for part in leaves]

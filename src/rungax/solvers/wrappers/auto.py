@@ -22,6 +22,7 @@ from ...jaxkit import (
     match_varying,
     scaled,
     select,
+    shown,
     without_derivatives,
 )
 from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
@@ -122,13 +123,13 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             raise ValueError(
                 "`Auto(nonstiff=...)` needs a method that estimates stiffness and its error.\n"
                 "Expected: an explicit Runge–Kutta method of two or more stages with an embedded estimate\n"
-                f"Found:    {self.nonstiff!r}\nUse `Tsit5()`, for example."
+                f"Found:    {shown(self.nonstiff)}\nUse `Tsit5()`, for example."
             )
         stiff = isinstance(self.stiff, AbstractAdaptiveSolver)
         if not stiff or self.stiff.term_structure is not AbstractTerm:
             raise ValueError(
                 "`Auto(stiff=...)` needs a method that solves a single term and estimates its error.\n"
-                f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {self.stiff!r}\n"
+                f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {shown(self.stiff)}\n"
                 "For a split equation use a method for split equations instead of `Auto`, such as `KenCarp4()`."
             )
 
@@ -136,7 +137,12 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     def facts(self) -> SolverFacts:
         """The facts of a solver for ordinary equations, with the dense output of the method that makes a step."""
         interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
-        return SolverFacts(AbstractTerm, interpolation_cls, steps_backwards=False)
+        return SolverFacts(
+            AbstractTerm,
+            interpolation_cls,
+            steps_backwards=False,
+            uses_jacobian=self.stiff.facts.uses_jacobian,
+        )
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, and both of its methods, with the tolerances."""

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ...interpolation import AbstractLocalInterpolation
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select, shown
 from ...nonlinear import Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
 from ...step import Step
@@ -69,7 +69,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         if not isinstance(self.solver, AbstractSolver):
             raise ValueError(
                 "`HalfSolver(solver=...)` wraps another solver.\n"
-                f"Expected: a solver such as `Euler()`\nFound:    {self.solver!r}"
+                f"Expected: a solver such as `Euler()`\nFound:    {shown(self.solver)}"
             )
 
     @property

@@ -32,7 +32,7 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ....interpolation import LocalLinearInterpolation
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, optimization_barrier
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, optimization_barrier, shown
 from ....results import RESULTS, Result, choose
 from ....terms import MultiTerm
 from ....terms.langevin import (
@@ -175,7 +175,7 @@ class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStrato
         if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
             raise ValueError(
                 f"`{type(self).__name__}(taylor_threshold=...)` is the bound below which series replace formulas.\n"
-                f"Expected: a Python number above 0 and at most 1\nFound:    {threshold!r}"
+                f"Expected: a Python number above 0 and at most 1\nFound:    {shown(threshold)}"
             )
 
     @abc.abstractmethod

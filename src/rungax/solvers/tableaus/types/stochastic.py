@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ....brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea
+from ....jaxkit import shown
 
 type Float64Array = NDArray[np.float64]
 type BoolArray = NDArray[np.bool_]
@@ -243,7 +244,7 @@ class StochasticButcherTableau:
         if ignore_stage_g is not None and self.is_additive:
             raise ValueError(
                 "`ignore_stage_g` is about stages, but with `AdditiveCoeffs` no stage evaluates g.\n"
-                f"Expected: None\nFound:    {ignore_stage_g!r}\nLeave it out."
+                f"Expected: None\nFound:    {shown(ignore_stage_g)}\nLeave it out."
             )
         _check_ignored("ignore_stage_g", ignore_stage_g, self.uses_g)
 
