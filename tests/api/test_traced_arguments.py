@@ -114,7 +114,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "VeryChord": (rungax.VeryChord, {**{"rtol": 1e-3, "atol": 1e-3, "norm": optx.rms_norm, "kappa": 0.01}, "linear_solver": None}),
     "Banded": (rungax.Banded, {"lower": 1, "upper": 1}),
     "BandedLinearOperator": (rungax.BandedLinearOperator, {"diagonals": jnp.ones((3, 3)), "lower": 1, "upper": 1}),
-    "RecursiveCheckpointAdjoint": (rungax.RecursiveCheckpointAdjoint, {"checkpoints": 4}),
+    "RecursiveCheckpointAdjoint": (rungax.RecursiveCheckpointAdjoint, {"checkpoints": 4, "budget": 1 << 24}),
     "ReversibleAdjoint": (rungax.ReversibleAdjoint, {"coupling": 0.9}),
     "BacksolveAdjoint": (rungax.BacksolveAdjoint, {"solver": rungax.Tsit5(), "max_steps": 4}),
     "ImplicitAdjoint": (rungax.ImplicitAdjoint, {"linear_solver": lx.LU(), "tags": ()}),
