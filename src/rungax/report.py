@@ -12,7 +12,7 @@ import numpy as np
 
 from . import checks
 from .call import Call
-from .jaxkit import Time, Y, compiled, resolution, scaled
+from .jaxkit import Time, Y, compiled, resolution, scaled, strong
 from .plan import Plan
 from .resolve import context_of_conditions
 from .results import RESULTS, Result, code_and_messages, name_of
@@ -150,7 +150,7 @@ def _evaluated(call: Call, t: Any, step: Any, y: Y) -> _Values:
     """The values at one time and state, and at the end of a step of Euler's method."""
     terms, args = checks.as_terms(call.terms), call.args
     field = lambda t, y: call.solver.func(terms, t, y, args)
-    y = jax.tree.map(jnp.asarray, y)
+    y = jax.tree.map(lambda x: strong(x, t.dtype), y)
     slope, jacobian, ahead, conditions = field(t, y), None, None, []
     if call.solver.facts.uses_jacobian:
         given = [term.jacobian_at(t, y, args) for term in leaf_terms(terms)]
@@ -164,7 +164,7 @@ def _evaluated(call: Call, t: Any, step: Any, y: Y) -> _Values:
         ahead = field(t + step, jax.tree.map(lambda y, slope: y + scaled(step, slope), y, slope))
     if call.event is not None:
         context = context_of_conditions(call)
-        conditions = [jnp.asarray(c(t, y, args, **context)).astype(float) for c in call.event.conditions]
+        conditions = [jnp.asarray(c(t, y, args, **context)).astype(t.dtype) for c in call.event.conditions]
     return _Values(slope, jacobian, ahead, conditions)
 
 

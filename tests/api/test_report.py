@@ -109,6 +109,19 @@ def test_an_explicit_method_says_nothing_of_a_jacobian() -> None:
     assert "Jacobian" not in report(lambda t, y, args: -jnp.sqrt(y), np.zeros(2), max_steps=2)
 
 
+@pytest.mark.parametrize("y0", [1, 1.0, np.float32(1.0)])
+def test_a_number_as_the_state_is_evaluated_too(y0: Any) -> None:
+    assert "The vector field is not finite" in report(lambda t, y, args: y * jnp.nan, y0)
+
+
+def test_a_solver_without_a_vector_field_has_a_report() -> None:
+    class NoField(rungax.Euler):
+        def func(self, terms: Any, t0: Any, y0: Any, args: Any) -> Any:
+            raise NotImplementedError
+
+    assert "`RESULTS.max_steps_reached`" in report(lambda t, y, args: -y, 1.0, NoField(), max_steps=1)
+
+
 def test_many_entries_are_counted() -> None:
     assert report(lambda t, y, args: y * jnp.nan, np.ones(100)).count(" and 96 more") == 2
 

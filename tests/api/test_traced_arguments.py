@@ -111,7 +111,10 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "HalfSolver": (rungax.HalfSolver, {"solver": rungax.Euler()}),
     "Auto": (rungax.Auto, {"nonstiff": rungax.Tsit5(), "stiff": rungax.Rodas5P(), "tolerances": None}),
     "ALIGN": (rungax.ALIGN, {"taylor_threshold": 0.1}),
-    "VeryChord": (rungax.VeryChord, {**{"rtol": 1e-3, "atol": 1e-3, "norm": optx.rms_norm, "kappa": 0.01}, "linear_solver": None}),
+    "VeryChord": (
+        rungax.VeryChord,
+        {"rtol": 1e-3, "atol": 1e-3, "norm": optx.rms_norm, "kappa": 0.01, "linear_solver": None},
+    ),
     "Banded": (rungax.Banded, {"lower": 1, "upper": 1}),
     "BandedLinearOperator": (rungax.BandedLinearOperator, {"diagonals": jnp.ones((3, 3)), "lower": 1, "upper": 1}),
     "RecursiveCheckpointAdjoint": (rungax.RecursiveCheckpointAdjoint, {"checkpoints": 4, "budget": 1 << 24}),
