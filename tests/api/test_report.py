@@ -39,7 +39,7 @@ CONTROL: dict[str, dict[str, Any]] = {
 
 def report(terms: Any, y0: Any = STATE, solver: Any = None, **options: Any) -> str:
     """What a solve that fails says."""
-    call = {"t0": 0.0, "t1": 1.0, "dt0": 0.25, "max_steps": 64, **options}
+    call: dict[str, Any] = {"t0": 0.0, "t1": 1.0, "dt0": 0.25, "max_steps": 64, **options}
     with pytest.raises(RuntimeError) as error:
         rungax.diffeqsolve(terms, rungax.Tsit5() if solver is None else solver, y0=y0, **call)
     return str(error.value)
@@ -142,7 +142,7 @@ def falling(t: Any, y: Any, args: Any) -> Any:
 
 def event(**options: Any) -> rungax.Event:
     conditions = {"low": lambda t, y, args, **kwargs: y[0] - 0.5, "never": lambda t, y, args, **kwargs: y[0] + 9.0}
-    return rungax.Event(conditions, **{"root_finder": NEWTON, **options})
+    return rungax.Event(conditions, NEWTON, **options)
 
 
 @pytest.mark.parametrize("control", CONTROL)
@@ -189,7 +189,7 @@ def test_van_der_pol_in_single_precision_says_so(solver: Any, tolerance: float, 
     tolerances = np.float32(tolerance)
     with pytest.raises(RuntimeError) as error:
         rungax.diffeqsolve(
-            van_der_pol, solver, np.float32(0.0), np.float32(2 * mu), None, np.array([2.0, 0.0], np.float32),
+            van_der_pol, solver, jnp.float32(0.0), jnp.float32(2 * mu), None, np.array([2.0, 0.0], np.float32),
             np.float32(mu), stepsize_controller=rungax.PIDController(tolerances, tolerances),
         )  # fmt: skip
     for words in ("Times are float32, which near t = ", 'Use float64: `jax.config.update("jax_enable_x64", True)`'):
@@ -201,9 +201,9 @@ def test_a_compiled_program_says_float32_too() -> None:
     @jax.jit
     def solve(mu: Any) -> Any:
         pid = rungax.PIDController(np.float32(1e-8), np.float32(1e-8))
-        y0, end = np.array([2.0, 0.0], np.float32), np.float32(2e3)
+        y0, end = np.array([2.0, 0.0], np.float32), jnp.float32(2e3)
         return rungax.diffeqsolve(
-            van_der_pol, rungax.Rodas5P(), np.float32(0.0), end, None, y0, mu, stepsize_controller=pid
+            van_der_pol, rungax.Rodas5P(), jnp.float32(0.0), end, None, y0, mu, stepsize_controller=pid
         ).ys
 
     with pytest.raises(RuntimeError, match="Times are float32"):

@@ -262,7 +262,7 @@ def compare(name: str, number: int) -> None:
         deadline=None,
         derandomize=True,
         database=None,
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[hypothesis.HealthCheck.too_slow],
     )
     def run(drawn: tuple[Case, tuple[bool, ...]]) -> None:
         case, kinds = drawn
@@ -281,8 +281,8 @@ def test_what_is_wrong_is_seen() -> None:
     """A coefficient that is wrong by a hundredth, and so is a level."""
     system = System(np.array([[0.0, 1.0], [-1.0, 0.0]]), np.zeros(2), np.zeros(2), *map(np.asarray, (0.1, 1.0, -1.0)))
     fractions = np.linspace(0.0, 1.0, SAVED)
-    numbers = (np.asarray(x) for x in (0.5, 6.0))
-    case = Case(system, np.array([1.0, 0.0]), *numbers, fractions, np.asarray(1e-6), np.array([OFF, OFF, 0.2]))
+    t0, length, tolerance = np.asarray(0.5), np.asarray(6.0), np.asarray(1e-6)
+    case = Case(system, np.array([1.0, 0.0]), t0, length, fractions, tolerance, np.array([OFF, OFF, 0.2]))
     ref, solver = reference(case), PROGRAMS["Tsit5 of 2"][0]
     check(solver, case, ref)
     with pytest.raises(AssertionError, match="Not equal to tolerance"):

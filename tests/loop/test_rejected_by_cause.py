@@ -32,7 +32,8 @@ def by_cause(solution: rungax.Solution) -> dict[str, int]:
 
 
 def solve(solver: Any, **options: Any) -> rungax.Solution:
-    return rungax.diffeqsolve(FIELD, solver, 0.0, 10.0, y0=Y0, **{"dt0": 1.0, "throw": False, **options})
+    options = {"dt0": 1.0, "throw": False, **options}
+    return rungax.diffeqsolve(FIELD, solver, 0.0, 10.0, y0=Y0, **options)
 
 
 def test_error_control_rejects_by_the_error() -> None:
@@ -72,11 +73,11 @@ def test_a_search_rejects_by_the_event(controller: Any) -> None:
 class Counting(rungax.PIDController):
     """Error control that counts its own rejections: of steps with a finite error, and of those reported unsolved."""
 
-    def init(self, *args: Any) -> tuple[Any, Any]:
+    def init(self, *args: Any) -> tuple[Any, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         t_next, state = super().init(*args)
         return t_next, (state, jnp.zeros(2, jnp.int32))
 
-    def adapt_step_size(
+    def adapt_step_size(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, t0: Any, t1: Any, y0: Any, y1_candidate: Any, args: Any, y_error: Any, error_order: Any, state: Any
     ) -> Any:
         inner, rejected = state
@@ -91,7 +92,7 @@ class Counting(rungax.PIDController):
 @eqx.filter_jit
 def counted(tolerance: jax.Array, limit: jax.Array, dt0: jax.Array) -> rungax.Solution:
     """A solve with all causes: loose, with stages that fail in steps longer than `limit`, and with an event."""
-    finder = FailsOnLongSteps(rtol=1e-8, atol=1e-8, limit=limit)
+    finder = FailsOnLongSteps(rtol=1e-8, atol=1e-8, limit=limit)  # pyright: ignore[reportArgumentType]
     controller = Counting(rtol=tolerance, atol=tolerance)
     saveat = rungax.SaveAt(t1=True, controller_state=True)
     solver = rungax.TRBDF2(root_finder=finder)

@@ -1,6 +1,6 @@
 """`Event`: the conditions, effects and options that users give; and the condition of a steady state."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -171,7 +171,7 @@ class Event(eqx.Module):
 
 
 @contextmanager
-def failures_of(what: str) -> Iterator[None]:
+def failures_of(what: str) -> Generator[None]:
     """A context in which an error gets a note that it happened in `what`."""
     try:
         yield
