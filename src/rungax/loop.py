@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import BoolScalar, Time, any_element, is_stuck, match_varying, optimization_barrier, select
+from .jaxkit import BoolScalar, Time, any_element, is_stuck, just_after, match_varying, optimization_barrier, select
 from .plan import Plan
 from .results import RESULTS, Result, choose, first_failure, is_successful, traced
 from .step import EventPhase, Outcome, State, Step, Verdict
@@ -66,13 +66,15 @@ def examine(plan: Plan, state: State) -> State:
     nothing = traced(RESULTS.successful)
 
     def found() -> Result:
-        return choose(suspect, plan.failure_at_start(state.t, state.t_next, state.y, state.solver_state), nothing)
+        # An attempt that cannot be made shorter has failed because of what comes after its start.
+        t = jnp.where(is_stuck(state.t, state.t_next), just_after(state.t), state.t)
+        return choose(suspect, plan.failure_at_start(t, state.t_next, state.y, state.solver_state), nothing)
 
     like = (plan, state)
     failure = lax.cond(
         any_element(suspect), lambda: match_varying(traced(found()), like), lambda: match_varying(nothing, like)
     )
-    return replace(state, result=first_failure(state.result, failure), is_suspect=jnp.zeros_like(suspect))
+    return replace(state, result=first_failure(failure, state.result), is_suspect=jnp.zeros_like(suspect))
 
 
 def needs_attempt(plan: Plan, state: State) -> jax.Array:

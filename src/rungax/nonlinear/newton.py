@@ -255,8 +255,6 @@ def _solution(displacement: Vector, last: Iteration, convergence: Convergence) -
     """The solution that an iteration ended with, and its convergence information."""
     converged = last.status == CONVERGED
     failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
-    # Diverging iterations are stopped long before they overflow.
-    failure = choose(jnp.isfinite(last.size), failure, RESULTS.nonfinite)
     needs_jacobian = convergence.needs_jacobian | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
     rate = jnp.where(converged, last.rate, 1.0)
     result = choose(converged, RESULTS.successful, failure)
