@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -41,11 +41,13 @@ from .step import (
     Verdict,
 )
 from .stops import StopQueue
-from .terms import Terms, bind_increments, is_stochastic
+from .terms import Terms, bind_increments, evaluated_up_to, is_stochastic
 
 
 class Solver(Protocol):
     """A solver, as the loop sees it; `rungax.AbstractSolver` documents it."""
+
+    evaluates_past_steps: ClassVar[bool]
 
     def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> SolverState: ...
 
@@ -242,6 +244,8 @@ class Plan(eqx.Module):
         """The solver's step from `t0`, `y0` to `t1`."""
         args = self.problem.args
         terms, drivers = bind_increments(self.problem.terms, drivers, t0, t1)
+        if self.stops is not None and self.stops.can_jump and self.solver.evaluates_past_steps:
+            terms = evaluated_up_to(self.stops.next_jump(t0), terms)
         jumped = False if made_jump is None else made_jump
         y1, y_error, dense_info, next_solver_state, result = self.solver.step(
             terms, t0, t1, y0, args, solver_state, jumped

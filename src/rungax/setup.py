@@ -91,7 +91,7 @@ def set_up(
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
     controller = stepping.controller
     controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
-    controller = controller.wrap(problem.direction)
+    controller = controller.with_coefficients(stepping.solver.pid_coefficients).wrap(problem.direction)
     if stops is None:
         of_terms = stops_of(terms)
         _check_stops(of_terms, controller)

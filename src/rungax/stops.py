@@ -103,6 +103,12 @@ class StopQueue(eqx.Module):
         stop = jnp.minimum(stop, self.ends.size - 1)
         return jnp.where(t == self.ends[stop], self.restarts[stop], t)
 
+    def next_jump(self, t: Time) -> Time:
+        """The end of the steps before the first jump after `t`; infinity if there is none."""
+        if self.restarts is None:
+            return jnp.full_like(t, jnp.inf)
+        return jnp.min(jnp.where((self.ends > t) & (self.restarts > self.ends), self.ends, jnp.inf))
+
     def clip(self, accepted: BoolScalar, t: Time, t_next: Time) -> Time:
         """The end of an attempt from `t`: `t_next`, or the first stop if that is earlier."""
         return clip_next_end(accepted, self.ends[self._next(t)], t_next)

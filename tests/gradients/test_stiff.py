@@ -287,9 +287,9 @@ def test_the_reference_is_right() -> None:
     np.testing.assert_allclose(by_reverse, difference_quotient(accurate_end, SWING, direction), rtol=1e-6)
 
 
-@pytest.mark.parametrize("solver", ["Kvaerno5", "Rodas5P"])
-def test_through_rejected_steps_and_reused_jacobians(solver: str) -> None:
-    (_, solution), gradient = compiled_swing(solver)(SWING, USUAL, WEIGHTS[3:])
+@pytest.mark.parametrize(("solver", "rtol"), [("Kvaerno5", 2e-9), ("Rodas5P", USUAL)])
+def test_through_rejected_steps_and_reused_jacobians(solver: str, rtol: float) -> None:
+    (_, solution), gradient = compiled_swing(solver)(SWING, rtol, WEIGHTS[3:])
     assert int(solution.stats["num_rejected_steps"]) > 5
     if solver == "Kvaerno5":
         assert int(solution.solver_state.cache.age) > 1, "the last Jacobian was used in one attempt only"

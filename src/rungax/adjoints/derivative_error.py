@@ -39,7 +39,7 @@ class WithError(NamedTuple):
 def derivatives_with_errors(plan: Plan, state: State, directions: Inputs) -> tuple[Outcome, WithError]:
     """The outcome of a solve, and the derivatives of its outputs in the `directions` with their estimated errors."""
     share = jnp.zeros_like(state.t)
-    plan = replace(plan, solver=_ErrorAddingSolver(plan.solver, share))
+    plan = eqx.tree_at(lambda plan: plan.solver, plan, _ErrorAddingSolver(plan.solver, share))
     solve = without_derivatives(Solve(plan, state))
     result = run_with_tape(solve, TapeSize.of(plan, 2))  # of the tape only the times are of use
 
@@ -69,6 +69,11 @@ class _ErrorAddingSolver(eqx.Module):
 
     solver: Solver
     share: RealScalar
+
+    @property
+    def evaluates_past_steps(self) -> bool:
+        """True if the given solver's steps evaluate the vector field past their end."""
+        return self.solver.evaluates_past_steps
 
     def interpolation_for(self, terms: Terms, args: Args) -> "_Interpolations":
         """The maker of the interpolations over steps."""

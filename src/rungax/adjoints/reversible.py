@@ -216,6 +216,11 @@ class _ReversibleSolver(eqx.Module):
         """A maker of the interpolation over a step."""
         return _AroundCompanion(self.solver.interpolation_for(terms, args))
 
+    @property
+    def evaluates_past_steps(self) -> bool:
+        """The given solver's answer."""
+        return self.solver.evaluates_past_steps
+
     def step(
         self,
         terms: PyTree[Any],

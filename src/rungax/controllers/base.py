@@ -79,6 +79,17 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         del error
         return self
 
+    def with_coefficients(self, recommended: tuple[float, float, float]) -> Self:
+        """This controller with the PID coefficients that a solver recommends; by default itself.
+
+        Parameters
+        ----------
+        recommended
+            The `pid_coefficients` of the solver.
+        """
+        del recommended
+        return self
+
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """True if the times that this controller holds, if any, suit a solve from `t0` to `t1`."""
         del t0, t1

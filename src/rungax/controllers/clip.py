@@ -162,6 +162,11 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         controller = self.controller.wrap(direction)
         return type(self)(controller, directed(self.step_ts), directed(self.jump_ts), self.store_rejected_steps)
 
+    def with_coefficients(self, recommended: tuple[float, float, float]) -> Self:
+        """This controller with the coefficients in the controller inside, if it was given none."""
+        controller = self.controller.with_coefficients(recommended)
+        return type(self)(controller, self.step_ts, self.jump_ts, self.store_rejected_steps)
+
     def stops(self) -> tuple[Stops, ...]:
         """`step_ts` and `jump_ts`, and those of the controller inside."""
         return (*self._own_stops(), *self.controller.stops())

@@ -7,7 +7,8 @@ $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
 
 from collections.abc import Callable
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Self, cast
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,16 @@ from .initial_step import initial_step
 
 type PIDState = tuple[Time, Time] | None
 """The errors of the two last accepted steps; `None` for a purely integral rule, which does not use them."""
+
+
+class Unchosen(int):
+    """A coefficient with its default value, which the user leaves to the solver.
+
+    It is a pytree without leaves, so that a compiled program for it is another one than for the same number.
+    """
+
+
+jax.tree_util.register_pytree_node(Unchosen, lambda x: ((), int(x)), lambda value, _: Unchosen(value))
 
 
 class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
@@ -56,11 +67,13 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     norm
         Reduces a pytree of scaled errors to one number; by default the root mean square over all entries.
     pcoeff, icoeff, dcoeff
-        Coefficients of the rule, in this order below. The default (0, 1, 0) is the elementary controller. From the
-        literature: PI4020 (0.2, 0.4, 0), PI3333 (1/3, 1/3, 0) and PI3040 (0.4, 0.3, 0) for moderately stiff problems;
-        the digital filters H211PI (-1/6, 1/3, 0) and H312PID (-2/9, 2/9, 1/18), whose step sizes are smoother, for
-        stochastic and irregular ones. (Söderlind's table gives the exponents themselves, $k\beta_1 = i + p + d$,
-        $k\beta_2 = -(p + 2d)$, $k\beta_3 = d$: H211PI is 1/6, 1/6 and H312PID is 1/18, 1/9, 1/18 there.)
+        Coefficients of the rule, in this order below. The default (0, 1, 0) is the elementary controller. If none is
+        given, the solver may choose others: `Kvaerno4`, `Kvaerno5`, `KenCarp4` and `KenCarp5` are run with
+        (0.2, 0.6, 0), with which they reject fewer steps. From the literature: PI4020 (0.2, 0.4, 0), PI3333 (1/3, 1/3,
+        0) and PI3040 (0.4, 0.3, 0) for moderately stiff problems; the digital filters H211PI (-1/6, 1/3, 0) and H312PID
+        (-2/9, 2/9, 1/18), whose step sizes are smoother, for stochastic and irregular ones. (Söderlind's table gives
+        the exponents themselves, $k\beta_1 = i + p + d$, $k\beta_2 = -(p + 2d)$, $k\beta_3 = d$: H211PI is 1/6, 1/6 and
+        H312PID is 1/18, 1/9, 1/18 there.)
     dtmin, dtmax
         Bounds on the step size, positive, in units of time; by default none.
     force_dtmin
@@ -114,9 +127,9 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     rtol: PyTree[Any]
     atol: PyTree[Any]
     norm: Callable[[PyTree[Any]], RealScalar] = optx.rms_norm
-    pcoeff: RealScalar = 0
-    icoeff: RealScalar = 1
-    dcoeff: RealScalar = 0
+    pcoeff: RealScalar = Unchosen(0)
+    icoeff: RealScalar = Unchosen(1)
+    dcoeff: RealScalar = Unchosen(0)
     dtmin: RealScalar | None = None
     dtmax: RealScalar | None = None
     force_dtmin: bool = True
@@ -144,6 +157,14 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     def can_jump(self) -> bool:
         """False; see `ClipStepSizeController`."""
         return False
+
+    def with_coefficients(self, recommended: tuple[float, float, float]) -> Self:
+        """This controller with the recommended coefficients, if none was given."""
+        given = (self.pcoeff, self.icoeff, self.dcoeff)
+        if not all(isinstance(x, Unchosen) for x in given) or given == recommended:
+            return self
+        pcoeff, icoeff, dcoeff = recommended
+        return replace(self, pcoeff=pcoeff, icoeff=icoeff, dcoeff=dcoeff)
 
     def init(
         self,
@@ -235,7 +256,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
         return jax.tree.map(leaf, y0, y1, rtol, atol)
 
     def _factor(self, error: Time, accepted: jax.Array, order: RealScalar, state: PIDState) -> tuple[Time, PIDState]:
-        p, i, d = self.pcoeff, self.icoeff, self.dcoeff
+        p, i, d = (int(x) if isinstance(x, Unchosen) else x for x in (self.pcoeff, self.icoeff, self.dcoeff))
         factor = self.safety * single_power(error, -(i + p + d) / order)
         if state is not None:
             e1, e2 = state

@@ -55,6 +55,12 @@ class AbstractSolver[SolverState](eqx.Module):
         the factor by which they damp a decaying component, such as `1 / (1 - h λ)`, has a pole at a negative `h`.
     uses_jacobian
         True if a step uses the derivative of the vector field with respect to the state.
+    evaluates_past_steps
+        True if the solver evaluates the vector field at times after the end of a step. It is then given the field at
+        the last time before a jump (`ClipStepSizeController(jump_ts=...)`) in place of that after it.
+    pid_coefficients
+        The coefficients p, i and d of `PIDController` that suit the method, which it uses if it is given none: by
+        default (0, 1, 0), the elementary controller.
 
     Differentiability
     -----------------
@@ -97,6 +103,8 @@ class AbstractSolver[SolverState](eqx.Module):
     asks_for_whole_steps: ClassVar[bool] = fact()
     steps_backwards: ClassVar[bool] = fact()
     uses_jacobian: ClassVar[bool] = fact()
+    evaluates_past_steps: ClassVar[bool] = fact()
+    pid_coefficients: ClassVar[tuple[float, float, float]] = fact()
 
     @property
     def facts(self) -> SolverFacts:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal, cast
 
+import numpy as np
 from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement
@@ -34,6 +35,8 @@ class SolverFacts:
     asks_for_whole_steps: bool = True
     steps_backwards: bool = True
     uses_jacobian: bool = False
+    evaluates_past_steps: bool = False
+    pid_coefficients: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
 
 def fact[T](default: Callable[[type[Any]], T] | None = None) -> T:
@@ -48,6 +51,11 @@ def fact[T](default: Callable[[type[Any]], T] | None = None) -> T:
         The default as a function of the class; if it is left out, that of `SolverFacts`.
     """
     return cast("T", _Fact(default))
+
+
+def has_time_past_end(nodes: Any) -> bool:
+    """True if a stage of a method with these nodes is evaluated after the end of the step."""
+    return bool((np.asarray(nodes) > 1).any())
 
 
 class _Fact[T]:

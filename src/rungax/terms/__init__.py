@@ -10,6 +10,7 @@ from .base import (
     leaf_terms as leaf_terms,
     stops_of as stops_of,
 )
+from .bounded import evaluated_up_to as evaluated_up_to
 from .control import ControlTerm as ControlTerm
 from .directed import (
     DirectedTerm as DirectedTerm,

@@ -26,6 +26,7 @@ from ..common.failures import failure_of_derivative, failure_of_field
 from ..common.flat_field import FlatField
 from ..common.stage_loop import stage_time
 from ..common.stage_vectors import StageVectors, combine, put, square
+from ..facts import fact, has_time_past_end
 from ..tableaus.types.rosenbrock import RosenbrockTableau
 
 
@@ -91,6 +92,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     steps_backwards: ClassVar[bool] = False
     uses_jacobian: ClassVar[bool] = True
     tableau: ClassVar[RosenbrockTableau]
+    evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.alpha))
 
     linear_solver: LinearSolver | None = None
 

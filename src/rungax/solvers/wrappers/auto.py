@@ -137,9 +137,11 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     def facts(self) -> SolverFacts:
         """The facts of a solver for ordinary equations, with the dense output of the method that makes a step."""
         interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
+        past = self.nonstiff.evaluates_past_steps or self.stiff.evaluates_past_steps
         return SolverFacts(
             AbstractTerm,
             interpolation_cls,
+            evaluates_past_steps=past,
             steps_backwards=False,
             uses_jacobian=self.stiff.facts.uses_jacobian,
         )

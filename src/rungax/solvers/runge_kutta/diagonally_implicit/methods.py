@@ -12,6 +12,7 @@ from ...tableaus.kvaerno5 import KVAERNO5
 from ...tableaus.trbdf2 import TRBDF2 as TRBDF2_METHOD
 from ...tableaus.types.butcher import ContinuousExtension
 from ...tableaus.types.published import PublishedMethod
+from ..base import FEWER_REJECTIONS
 from .step import AbstractESDIRK
 
 
@@ -190,6 +191,13 @@ class Kvaerno4(_PublishedESDIRK):
     ValueError
         If a parameter is not valid for `AbstractDIRK`.
 
+    Notes
+    -----
+    A stage is evaluated at 1.15 of the step, at times after its end. Before a jump (`jump_ts`) it is evaluated at the
+    last time before the jump instead: that is exact for a field that depends on time by its jumps only, and otherwise
+    of lower order, which the error estimate sees. The field and its data must be defined a little beyond the `t1` of a
+    solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
+
     Differentiability
     -----------------
     In every mode, by the implicit function theorem at each stage: iterations are not differentiated.
@@ -214,6 +222,7 @@ class Kvaerno4(_PublishedESDIRK):
     method = KVAERNO4
     tableau = KVAERNO4.tableau
     interpolation_cls = staticmethod(partial(StageInterpolation.from_k, extension=own_extension(KVAERNO4)))
+    pid_coefficients = FEWER_REJECTIONS
 
 
 class Kvaerno5(_PublishedESDIRK):
@@ -231,6 +240,13 @@ class Kvaerno5(_PublishedESDIRK):
     ------
     ValueError
         If a parameter is not valid for `AbstractDIRK`.
+
+    Notes
+    -----
+    A stage is evaluated at 1.23 of the step, at times after its end. Before a jump (`jump_ts`) it is evaluated at the
+    last time before the jump instead: that is exact for a field that depends on time by its jumps only, and otherwise
+    of lower order, which the error estimate sees. The field and its data must be defined a little beyond the `t1` of a
+    solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
 
     Differentiability
     -----------------
@@ -261,3 +277,4 @@ class Kvaerno5(_PublishedESDIRK):
     method = KVAERNO5
     tableau = KVAERNO5.tableau
     interpolation_cls = staticmethod(partial(StageInterpolation.from_k, extension=own_extension(KVAERNO5)))
+    pid_coefficients = FEWER_REJECTIONS

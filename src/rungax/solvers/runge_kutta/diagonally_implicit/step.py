@@ -41,6 +41,7 @@ from ...common.failures import failure_of_derivative, failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
 from ...common.stage_vectors import stacked, unstacked
+from ...facts import fact, has_time_past_end
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import AbstractRungeKutta, CalculateJacobian
 from .stages import Coefficients, Stages, StageValues
@@ -325,6 +326,7 @@ class AbstractDIRK(AbstractImplicitRK):
     tableau: ClassVar[ButcherTableau]
     dense_tableau: ClassVar[ButcherTableau | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.every_stage
+    evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.c))
 
     def coefficients(self) -> Coefficients:
         """The coefficients of the tableau."""

@@ -36,6 +36,7 @@ from ....terms import AbstractTerm
 from ...common.restart import after_jump
 from ...common.stage_loop import StepInputs, are_unrolled
 from ...common.stage_vectors import stacked, unstacked
+from ...facts import fact, has_time_past_end
 from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
 from ..base import AbstractRungeKutta, CalculateJacobian
 
@@ -76,6 +77,7 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
 
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     tableau: ClassVar[ButcherTableau]
+    evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.c))
     extension: ClassVar[ContinuousExtension | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 

@@ -14,7 +14,7 @@ from ...tableaus.kencarp5 import KENCARP5
 from ...tableaus.sil3 import SIL3
 from ...tableaus.types.butcher import ContinuousExtension, MultiButcherTableau
 from ...tableaus.types.published import PublishedSplitMethod
-from ..base import CalculateJacobian
+from ..base import FEWER_REJECTIONS, CalculateJacobian
 from .step import AbstractIMEXRK
 
 
@@ -154,6 +154,7 @@ class KenCarp4(_PublishedIMEXRK):
 
     method = KENCARP4
     tableau = KENCARP4.tableau
+    pid_coefficients = FEWER_REJECTIONS
     interpolation_cls = staticmethod(partial(_stage_interpolation, extension=own_extension(KENCARP4)))
 
 
@@ -200,6 +201,7 @@ class KenCarp5(_PublishedIMEXRK):
     method = KENCARP5
     tableau = KENCARP5.tableau
     dense_tableau: ClassVar[MultiButcherTableau | None] = KENCARP5.dense_tableau
+    pid_coefficients = FEWER_REJECTIONS
     interpolation_cls = staticmethod(partial(_stage_interpolation, extension=own_extension(KENCARP5)))
 
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 from jaxtyping import PyTree
 
 from ....terms import AbstractTerm, MultiTerm
+from ...facts import fact, has_time_past_end
 from ...tableaus.types.butcher import MultiButcherTableau
 from ..diagonally_implicit.stages import Coefficients
 from ..diagonally_implicit.step import AbstractImplicitRK
@@ -76,6 +77,7 @@ class AbstractIMEXRK(AbstractImplicitRK):
     term_structure: ClassVar[PyTree[Any]] = MultiTerm[AbstractTerm, AbstractTerm]
     tableau: ClassVar[MultiButcherTableau]
     dense_tableau: ClassVar[MultiButcherTableau | None] = None
+    evaluates_past_steps: ClassVar[bool] = fact(lambda cls: any(has_time_past_end(t.c) for t in cls.tableau.tableaus))
 
     def coefficients(self) -> Coefficients:
         """The coefficients of both tableaus."""

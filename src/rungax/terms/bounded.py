@@ -1,0 +1,43 @@
+"""Terms whose vector fields are not evaluated after some time, for methods that look past the end of a step."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from ..jaxkit import Args, RealScalar, Time, Y
+from .base import AbstractTerm, is_single_term
+from .wrapped import AbstractWrappedTerm
+
+
+class BoundedTerm(AbstractWrappedTerm):
+    """`term` with its vector field at `latest` in place of that at any later time.
+
+    Parameters
+    ----------
+    term
+        The term.
+    latest
+        The last time at which its vector field is evaluated.
+    """
+
+    term: AbstractTerm[Any, Any]
+    latest: Time
+
+    def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The vector field at `t`, or at `latest` if that is earlier."""
+        return self.term.vf(jnp.minimum(t, self.latest), y, args)
+
+    def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Any) -> Y:
+        """The wrapped term's product at `t`, or at `latest` if that is earlier."""
+        return self.term.vf_prod(jnp.minimum(t, self.latest), y, args, control)
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
+        """The wrapped term's increment."""
+        return self.term.contr(t0, t1, **kwargs)
+
+
+def evaluated_up_to(latest: Time, terms: PyTree[Any]) -> PyTree[Any]:
+    """`terms` with vector fields that are not evaluated after `latest`."""
+    return jax.tree.map(lambda term: BoundedTerm(term, latest), terms, is_leaf=is_single_term)
