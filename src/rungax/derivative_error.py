@@ -12,9 +12,9 @@ from . import checks
 from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
-from .jaxkit import compiled, match_varying
+from .jaxkit import compiled, error_if, known, match_varying
 from .resolve import resolve
-from .results import RESULTS, Result, is_okay, known_failure
+from .results import RESULTS, Result, code_and_messages, is_okay, known_failure
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solve import diffeqsolve
 from .solvers import Auto
@@ -33,6 +33,13 @@ class DerivativeError(NamedTuple):
     See Also
     --------
     derivative_error : the function that returns it.
+
+    Examples
+    --------
+    >>> import rungax
+    >>> found = rungax.derivative_error(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, directions=1)
+    >>> found.derivative.shape, found.error.shape
+    ((1, 1), (1, 1))
     """
 
     derivative: PyTree[Array]
@@ -54,12 +61,14 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
 
     Parameters
     ----------
-    *arguments, **options
-        The arguments of `diffeqsolve`.
+    *arguments
+        The arguments of `diffeqsolve`, in its order.
     directions
         A tuple `(of_y0, of_args)` of tangents like `y0` and `args`, each array with a first axis of the same length; or
         a number of random directions through `y0`, `args` and all values that the terms hold, the same in every call.
         The default is two of these.
+    **options
+        The arguments of `diffeqsolve` by their names.
 
     Returns
     -------
@@ -110,7 +119,7 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     bound = inspect.signature(diffeqsolve).bind(*arguments, **options)
     bound.apply_defaults()
     given: dict[str, Any] = dict(bound.arguments)
-    throw, chose_solver = given.pop("throw"), given["solver"] is None
+    throw, chose_solver = known(given.pop("throw"), "`throw`"), given["solver"] is None
     if chose_solver:
         given["solver"] = Auto()
     call = Call.of(**given)
@@ -119,7 +128,7 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     found, result = _estimated(call, directions)
     failed = known_failure(result)
     if throw and failed is None:
-        return result.error_if(found, jnp.logical_not(is_okay(result)))
+        return error_if(found, jnp.logical_not(is_okay(result)), *code_and_messages(result))
     if throw and failed:
         raise eqx.EquinoxRuntimeError(RESULTS[result])
     return found

@@ -7,13 +7,20 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .jaxkit import BoolScalar, Time, any_element, is_stuck, just_after, match_varying, optimization_barrier, select
+from .jaxkit import (
+    BoolScalar,
+    Time,
+    all_finite,
+    any_element,
+    is_stuck,
+    match_varying,
+    optimization_barrier,
+    resolution,
+    select,
+)
 from .plan import Plan
 from .results import RESULTS, Result, choose, first_failure, is_successful, traced
 from .step import EventPhase, Outcome, State, Step, Verdict
-
-STRONG_REDUCTION = 0.25
-"""The fraction of a rejected step below which the next one makes its start suspect."""
 
 
 def run(plan: Plan, state: State) -> Outcome:
@@ -66,9 +73,11 @@ def examine(plan: Plan, state: State) -> State:
     nothing = traced(RESULTS.successful)
 
     def found() -> Result:
-        # An attempt that cannot be made shorter has failed because of what comes after its start.
-        t = jnp.where(is_stuck(state.t, state.t_next), just_after(state.t), state.t)
-        return choose(suspect, plan.failure_at_start(t, state.t_next, state.y, state.solver_state), nothing)
+        # An attempt that cannot be made shorter has failed because of what comes within a few roundings.
+        soon = state.t + 4 * resolution(state.t)
+        t0 = jnp.where(is_stuck(state.t, state.t_next), soon, state.t)
+        t1 = jnp.where(state.t_next > t0, state.t_next, t0 + 4 * resolution(t0))
+        return choose(suspect, plan.failure_at_start(t0, t1, state.y, state.solver_state), nothing)
 
     like = (plan, state)
     failure = lax.cond(
@@ -114,7 +123,8 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
-    accepted = optimization_barrier(running & verdict.accepted)
+    accepted, y1 = optimization_barrier((running & verdict.accepted, y1))
+    rejected = running & ~accepted
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None
@@ -136,16 +146,10 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         },
         events=None if events is None else events.state,
         user_state=select(accepted, plan.updated_user_state(step.t1, y1, state.user_state), state.user_state),
-        is_suspect=None if state.is_suspect is None else is_suspect(step, verdict) & running,
+        is_suspect=None if state.is_suspect is None else rejected & ~all_finite(y1),
         tangents=select(accepted, plan.next_tangents(state, step), state.tangents),
         proposed_end=select(running, proposed_end(plan, state, step, verdict), state.proposed_end),
     )
-
-
-def is_suspect(step: Step, verdict: Verdict) -> jax.Array:
-    """True if an attempt was rejected and is to be shortened as strongly as after an error that is not finite."""
-    next_dt = verdict.next_t1 - verdict.next_t0
-    return ~jnp.asarray(verdict.accepted) & (next_dt < STRONG_REDUCTION * (step.t1 - step.t0))
 
 
 def proposed_end(plan: Plan, state: State, step: Step, verdict: Verdict) -> Time | None:

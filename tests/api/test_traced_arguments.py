@@ -117,7 +117,10 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "Banded": (rungax.Banded, {"lower": 1, "upper": 1}),
     "BandedLinearOperator": (rungax.BandedLinearOperator, {"diagonals": jnp.ones((3, 3)), "lower": 1, "upper": 1}),
-    "RecursiveCheckpointAdjoint": (rungax.RecursiveCheckpointAdjoint, {"checkpoints": 4, "budget": 1 << 24}),
+    "RecursiveCheckpointAdjoint": (
+        rungax.RecursiveCheckpointAdjoint,
+        {"checkpoints": 4, "budget": 1 << 24, "error_control": "tangents", "num_tangents": 2},
+    ),
     "ReversibleAdjoint": (rungax.ReversibleAdjoint, {"coupling": 0.9}),
     "BacksolveAdjoint": (rungax.BacksolveAdjoint, {"solver": rungax.Tsit5(), "max_steps": 4}),
     "ImplicitAdjoint": (rungax.ImplicitAdjoint, {"linear_solver": lx.LU(), "tags": ()}),

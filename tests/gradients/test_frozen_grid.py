@@ -410,5 +410,6 @@ def test_the_estimate_of_a_failed_solve() -> None:
 
 def test_random_directions_are_always_the_same() -> None:
     once, again = (solved(function=derivative_error, directions=n, adjoint=PLAIN) for n in (None, 2))
+    assert isinstance(once, rungax.DerivativeError)
     np.testing.assert_array_equal(once.derivative, again.derivative)
     assert once.derivative.shape == (2, 1)

@@ -13,10 +13,10 @@ from jaxtyping import PyTree
 
 from ..controllers import AbstractStepSizeController
 from ..events import Event
-from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, known_zero, match_varying, sweep, zero_tangent
+from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, error_if, known_zero, match_varying, sweep, zero_tangent
 from ..loop import run
 from ..plan import Plan
-from ..results import RESULTS, Result, choose, first_failure, is_okay
+from ..results import RESULTS, Result, choose, code_and_messages, first_failure, is_okay
 from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
 from ..setup import Stepping, set_up
@@ -258,7 +258,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         back = (stop_at_start.y, adjoint, *of_parameters)
         okay = is_okay(result)
         if self.kwargs.get("throw", False):
-            back = result.error_if(back, jnp.logical_not(okay))
+            back = error_if(back, jnp.logical_not(okay), *code_and_messages(result))
         return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
 
     def _solve(

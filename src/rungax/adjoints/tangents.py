@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..controllers import AbstractStepSizeController
-from ..jaxkit import FlatSpace, Time, Y, any_element, match_varying, with_derivatives_of, without_derivatives
+from ..jaxkit import FlatSpace, Time, Y, any_element, match_varying, shown, with_derivatives_of, without_derivatives
 from ..nonlinear import Tolerances, like_state
 from ..plan import Plan
 from ..step import Start, State, Step, Tangents
@@ -60,12 +60,12 @@ def check_error_control(error_control: str, num_tangents: int) -> None:
     if error_control not in ERROR_CONTROLS:
         raise ValueError(
             "`error_control` says which errors the size of a step is chosen for.\n"
-            f"Expected: 'solution' or 'tangents'\nFound:    {error_control!r}\nThe default is 'solution'."
+            f"Expected: 'solution' or 'tangents'\nFound:    {shown(error_control)}\nThe default is 'solution'."
         )
     if isinstance(num_tangents, bool) or not isinstance(num_tangents, int) or num_tangents < 1:
         raise ValueError(
             "`num_tangents` is the number of tangents that `error_control='tangents'` covers.\n"
-            f"Expected: an integer, at least 1\nFound:    {num_tangents!r}\nThe default is 2."
+            f"Expected: an integer, at least 1\nFound:    {shown(num_tangents)}\nThe default is 2."
         )
 
 
@@ -122,11 +122,13 @@ def random_directions(plan: Plan, y: Y, number: int) -> Inputs:
     inputs = eqx.filter(Inputs.of(plan, y), eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(inputs)
     keys = jax.random.split(jax.random.key(SEED), max(len(leaves), 1))
-    drawn = [_random(key, x, number) for key, x in zip(keys, leaves, strict=False)]
     # The direction of travel is no parameter, though the terms hold it.
-    drawn = [jnp.zeros_like(v) if x is plan.problem.direction else v for v, x in zip(drawn, leaves, strict=True)]
+    drawn = [
+        jnp.zeros((number, *x.shape), x.dtype) if x is plan.problem.direction else _random(key, x, number)
+        for key, x in zip(keys, leaves, strict=False)
+    ]
     directions = jax.tree.unflatten(tree, drawn)
-    if number == 1 or not jax.tree.leaves(directions[1:]):
+    if number == 1 or all(x is plan.problem.direction for x in jax.tree.leaves(inputs[1:])):
         return directions
     through_state = jnp.arange(number) % 2 == 0
 
