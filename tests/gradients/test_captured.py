@@ -165,7 +165,7 @@ def test_the_derivative_is_that_of_the_solve(kind: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("solver", [Kvaerno3(), pytest.param(Rodas4(), marks=pytest.mark.slow)])
-@pytest.mark.parametrize("derivative", [jax.jacrev, jax.jacfwd])
+@pytest.mark.parametrize("derivative", [jax.jacrev, pytest.param(jax.jacfwd, marks=pytest.mark.slow)])
 def test_an_implicit_stage_sees_what_a_term_captured(solver: Any, derivative: Any) -> None:
     function = lambda p: by_own_term(p, solver=solver)
     np.testing.assert_allclose(jax.jit(derivative(function))(AT), quotient(jax.jit(function)), rtol=1e-7)

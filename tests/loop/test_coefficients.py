@@ -34,7 +34,12 @@ def test_without_a_choice_the_coefficients_are_those_of_the_solver() -> None:
 
 
 @pytest.mark.parametrize(
-    "chosen", [{"pcoeff": 0, "icoeff": 1, "dcoeff": 0}, {"icoeff": 1}, {"pcoeff": 0.0, "icoeff": 1.0}]
+    "chosen",
+    [
+        {"icoeff": 1},
+        pytest.param({"pcoeff": 0, "icoeff": 1, "dcoeff": 0}, marks=pytest.mark.slow),
+        pytest.param({"pcoeff": 0.0, "icoeff": 1.0}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_choice_counts_even_if_it_is_the_default(chosen: dict[str, Any]) -> None:
     """Also after the same call without a choice, which is another program."""
