@@ -123,7 +123,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         is_searched = events.phase == EventPhase.SEARCHED
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
-    accepted, y1 = optimization_barrier((running & verdict.accepted, y1))
+    accepted = optimization_barrier(running & verdict.accepted)
     rejected = running & ~accepted
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
