@@ -124,7 +124,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         step, y1 = replace(step, active_events=events.active), events.y
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
     accepted = optimization_barrier(running & verdict.accepted)
-    rejected = running & ~accepted
+    rejected = running & jnp.logical_not(accepted)
     # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
     # a rejection, and nothing is selected in solves that never reject.
     may_reject = plan.controller.may_reject or plan.detector is not None
