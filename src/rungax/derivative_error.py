@@ -12,7 +12,7 @@ from . import checks
 from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
-from .jaxkit import compiled, error_if, known, match_varying
+from .jaxkit import compiled, error_if, known, match_varying, shown
 from .resolve import resolve
 from .results import RESULTS, Result, code_and_messages, is_okay, known_failure
 from .saving.saveat import in_structure_of, sub_name, subs_of
@@ -91,8 +91,8 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
 
     Cost
     ----
-    The solve, and for each accepted step about two steps and two more for each direction. No memory that grows with the
-    number of steps.
+    The solve, and for each accepted step about two steps and two more for each direction. Memory: a few states, and one
+    number for each of `max_steps`, up to 2²⁰.
 
     Notes
     -----
@@ -101,7 +101,7 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
 
     Examples
     --------
-    A solution that rests at zero says nothing about its neighbours, and its steps become too long for them:
+    Where the solution is zero, its steps become too long for its derivatives:
 
     >>> import jax.numpy as jnp
     >>> import rungax
@@ -119,6 +119,8 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     bound = inspect.signature(diffeqsolve).bind(*arguments, **options)
     bound.apply_defaults()
     given: dict[str, Any] = dict(bound.arguments)
+    if directions is not None and not isinstance(directions, tuple):
+        _check_number(directions)
     throw, chose_solver = known(given.pop("throw"), "`throw`"), given["solver"] is None
     if chose_solver:
         given["solver"] = Auto()
@@ -132,6 +134,16 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     if throw and failed:
         raise eqx.EquinoxRuntimeError(RESULTS[result])
     return found
+
+
+def _check_number(directions: Any) -> None:
+    """Raise a `ValueError` unless `directions` is a number of directions."""
+    if isinstance(directions, bool) or not isinstance(directions, int) or directions < 1:
+        raise ValueError(
+            "`derivative_error(directions=...)` are directions, or the number of random ones.\n"
+            f"Expected: a tuple `(of_y0, of_args)`, or an integer of at least 1\nFound:    {shown(directions)}\n"
+            "Leave it out for two random directions."
+        )
 
 
 @compiled

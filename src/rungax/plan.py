@@ -125,6 +125,7 @@ class Controller(Protocol):
     def tolerances(self) -> Tolerances | None: ...
 
     def bounding_also(self, error: RealScalar) -> Self: ...
+
     def final_state(self, initial: ControllerState, final: ControllerState) -> ControllerState: ...
 
 
@@ -296,13 +297,14 @@ class Plan(eqx.Module):
         repeats = self.solver.improves_when_repeated(step)
         if repeats is not None:
             is_last = ~jnp.asarray(accepted) & is_stuck(next_t0, next_t1)
-            next_t1 = jnp.where(is_last & repeats, step.t1, next_t1)
+            next_t1, proposed_end = (jnp.where(is_last & repeats, step.t1, t) for t in (next_t1, proposed_end))
         return Verdict(accepted, next_t0, next_t1, made_jump, controller_state, result, proposed_end)
 
     def failure_at_start(self, t0: Time, t1: Time, y0: Y, solver_state: SolverState) -> Result:
         """The reason why no step from `t0`, `y0` succeeds, however short; successful if there is none."""
-        terms, t0, t1, y0, solver_state = without_derivatives((self.problem.terms, t0, t1, y0, solver_state))
-        return self.solver.failure_at_start(terms, t0, t1, y0, self.problem.args, solver_state)
+        terms, args = self.problem.terms, self.problem.args
+        inputs = without_derivatives((terms, t0, t1, y0, args, solver_state))
+        return self.solver.failure_at_start(*inputs)
 
     def next_end(self, verdict: Verdict) -> Time:
         """The end of the next attempt, clipped to the end of the interval."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from .jaxkit import Args, BoolScalar, DenseInfo, IntScalar, RealScalar, Time, Y
-from .results import Result
+from .results import RESULTS, Result, is_okay
 from .terms import Terms
 
 type SolverState = PyTree[Array]
@@ -325,8 +325,8 @@ class State(eqx.Module):
     tangents
         The tangents that the error control covers, `None` if it covers none.
     is_suspect
-        Whether the last attempt failed so badly that no other one from here may succeed; `None` in solves that reject
-        nothing.
+        Whether the last attempt was rejected and its end is not finite, so that perhaps no attempt from here succeeds;
+        `None` in solves that reject nothing.
     proposed_end
         The end that was proposed for the next attempt, before it is clipped to any given time; `None` unless another
         solve is to go on from the end of this one.
@@ -357,6 +357,17 @@ class State(eqx.Module):
     def num_accepted(self) -> IntScalar:
         """The number of accepted steps."""
         return self.counts.num_accepted
+
+    @property
+    def lacks_end(self) -> BoolScalar:
+        """True in the last state of a solve that failed, so that the end that was asked for has no derivatives.
+
+        A solve that another one is to continue has come to an end at its bound on the number of attempts.
+        """
+        failed = jnp.logical_not(is_okay(self.result))
+        if self.proposed_end is None:
+            return failed
+        return failed & jnp.asarray(self.result != RESULTS.max_steps_reached)
 
 
 class NextAttempt(eqx.Module):

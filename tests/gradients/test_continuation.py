@@ -152,3 +152,27 @@ def test_two_solves_have_the_derivative_of_one(adjoint: rungax.AbstractAdjoint) 
     parts = lambda rate: loss(rungax.ReversibleHeun(), rate, (DEFAULT, adjoint))
     found, expected = (jax.jit(jax.jacfwd(function))(np.asarray(RATE)) for function in (parts, whole))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def chained(rate: Any, *bounds: int) -> jax.Array:
+    """The sum of squares at 2, by solves with these bounds on attempts, of which each goes on from the one before."""
+    t, y, states = jnp.asarray(0.0), jnp.asarray(Y0), {}
+    saveat = rungax.SaveAt(t1=True, solver_state=True, controller_state=True)
+    for bound in bounds:
+        solution = rungax.diffeqsolve(
+            rungax.ODETerm(field), rungax.Tsit5(), t, 2.0, None, y, rate, saveat=saveat, max_steps=bound, throw=False,
+            stepsize_controller=rungax.PIDController(rtol=1e-6, atol=1e-6), **states,
+        )  # fmt: skip
+        assert solution.ts is not None
+        t, y = solution.ts[-1], solution.ys[-1]
+        states = {"solver_state": solution.solver_state, "controller_state": solution.controller_state}
+    return jnp.sum(y**2)
+
+
+@pytest.mark.parametrize("mode", [jax.grad, pytest.param(jax.jacfwd, marks=pytest.mark.slow)])
+def test_a_solve_that_ended_at_its_bound_hands_on_its_derivatives(mode: Any) -> None:
+    found, expected = (
+        jax.jit(mode(lambda rate, bounds=bounds: chained(rate, *bounds)))(np.asarray(RATE))
+        for bounds in ((5, 64), (64,))
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-7)

@@ -393,6 +393,7 @@ def solved(**options: Any) -> Any:
             ValueError,
             ("directions", "stacked"),
         ),
+        (lambda: solved(function=derivative_error, directions=0), ValueError, ("directions", "at least 1", "0")),
     ],
 )
 def test_wrong_arguments_are_refused(make: Callable[[], Any], error: type[Exception], words: tuple[str, ...]) -> None:
@@ -408,6 +409,20 @@ def test_the_estimate_of_a_failed_solve() -> None:
     found = solved(function=derivative_error, max_steps=1, throw=False)
     assert np.isnan(found.derivative).all()
     assert np.isnan(found.error).all()
+
+
+@pytest.mark.slow
+def test_the_estimate_has_derivatives_in_forward_mode() -> None:
+    """The derivative by the initial state of `exp(-t) * y0`'s derivative by the rate is `-t * exp(-t)`."""
+
+    def by_rate(y0: jax.Array) -> jax.Array:
+        found = derivative_error(
+            lambda t, y, rate: -rate * y, rungax.Tsit5(), 0.0, 1.0, None, y0, jnp.asarray(1.0),
+            stepsize_controller=PID, adjoint=PLAIN, directions=(jnp.zeros(1), jnp.ones(1)),
+        )  # fmt: skip
+        return found.derivative[0, -1]
+
+    np.testing.assert_allclose(jax.jacfwd(by_rate)(jnp.asarray(1.0)), -np.exp(-1.0), rtol=1e-4)
 
 
 def test_random_directions_are_always_the_same() -> None:

@@ -273,6 +273,21 @@ def test_a_solve_in_stretches_has_the_same_derivatives_in_full(kind: str, monkey
     assert_trees_close(found, derivative(STRETCHED + 1), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.usefixtures("in_stretches")
+def test_elements_that_need_one_stretch_and_several_have_their_tangents() -> None:
+    def end(rate: jax.Array) -> tuple[jax.Array, Any]:
+        solution = diffeqsolve(
+            lambda t, y, rate: -rate * jnp.sin(rate * t), rungax.Tsit5(), 0.0, 1.0, None, jnp.asarray(1.0), rate,
+            stepsize_controller=rungax.PIDController(rtol=1e-5, atol=1e-5), max_steps=STRETCHED,
+        )  # fmt: skip
+        return solution.ys[-1], solution.num_accepted_steps
+
+    rates = jnp.asarray([0.5, 12.0])
+    found, steps = jax.jit(jax.vmap(jax.jacfwd(end, has_aux=True)))(rates)
+    assert steps[0] <= 8 < steps[1]
+    np.testing.assert_allclose(found, -jnp.sin(rates), atol=1e-3)
+
+
 # ---------------------------------------------------------------------------------------------------------- messages
 
 

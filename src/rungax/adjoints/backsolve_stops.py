@@ -65,7 +65,8 @@ def stops_of(plan: Plan, state: State, outcome: Outcome, cotangents: Y) -> Stop:
         _rows(cotangents, last, last + 1) if recorder.t1 else zero,
     )
     y, cotangent = (jax.tree.map(lambda *x: jnp.concatenate(x), *parts) for parts in (ys, given))
-    reached = jnp.append(t[:-1] <= _reached_time(plan, outcome), False) | is_okay(outcome.result)
+    reached = jnp.append(t[:-1] <= _reached_time(plan, outcome), jnp.logical_not(outcome.state.lacks_end))
+    reached = reached | is_okay(outcome.result)
     return Stop(t, jnp.concatenate([t[:1], t[:-1]]), y, cotangent, reached)
 
 

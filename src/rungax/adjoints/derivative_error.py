@@ -47,7 +47,7 @@ def derivatives_with_errors(plan: Plan, state: State, directions: Inputs) -> tup
         outputs = lambda share: eqx.filter(_replayed(solve, result, inputs, share).outputs, eqx.is_inexact_array)
         return jax.jvp(outputs, (share,), (jnp.ones_like(share),))
 
-    _, tangents = derivatives_along(outputs_and_errors, Inputs.of(solve.plan, solve.state.y), directions)
+    _, tangents = derivatives_along(outputs_and_errors, Inputs.of(plan, state.y), directions)
     return rebuild_outcome(solve, result), WithError(*tangents)
 
 

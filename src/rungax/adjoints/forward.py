@@ -12,7 +12,6 @@ from ..loop import run
 from ..plan import Plan
 from ..step import Outcome, State
 from .base import AbstractAdjoint
-from .operands import end_is_missing
 from .tangents import check_controller, check_error_control, with_error_control
 
 
@@ -74,7 +73,7 @@ class ForwardMode(AbstractAdjoint):
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
         outcome = run(*self.with_error_control(plan, state))
-        failed = end_is_missing(outcome)
+        failed = outcome.state.lacks_end
         outcome = replace(outcome, state=nan_derivative_where(failed, outcome.state, outcome.state.y))
         return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
 

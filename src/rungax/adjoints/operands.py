@@ -11,12 +11,10 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
 from ..jaxkit import Captured, jvp_skipping_zeros, trace_once, without_captures, without_derivatives
 from ..loop import run
 from ..plan import Plan
-from ..results import RESULTS, is_okay
 from ..step import Outcome, State
 from .base import AbstractAdjoint
 
@@ -79,17 +77,6 @@ def flatten(solve: Solve) -> Operands:
         return captured.standing_in(leaves[count:]).replaced_in(program)(*leaves[:count])
 
     return Operands([*leaves, *captured.values], restore, outcome)
-
-
-def end_is_missing(outcome: Outcome) -> jax.Array:
-    """True if a solve failed, so that the end that was asked for has no value and no derivatives.
-
-    A solve that is to be continued has come to an end at its bound on the number of attempts.
-    """
-    failed = jnp.logical_not(is_okay(outcome.result))
-    if outcome.state.proposed_end is None:
-        return failed
-    return failed & jnp.asarray(outcome.result != RESULTS.max_steps_reached)
 
 
 def replayed_part(plan: Plan, state: State) -> State:

@@ -34,6 +34,7 @@ from ..jaxkit import (
     DenseInfo,
     IntScalar,
     RealScalar,
+    Time,
     Y,
     all_finite,
     any_element,
@@ -220,6 +221,11 @@ class _ReversibleSolver(eqx.Module):
     def evaluates_past_steps(self) -> bool:
         """The given solver's answer."""
         return self.solver.evaluates_past_steps
+
+    def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> Y:
+        """The companion, which starts from the state."""
+        del terms, t0, t1, args
+        return y0
 
     def step(
         self,

@@ -25,8 +25,8 @@ from .operands import Solve
 from .replay import Parts, Replay, nothing_filled, play_bounded, play_on
 from .reverse import Cotangents
 
-_MOST_STEPS = 2**31
-"""More steps than a solve without a bound can count."""
+_MOST_STEPS = 2**31 - 1
+"""The largest number of steps that can be counted."""
 
 
 class ReverseStretch(Protocol):
@@ -62,9 +62,18 @@ class Stretches(NamedTuple):
         whole = replace(self.tape, offset=jnp.zeros_like(self.tape.num_accepted))
         return end, select(known, whole, tape)
 
+    def limit(self, index: IntScalar, state: State) -> IntScalar:
+        """The number of the last step of the stretch that starts with step `index`, from `state`.
+
+        A batch element that has come to its end has none left: others may have.
+        """
+        total, room = self.tape.num_accepted, self.size.max_steps
+        return jnp.where(index < total, jnp.minimum(index + room, total), state.num_accepted)
+
     def start_after(self, state: State) -> Start:
         """The start of the step from `state`."""
-        return self.solve.plan.start(state.y, state.solver_state, state.user_state)
+        start = self.solve.captured.within(Plan.start)
+        return start(self.solve.plan, state.y, state.solver_state, state.user_state)
 
 
 def _made_again(plan: Plan, size: TapeSize, state: State, limit: IntScalar) -> tuple[State, Tape]:
@@ -94,10 +103,10 @@ def play_stretches(stretches: Stretches, replay: Replay, start: Start) -> tuple[
     def body(carry: Any) -> Any:
         index, state, start, filled = carry
         known = (index == 0) & (total <= room)
-        after, tape = stretches.made_again(state, jnp.minimum(index + room, total), known)
+        after, tape = stretches.made_again(state, stretches.limit(index, state), known)
         start, filled = play_on(replace(replay, tape=tape), start, filled)
         # Where no step can be made again, rounding has shortened the solve.
-        end = known | (after.num_accepted == index)
+        end = known | (after.num_accepted == index) | (index >= total)
         return jnp.where(end, total, after.num_accepted), after, start, filled
 
     init = jnp.zeros_like(total), stretches.solve.state, start, nothing_filled(replay.saved)
@@ -116,9 +125,9 @@ def play_stretches_bounded(stretches: Stretches, replay: Replay, start: Start) -
     def stretch(carry: Any) -> Any:
         index, state, start, values = carry
         known = (index == 0) & (total <= room)
-        after, tape = stretches.made_again(state, jnp.minimum(index + room, total), known)
+        after, tape = stretches.made_again(state, stretches.limit(index, state), known)
         start, added = play_bounded(replace(replay, tape=tape), start, room)
-        end = known | (after.num_accepted == index)
+        end = known | (after.num_accepted == index) | (index >= total)
         return jnp.where(end, total, after.num_accepted), after, start, jax.tree.map(jnp.add, values, added)
 
     def one(carry: Any, _: None) -> tuple[Any, None]:
@@ -138,7 +147,7 @@ class _WayBack(eqx.Module):
     Parameters
     ----------
     states
-        The states of the solve to go back to, the last one first to be used.
+        Stored states of the solve, in order of time; the last one is used first.
     count
         The number of them.
     before

@@ -117,7 +117,7 @@ def random_directions(plan: Plan, y: Y, number: int) -> Inputs:
 
     Each entry is normal, with the root mean square of its leaf as the standard deviation, or one where that is zero. Of
     several directions every second one goes through the parameters alone and the others through the state alone: so
-    neither hides the other, whatever their units are.
+    the error of neither is small beside the other's, whatever their units are.
     """
     inputs = eqx.filter(Inputs.of(plan, y), eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(inputs)
@@ -280,7 +280,7 @@ class TangentControl(eqx.Module):
 def first_start(inputs: Inputs, plan: Plan, state: State) -> Start:
     """The start of the first step as a differentiable function of the inputs of the solve."""
     problem, solver = inputs.in_plan(plan).problem, plan.solver
-    solver_state = solver.init(problem.terms, problem.t0, state.t_next, inputs.y, problem.args)
+    solver_state = solver.init(problem.terms, state.t, state.t_next, inputs.y, problem.args)
     checkpoints = solver.checkpoint_state(state.solver_state), solver.checkpoint_state(solver_state)
     return Start(inputs.y, jax.tree.map(with_derivatives_of, *checkpoints), state.user_state)
 

@@ -23,6 +23,7 @@ from ..jaxkit import (
     LinearPrograms,
     Program,
     finite_or_one,
+    just_before,
     known_zero,
     scaled_tangent,
     select,
@@ -36,7 +37,7 @@ from ..plan import Plan
 from ..results import is_event
 from ..saving import SavedParts, Tape, TapeRecorder, TapeSize
 from ..step import Outcome, Start, State
-from .operands import Restore, Solve, end_is_missing
+from .operands import Restore, Solve
 from .replay import Parts, Replay, play, play_bounded, savers_of
 from .reverse import Cotangents, ReverseReplay
 from .stretches import Stretches, play_stretches, play_stretches_bounded, reverse_stretches
@@ -101,7 +102,10 @@ def _differentiable_state(plan: Plan, result: TapedResult) -> State:
     """The final state, with the derivatives of its time and state."""
     state, tape = result.outcome.state, result.tape
     last = jnp.maximum(state.num_accepted - 1, 0)
-    reached = plan.differentiable_step_times(*tape.ends(last), last)[1]
+    # The tape of a long solve has the times of its first steps only.
+    is_on_tape, before_end = last < tape.times.t1.size, (just_before(state.t), state.t)
+    t0, t1 = select(is_on_tape, tape.ends(last), before_end)
+    reached = plan.differentiable_step_times(t0, t1, last)[1]
     t = with_derivatives_of(state.t, jnp.where(state.num_accepted > 0, reached, plan.problem.t0))
     y = result.end.y
     if plan.detector is not None:
@@ -158,7 +162,7 @@ def _swept(
     chain: "_Chain", leaves: Sequence[jax.Array], tangents: list[jax.Array], result: TapedResult
 ) -> tuple[Start, Parts]:
     """The tangents of the end and of the saved values."""
-    failed = end_is_missing(result.outcome)
+    failed = result.outcome.state.lacks_end
     residual_leaves, residual_tree = jax.tree.flatten(
         _Residuals(list(leaves), result.tape, result.saved_parts, result.end, failed)
     )
@@ -229,7 +233,7 @@ def missing_values(plan: Plan, result: TapedResult, outputs: tuple[Start, Parts]
     `False` for saved values if only finite steps are accepted.
     """
     end, values = outputs
-    failed = end_is_missing(result.outcome)
+    failed = result.outcome.state.lacks_end
     if plan.controller.failed_at(result.outcome.state.controller_state) is None:
         return jax.tree.map(lambda _: failed, end), jax.tree.map(lambda _: False, values)
     missing = {name: failed & (parts.index >= result.tape.num_accepted) for name, parts in result.saved_parts.items()}

@@ -92,7 +92,7 @@ class OutputRecorder(AbstractRecorder):
         before_end = record.count
         if self.t1:
             record = record.append(jnp.logical_not(self._just_saved(state)), state.t, value)
-        return _finished(plan, state, record, before_end)
+        return _finished(plan, state, record, self._num_reached(state, before_end))
 
     def savers(self) -> Mapping[str, AbstractSaver]:
         """A saver for the requested times and one for the steps, whichever there are."""
@@ -115,7 +115,8 @@ class OutputRecorder(AbstractRecorder):
         before_end = sum((e.num_used for e in entries), start=jnp.asarray(0, jnp.int32))
         if self.t1:
             entries.append(single_entry(before_end, jnp.logical_not(self._just_saved(state)), state.t, state.y))
-        return _finished(plan, state, self._placed(plan, state, joined(entries)), before_end)
+        placed = self._placed(plan, state, joined(entries))
+        return _finished(plan, state, placed, self._num_reached(state, before_end))
 
     def _value_like(self, plan: Plan, state: State) -> PyTree[Any]:
         """Shapes and dtypes of a value."""
@@ -167,6 +168,10 @@ class OutputRecorder(AbstractRecorder):
         steps = state.num_accepted
         return (steps > 0) & (steps % self.stride == 0) if self.stride > 0 else False
 
+    def _num_reached(self, state: State, before_end: IntScalar) -> IntScalar:
+        """The number of entries with derivatives, of which `before_end` come before the end of the solve."""
+        return before_end + jnp.where(state.lacks_end, 0, 1).astype(jnp.int32) if self.t1 else before_end
+
     def _num_slots(self, max_steps: int | None) -> int:
         size = int(self.t0) + self.ts.size
         divides = False
@@ -180,12 +185,12 @@ class OutputRecorder(AbstractRecorder):
         return self.fn(t * plan.problem.direction, y, plan.problem.args)
 
 
-def _finished(plan: Plan, state: State, output: Output, before_end: IntScalar) -> tuple[Array, PyTree[Array]]:
+def _finished(plan: Plan, state: State, output: Output, num_reached: IntScalar) -> tuple[Array, PyTree[Array]]:
     """Times, in the true direction, and values; of a failed solve, those not reached have derivatives of NaN.
 
-    These are the values that are missing or not finite, and that at the end, which comes after `before_end` others.
+    These are all values but the first `num_reached`, and those that are not finite.
     """
-    reached = (jnp.arange(output.ts.size, dtype=jnp.int32) < before_end) & plan.was_finite(state, output.ts)
+    reached = (jnp.arange(output.ts.size, dtype=jnp.int32) < num_reached) & plan.was_finite(state, output.ts)
     failed = jnp.logical_not(is_okay(state.result))
     missing = failed & ~(reached & (state.result != RESULTS.invalid_input))
     return nan_derivative_where(missing, (_true_times(plan, output.ts), output.ys), state.y)

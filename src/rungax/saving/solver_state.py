@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, finite_or_one, nan_derivative_where, select, with_derivatives_of
 from ..plan import AbstractRecorder, Plan
-from ..results import is_okay
 from ..step import SolverState, Start, State, Step
 
 SOLVER_STATE = "solver_state"
@@ -42,11 +40,11 @@ class SolverStateRecorder(AbstractRecorder):
         del saved
         problem = plan.problem
         # The state of a failed solve may not be finite, and zero times the slope there be NaN.
-        t, y = select(is_okay(state.result), (state.t, state.y), (problem.t0, finite_or_one(problem.y0)))
+        t, y = select(state.lacks_end, (problem.t0, finite_or_one(problem.y0)), (state.t, state.y))
         restored = plan.solver.restore(problem.terms, t, y, problem.args, end.solver_checkpoint)
         return _finished(jax.tree.map(with_derivatives_of, state.solver_state, restored), state)
 
 
 def _finished(solver_state: SolverState, state: State) -> SolverState:
     """The solver state, whose derivatives are NaN if the solve failed."""
-    return nan_derivative_where(jnp.logical_not(is_okay(state.result)), solver_state, state.y)
+    return nan_derivative_where(state.lacks_end, solver_state, state.y)

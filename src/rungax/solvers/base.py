@@ -316,8 +316,8 @@ class AbstractSolver[SolverState](eqx.Module):
     ) -> Result:
         """The reason why no step from `t0`, `y0` succeeds: by default a vector field that is not finite there.
 
-        Asked only after a step to `t1` that was rejected with a very large error, or none. Successful if a shorter step
-        may succeed.
+        Asked after an attempt to `t1` that was rejected and whose end is not finite, and with constant steps after one
+        whose stages were not solved. Successful if a shorter step may succeed.
 
         Parameters
         ----------

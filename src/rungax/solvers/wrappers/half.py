@@ -142,7 +142,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
     def failure_at_start(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: SolverState
     ) -> Result:
-        """The wrapped solver's failure, of which each of the three steps depends on the same start or fails later."""
+        """The wrapped solver's failure: the whole step and the first half evaluate the field at the same start."""
         return self.solver.failure_at_start(terms, t0, t1, y0, args, solver_state)
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
