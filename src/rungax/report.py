@@ -107,7 +107,7 @@ def explanations(result: Result, ending: Ending) -> tuple[jax.Array, list[str]]:
 
 
 def _reasons(call: Call, result: Result, ending: Ending) -> Iterator[str]:
-    """What can be said about the reason of a failure."""
+    """Sentences about the reason of a failure."""
     if result == RESULTS.invalid_input:
         return
     has_failed_at = ending.failed_at is not None and bool(jnp.isfinite(ending.failed_at))
@@ -192,7 +192,7 @@ _USE_FLOAT64 = (
 
 
 def _about_precision(call: Call, result: Result, ending: Ending) -> Iterator[str]:
-    """What single precision has to do with a failure."""
+    """Sentences about the part of single precision in a failure."""
     t, step = ending.t, abs(ending.t_next - ending.t)
     cannot_shorten = call.controller.may_reject and any(bool(result == x) for x in (RESULTS.dt_min_reached, *_UNSOLVED))
     found: list[str] = []

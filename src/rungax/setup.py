@@ -89,14 +89,7 @@ def set_up(
         Whether another solve is to go on from the end of this one, so that the proposed end of each attempt is kept.
     """
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
-    controller = stepping.controller
-    controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
-    controller = controller.with_coefficients(stepping.solver.pid_coefficients).wrap(problem.direction)
-    if stops is None:
-        of_terms = stops_of(terms)
-        _check_stops(of_terms, controller)
-        stops = StopQueue.of([*controller.stops(), *of_terms], t0.dtype)
-    controller = controller.without_stops()
+    controller, stops = _controller_and_stops(problem, stepping, stops)
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
     start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
@@ -145,6 +138,20 @@ def set_up(
         is_suspect=jnp.asarray(False) if controller.may_reject else None,
         proposed_end=jnp.maximum(proposed_end, t_next) if hands_on else None,
     )
+
+
+def _controller_and_stops(
+    problem: Problem, stepping: Stepping, stops: StopQueue | None
+) -> tuple[AbstractStepSizeController[Any], StopQueue | None]:
+    """The controller in the direction of travel without its stops, and the stop queue: the given one, or a new one."""
+    terms, controller = problem.terms, stepping.controller
+    controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
+    controller = controller.with_coefficients(stepping.solver.pid_coefficients).wrap(problem.direction)
+    if stops is None:
+        of_terms = stops_of(terms)
+        _check_stops(of_terms, controller)
+        stops = StopQueue.of([*controller.stops(), *of_terms], problem.t0.dtype)
+    return controller.without_stops(), stops
 
 
 def _first_attempt(

@@ -9,6 +9,7 @@ import pytest
 
 import rungax
 from rungax import ClipStepSizeController, PIDController
+from rungax.terms import evaluated_up_to
 
 from ..catalogue import EXPLICIT, STIFF, name, slow_unless, terms_for
 
@@ -21,6 +22,14 @@ CASES = [
     for s in PAST + OTHERS
     for direction in (1.0, -1.0)
 ]
+
+
+def test_a_given_jacobian_is_that_of_the_own_side_too() -> None:
+    term = rungax.ODETerm(lambda t, y, args: t * y, jacobian=lambda t, y, args: t * jnp.ones((1, 1)))
+    bounded = evaluated_up_to(jnp.asarray(JUMP), term)
+    for t, expected in ((0.5, 0.5), (1.5, JUMP)):
+        assert bounded.jacobian_at(jnp.asarray(t), jnp.ones(1), None) == expected
+        assert bounded.vf(jnp.asarray(t), jnp.ones(1), None) == expected
 
 
 def test_solvers_say_that_they_look_past_a_step() -> None:

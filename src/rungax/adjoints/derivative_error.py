@@ -97,7 +97,8 @@ class _ErrorAddingSolver(eqx.Module):
                 f"Expected: a solver such as Tsit5 or Kvaerno5\nFound:    {type(self.solver).__name__}\n"
                 "Use one, or wrap this one in `HalfSolver`."
             )
-        added = jax.tree.map(lambda e: scaled(self.share, e), y_error)
+        # The error of a step whose stages were not solved is infinite; the step is rejected.
+        added = jax.tree.map(lambda e: scaled(self.share, jnp.where(jnp.isfinite(e), e, 0)), y_error)
         return add(y1, added), y_error, {"of_solver": dense_info, "added": added}, *others
 
     def densify(self, step: Step) -> DenseInfo:

@@ -1,24 +1,21 @@
 """Derivatives by letting JAX differentiate the accepted steps, one after another."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
-from ..controllers import AbstractStepSizeController
 from ..jaxkit import Captured, nan_derivative_where, with_derivatives_of, without_derivatives
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
-from .base import AbstractAdjoint
+from .error_control import AbstractErrorControllingAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .replay import Replay
 from .stretches import Stretches
-from .tangents import check_controller, check_error_control, with_error_control
 from .taped_solve import TapedResult, missing_values, play_all_bounded, rebuild_outcome, run_with_tape
 
 
-class DirectAdjoint(AbstractAdjoint):
+class DirectAdjoint(AbstractErrorControllingAdjoint):
     """Derivatives by differentiating the operations of the accepted steps directly, in every mode and to any order.
 
     Use it for derivatives of third and higher order, or to check another adjoint. First derivatives are faster with
@@ -60,17 +57,6 @@ class DirectAdjoint(AbstractAdjoint):
 
     error_control: str = "solution"
     num_tangents: int = 2
-
-    def __check_init__(self) -> None:
-        check_error_control(self.error_control, self.num_tangents)
-
-    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
-        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
-        check_controller(self.error_control, controller)
-
-    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
-        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
-        return with_error_control(self.error_control, self.num_tangents, plan, state)
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with the derivatives of its accepted steps in scans of bounded length."""

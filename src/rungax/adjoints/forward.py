@@ -1,21 +1,18 @@
 """Derivatives by forward mode alone."""
 
 from dataclasses import replace
-from typing import Any
 
 import equinox as eqx
 import jax
 
-from ..controllers import AbstractStepSizeController
 from ..jaxkit import forward_only, nan_derivative_where
 from ..loop import run
 from ..plan import Plan
 from ..step import Outcome, State
-from .base import AbstractAdjoint
-from .tangents import check_controller, check_error_control, with_error_control
+from .error_control import AbstractErrorControllingAdjoint
 
 
-class ForwardMode(AbstractAdjoint):
+class ForwardMode(AbstractErrorControllingAdjoint):
     """Derivatives by forward mode only, carried along with the solve itself.
 
     Use it where `jax.jvp` or `jax.jacfwd` is all that is needed and memory matters: no tape is left, so nothing grows
@@ -58,17 +55,6 @@ class ForwardMode(AbstractAdjoint):
 
     error_control: str = "solution"
     num_tangents: int = 2
-
-    def __check_init__(self) -> None:
-        check_error_control(self.error_control, self.num_tangents)
-
-    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
-        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
-        check_controller(self.error_control, controller)
-
-    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
-        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
-        return with_error_control(self.error_control, self.num_tangents, plan, state)
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""

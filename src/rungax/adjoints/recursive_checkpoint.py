@@ -1,19 +1,16 @@
 """The default adjoint: the solve leaves a tape, and every derivative replays it."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 
-from ..controllers import AbstractStepSizeController
 from ..jaxkit import known, shown
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
-from .base import AbstractAdjoint
+from .error_control import AbstractErrorControllingAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import reverse_from_checkpoints
-from .tangents import check_controller, check_error_control, with_error_control
 from .taped_solve import rebuild_outcome, taped
 
 DEFAULT_BUDGET = 16 * 2**20
@@ -26,7 +23,7 @@ Allocating the tape takes time, which `vmap` multiplies; most solves take fewer 
 """
 
 
-class RecursiveCheckpointAdjoint(AbstractAdjoint):
+class RecursiveCheckpointAdjoint(AbstractErrorControllingAdjoint):
     """Derivatives of the solve as it was made, in every mode and to any order: the default.
 
     The solve leaves a tape of its accepted steps. Forward mode replays it forwards, reverse mode backwards, one
@@ -99,7 +96,6 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
     num_tangents: int = 2
 
     def __check_init__(self) -> None:
-        check_error_control(self.error_control, self.num_tangents)
         where = "`RecursiveCheckpointAdjoint(checkpoints=...)`"
         if self.checkpoints is not None and known(self.checkpoints, where, "a Python integer") < 2:
             raise ValueError(
@@ -107,14 +103,6 @@ class RecursiveCheckpointAdjoint(AbstractAdjoint):
                 f"Expected: at least 2\nFound:    {shown(self.checkpoints)}\n"
                 "Leave it out to let the tape fill its budget."
             )
-
-    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
-        """Raise a `ValueError` if `error_control` needs tolerances that a controller does not have."""
-        check_controller(self.error_control, controller)
-
-    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
-        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
-        return with_error_control(self.error_control, self.num_tangents, plan, state)
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with derivatives from its tape."""

@@ -62,13 +62,18 @@ class Stretches(NamedTuple):
         whole = replace(self.tape, offset=jnp.zeros_like(self.tape.num_accepted))
         return end, select(known, whole, tape)
 
-    def limit(self, index: IntScalar, state: State) -> IntScalar:
-        """The number of the last step of the stretch that starts with step `index`, from `state`.
+    def following(self, index: IntScalar, state: State) -> tuple[IntScalar, State, Tape]:
+        """The index and the state after the stretch that starts with step `index` from `state`, and its tape.
 
-        A batch element that has come to its end has none left: others may have.
+        A batch element that has come to its end has an empty one: others may have more.
         """
         total, room = self.tape.num_accepted, self.size.max_steps
-        return jnp.where(index < total, jnp.minimum(index + room, total), state.num_accepted)
+        known, is_over = (index == 0) & (total <= room), index >= total
+        limit = jnp.where(is_over, state.num_accepted, jnp.minimum(index + room, total))
+        after, tape = self.made_again(state, limit, known)
+        # Where no step can be made again, rounding has shortened the solve.
+        is_over = is_over | known | (after.num_accepted == index)
+        return jnp.where(is_over, total, after.num_accepted), after, tape
 
     def start_after(self, state: State) -> Start:
         """The start of the step from `state`."""
@@ -98,16 +103,13 @@ def _made_again(plan: Plan, size: TapeSize, state: State, limit: IntScalar) -> t
 
 def play_stretches(stretches: Stretches, replay: Replay, start: Start) -> tuple[Start, Parts]:
     """The result of `play` for a solve of any length."""
-    total, room = stretches.tape.num_accepted, stretches.size.max_steps
+    total = stretches.tape.num_accepted
 
     def body(carry: Any) -> Any:
         index, state, start, filled = carry
-        known = (index == 0) & (total <= room)
-        after, tape = stretches.made_again(state, stretches.limit(index, state), known)
+        index, state, tape = stretches.following(index, state)
         start, filled = play_on(replace(replay, tape=tape), start, filled)
-        # Where no step can be made again, rounding has shortened the solve.
-        end = known | (after.num_accepted == index) | (index >= total)
-        return jnp.where(end, total, after.num_accepted), after, start, filled
+        return index, state, start, filled
 
     init = jnp.zeros_like(total), stretches.solve.state, start, nothing_filled(replay.saved)
     init = match_varying(init, (replay, start, init))
@@ -124,11 +126,9 @@ def play_stretches_bounded(stretches: Stretches, replay: Replay, start: Start) -
     @jax.checkpoint
     def stretch(carry: Any) -> Any:
         index, state, start, values = carry
-        known = (index == 0) & (total <= room)
-        after, tape = stretches.made_again(state, stretches.limit(index, state), known)
+        index, state, tape = stretches.following(index, state)
         start, added = play_bounded(replace(replay, tape=tape), start, room)
-        end = known | (after.num_accepted == index) | (index >= total)
-        return jnp.where(end, total, after.num_accepted), after, start, jax.tree.map(jnp.add, values, added)
+        return index, state, start, jax.tree.map(jnp.add, values, added)
 
     def one(carry: Any, _: None) -> tuple[Any, None]:
         same = lambda: match_varying(carry, carry)

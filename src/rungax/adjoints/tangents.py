@@ -20,14 +20,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..controllers import AbstractStepSizeController
-from ..jaxkit import FlatSpace, Time, Y, any_element, match_varying, shown, with_derivatives_of, without_derivatives
+from ..jaxkit import FlatSpace, Time, Y, any_element, match_varying, with_derivatives_of, without_derivatives
 from ..nonlinear import Tolerances, like_state
 from ..plan import Plan
 from ..step import Start, State, Step, Tangents
-
-ERROR_CONTROLS = ("solution", "tangents")
-"""The values of the option `error_control` of an adjoint."""
 
 SEED = 0
 """The seed of the random directions, the same in every solve: the steps must not depend on chance."""
@@ -55,39 +51,6 @@ class Inputs(NamedTuple):
         return eqx.tree_at(lambda plan: plan.detector.event_map, plan, self.event_map)
 
 
-def check_error_control(error_control: str, num_tangents: int) -> None:
-    """Raise a `ValueError` unless the options of an adjoint that choose the error control have known values."""
-    if error_control not in ERROR_CONTROLS:
-        raise ValueError(
-            "`error_control` says which errors the size of a step is chosen for.\n"
-            f"Expected: 'solution' or 'tangents'\nFound:    {shown(error_control)}\nThe default is 'solution'."
-        )
-    if isinstance(num_tangents, bool) or not isinstance(num_tangents, int) or num_tangents < 1:
-        raise ValueError(
-            "`num_tangents` is the number of tangents that `error_control='tangents'` covers.\n"
-            f"Expected: an integer, at least 1\nFound:    {shown(num_tangents)}\nThe default is 2."
-        )
-
-
-def check_controller(error_control: str, controller: AbstractStepSizeController[Any]) -> None:
-    """Raise a `ValueError` unless a controller that may reject steps has relative tolerances for tangents."""
-    if error_control == "solution" or not controller.may_reject:
-        return
-    tolerances = controller.tolerances()
-    if tolerances is None:
-        raise ValueError(
-            "`error_control='tangents'` compares errors with tolerances, which the controller does not have.\n"
-            f"Expected: an adaptive controller, such as PIDController\nFound:    {type(controller).__name__}\n"
-            "Use one, or `error_control='solution'`, the default."
-        )
-    if any(isinstance(x, float | int) and x == 0 for x in jax.tree.leaves(tolerances.rtol)):
-        raise ValueError(
-            "`error_control='tangents'` measures the error of a tangent relative to its size.\n"
-            f"Expected: a relative tolerance above 0\nFound:    rtol={tolerances.rtol}\n"
-            "Give `rtol`; `atol` concerns the solution alone."
-        )
-
-
 def check_no_noise(name: str, plan: Plan) -> None:
     """Raise a `ValueError` if the equation of a plan has noise: `name` has no meaning there."""
     if plan.is_noisy:
@@ -96,20 +59,6 @@ def check_no_noise(name: str, plan: Plan) -> None:
             "Expected: terms without a Brownian path\nFound:    terms with one\n"
             "With noise, compare the derivatives of solves with several tolerances."
         )
-
-
-def with_error_control(error_control: str, num_tangents: int, plan: Plan, state: State) -> tuple[Plan, State]:
-    """The plan and the first state of a solve whose error control covers what `error_control` says."""
-    if error_control == "solution":
-        return plan, state
-    check_no_noise("error_control='tangents'", plan)
-    if not plan.controller.may_reject:
-        return plan, state  # the steps are given
-    tolerances = plan.controller.tolerances()
-    assert tolerances is not None, "checked by `check_controller`"
-    directions = random_directions(plan, state.y, num_tangents)
-    control = TangentControl(directions, tolerances)
-    return replace(plan, tangent_control=control), replace(state, tangents=control.init(plan, state))
 
 
 def random_directions(plan: Plan, y: Y, number: int) -> Inputs:

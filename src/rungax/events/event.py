@@ -134,7 +134,7 @@ class Event(eqx.Module):
 
     @property
     def names(self) -> list[str]:
-        """What messages call each condition, such as `cond_fn['ground']`."""
+        """The names of the conditions in messages, such as `cond_fn['ground']`."""
         paths = jax.tree.leaves_with_path(self.cond_fn, is_leaf=callable)
         return [f"cond_fn{jax.tree_util.keystr(path)}" for path, _ in paths]
 

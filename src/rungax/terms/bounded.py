@@ -33,6 +33,10 @@ class BoundedTerm(AbstractWrappedTerm):
         """The wrapped term's product at `t`, or at `latest` if that is earlier."""
         return self.term.vf_prod(jnp.minimum(t, self.latest), y, args, control)
 
+    def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The user's Jacobian at `t`, or at `latest` if that is earlier."""
+        return self.term.jacobian_at(jnp.minimum(t, self.latest), y, args)
+
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
         """The wrapped term's increment."""
         return self.term.contr(t0, t1, **kwargs)

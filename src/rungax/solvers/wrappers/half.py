@@ -34,7 +34,8 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
     ----------
     solver
         The wrapped solver. If it has an error estimate, that is not used. If one of the three steps fails, the whole
-        step fails, with an infinite estimate.
+        step fails, with an infinite estimate; at `dtmin` it is not made once more with a new Jacobian, because the
+        cache does not say which of the three has failed.
 
     Raises
     ------

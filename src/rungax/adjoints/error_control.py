@@ -1,0 +1,75 @@
+"""The error control of the adjoints that differentiate accepted steps: of the solution, or also of its tangents."""
+
+from dataclasses import replace
+from typing import Any
+
+import equinox as eqx
+import jax
+
+from ..controllers import AbstractStepSizeController
+from ..jaxkit import shown
+from ..plan import Plan
+from ..step import State
+from .base import AbstractAdjoint
+from .tangents import TangentControl, check_no_noise, random_directions
+
+ERROR_CONTROLS = ("solution", "tangents")
+"""The values of `error_control`."""
+
+
+class AbstractErrorControllingAdjoint(AbstractAdjoint):
+    """An adjoint that differentiates the accepted steps of a solve, and may control the errors of tangents too.
+
+    Attributes
+    ----------
+    error_control
+        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`.
+    num_tangents
+        The number of tangents.
+    """
+
+    error_control: eqx.AbstractVar[str]
+    num_tangents: eqx.AbstractVar[int]
+
+    def __check_init__(self) -> None:
+        if self.error_control not in ERROR_CONTROLS:
+            raise ValueError(
+                "`error_control` says which errors the size of a step is chosen for.\n"
+                f"Expected: 'solution' or 'tangents'\nFound:    {shown(self.error_control)}\nThe default is 'solution'."
+            )
+        number = self.num_tangents
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(
+                "`num_tangents` is the number of tangents that `error_control='tangents'` covers.\n"
+                f"Expected: an integer, at least 1\nFound:    {shown(number)}\nThe default is 2."
+            )
+
+    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+        """Raise a `ValueError` unless a controller that may reject steps has relative tolerances for tangents."""
+        if self.error_control == "solution" or not controller.may_reject:
+            return
+        tolerances = controller.tolerances()
+        if tolerances is None:
+            raise ValueError(
+                "`error_control='tangents'` compares errors with tolerances, which the controller does not have.\n"
+                f"Expected: an adaptive controller, such as PIDController\nFound:    {type(controller).__name__}\n"
+                "Use one, or `error_control='solution'`, the default."
+            )
+        if any(isinstance(x, float | int) and x == 0 for x in jax.tree.leaves(tolerances.rtol)):
+            raise ValueError(
+                "`error_control='tangents'` measures the error of a tangent relative to its size.\n"
+                f"Expected: a relative tolerance above 0\nFound:    rtol={tolerances.rtol}\n"
+                "Give `rtol`; `atol` concerns the solution alone."
+            )
+
+    def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
+        """The plan and the first state of the solve, whose error control covers what `error_control` says."""
+        if self.error_control == "solution":
+            return plan, state
+        check_no_noise("error_control='tangents'", plan)
+        if not plan.controller.may_reject:
+            return plan, state  # the steps are given
+        tolerances = plan.controller.tolerances()
+        assert tolerances is not None, "checked by `check_controller`"
+        control = TangentControl(random_directions(plan, state.y, self.num_tangents), tolerances)
+        return replace(plan, tangent_control=control), replace(state, tangents=control.init(plan, state))

@@ -1,0 +1,10 @@
+"""Validation of a call."""
+
+from .stages import (
+    argument_types as argument_types,
+    as_terms as as_terms,
+    before_tracing as before_tracing,
+    inside_trace as inside_trace,
+    known_values as known_values,
+    values_are_valid as values_are_valid,
+)

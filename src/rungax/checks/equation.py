@@ -1,0 +1,174 @@
+"""Checks that solver, controller and Brownian paths suit the equation."""
+
+import warnings
+from typing import Any
+
+from jaxtyping import PyTree
+
+from ..brownian import AbstractBrownianIncrement, AbstractBrownianPath
+from ..controllers import AbstractStepSizeController
+from ..jaxkit import Args, Time, Y
+from ..solvers import AbstractSolver, AbstractWrappedSolver
+from ..terms import (
+    AbstractTerm,
+    Noise,
+    brownian_paths,
+    describe,
+    fits,
+    leaf_terms,
+    mismatches,
+    required_parts,
+)
+
+
+def check_no_noise(terms: Any) -> None:
+    """Raise a `ValueError` if the equation has noise: the methods chosen by default are for equations without."""
+    if brownian_paths(terms):
+        raise ValueError(
+            "`solver=None` chooses among methods for equations without noise.\nExpected: a solver for noise\n"
+            "Found:    None, and a Brownian path in `terms`\n"
+            "Give `SPaRK()` or `Heun()` for a Stratonovich equation, `SRIW1()` or `Euler()` for an Itô equation."
+        )
+
+
+def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args) -> None:
+    """Raise a `ValueError` unless the terms are those that the solver solves."""
+    structure = solver.facts.term_structure
+    if not fits(structure, terms):
+        raise ValueError(
+            f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {describe(structure)}\n"
+            f"Found:    {describe(terms)}\n"
+            "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
+        )
+    for mismatch in mismatches(structure, terms, t0, y0, args):
+        raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {mismatch}")
+
+
+def check_noise(
+    terms: PyTree[AbstractTerm[Any, Any]],
+    solver: AbstractSolver[Any],
+    controller: AbstractStepSizeController[Any],
+    t0: Time,
+    y0: Y,
+    args: Args,
+) -> None:
+    """Raise an error unless solver, steps and Brownian path suit each other; the terms are traced."""
+    noises = [noise for noise in (term.noise(t0, y0, args) for term in leaf_terms(terms)) if noise is not None]
+    paths = brownian_paths(terms)
+    _check_drift_and_diffusion(terms, solver, t0, y0, args)
+    if not paths:
+        return
+    for noise in noises:
+        _check_levy_area(noise, solver)
+        _check_kind_of_noise(noise, solver)
+    for path in paths:
+        _check_increments_add_up(path, solver, controller)
+    if controller.may_reject and not solver.facts.safe_with_adaptive_steps:
+        warnings.warn(
+            f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
+            "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
+            stacklevel=2,
+        )
+    if not solver.facts.interpretations:
+        warnings.warn(
+            f"`{_name(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
+            "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
+            stacklevel=2,
+        )
+
+
+def _name(solver: AbstractSolver[Any]) -> str:
+    """The class of a solver, and of the solver that it wraps."""
+    name = type(solver).__name__
+    return f"{name}({_name(solver.solver)})" if isinstance(solver, AbstractWrappedSolver) else name
+
+
+def _check_drift_and_diffusion(
+    terms: PyTree[AbstractTerm[Any, Any]], solver: AbstractSolver[Any], t0: Time, y0: Y, args: Args
+) -> None:
+    """Raise a `ValueError` unless a solver that distinguishes drift and diffusion gets one of each, in this order."""
+    if not required_parts(solver.facts.term_structure) or not solver.facts.interpretations:
+        return
+    drift, diffusion = terms.parts
+    if brownian_paths(drift) or diffusion.parts:
+        found = [
+            ("noise" if brownian_paths(term) else "no noise") + (", a sum" if term.parts else "")
+            for term in terms.parts
+        ]
+        raise ValueError(
+            f"`{_name(solver)}` treats drift and diffusion differently.\n"
+            "Expected: `MultiTerm(drift, diffusion)`, the drift without noise and the diffusion one term\n"
+            f"Found:    the first with {found[0]}; the second with {found[1]}\n"
+            "Put the drift first; put several sources of noise side by side into one ControlTerm, as columns."
+        )
+    if solver.facts.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
+        raise ValueError(
+            f"`{_name(solver)}` needs a Brownian path to drive the second of its terms.\n"
+            f"Expected: a ControlTerm with a path such as VirtualBrownianTree\nFound:    {type(diffusion).__name__}"
+        )
+
+
+def _check_increments_add_up(
+    path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
+) -> None:
+    """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""
+    if path.increments_add_up:
+        return
+    if not solver.facts.asks_for_whole_steps:
+        raise ValueError(
+            f"`{_name(solver)}` asks a path for parts of a step as well as for the whole.\n"
+            "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
+            f"Found:    {type(path).__name__}\nUse the tree, or a solver that asks for whole steps."
+        )
+    if controller.may_reject:
+        raise ValueError(
+            f"`{type(path).__name__}` draws anew whenever it is asked, so steps must not be rejected.\n"
+            f"Expected: ConstantStepSize or StepTo\nFound:    {type(controller).__name__}\n"
+            "For adaptive steps use `VirtualBrownianTree`."
+        )
+
+
+def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
+    needed, given = solver.facts.minimal_levy_area, noise.path.levy_area
+    if not issubclass(given, needed):
+        raise ValueError(
+            f"`{_name(solver)}` needs more of the Brownian path than its increments.\n"
+            f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
+            f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
+        )
+
+
+def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
+    """Raise a `ValueError` if the vector field's structure shows another kind of noise than the solver is for.
+
+    Commutative noise does not show in the structure.
+    """
+    name = _name(solver)
+    if solver.facts.noise == "additive" and not noise.is_additive:
+        raise ValueError(
+            f"`{name}` is for additive noise: a diffusion that does not depend on the state.\n"
+            "Expected: a `vector_field(t, y, args)` of the ControlTerm that makes no use of `y`\n"
+            "Found:    one that does (shapes and dtypes are free to use)\n"
+            "For noise that depends on the state use `SPaRK` or `SlowRK` (Stratonovich), `Euler` or `SRIW1` (Itô)."
+        )
+    if solver.facts.noise == "diagonal" and noise.shape == "general":
+        raise ValueError(
+            f"`{name}` is for diagonal noise, one source for each entry of the state, or for a single source.\n"
+            "Expected: a vector field that returns a `lineax.DiagonalLinearOperator`, or a path of shape ()\n"
+            "Found:    a field from several sources to the whole state\n"
+            "Return `lineax.DiagonalLinearOperator(d)` if it is diagonal; else use `Euler`, or `DRI1` for expectations."
+        )
+
+
+def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
+    """Warn if constant steps are shorter than the resolution of a Brownian tree, as far as both are known now."""
+    if type(dt0) is not float or controller.may_reject:
+        return
+    for path in brownian_paths(terms):
+        resolution = path.resolution
+        if resolution is not None and abs(dt0) < 0.99 * resolution:
+            warnings.warn(
+                f"Steps of {abs(dt0)} are shorter than the Brownian path is exact: increments between times nearer\n"
+                f"than its `tol` have too small a variance. Give it a `tol` of at most {abs(dt0)}, better half of it.",
+                stacklevel=4,  # the line that calls `diffeqsolve`
+            )
