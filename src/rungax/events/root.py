@@ -19,6 +19,9 @@ from ..jaxkit import IntScalar, Time, match_varying, optimization_barrier
 PATIENCE = 12
 """The number of iterations before every second one takes the middle."""
 
+FARTHEST = 0.99
+"""The largest part of the interval that the first iteration leaves on the side of the upper end."""
+
 
 class _Points(NamedTuple):
     """The last point `a`, the one `b` on the other side of the root, the one `c` before them, and the values there."""
@@ -37,13 +40,15 @@ def bracketed_root(
     function: Callable[[Time], Array],
     interval: tuple[Time, Time],
     at_ends: tuple[Array, Array],
+    slope: Array,
     width: Time,
     like: Any,
 ) -> Time:
     """A time at most `width` from a sign change of `function`, from positive to negative, in an interval.
 
     The values at the ends are not trusted: `function` counts as positive at the lower end and as negative at the upper
-    one, whatever rounding says. What is no number counts as positive. `like` are the arrays that `function` depends on.
+    one, whatever rounding says. What is no number counts as positive. `slope` is that at the upper end, NaN where it is
+    not known; only the first iteration depends on it. `like` are the arrays that `function` depends on.
     """
     lower, upper = interval
     tiny, largest = float(jnp.finfo(lower.dtype).tiny), float(jnp.finfo(lower.dtype).max) ** 0.25
@@ -64,12 +69,22 @@ def bracketed_root(
         return _Points(t, b, c, at_t, at_b, at_c, part, p.num_iterations + 1)
 
     above, below = jnp.abs(bounded(at_ends[0])) + tiny, -jnp.abs(bounded(at_ends[1])) - tiny
-    start = _Points(upper, lower, lower, below, above, above, jnp.full_like(lower, 0.5), jnp.asarray(0, jnp.int32))
-    # The line through the ends; but not near the lower one, which may itself be a root, as after a bounce.
-    start = start._replace(part=jnp.minimum(below / (below - above), 0.5))
+    part = _first_part(above, below, slope * (lower - upper))
+    start = _Points(upper, lower, lower, below, above, above, part, jnp.asarray(0, jnp.int32))
     go_on = lambda p: (jnp.abs(p.b - p.a) > width) & (p.at_a != 0) & (p.num_iterations < 256)
     end = lax.while_loop(go_on, refine, match_varying(start, like))
     return jnp.where(end.at_a == 0, end.a, 0.5 * (end.a + end.b))
+
+
+def _first_part(above: Array, below: Array, rise: Array) -> Array:
+    """The part of the way from the upper end to the lower one at which a parabola through both values is zero.
+
+    Its slope at the upper end is `rise`. The lower end may itself be a root, as after a bounce, and is not meant.
+    Without a slope, the middle.
+    """
+    square = rise**2 - 4 * below * (above - below - rise)
+    part = -2 * below / (rise + jnp.sqrt(square))
+    return jnp.where(part > 0, jnp.minimum(part, FARTHEST), 0.5)
 
 
 def _part(a: Time, b: Time, c: Time, at_a: Array, at_b: Array, at_c: Array) -> Array:

@@ -91,6 +91,10 @@ class Margins(NamedTuple):
         margins = self.signs * values
         return jnp.where(self.counts & ~jnp.isnan(margins), margins, jnp.inf)
 
+    def slope(self, values: Values, rates: Values) -> Array:
+        """The slope of the smallest margin, where the conditions have the `values` and the `rates`."""
+        return (self.signs * rates)[jnp.argmin(self.of(values))]
+
     def on_interpolation(self, t: Time) -> Values:
         """The margins on the interpolation of the attempt."""
         return self.of(self.values_at(t))
@@ -188,7 +192,13 @@ class EventSearch(eqx.Module):
         # A value that moves away from zero, after an event a few roundings earlier, has not passed it yet.
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         happens, has_ended = optimization_barrier((happens, is_closed | is_short | jnp.any(happens)))
-        next_end = jnp.where(has_ended, bracket.target, self._next_end(step, bracket, margins, active, within))
+        slope = jnp.where(step.t1 == upper, margins.slope(at_end.values, rates), jnp.nan)
+        # After the search no root is wanted, and any width will do.
+        width = jnp.where(has_ended, jnp.inf, 0.5 * shortest(upper))
+        margin = lambda t: jnp.min(margins.on_interpolation(t))
+        at_ends = bracket.at_lower, bracket.at_upper
+        root = bracketed_root(margin, (lower, upper), at_ends, slope, width, (step, bracket, active))
+        next_end = jnp.where(has_ended, bracket.target, _next_end(step, bracket, active, within, root))
         count = jnp.where(has_ended, 0, bracket.num_attempts)
         return Sought(replace(bracket, next_end=next_end, num_attempts=count), happens, active)
 
@@ -224,28 +234,27 @@ class EventSearch(eqx.Module):
         part = 1e-3 * (t - step.t0)
         return jnp.maximum(jnp.minimum(atol + rtol * jnp.abs(t), part), shortest(t))
 
-    def _next_end(self, step: Step, bracket: EventBracket, margins: Margins, active: Flags, within: Time) -> Time:
-        """The end of the next attempt: just before the passage, as far as one knows; `within` is the time tolerance.
 
-        The first attempts take the interpolation of the one before them for the solution. Where that does not do, as
-        with noise, the later ones take the line through the values at the ends of the bracket, or its middle.
-        """
-        lower, upper, count = bracket.lower, bracket.upper, bracket.num_attempts
-        least, is_made = 0.5 * shortest(upper), jnp.any(active)
-        at_ends = bracket.at_lower, bracket.at_upper
-        margin = lambda t: jnp.min(margins.on_interpolation(t))
-        root = bracketed_root(margin, (lower, upper), at_ends, least, (step, bracket, active))
-        line = lower + (upper - lower) * (bracket.at_lower / (bracket.at_lower - bracket.at_upper))
-        root = jnp.where(count > INTERPOLATED, line, root)
-        # The first root is as good as the interpolation, the later ones are better the nearer they are to the last.
-        uncertainty = jnp.where(count == 1, 0.0, 1e-3 * jnp.abs(root - step.t1))
-        before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * within))
-        is_known = jnp.where(count > INTERPOLATED, is_made & (count & 3 != 0), bracket.at_upper < 0)
-        # Where no attempt has ended at the upper end yet, one has to.
-        end = jnp.where(is_known, before, jnp.where(is_made, 0.5 * (lower + upper), upper))
-        end = jnp.clip(end, lower + least, jnp.where(is_made, upper - least, upper))
-        end = jnp.where(upper - lower <= shortest(upper), jnp.where(is_made, lower, upper), end)
-        return jnp.maximum(end, step.t0 + least)
+def _next_end(step: Step, bracket: EventBracket, active: Flags, within: Time, root: Time) -> Time:
+    """The end of the next attempt: just before the passage, as far as one knows.
+
+    The first attempts take the interpolation of the one before them for the solution, and its `root` for the passage.
+    Where that does not do, as with noise, the later ones take the line through the values at the ends of the bracket,
+    or its middle. `within` is the time tolerance.
+    """
+    lower, upper, count = bracket.lower, bracket.upper, bracket.num_attempts
+    least, is_made = 0.5 * shortest(upper), jnp.any(active)
+    line = lower + (upper - lower) * (bracket.at_lower / (bracket.at_lower - bracket.at_upper))
+    root = jnp.where(count > INTERPOLATED, line, root)
+    # The first root is as good as the interpolation, the later ones are better the nearer they are to the last.
+    uncertainty = jnp.where(count == 1, 0.0, 1e-3 * jnp.abs(root - step.t1))
+    before = root - jnp.clip(uncertainty, least, jnp.maximum(least, 0.5 * within))
+    is_known = jnp.where(count > INTERPOLATED, is_made & (count & 3 != 0), bracket.at_upper < 0)
+    # Where no attempt has ended at the upper end yet, one has to.
+    end = jnp.where(is_known, before, jnp.where(is_made, 0.5 * (lower + upper), upper))
+    end = jnp.clip(end, lower + least, jnp.where(is_made, upper - least, upper))
+    end = jnp.where(upper - lower <= shortest(upper), jnp.where(is_made, lower, upper), end)
+    return jnp.maximum(end, step.t0 + least)
 
 
 def _begun(step: Step, crossed: Crossed, margins: Margins) -> EventBracket:
