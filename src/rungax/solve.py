@@ -63,8 +63,8 @@ def diffeqsolve(
         The first step, or the size of all steps with `ConstantStepSize`; of the sign of `t1 - t0`. `None` lets an
         adaptive controller choose it, which costs two evaluations.
     y0
-        The initial state: any pytree of real or complex floating-point arrays and of numbers. Each array keeps its
-        dtype; numbers take the width of the times.
+        The initial state: any pytree of arrays and of numbers. Each real or complex floating-point array keeps its
+        dtype; numbers take the width of the times, and arrays of integers or booleans become floats of that width.
     args
         The third argument of the vector field: anything, by default nothing. Arrays and floats in it may change without
         recompilation.

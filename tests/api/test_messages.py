@@ -136,9 +136,6 @@ STRUCTURAL: dict[str, tuple[dict[str, Any], type[Exception], tuple[str, ...]]] =
         {"saveat": SaveAt(subs=[SubSaveAt(t1=True, fn=_NoCall())])}, ValueError, ("`SaveAt(fn=...)`", "_NoCall(y"),
     ),
     # The state.
-    "integer state": ({"y0": jnp.asarray(1)}, ValueError, ("`y0`", "float or complex", "int64", "astype(float)")),
-    "integer leaf": ({"y0": {"a": ONE, "b": np.arange(3)}}, ValueError, ("`y0['b']`", "float or complex", "int64")),
-    "boolean state": ({"y0": jnp.asarray(True)}, ValueError, ("`y0`", "float or complex", "bool")),
     "state of keys": ({"y0": {"b": jax.random.key(0)}}, ValueError, ("`y0['b']`", "float or complex", "key", "args")),
     "state of a string": ({"y0": (ONE, "x")}, ValueError, ("`y0[1]`", "number or an array", "str")),
     # The times.

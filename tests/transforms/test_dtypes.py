@@ -167,10 +167,59 @@ def test_state_may_be_empty(state: Any, fixed: bool) -> None:
     assert list(solution.ts) == [0.0, 0.5, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("state", [True, np.ones(2, int), {"a": 1.0, "b": jnp.arange(3)}], ids=str)
-def test_state_of_integers_is_refused(state: Any) -> None:
-    with pytest.raises(ValueError, match="must be real or complex"):
-        solve(state)
+INTEGERS = {
+    "number": 1,
+    "large": 10**30,
+    "boolean": True,
+    "numpy": np.int8(1),
+    "array": np.ones(2, "uint8"),
+    "jax": jnp.arange(3),
+    "booleans": jnp.array([[True], [False]]),
+    "float": jnp.ones((), "float16"),
+    "complex": jnp.ones(1, "complex64"),
+}
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_integers_and_booleans_become_floats_of_the_width_of_time(time: str) -> None:
+    """And are solved as the same floats are, in the same program that `jit` and `vmap` make."""
+    kept = {"float": "float16", "complex": "complex64"}
+    floats = {name: jnp.asarray(x, kept.get(name, time)) for name, x in INTEGERS.items()}
+    found, expected = (solve(x, time, **ENDS) for x in (INTEGERS, floats))
+    assert dtypes(found.ys) == {name: kept.get(name, time) for name in INTEGERS}
+    assert_trees_close(found.ys, expected.ys, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [bool, "int8", "uint32", int])
+def test_arrays_of_integers_inside_transformations(dtype: Any) -> None:
+    """Shapes and dtypes are known from the arguments, and derivatives are those of the same float state."""
+    state = jnp.asarray([0, 1, 1], dtype)
+    end = lambda y0: solve(y0, **ENDS).ys[-1]
+    assert jax.eval_shape(end, state) == jax.ShapeDtypeStruct((3,), jnp.result_type(float))
+    np.testing.assert_array_equal(jax.jit(end)(state), end(state))
+    np.testing.assert_array_equal(jax.vmap(end)(state), end(state))
+    np.testing.assert_allclose(jax.vmap(end)(state), end(state.astype(float)), rtol=1e-14)
+
+
+def test_integers_wherever_a_state_is_read() -> None:
+    """By events and their effects, by an adjoint that solves another equation, and by `derivative_error`."""
+    field, integers = lambda t, y, args: -args * y, jnp.array([1, 2])
+    problem = field, rungax.Heun(), 0.0, 1.0, 0.125
+    event = rungax.Event(lambda t, y, args, **kwargs: y[1] - 1.0, effect=lambda t, y, args: y + 1)
+
+    def loss(rate: jax.Array, y0: jax.Array) -> jax.Array:
+        adjoint = rungax.BacksolveAdjoint(solver=rungax.Heun())
+        return jnp.sum(rungax.diffeqsolve(*problem, y0, rate, adjoint=adjoint).ys)
+
+    def everything(y0: jax.Array) -> Any:
+        of_args = (jnp.zeros((1, 2)), jnp.ones(1))
+        return {
+            "event": rungax.diffeqsolve(*problem, y0, jnp.ones(()), event=event).ys,
+            "gradient": jax.grad(loss)(jnp.ones(()), y0),
+            "error": tuple(rungax.derivative_error(*problem, y0, jnp.ones(()), directions=of_args)),
+        }
+
+    assert_trees_close(everything(integers), everything(integers.astype(float)), rtol=1e-14)
 
 
 def test_field_of_another_width_takes_the_dtype_of_the_state() -> None:

@@ -51,7 +51,7 @@ def check_made_jump(made_jump: Any) -> None:
 
 
 def check_state(y0: Y) -> None:
-    """Raise a `ValueError` unless every leaf of the state is real or complex; a Python integer counts as a float."""
+    """Raise a `ValueError` unless every leaf of the state is an array of numbers; booleans count as numbers."""
     for path, leaf in jax.tree.leaves_with_path(y0):
         where = f"y0{jax.tree_util.keystr(path)}"
         try:
@@ -61,11 +61,11 @@ def check_state(y0: Y) -> None:
                 f"`{where}` must be a number or an array.\nExpected: a float or complex array\n"
                 f"Found:    {kind_of(leaf)}\nPut whatever is not part of the state into `args`."
             ) from error
-        if not jnp.issubdtype(dtype, jnp.inexact) and type(leaf) is not int:
+        if not (jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_)):
             raise ValueError(
                 f"`{where}` must be real or complex, because it changes continuously.\n"
                 f"Expected: a float or complex dtype\n"
-                f"Found:    {dtype}\nConvert it with `.astype(float)`; what is not part of the state belongs in `args`."
+                f"Found:    {dtype}\nPut whatever is not part of the state into `args`."
             )
 
 

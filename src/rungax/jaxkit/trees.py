@@ -128,8 +128,13 @@ def time_dtype(*times: Any) -> np.dtype[Any]:
 
 
 def strong(x: Any, dtype: np.dtype[Any]) -> jax.Array:
-    """`x` as an array of a strong dtype: its own if it has one; a Python number takes the width of `dtype`."""
-    array = jnp.asarray(float(x) if isinstance(x, int) else x)
+    """`x` as an inexact array of a strong dtype.
+
+    A strong inexact dtype is kept, a Python number takes the width of `dtype`, integers and booleans become `dtype`.
+    """
+    if not jnp.issubdtype(jnp.result_type(x), jnp.inexact):
+        return jnp.asarray(x, dtype)
+    array = jnp.asarray(x)
     if isinstance(x, np.ndarray | np.generic) or not jax.typeof(array).weak_type:
         return array
     with jax.numpy_dtype_promotion("standard"):
