@@ -108,7 +108,7 @@ class Solution(eqx.Module):
         Parameters
         ----------
         t0, t1
-            Scalar times; use `jax.vmap` for many.
+            Times: scalars, or arrays, whose axes come first in each leaf of the result.
         left
             Where two steps meet, whether to use the earlier one.
 
@@ -130,7 +130,7 @@ class Solution(eqx.Module):
         Parameters
         ----------
         t
-            A scalar time.
+            A time, or an array of times.
         left
             Where two steps meet, whether to use the earlier one.
 

@@ -348,13 +348,6 @@ def test_a_solution_that_is_not_dense_says_so(method: str) -> None:
     check_message(error.value, (f"`Solution.{method}`", "SaveAt(dense=True)", "`ts`"))
 
 
-@pytest.mark.parametrize("method", ["evaluate", "derivative"])
-def test_a_dense_solution_takes_one_time(method: str) -> None:
-    with pytest.raises(ValueError, match="scalar") as error:
-        getattr(solve(saveat=SaveAt(dense=True)), method)(jnp.asarray([0.1, 0.2]))
-    check_message(error.value, ("`evaluate`", "(2,)", "jax.vmap"))
-
-
 # Solves that fail.
 
 OUT_OF_STEPS = {"dt0": 0.1, "max_steps": 4}

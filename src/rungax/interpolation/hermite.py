@@ -3,6 +3,7 @@
 from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -54,6 +55,11 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
 
     def __init__(self, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k0: Y, k1: Y):
         self.t0, self.t1, self.y0, self.y1, self.k0, self.k1 = t0, t1, y0, y1, k0, k1
+
+    @property
+    def coeffs(self) -> PyTree[jax.Array]:
+        r"""The coefficients of the cubic in $\theta$, highest power first along the first axis of each leaf."""
+        return jax.tree.map(_coefficients_of_cubic, self.y0, self.y1, self.k0, self.k1)
 
     @classmethod
     def from_k(cls, *, t0: RealScalar, t1: RealScalar, y0: Y, y1: Y, k: Y) -> Self:
@@ -123,19 +129,41 @@ class FourthOrderPolynomialInterpolation(AbstractLocalInterpolation):
         self.k0, self.k1 = stages[0], stages[-1]
         self.y_mid = combination(self.c_mid, stages, y0)
 
+    @property
+    def coeffs(self) -> PyTree[jax.Array]:
+        r"""The coefficients of the quartic in $\theta$, highest power first along the first axis of each leaf."""
+
+        def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
+            missing = 16 * _missing(y0, y1, k0, k1, y_mid)
+            cubic = _coefficients_of_cubic(y0, y1, k0, k1)
+            quartic = jnp.stack([missing, -2 * missing, missing, jnp.zeros_like(missing), jnp.zeros_like(missing)])
+            return quartic.at[1:].add(cubic)
+
+        return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1, self.y_mid)
+
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value of the quartic at `t`."""
         theta = fraction(t, self.t0, self.t1)
 
         def leaf(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
-            # The cubic's value at the midpoint is (y0 + y1)/2 + (k0 - k1)/8. What is missing there is added times
-            # 16 θ²(1-θ)², which is 1 there, and whose value and slope are 0 at both ends.
-            change = y1 - y0
-            missing = y_mid - y0 - 0.5 * change - 0.125 * (k0 - k1)
-            bend = _bend(theta, change, k0, k1) + scaled(16 * theta * (1 - theta), missing)
+            # What the cubic misses at the midpoint is added times 16 θ²(1-θ)², which is 1 there, and whose value and
+            # slope are 0 at both ends.
+            missing = _missing(y0, y1, k0, k1, y_mid)
+            bend = _bend(theta, y1 - y0, k0, k1) + scaled(16 * theta * (1 - theta), missing)
             return bridge(theta, y0, y1, bend)
 
         return jax.tree.map(leaf, self.y0, self.y1, self.k0, self.k1, self.y_mid)
+
+
+def _missing(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array, y_mid: jax.Array) -> jax.Array:
+    """The difference of the value at the midpoint from that of the cubic, (y0 + y1)/2 + (k0 - k1)/8."""
+    return y_mid - y0 - 0.5 * (y1 - y0) - 0.125 * (k0 - k1)
+
+
+def _coefficients_of_cubic(y0: jax.Array, y1: jax.Array, k0: jax.Array, k1: jax.Array) -> jax.Array:
+    """The coefficients of the cubic, highest power first."""
+    change = y1 - y0
+    return jnp.stack(jnp.broadcast_arrays(k0 + k1 - 2 * change, 3 * change - 2 * k0 - k1, k0, y0))
 
 
 def _bend(theta: Time, change: jax.Array, k0: jax.Array, k1: jax.Array) -> jax.Array:

@@ -6,9 +6,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpy.polynomial.polynomial as P
 from jaxtyping import PyTree
 
-from ..jaxkit import RealScalar, Y, scaled
+from ..jaxkit import RealScalar, Y, combination, scaled
 from .base import AbstractLocalInterpolation, bridge, fraction
 
 
@@ -52,6 +53,16 @@ class StageInterpolation(AbstractLocalInterpolation):
         stages = tuple(jax.tree.map(lambda leaf, i=i: leaf[i], k) for i in range(len(extension.weights)))
         return cls(t0=t0, t1=t1, y0=y0, y1=y1, k=stages, extension=extension)
 
+    @property
+    def coeffs(self) -> PyTree[jax.Array]:
+        r"""The coefficients of the polynomial in $\theta$, highest power first along the first axis of each leaf."""
+        rows = _in_powers_of_theta(self.extension.weights)[::-1]
+
+        def leaf(y0: jax.Array, *k: jax.Array) -> jax.Array:
+            return jnp.stack([*(combination(row, k) for row in rows), y0])
+
+        return jax.tree.map(leaf, self.y0, *self.k)
+
     def value(self, t: RealScalar) -> PyTree[Any]:
         """The value of the polynomial at `t`."""
         theta = fraction(t, self.t0, self.t1)
@@ -70,6 +81,14 @@ def _inner(weights: np.ndarray) -> np.ndarray:
     r"""Coefficients of $(p_i(u) - p_i(1)) / (1 - \theta)$ in powers of u, with $p_i(u) = \sum_j w_{ij} u^j$."""
     # The quotient of u^j - 1 and u - 1 is 1 + u + ... + u^(j-1).
     return -2 * np.cumsum(weights[:, :0:-1], axis=1)[:, ::-1]
+
+
+def _in_powers_of_theta(weights: np.ndarray) -> np.ndarray:
+    r"""Coefficients of $\sum_j w_{ij} (2 \theta - 1)^j$ in powers of theta, a row for each power."""
+    powers = np.stack(
+        [np.pad(P.polypow([-1.0, 2.0], j), (0, weights.shape[1] - 1 - j)) for j in range(weights.shape[1])]
+    )
+    return powers.T @ weights.T
 
 
 def _horner(coefficients: np.ndarray, u: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from .global_interpolation import (
     AbstractGlobalInterpolation as AbstractGlobalInterpolation,
     CubicInterpolation as CubicInterpolation,
     LinearInterpolation as LinearInterpolation,
-    scalar_time as scalar_time,
+    over_times as over_times,
 )
 from .missing_data import (
     backward_hermite_coefficients as backward_hermite_coefficients,

@@ -1,5 +1,7 @@
 """Piecewise polynomial paths, for equations driven by data."""
 
+import abc
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -25,20 +27,37 @@ class AbstractGlobalInterpolation(AbstractPath):
     """
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
-        """The value at `t`; at a jump the limit from the left, or from the right if `left=False`."""
+        """The value at one time `t`; at a jump the limit from the left, or from the right if `left=False`."""
         raise NotImplementedError(f"A `{type(self).__name__}` implements neither `value` nor `evaluate`.")
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
-        """The value at `t0`, or the increment to `t1` if that is given; at a knot, `left` selects the piece before."""
+        """The value at `t0`, or the increment to `t1` if that is given; at a knot, `left` selects the piece before.
+
+        The times may be arrays. Their axes come first in each leaf of the result.
+        """
+        value = lambda t: self.value(t, left)
         if t1 is None:
-            return self.value(t0, left)
-        return jax.tree.map(jnp.subtract, self.value(t1, left), self.value(t0, left))
+            return over_times(value, t0)
+        return over_times(lambda t0, t1: jax.tree.map(jnp.subtract, value(t1), value(t0)), t0, t1)
 
 
 class _AbstractKnots(AbstractGlobalInterpolation):
     """A path with knots at the times `ts`."""
 
     ts: eqx.AbstractVar[Float[Array, " knots"]]
+
+    @abc.abstractmethod
+    def slope(self, t: RealScalar, left: bool) -> PyTree[Any]:
+        """The derivative at one time `t`; at a knot, `left` selects the piece before."""
+
+    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+        """The derivative at `t`, which may be an array; at a knot, `left` selects the piece before."""
+        return over_times(lambda t: self.slope(t, left), t)
+
+    @property
+    def ts_size(self) -> int:
+        """The number of knots."""
+        return len(self.ts)
 
     # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property
@@ -75,7 +94,11 @@ class LinearInterpolation(_AbstractKnots):
     ------
     ValueError
         If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
-        time, the path is NaN instead. Also if it is evaluated at several times at once: use `jax.vmap`.
+        time, the path is NaN instead.
+
+    Notes
+    -----
+    `evaluate` and `derivative` take arrays of times too. Their axes come first in each leaf of the result.
 
     Differentiability
     -----------------
@@ -118,7 +141,7 @@ class LinearInterpolation(_AbstractKnots):
 
         return jax.tree.map(leaf, self.ys)
 
-    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+    def slope(self, t: RealScalar, left: bool) -> PyTree[Any]:
         """The slope of the line at `t`; at a knot `left` selects the line."""
         i, _, start, end = _piece(self.ts, t, left)
         length, is_jump = _length(start, end)
@@ -150,7 +173,11 @@ class CubicInterpolation(_AbstractKnots):
     ------
     ValueError
         If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
-        time, the path is NaN instead. Also if it is evaluated at several times at once: use `jax.vmap`.
+        time, the path is NaN instead.
+
+    Notes
+    -----
+    `evaluate` and `derivative` take arrays of times too. Their axes come first in each leaf of the result.
 
     Differentiability
     -----------------
@@ -196,7 +223,7 @@ class CubicInterpolation(_AbstractKnots):
 
         return jax.tree.map(leaf, *self.coeffs)
 
-    def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
+    def slope(self, t: RealScalar, left: bool) -> PyTree[Any]:
         """The slope of the cubic at `t`; at a knot `left` selects the cubic."""
         i, t, start, _ = _piece(self.ts, t, left)
         s = t - start
@@ -214,7 +241,7 @@ class _Piece(NamedTuple):
 
 def _piece(ts: Array, t: RealScalar, left: bool) -> _Piece:
     """The piece that holds `t`, or the first or last one if `t` lies beyond the ends."""
-    t = scalar_time(t)
+    t = jnp.asarray(t)
     # The wider of both dtypes, because a time just past a knot must not be rounded to the knot.
     dtype = time_dtype(ts, t)
     ts, t = ts.astype(dtype), t.astype(dtype)
@@ -237,24 +264,22 @@ def _length(start: Time, end: Time) -> tuple[Time, Array]:
     return jnp.where(is_jump, jnp.ones_like(length), length), is_jump
 
 
-# ------------------------------------------------------------------------------------------------------------- checking
-
-
-def scalar_time(t: RealScalar) -> Array:
-    """`t` as a scalar array.
+def over_times(function: Callable[..., PyTree[Any]], *times: Any) -> PyTree[Any]:
+    """`function` of single times, at each entry of arrays of times, whose axes come first in each leaf of the result.
 
     Raises
     ------
     ValueError
-        If `t` has axes.
+        If a time is no number, or the shapes of the times do not fit together.
     """
-    t = jnp.asarray(as_array(t, "A time", "a scalar"))
-    if t.ndim != 0:
-        raise ValueError(
-            f"`evaluate` and `derivative` take one time.\nExpected: a scalar\nFound:    shape {t.shape}\n"
-            "Use `jax.vmap(path.evaluate)(times)` for many; `path` may be a `Solution`."
-        )
-    return t
+    arrays = [jnp.asarray(as_array(t, "A time", "a number, or an array of numbers")) for t in times]
+    arrays = jnp.broadcast_arrays(*arrays)
+    for _ in range(arrays[0].ndim):
+        function = jax.vmap(function)
+    return function(*arrays)
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
 
 
 def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:

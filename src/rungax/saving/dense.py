@@ -58,14 +58,13 @@ class DenseRecorder(AbstractRecorder):
 
 
 def _interpolation(plan: Plan, record: DenseRecord, state: State) -> DenseInterpolation:
-    # The two arguments that a type checker misses are the properties `t0` and `t1`.
-    return DenseInterpolation(  # pyright: ignore[reportCallIssue]
-        start=plan.problem.t0,
-        starts=record.starts,
-        ends=record.ends,
-        num_steps=state.num_accepted,
+    return DenseInterpolation(
+        ts=jnp.concatenate([plan.problem.t0[None], record.ends]),
+        ts_size=state.num_accepted + 1,
         infos=record.infos,
-        direction=plan.problem.direction,
-        y0=plan.problem.y0,
         interpolation_cls=plan.solver.interpolation_for(plan.problem.terms, plan.problem.args),
+        direction=plan.problem.direction,
+        t0_if_trivial=plan.problem.t0,
+        y0_if_trivial=plan.problem.y0,
+        starts=record.starts,
     )

@@ -1,0 +1,193 @@
+"""The parts of a solve behave as programs written for Diffrax expect that use them one by one.
+
+Such programs read and make interpolations, and step with solvers and controllers in loops of their own, with Python
+floats. The facts about Diffrax here were observed with its version 0.7.2.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rungax
+
+from ..catalogue import INTERPOLATIONS
+from ..compare import assert_trees_close
+
+
+def decay(t: Any, y: Any, args: Any) -> Any:
+    return jax.tree.map(jnp.negative, y)
+
+
+# ------------------------------------------------------------------------------------------------------ dense output
+
+DIFFRAX_NAMES = ("ts", "ts_size", "infos", "interpolation_cls", "direction", "t0_if_trivial", "y0_if_trivial")
+"""The parameters of the constructor of `DenseInterpolation` there, in this order; each is an attribute too."""
+
+DENSE: dict[str, dict[str, Any]] = {
+    "forwards": {"t0": 0.0, "t1": 1.0, "dt0": 0.25},
+    "backwards": {"t0": 1.0, "t1": 0.0, "dt0": -0.25},
+    "no step": {"t0": 0.5, "t1": 0.5, "dt0": 0.25},
+    "equation": {"t0": 0.0, "t1": 1.0, "dt0": 0.25, "solver": rungax.KahanLi8()},
+}
+"""Solves with dense output; that of the last one needs the equation."""
+
+
+def dense(solver: Any = rungax.Tsit5(), **times: float) -> rungax.DenseInterpolation:
+    pairs = isinstance(solver, rungax.KahanLi8)
+    field = lambda t, y, args: -y
+    terms = (rungax.ODETerm(lambda t, p, args: p), rungax.ODETerm(field)) if pairs else rungax.ODETerm(decay)
+    y0 = (jnp.array([1.0, 2.0]), jnp.array([0.5, 0.0])) if pairs else {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}
+    solution = rungax.diffeqsolve(terms, solver, y0=y0, saveat=rungax.SaveAt(dense=True), max_steps=6, **times)
+    assert solution.interpolation is not None
+    return solution.interpolation
+
+
+@pytest.mark.parametrize("case", DENSE)
+def test_times_of_dense_output_are_one_array(case: str) -> None:
+    """They are times in the direction of travel, the start first, then the end of each step, then infinity."""
+    found, options = dense(**DENSE[case]), DENSE[case]
+    direction = -1.0 if options["t1"] < options["t0"] else 1.0
+    steps = 4 if options["t1"] != options["t0"] else 0
+    ends = [options["t0"] + direction * 0.25 * i for i in range(steps + 1)]
+    assert found.ts_size == steps + 1
+    np.testing.assert_allclose(found.ts, [*(direction * t for t in ends), *[np.inf] * (6 - steps)], atol=1e-15)
+    assert (found.direction, found.t0, found.t1) == (direction, options["t0"], options["t1"])
+    assert found.t0_if_trivial == direction * options["t0"]
+    assert all(leaf.shape[0] == 6 for leaf in jax.tree.leaves(found.infos))
+
+
+@pytest.mark.parametrize("by_position", [False, True], ids=["by name", "by position"])
+@pytest.mark.parametrize("case", DENSE)
+def test_dense_output_is_made_from_its_parts(case: str, by_position: bool) -> None:
+    found = dense(**DENSE[case])
+    parts = {name: getattr(found, name) for name in DIFFRAX_NAMES}
+    parts["direction"] = int(found.direction)
+    again = rungax.DenseInterpolation(*parts.values()) if by_position else rungax.DenseInterpolation(**parts)
+    times = jnp.array([0.0, 0.1, 0.25, 0.5, 1.0, 1.1])
+    both = jax.jit(lambda path: (path.evaluate(times), path.derivative(times, left=False), path.evaluate(0.3, times)))
+    assert_trees_close(both(again), both(found), rtol=1e-14)
+
+
+def test_state_of_a_solve_without_steps_is_not_read_otherwise() -> None:
+    """Diffrax reads `t0_if_trivial` and `y0_if_trivial` only then; some programs put any number there."""
+    found = dense(**DENSE["forwards"])
+    parts = {name: getattr(found, name) for name in DIFFRAX_NAMES}
+    parts |= {"t0_if_trivial": 9.0, "y0_if_trivial": {"a": np.zeros(2), "b": 9}}
+    again = rungax.DenseInterpolation(**parts)
+    assert again.t0 == 0.0
+    assert_trees_close(again.evaluate(0.0), {"a": jnp.array([1.0, 2.0]), "b": jnp.array(3.0)}, rtol=1e-15)
+    empty = rungax.DenseInterpolation(**parts | {"ts_size": 1})
+    assert (empty.t0, empty.t1) == (9.0, 9.0)
+    assert_trees_close(empty.evaluate(9.0), {"a": jnp.zeros(2), "b": jnp.array(9.0)}, rtol=0)
+    assert np.isnan(empty.evaluate(0.0)["b"])
+
+
+def test_dense_output_has_its_derivative_at_the_start_too() -> None:
+    found = dense(**DENSE["forwards"])
+    by_time = jax.jvp(found.evaluate, (0.0,), (1.0,))[1]
+    assert_trees_close(by_time, {"a": jnp.array([-1.0, -2.0]), "b": jnp.array(-3.0)}, rtol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["forwards", "equation"])
+def test_interpolation_over_one_step_is_made_by_names(case: str) -> None:
+    found = dense(**DENSE[case])
+    info = jax.tree.map(lambda leaf: leaf[1], found.infos)
+    step = found.interpolation_cls(t0=found.ts[1], t1=found.ts[2], **info)
+    assert isinstance(step, rungax.AbstractLocalInterpolation)
+    assert_trees_close(step.evaluate(0.4), found.evaluate(0.4), rtol=1e-14)
+
+
+def test_the_class_of_interpolations_is_the_class() -> None:
+    assert dense(**DENSE["forwards"], solver=rungax.Euler()).interpolation_cls is rungax.LocalLinearInterpolation
+
+
+POLYNOMIALS = {
+    "ThirdOrderHermitePolynomialInterpolation": 4,
+    "FourthOrderPolynomialInterpolation": 5,
+    "Tsit5": 5,
+    "Bosh3": 4,
+    "Vern7": 8,
+}
+"""Polynomials over a step, and the number of their coefficients."""
+
+
+@pytest.mark.parametrize("which", POLYNOMIALS)
+def test_coefficients_are_those_of_the_polynomial_over_a_step(which: str) -> None:
+    """They are stacked along a first axis, the highest power first, in powers of the fraction of the step."""
+    if which in INTERPOLATIONS:
+        step: Any = INTERPOLATIONS[which]()
+    else:
+        found = dense(**DENSE["forwards"], solver=getattr(rungax, which)())
+        step = found.interpolation_cls(t0=0.0, t1=0.25, **jax.tree.map(lambda leaf: leaf[0], found.infos))
+    for theta in (0.0, 0.3, 1.0):
+        value, coeffs = step.evaluate(step.t0 + theta * (step.t1 - step.t0)), step.coeffs
+        assert jax.tree.map(jnp.shape, coeffs) == jax.tree.map(lambda y: (POLYNOMIALS[which], *y.shape), value)
+        found = jax.tree.map(lambda c, theta=theta: np.polyval(np.asarray(c), theta), coeffs)
+        assert_trees_close(found, value, rtol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------- interpolated data
+
+DATA = ("LinearInterpolation", "CubicInterpolation")
+ARRAYS = {
+    "none": np.zeros(0),
+    "one": np.array([0.4]),
+    "many": jnp.array([0.1, 0.75, 1.9, 2.5]),
+    "whole numbers": np.array([0, 1, 2]),
+    "a list": [0.4, 1.2],
+    "two axes": jnp.array([[0.1, 0.7, 1.9], [0.3, -0.5, 2.0]]),
+}
+
+
+def test_interpolated_data_has_a_number_of_knots() -> None:
+    for which in DATA:
+        path = INTERPOLATIONS[which]()
+        assert path.ts_size == len(path.ts)
+
+
+@pytest.mark.parametrize("times", ARRAYS)
+def test_axes_of_times_come_first(times: str) -> None:
+    """So that scalar data gives arrays like the times, as in Diffrax."""
+    path, ts = INTERPOLATIONS["LinearInterpolation"](), jnp.asarray(ARRAYS[times])
+    found = path.evaluate(ARRAYS[times])
+    assert jax.tree.map(jnp.shape, found) == jax.tree.map(lambda y: ts.shape + y.shape, path.evaluate(0.5))
+    rows = jax.tree.map(lambda y: y.reshape(ts.size, *y.shape[ts.ndim :]), found)
+    for i, t in enumerate(ts.ravel()):
+        assert_trees_close(jax.tree.map(lambda y, i=i: y[i], rows), path.evaluate(t), rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("which", [*DATA, "Solution"])
+def test_arrays_of_times_are_times_one_by_one(which: str) -> None:
+    path, ts = INTERPOLATIONS[which](), jnp.asarray(ARRAYS["two axes"])
+
+    def functions(path: Any, t: Any) -> Any:
+        values = path.evaluate(t), path.evaluate(t, left=False), path.evaluate(t, t)
+        return values, path.derivative(t), path.derivative(t, False), path.evaluate(0.5, t), path.evaluate(t, 0.5)
+
+    found = jax.jit(functions)(path, ts)
+    by_one = jax.jit(lambda path, ts: jax.lax.map(lambda t: functions(path, t), ts))(path, ts.ravel())
+    by_one = jax.tree.map(lambda y: y.reshape(*ts.shape, *y.shape[1:]), by_one)
+    assert_trees_close(found, by_one, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("which", DATA)
+def test_scalar_data_at_arrays_of_times(which: str) -> None:
+    """Between knots at 0, 1, 2 and 4; these are the numbers that Diffrax gives."""
+    ts, ys = jnp.array([0.0, 1.0, 2.0, 4.0]), jnp.array([0.0, 1.0, 3.0, 2.0])
+    coefficients = rungax.backward_hermite_coefficients(ts, ys)
+    is_linear = which == "LinearInterpolation"
+    path = rungax.LinearInterpolation(ts, ys) if is_linear else rungax.CubicInterpolation(ts, coefficients)
+    times, third = jnp.array([0.5, 1.0, 3.5]), 2.25 if is_linear else 2.484375
+    np.testing.assert_allclose(path.evaluate(times), [0.5, 1.0, third])
+    np.testing.assert_allclose(path.evaluate(times, 4.0), [1.5, 1.0, 2.0 - third])
+    np.testing.assert_allclose(path.evaluate(0.0, times), [0.5, 1.0, third])
+    np.testing.assert_allclose(path.derivative(times), [1.0, 1.0, -0.5 if is_linear else -1.28125])
+    np.testing.assert_allclose(path.derivative(times, left=False), [1.0, 2.0, -0.5] if is_linear else [1, 1, -1.28125])
+
+
+def test_shapes_of_two_times_must_fit() -> None:
+    with pytest.raises(ValueError, match="shapes"):
+        INTERPOLATIONS["LinearInterpolation"]().evaluate(np.zeros(2), np.zeros(3))
