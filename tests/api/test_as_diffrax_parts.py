@@ -6,6 +6,7 @@ floats. The facts about Diffrax here were observed with its version 0.7.2.
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -191,3 +192,63 @@ def test_scalar_data_at_arrays_of_times(which: str) -> None:
 def test_shapes_of_two_times_must_fit() -> None:
     with pytest.raises(ValueError, match="shapes"):
         INTERPOLATIONS["LinearInterpolation"]().evaluate(np.zeros(2), np.zeros(3))
+
+
+# ------------------------------------------------------------------------------------------------ controllers by hand
+
+PID = rungax.PIDController(rtol=1e-2, atol=1e-3)
+INNER = rungax.ClipStepSizeController(PID, step_ts=[0.3, 1], jump_ts=[0.6])
+CONTROLLERS: dict[str, tuple[Any, float | None]] = {
+    "PID": (PID, 0.5),
+    "PID, first step": (PID, None),
+    "PI within bounds": (rungax.PIDController(1e-2, 1e-3, pcoeff=0.2, icoeff=0.4, dtmin=0.01, dtmax=0.3), 0.5),
+    "constant": (rungax.ConstantStepSize(), 0.3),
+    "given": (rungax.StepTo([0.0, 0.1, 0.5, 2.0]), None),
+    "clipped": (INNER, 0.5),
+    "clipped twice": (rungax.ClipStepSizeController(INNER, step_ts=[0.2]), 0.5),
+    "rejected ends": (rungax.ClipStepSizeController(PID, store_rejected_steps=3), 0.5),
+    "clipped, rejected ends": (rungax.ClipStepSizeController(INNER, store_rejected_steps=3), None),
+}
+"""Controllers, and the first step."""
+
+
+def by_hand(controller: Any, dt0: float | None, t0: Any, t1: Any, y0: Any) -> list[float]:
+    """The ends of accepted steps of Heun's method for `y' = -8 y`, by a loop outside `jit` with Python numbers."""
+    solver, term, ends = rungax.Heun(), rungax.ODETerm(lambda t, y, args: -8.0 * y), []
+    order = solver.error_order(term)
+    end, state = controller.init(term, t0, t1, y0, dt0, None, solver.func, order)
+    t, y, end = t0, y0, min(float(end), t1)
+    while t < t1:
+        dt = end - t
+        y1, euler = y * (1 - 8 * dt + 32 * dt**2), y * (1 - 8 * dt)
+        keep, t, end, made_jump, state, result = controller.adapt_step_size(
+            t, end, y, y1, None, y1 - euler, order, state
+        )
+        assert result == rungax.RESULTS.successful
+        assert bool(made_jump) in (False, True)
+        t, end = float(t), min(float(end), t1)
+        y = y1 if keep else y
+        ends += [t] if keep else []
+    return ends
+
+
+BACKWARDS = ("given", "clipped twice")
+
+
+@pytest.mark.parametrize(
+    ("which", "direction"), [*((name, 1) for name in CONTROLLERS), *((name, -1) for name in BACKWARDS)]
+)
+def test_a_loop_of_ones_own_takes_the_steps_of_a_solve(which: str, direction: int) -> None:
+    """`wrap`, `init` and `adapt_step_size` take Python floats and integers, for times and for a scalar state."""
+    controller, dt0 = CONTROLLERS[which]
+    controller = jax.tree.map(lambda x: direction * x if eqx.is_array_like(x) and np.ndim(x) else x, controller)
+    term = rungax.ODETerm(lambda t, y, args: -8.0 * direction * y)
+    first = None if dt0 is None else direction * dt0
+    save = rungax.SaveAt(steps=True)
+    solution = rungax.diffeqsolve(
+        term, rungax.Heun(), 0, 2 * direction, first, 1, saveat=save, stepsize_controller=controller, max_steps=64
+    )
+    ends = solution.ts[jnp.isfinite(solution.ts)]
+    found = by_hand(controller.wrap(direction), dt0, 0, 2, 1)
+    assert len(found) == len(ends) >= 3
+    np.testing.assert_allclose(found, np.abs(ends), rtol=1e-6)

@@ -10,7 +10,20 @@ import numpy as np
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, as_array, clip_next_end, is_traced, kind_of, shown
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    RealScalar,
+    Time,
+    Y,
+    as_array,
+    as_times,
+    clip_next_end,
+    is_traced,
+    kind_of,
+    shown,
+    time_dtype,
+)
 from ..results import RESULTS, Result, choose, first_failure
 from ..stops import StopQueue, Stops
 from .base import AbstractAdaptiveStepSizeController, AbstractStepSizeController
@@ -157,7 +170,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         """This controller with times in the direction of travel."""
 
         def directed(ts: Any) -> Array | None:
-            return None if ts is None else jnp.asarray(ts).astype(direction.dtype) * direction
+            return None if ts is None else jnp.asarray(ts).astype(time_dtype(direction)) * direction
 
         controller = self.controller.wrap(direction)
         return type(self)(controller, directed(self.step_ts), directed(self.jump_ts), self.store_rejected_steps)
@@ -187,6 +200,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         error_order: RealScalar | None,
     ) -> tuple[Time, ClipState]:
         """The first step of the controller inside, or the first of the times if that comes earlier."""
+        t0, t1 = as_times(t0, t1)
         queue = self._queue(t0.dtype)
         t1 = t1 if queue is None else queue.clip(False, t0, t1)
         t_next, inner_state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
@@ -225,7 +239,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         controller_state: ClipState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ClipState, Result]:
         """The inner controller's answer, with the next step moved past a jump and shortened to the next time."""
-        t0, t1, rejected = jnp.asarray(t0), jnp.asarray(t1), controller_state.reject_info
+        (t0, t1), rejected = as_times(t0, t1), controller_state.reject_info
         keep, next_t0, next_t1, made_jump, inner_state, result = self.controller.adapt_step_size(
             t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner_state
         )

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, grid_time, is_in_grid_step
+from ..jaxkit import Args, IntScalar, RealScalar, Time, Y, as_times, grid_time, is_in_grid_step
 from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
@@ -70,6 +70,7 @@ class ConstantStepSize(AbstractFixedTimes[GridState]):
                 "Expected: a step size `dt0`\nFound:    None\n"
                 "Give `dt0`, or use `stepsize_controller=PIDController(rtol=..., atol=...)`."
             )
+        t0, t1 = as_times(t0, t1)
         return grid_time(t0, t1, dt0, 1), GridState(first_index(), never(t0), t0, t1, dt0)
 
     def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: GridState) -> GridState:

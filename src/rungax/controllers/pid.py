@@ -17,7 +17,7 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, is_at_most, shown, single_power
+from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, as_times, is_at_most, shown, single_power, strong
 from ..nonlinear import like_state
 from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
@@ -179,7 +179,9 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     ) -> tuple[Time, PIDState]:
         """The first step: `dt0`, or chosen by the algorithm of Hairer, Nørsett and Wanner."""
         del func
+        t0, t1 = as_times(t0, t1)
         if dt0 is None:
+            y0 = jax.tree.map(lambda y: strong(y, t0.dtype), y0)
             order = self._order(error_order)
             scale = self._scale(y0, y0)
             dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self.norm(_ratio(x, scale, t0.dtype)), order)
@@ -200,8 +202,9 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_Tak
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, PIDState, Result]:
         """Accept the step if its error meets the tolerances, and size the next one by the rule above."""
         del args
-        t0, t1 = jnp.asarray(t0), jnp.asarray(t1)
+        t0, t1 = as_times(t0, t1)
         dt = t1 - t0
+        y0, y1_candidate, y_error = jax.tree.map(lambda y: strong(y, dt.dtype), (y0, y1_candidate, y_error))
         error = self._scaled_error(y0, y1_candidate, y_error, dt.dtype)
         accepted = error < 1
         at_dtmin = jnp.asarray(False) if self.dtmin is None else is_at_most(t0, t1, self.dtmin)

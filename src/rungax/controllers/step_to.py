@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, as_array, shown
+from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, as_array, as_times, shown, time_dtype
 from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
@@ -83,7 +83,7 @@ class StepTo(AbstractFixedTimes[StepToState]):
 
     def wrap(self, direction: Time) -> Self:
         """This controller with its times in the direction of travel."""
-        return type(self)(jnp.asarray(self.ts).astype(direction.dtype) * direction)
+        return type(self)(jnp.asarray(self.ts).astype(time_dtype(direction)) * direction)
 
     def init(
         self,
@@ -97,12 +97,13 @@ class StepTo(AbstractFixedTimes[StepToState]):
         error_order: RealScalar | None,
     ) -> tuple[Time, StepToState]:
         """The second of the times."""
-        del terms, t1, y0, args, func, error_order
+        del terms, y0, args, func, error_order
         if dt0 is not None:
             raise ValueError(
                 "`StepTo(ts)` says where each step ends, so there is no first step size to give.\n"
                 f"Expected: dt0=None\nFound:    dt0={shown(dt0)}\nPass `dt0=None`."
             )
+        t0, _ = as_times(t0, t1)
         return jnp.asarray(self.ts)[1], StepToState(first_index(), never(t0))
 
     def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: StepToState) -> StepToState:

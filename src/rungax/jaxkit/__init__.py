@@ -52,6 +52,7 @@ from .trees import (
     accumulation as accumulation,
     add as add,
     all_finite as all_finite,
+    as_times as as_times,
     broadcast_to_tree as broadcast_to_tree,
     cast_like as cast_like,
     combination as combination,

@@ -127,6 +127,12 @@ def time_dtype(*times: Any) -> np.dtype[Any]:
         return jnp.promote_types(dtype, jnp.float32)
 
 
+def as_times(*times: Any) -> tuple[jax.Array, ...]:
+    """Times, arrays or numbers, as arrays of their common dtype."""
+    dtype = time_dtype(*times)
+    return tuple(jnp.asarray(t, dtype) for t in times)
+
+
 def strong(x: Any, dtype: np.dtype[Any]) -> jax.Array:
     """`x` as an inexact array of a strong dtype.
 
