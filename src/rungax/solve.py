@@ -99,7 +99,8 @@ def diffeqsolve(
     Raises
     ------
     ValueError
-        If an argument is wrong in a way that is known when the call is made.
+        If an argument is wrong in a way that is known when the call is made. An error about the values of times is a
+        `RuntimeError` too, which it is when only the compiled program knows them.
     RuntimeError
         With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does. If the controller
         needs an error estimate and the solver has none.

@@ -9,12 +9,14 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
+import optimistix as optx
 import pytest
 
 import rungax
 
-from ..catalogue import INTERPOLATIONS
+from ..catalogue import EVERY_SOLVER, IMPLICIT, INTERPOLATIONS, SPLIT, name
 from ..compare import assert_trees_close
 
 
@@ -252,3 +254,128 @@ def test_a_loop_of_ones_own_takes_the_steps_of_a_solve(which: str, direction: in
     found = by_hand(controller.wrap(direction), dt0, 0, 2, 1)
     assert len(found) == len(ends) >= 3
     np.testing.assert_allclose(found, np.abs(ends), rtol=1e-6)
+
+
+# -------------------------------------------------------------------------------------------------------------- errors
+
+
+def solve(**options: Any) -> rungax.Solution:
+    usual = {"terms": rungax.ODETerm(decay), "solver": rungax.Heun(), "t0": 0.0, "t1": 1.0, "dt0": 0.5, "y0": 1.0}
+    return rungax.diffeqsolve(**usual | options)
+
+
+@pytest.mark.parametrize("solver", EVERY_SOLVER, ids=name)
+def test_terms_of_another_kind_are_not_compatible(solver: Any) -> None:
+    term = rungax.ODETerm(decay)
+    with pytest.raises(ValueError, match="Terms are not compatible with solver"):
+        solve(terms={"a": term, "b": term}, solver=solver, y0={"a": 1.0, "b": 1.0})
+
+
+def test_noise_of_another_kind_is_not_compatible() -> None:
+    path = rungax.VirtualBrownianTree(0.0, 1.0, 0.1, (), jax.random.key(0))
+    noise = rungax.ControlTerm(lambda t, y, args: y, path)
+    for solver in (rungax.SEA(), rungax.ShARK(), rungax.SPaRK()):
+        with pytest.raises(ValueError, match="Terms are not compatible with solver"):
+            solve(terms=rungax.MultiTerm(rungax.ODETerm(decay), noise), solver=solver)
+    with pytest.raises(ValueError, match="Terms are not compatible with solver"):
+        solve(terms=rungax.MultiTerm(noise, rungax.ODETerm(decay)), solver=rungax.ItoMilstein())
+
+
+def tree(t0: float = 0.0, t1: float = 1.0) -> rungax.VirtualBrownianTree:
+    return rungax.VirtualBrownianTree(t0, t1, 0.1, (), jax.random.key(0))
+
+
+def unbounded(y0: Any) -> Any:
+    return jnp.sum(solve(y0=y0, adjoint=rungax.DirectAdjoint(), max_steps=None).ys)
+
+
+WRONG_VALUES: dict[str, Any] = {
+    "a step of the wrong sign": lambda: solve(dt0=-0.5),
+    "a step of the wrong sign backwards": lambda: solve(t0=1.0, t1=0.0),
+    "a step of zero": lambda: solve(dt0=0.0),
+    "times of steps that begin late": lambda: solve(dt0=None, stepsize_controller=rungax.StepTo([0.1, 1.0])),
+    "times of steps that end early": lambda: solve(dt0=None, stepsize_controller=rungax.StepTo([0.0, 0.9])),
+    "times of steps in no order": lambda: solve(dt0=None, stepsize_controller=rungax.StepTo([0.0, 0.7, 0.5, 1.0])),
+    "times of steps backwards": lambda: solve(dt0=None, stepsize_controller=rungax.StepTo(jnp.array([1.0, 0.0]))),
+    "times of steps of another direction": lambda: solve(
+        t0=1.0, t1=0.0, dt0=None, stepsize_controller=rungax.StepTo([0.0, 1.0])
+    ),
+    "times to save in no order": lambda: solve(saveat=rungax.SaveAt(ts=[0.5, 0.2])),
+    "times to save outside": lambda: solve(saveat=rungax.SaveAt(ts=[0.5, 2.0])),
+    "times to save of another direction": lambda: solve(t0=1.0, t1=0.0, dt0=-0.5, saveat=rungax.SaveAt(ts=[0.2, 0.5])),
+    "a path that is too short": lambda: solve(
+        terms=rungax.ControlTerm(lambda t, y, args: y, tree(t1=0.5)), solver=rungax.Euler()
+    ),
+    "a path beyond its end": lambda: tree().evaluate(0.0, 2.0),
+    "a path backwards": lambda: tree(1.0, 0.0),
+    "knots in no order": lambda: rungax.backward_hermite_coefficients([0.0, 2.0, 1.0], np.zeros(3)),
+    "filled knots in no order": lambda: rungax.rectilinear_interpolation([0.0, 2.0, 1.0], np.zeros(3)),
+    "a gradient without a bound": lambda: jax.grad(unbounded)(1.0),
+}
+"""Values for which Diffrax raises a `RuntimeError`, and Rungax a `ValueError` if it knows them."""
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+def test_errors_about_values_are_of_both_kinds(wrong: str) -> None:
+    for kind in (ValueError, RuntimeError):
+        with pytest.raises(kind, match=r"Expected|must be|must lie"):
+            WRONG_VALUES[wrong]()
+
+
+def test_values_known_at_run_time_alone_are_runtime_errors() -> None:
+    with pytest.raises(RuntimeError):
+        jax.jit(lambda dt0: solve(dt0=dt0).ys)(-0.5)
+
+
+# -------------------------------------------------------------------------------------------------------- root finders
+
+ROOT_FINDERS = {
+    "own": lambda: rungax.Kvaerno3().root_finder,
+    "VeryChord": rungax.with_stepsize_controller_tols(rungax.VeryChord),
+    "with another option": lambda: rungax.with_stepsize_controller_tols(rungax.VeryChord)(kappa=1e-3),
+    "Newton": rungax.with_stepsize_controller_tols(optx.Newton),
+    "Chord": lambda: rungax.with_stepsize_controller_tols(optx.Chord)(linear_solver=lx.QR()),
+}
+LOOSE = rungax.PIDController(rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("solver", IMPLICIT + SPLIT, ids=name)
+def test_implicit_solvers_hold_a_root_finder_with_tolerances(solver: Any) -> None:
+    """Those that are not set come from the controller."""
+    for attribute in ("rtol", "atol", "norm"):
+        assert "controller" in repr(getattr(solver.root_finder, attribute))
+    changed = eqx.tree_at(lambda solver: solver.root_finder.rtol, solver, 1e-3)
+    finder = changed.with_tolerances(LOOSE.tolerances(), jnp.ones(1)).root_finder
+    assert (finder.rtol, finder.atol, finder.norm) == (1e-3, 1e-2, LOOSE.norm)
+
+
+@pytest.mark.parametrize("which", ROOT_FINDERS)
+def test_tolerances_of_a_root_finder_take_effect(which: str) -> None:
+    field = lambda t, y, args: -50.0 * (y - jnp.cos(t)) + args * y**2
+    solver, kind = rungax.Kvaerno3(root_finder=ROOT_FINDERS[which]()), type(ROOT_FINDERS[which]())
+    assert isinstance(solver.root_finder, optx.AbstractRootFinder)
+    assert not any(eqx.is_array(leaf) or callable(leaf) for leaf in jax.tree.leaves(solver))
+
+    @jax.jit
+    def change(rtol: Any) -> jax.Array:
+        """The difference from the end of a step whose stages are solved to the tolerance of the controller."""
+
+        def end(solver: Any) -> jax.Array:
+            one_step = {"t1": 0.02, "dt0": 0.02, "stepsize_controller": LOOSE}
+            return solve(terms=rungax.ODETerm(field), solver=solver, args=3.0, **one_step).ys[0]
+
+        where = lambda solver: (solver.root_finder.rtol, solver.root_finder.atol)
+        return end(eqx.tree_at(where, solver, (rtol, rtol))) - end(solver)
+
+    assert kind is type(solver.root_finder)
+    assert change(1e-2) == 0.0
+    assert 0.0 < abs(change(1e-10)) < 1e-2
+
+
+def test_arguments_of_a_root_finder_may_be_given_by_position() -> None:
+    def make(kappa: float, *, rtol: float, atol: float, norm: Any) -> rungax.VeryChord:
+        return rungax.VeryChord(rtol, atol, norm, kappa)
+
+    solver = rungax.Kvaerno3(root_finder=rungax.with_stepsize_controller_tols(make)(1e-4))
+    finder = solver.with_tolerances(LOOSE.tolerances(), jnp.ones(1)).root_finder
+    assert (finder.kappa, finder.rtol, finder.norm) == (1e-4, 1e-2, LOOSE.norm)

@@ -61,6 +61,6 @@ UNFITTING = {
 @pytest.mark.parametrize("name", UNFITTING)
 def test_terms_that_do_not_fit(name: str) -> None:
     structure, terms, word = UNFITTING[name]
-    with pytest.raises(ValueError, match="must be what `Annotated` solves") as error:
+    with pytest.raises(ValueError, match="not compatible with solver `Annotated`") as error:
         diffeqsolve(terms, solver_for(structure), 0.0, 1.0, 0.5, jnp.ones(3))
     assert f"`{word}`" in str(error.value)

@@ -632,7 +632,7 @@ def test_parts_that_differ_are_refused() -> None:
 
 
 def test_a_sum_of_terms_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be what `VelocityVerlet` solves"):
+    with pytest.raises(ValueError, match="not compatible with solver `VelocityVerlet`"):
         diffeqsolve(MultiTerm(*DRIVEN), VelocityVerlet(), 0.0, 1.0, 0.1, Y0, STRENGTH)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import jax
 
-from ..jaxkit import Captured, nan_derivative_where, with_derivatives_of, without_derivatives
+from ..jaxkit import Captured, InvalidValueError, nan_derivative_where, with_derivatives_of, without_derivatives
 from ..plan import Plan
 from ..saving import TapeSize
 from ..step import Outcome, State
@@ -66,7 +66,7 @@ class DirectAdjoint(AbstractErrorControllingAdjoint):
             return rebuild_outcome(solve, solve.captured.within(_played)(solve))
 
         if plan.max_steps is None:
-            raise ValueError(
+            raise InvalidValueError(
                 "`DirectAdjoint` differentiates a loop of known length.\n"
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`, or use `RecursiveCheckpointAdjoint`, whose first derivatives do without."

@@ -20,6 +20,7 @@ from jaxtyping import Array, PyTree
 
 from ..jaxkit import (
     BoolScalar,
+    InvalidValueError,
     LinearPrograms,
     Program,
     finite_or_one,
@@ -186,7 +187,7 @@ def _swept(
 
     def bounded(*args: jax.Array) -> list[jax.Array]:
         if chain.size.bound is None:
-            raise ValueError(
+            raise InvalidValueError(
                 "A second derivative of a solve needs a bound on its number of steps.\n"
                 "Expected: `max_steps` to be an integer\nFound:    max_steps=None\n"
                 "Give `max_steps`; first derivatives do without."

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..jaxkit import BoolScalar, IntScalar, RealScalar, as_array, is_traced
+from ..jaxkit import BoolScalar, IntScalar, InvalidValueError, RealScalar, as_array, is_traced
 
 type Ticks = Int[Array, ""]
 
@@ -116,7 +116,7 @@ class Grid(eqx.Module):
         t0, t1, time = (float(np.asarray(x, dtype)) for x in (self.t0, self.t1, t))
         slack = _slack() * (t1 - t0) + 4 * float(np.finfo(dtype).eps) * max(abs(t0), abs(t1))
         if not t0 - slack <= time <= t1 + slack:
-            raise ValueError(f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}.")
+            raise InvalidValueError(f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}.")
 
     def _leaf_bits(self, ticks: Ticks) -> jax.Array:
         """The number of bits of a time that give its position in the leaf."""
@@ -156,7 +156,7 @@ def checked_depth(t0: float, t1: float, tol: float) -> int:
         Unless `t0 < t1`, both finite, and `tol > 0`.
     """
     if not (t0 < t1 and math.isfinite(t1 - t0)):
-        raise ValueError(f"`t0` must be less than `t1`, both finite; found t0 = {t0}, t1 = {t1}.")
+        raise InvalidValueError(f"`t0` must be less than `t1`, both finite; found t0 = {t0}, t1 = {t1}.")
     if not tol > 0:
         raise ValueError(f"`tol` must be positive; found {tol}. Half the length of the shortest step is small enough.")
     depth = 0

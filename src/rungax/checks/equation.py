@@ -36,12 +36,15 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
     structure = solver.facts.term_structure
     if not fits(structure, terms):
         raise ValueError(
-            f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {describe(structure)}\n"
+            f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\n"
+            f"Expected: {describe(structure)}\n"
             f"Found:    {describe(terms)}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
         )
     for mismatch in mismatches(structure, terms, t0, y0, args):
-        raise ValueError(f"`terms` must be what `{type(solver).__name__}` solves.\nExpected: {mismatch}")
+        raise ValueError(
+            f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\nExpected: {mismatch}"
+        )
 
 
 def check_noise(
@@ -96,14 +99,15 @@ def _check_drift_and_diffusion(
             for term in terms.parts
         ]
         raise ValueError(
-            f"`{_name(solver)}` treats drift and diffusion differently.\n"
+            f"Terms are not compatible with solver `{_name(solver)}`, which treats drift and diffusion differently.\n"
             "Expected: `MultiTerm(drift, diffusion)`, the drift without noise and the diffusion one term\n"
             f"Found:    the first with {found[0]}; the second with {found[1]}\n"
             "Put the drift first; put several sources of noise side by side into one ControlTerm, as columns."
         )
     if solver.facts.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
         raise ValueError(
-            f"`{_name(solver)}` needs a Brownian path to drive the second of its terms.\n"
+            f"Terms are not compatible with solver `{_name(solver)}`, which needs a Brownian path to drive the"
+            " second.\n"
             f"Expected: a ControlTerm with a path such as VirtualBrownianTree\nFound:    {type(diffusion).__name__}"
         )
 
@@ -132,7 +136,8 @@ def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
     needed, given = solver.facts.minimal_levy_area, noise.path.levy_area
     if not issubclass(given, needed):
         raise ValueError(
-            f"`{_name(solver)}` needs more of the Brownian path than its increments.\n"
+            f"Terms are not compatible with solver `{_name(solver)}`, which needs more of the Brownian path than its"
+            " increments.\n"
             f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
             f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
         )
@@ -146,14 +151,16 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
     name = _name(solver)
     if solver.facts.noise == "additive" and not noise.is_additive:
         raise ValueError(
-            f"`{name}` is for additive noise: a diffusion that does not depend on the state.\n"
+            f"Terms are not compatible with solver `{name}`, which is for additive noise: a diffusion that does not"
+            " depend on the state.\n"
             "Expected: a `vector_field(t, y, args)` of the ControlTerm that makes no use of `y`\n"
             "Found:    one that does (shapes and dtypes are free to use)\n"
             "For noise that depends on the state use `SPaRK` or `SlowRK` (Stratonovich), `Euler` or `SRIW1` (Itô)."
         )
     if solver.facts.noise == "diagonal" and noise.shape == "general":
         raise ValueError(
-            f"`{name}` is for diagonal noise, one source for each entry of the state, or for a single source.\n"
+            f"Terms are not compatible with solver `{name}`, which is for diagonal noise, one source for each entry of"
+            " the state, or for a single source.\n"
             "Expected: a vector field that returns a `lineax.DiagonalLinearOperator`, or a path of shape ()\n"
             "Found:    a field from several sources to the whole state\n"
             "Return `lineax.DiagonalLinearOperator(d)` if it is diagonal; else use `Euler`, or `DRI1` for expectations."

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..call import Call
-from ..jaxkit import RealScalar, Time, Y, is_traced
+from ..jaxkit import InvalidValueError, RealScalar, Time, Y, is_traced
 from ..terms import ODETerm, Terms, is_term
 from .arguments import check_kinds, check_made_jump, check_next_attempt, check_saving, check_state, check_times
 from .equation import check_no_noise, check_noise, check_terms, warn_of_coarse_paths
@@ -57,7 +57,7 @@ def known_values(call: Call) -> None:
     with jax.ensure_compile_time_eval():
         for ok, message in conditions(np, t0, t1, dt0, times, call, ends):
             if not ok:
-                raise ValueError(message())
+                raise InvalidValueError(message())
 
 
 # ---------------------------------------------------------------------------------------------------- inside the trace

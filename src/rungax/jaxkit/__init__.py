@@ -22,7 +22,7 @@ from .clock import (
 )
 from .compiled import compiled as compiled
 from .derivatives import nan_derivative_where as nan_derivative_where, with_derivatives_of as with_derivatives_of
-from .errors import error_if as error_if
+from .errors import InvalidValueError as InvalidValueError, error_if as error_if
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .messages import (

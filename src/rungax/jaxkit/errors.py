@@ -1,4 +1,4 @@
-"""Errors raised by a compiled program, inside `shard_map` too."""
+"""Errors about values: known when a call is made, or found by a compiled program, inside `shard_map` too."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +8,10 @@ import jax
 from jax import lax
 
 from .batching import any_element, match_varying, varying_axes
+
+
+class InvalidValueError(ValueError, RuntimeError):
+    """A `ValueError` about a value that is also a `RuntimeError`, which a program raises that finds it at run time."""
 
 
 def error_if[T](tree: T, failed: jax.Array, which: jax.Array, messages: Sequence[str]) -> T:

@@ -18,9 +18,9 @@ from .lu import SmallLU as SmallLU
 from .newton import NewtonStages as NewtonStages
 from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,
-    AbstractUnresolvedFinder as AbstractUnresolvedFinder,
     VeryChord as VeryChord,
     check_root_finder as check_root_finder,
+    missing_tolerances as missing_tolerances,
     resolved as resolved,
     stage_solver as stage_solver,
     with_stepsize_controller_tols as with_stepsize_controller_tols,

@@ -1,7 +1,8 @@
 """The root finders that users give: Optimistix's, our own, and those with the step size controller's tolerances."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Self
 
 import equinox as eqx
@@ -20,28 +21,25 @@ from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
 from .tolerances import ErrorWeights, Norm, Tolerances, default_tolerances
 
 
-class AbstractUnresolvedFinder(eqx.Module):
-    """A root finder whose tolerances are not known yet."""
+class FromController:
+    """Stands for a tolerance or the norm of a root finder, which the step size controller gives.
 
-    @abc.abstractmethod
-    def with_tolerances(self, tolerances: Tolerances) -> optx.AbstractRootFinder[Any, Any, Any, Any]:
-        """The root finder with these tolerances."""
+    It is a pytree without leaves, so that a solver remains a pytree of arrays, and `eqx.tree_at` can replace it.
+    """
 
-
-class _FromController(AbstractUnresolvedFinder):
-    """A root finder class and its other arguments, by name."""
-
-    cls: Callable[..., Any] = eqx.field(static=True)
-    names: tuple[str, ...] = eqx.field(static=True)
-    values: tuple[Any, ...]
-
-    def with_tolerances(self, tolerances: Tolerances) -> Any:
-        """The root finder with these tolerances."""
-        options = dict(zip(self.names, self.values, strict=True))
-        return self.cls(rtol=tolerances.rtol, atol=tolerances.atol, norm=tolerances.norm, **options)
+    def __repr__(self) -> str:
+        return "<from the step size controller>"
 
 
-def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., AbstractUnresolvedFinder]:
+jax.tree_util.register_pytree_node(FromController, lambda x: ((), None), lambda _, children: FromController())
+
+
+def missing_tolerances(finder: Any) -> list[str]:
+    """The names of the root finder's tolerances that the step size controller gives: of `rtol`, `atol` and `norm`."""
+    return [name for name in Tolerances._fields if isinstance(getattr(finder, name, None), FromController)]
+
+
+def with_stepsize_controller_tols[Finder](cls: Callable[..., Finder]) -> Callable[..., Finder]:
     """A root finder class that takes its tolerances from the step size controller.
 
     Parameters
@@ -53,6 +51,7 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
     -------
     callable
         Called with the other arguments of `cls`, it returns a root finder for `root_finder=` of an implicit solver.
+        `eqx.tree_at(lambda solver: solver.root_finder.rtol, solver, 1e-3)` sets one of the three for all solves.
         In a solve without error control, the tolerances are the machine precision to the power 2/3.
 
     Raises
@@ -71,22 +70,29 @@ def with_stepsize_controller_tols[**P](cls: Callable[P, Any]) -> Callable[..., A
     >>> solver = rungax.Kvaerno5(root_finder=finder)
     """
 
-    def make(**options: Any) -> AbstractUnresolvedFinder:
-        given = sorted({"rtol", "atol", "norm"} & set(options))
+    def make(*args: Any, **options: Any) -> Any:
+        given = sorted(set(Tolerances._fields) & set(options))
         if given:
             raise TypeError(
                 f"`with_stepsize_controller_tols(...)` takes {', '.join(given)} from the step size controller.\n"
                 f"Expected: none of rtol, atol, norm\nFound:    {', '.join(given)}\n"
                 "Leave them out, or give them to the root finder itself."
             )
-        return _FromController(cls, tuple(options), tuple(options.values()))
+        finder = cls(*args, rtol=1.0, atol=1.0, norm=optx.rms_norm, **options)
+        return eqx.tree_at(_tolerances_of, finder, [FromController() for _ in Tolerances._fields])
 
     return make
 
 
+def _tolerances_of(finder: Any, names: Sequence[str] = Tolerances._fields) -> list[Any]:
+    return [getattr(finder, name) for name in names]
+
+
 def check_root_finder(finder: Any, max_steps: Any) -> None:
     """Raise a `ValueError` unless `finder` is a root finder and `max_steps` an integer of at least 2."""
-    if not isinstance(finder, AbstractUnresolvedFinder | AbstractStageFinder | optx.AbstractRootFinder):
+    is_root_finder = isinstance(finder, AbstractStageFinder | optx.AbstractRootFinder)
+    # Optimistix also finds roots with methods for other problems; a user's class may be any.
+    if not (is_root_finder or missing_tolerances(finder)):
         raise ValueError(
             "`root_finder` solves the equations of implicit stages.\n"
             "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`\n"
@@ -102,8 +108,9 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
 
 def resolved(finder: Any, tolerances: Tolerances | None, y0: Y) -> Any:
     """The root finder for a solve with these tolerances; `None` stands for a solve without error control."""
-    if isinstance(finder, AbstractUnresolvedFinder):
-        finder = finder.with_tolerances(default_tolerances(y0) if tolerances is None else tolerances)
+    if names := missing_tolerances(finder):
+        given = default_tolerances(y0) if tolerances is None else tolerances
+        finder = eqx.tree_at(partial(_tolerances_of, names=names), finder, _tolerances_of(given, names))
     return finder.with_full_newton() if tolerances is None and isinstance(finder, AbstractStageFinder) else finder
 
 

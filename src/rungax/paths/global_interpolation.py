@@ -11,7 +11,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from ..jaxkit import RealScalar, Time, as_array, kind_of, known, scaled, time_dtype
+from ..jaxkit import InvalidValueError, RealScalar, Time, as_array, kind_of, known, scaled, time_dtype
 from .base import AbstractPath
 
 
@@ -314,7 +314,7 @@ def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
         return jnp.where(in_order, times, jnp.full_like(times, jnp.nan))
     if not in_order:
         expected = "in order, repeats allowed" if repeats else "strictly increasing"
-        raise ValueError(
+        raise InvalidValueError(
             f"`ts` are the times of the knots.\nExpected: {expected}\nFound:    {_excerpt(times, repeats)}\n"
             f"Sort the knots by time{'.' if repeats else ', and keep one for each time.'}"
         )

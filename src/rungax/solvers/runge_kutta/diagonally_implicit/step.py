@@ -22,13 +22,13 @@ from jaxtyping import PyTree
 from ....jaxkit import Args, BoolScalar, DenseInfo, FlatSpace, RealScalar, Time, Y, without_derivatives
 from ....nonlinear import (
     AbstractStageFinder,
-    AbstractUnresolvedFinder,
     LinearSolver,
     StepStart,
     Tolerances,
     VeryChord,
     check_linear_solver,
     check_root_finder,
+    missing_tolerances,
     resolved,
     stage_solver,
     with_stepsize_controller_tols,
@@ -238,7 +238,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
     def _finder(self, y0: Y) -> Any:
         """The root finder, with the default tolerances if the solver is used by hand and no solve has given any."""
         finder = self.root_finder
-        return resolved(finder, None, y0) if isinstance(finder, AbstractUnresolvedFinder) else finder
+        return resolved(finder, None, y0) if missing_tolerances(finder) else finder
 
     def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y) -> StepStart:
         """The start of the step, as a constant to differentiation."""
