@@ -175,6 +175,7 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array]):
 class _BarState(eqx.Module):
     bar: IntScalar
     attempts: IntScalar
+    progress: RealScalar
 
 
 class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
@@ -185,8 +186,9 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
     Parameters
     ----------
     refresh_steps
-        The number of attempts from one drawing of the bar to the next. It is also drawn at the first attempt and at
-        the end. Each drawing interrupts the program, so values below about ten slow down a small problem.
+        The number of attempts from one drawing of the bar to the next. It is also drawn empty before the first attempt,
+        after it, and at the end. Each drawing interrupts the program, so values below about ten slow down a small
+        problem.
 
     Raises
     ------
@@ -225,18 +227,18 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
         # The callback is not pure, but an `io_callback` may not be used under `jax.checkpoint`. XLA never merges calls
         # without arguments, so each solve in a program has its own number; the iterations of a loop may share one.
         bar = jax.pure_callback(_bars.new_number, jax.ShapeDtypeStruct((), np.int32))
-        return _BarState(bar, jnp.asarray(self.refresh_steps - 1, jnp.int32))
+        return _BarState(bar, jnp.asarray(self.refresh_steps - 1, jnp.int32), jnp.zeros(()))
 
     def step(self, state: _BarState, progress: RealScalar) -> _BarState:
         """The number of the bar and the count of attempts, after updating the bar if it is time to."""
         attempts = state.attempts + 1
-        is_due = (attempts >= self.refresh_steps) | (jnp.asarray(progress) == 1)
+        is_due = attempts >= self.refresh_steps
         _call_if(is_due, _bars.show, state.bar, progress)
-        return _BarState(state.bar, jnp.where(is_due, 0, attempts))
+        return _BarState(state.bar, jnp.where(is_due, 0, attempts), jnp.asarray(progress))
 
     def close(self, state: _BarState) -> None:
-        """Close the bar, which stays on the screen."""
-        jax.debug.callback(_bars.close, state.bar)
+        """Draw the bar with the last progress and close it; it stays on the screen."""
+        jax.debug.callback(_bars.close, state.bar, state.progress)
 
 
 class ProgressRecorder(AbstractRecorder):
@@ -315,16 +317,21 @@ class _Bars:
             bar = self._bars.get(int(number))
             if bar is None:
                 bar = self._bars[int(number)] = _make_bar()
-            # The progress of a solve never shrinks, but the callbacks of some devices may overtake each other.
-            bar.n = max(100 * float(progress), bar.n)
+            _advance(bar, progress)
             bar.refresh()
 
-    def close(self, number: Any) -> None:
-        """Close the bar and forget its number."""
+    def close(self, number: Any, progress: Any) -> None:
+        """Draw the bar for the last time, close it and forget its number."""
         with self._lock:
             bar = self._bars.pop(int(number), None)
         if bar is not None:
-            bar.close()
+            _advance(bar, progress)
+            bar.close()  # draws it
+
+
+def _advance(bar: Any, progress: Any) -> None:
+    # The progress of a solve never shrinks, but the callbacks of some devices may overtake each other.
+    bar.n = max(100 * float(progress), bar.n)
 
 
 def _make_bar() -> Any:

@@ -74,6 +74,7 @@ class FakeBar:
 
     def close(self) -> None:
         self.closed += 1
+        self.shown.append(self.n)
 
 
 @pytest.fixture
@@ -250,6 +251,35 @@ def test_tqdm_draws_to_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     assert drawn[-1] == "100.00%"
 
 
+@pytest.mark.parametrize(
+    ("dt0", "refresh_steps", "expected"),
+    [
+        (0.025, 20, [0, 2.5, 52.5, 100]),
+        (0.025, 10, [0, 2.5, 27.5, 52.5, 77.5, 100]),
+        (0.25, 20, [0, 25, 100]),
+        (0.25, 1, [0, 25, 50, 75, 100, 100]),
+    ],
+)
+def test_tqdm_draws_as_often_as_diffrax(
+    dt0: float, refresh_steps: int, expected: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """These are the percentages that version 0.7.2 draws."""
+    solve(dt0=dt0, progress_meter=rungax.TqdmProgressMeter(refresh_steps=refresh_steps))
+    jax.effects_barrier()
+    drawn = [text.split("%")[0] for text in capsys.readouterr().err.split("\r") if "%" in text]
+    assert [float(number) for number in drawn] == expected
+
+
+@pytest.mark.parametrize(("minimum_increase", "expected"), [(0.02, 44), (0.1, 11)])
+def test_text_prints_as_often_as_diffrax(
+    minimum_increase: float, expected: int, lines: Callable[[], list[str]]
+) -> None:
+    solve(dt0=0.01, progress_meter=rungax.TextProgressMeter(minimum_increase))
+    found = lines()
+    assert len(found) == expected
+    assert (found[0], found[-1]) == ("0.00%", "100.00%")
+
+
 def test_tqdm_draws_at_the_first_attempt_every_few_and_at_the_end(bars: list[FakeBar]) -> None:
     solve(dt0=0.1, progress_meter=rungax.TqdmProgressMeter(refresh_steps=4))
     jax.effects_barrier()
@@ -277,7 +307,7 @@ def test_every_solve_has_a_bar_of_its_own(bars: list[FakeBar], where: str) -> No
         for thread in threads:
             thread.join()
     jax.effects_barrier()
-    assert [bar.shown for bar in bars] == [[25, 50, 75, 100]] * len(bars)
+    assert [bar.shown for bar in bars] == [[25, 50, 75, 100, 100]] * len(bars)
     assert [bar.closed for bar in bars] == [1] * (3 if where == "one program" else 2)
 
 
