@@ -232,7 +232,7 @@ class TqdmProgressMeter(AbstractProgressMeter[_BarState]):
     def step(self, state: _BarState, progress: RealScalar) -> _BarState:
         """The number of the bar and the count of attempts, after updating the bar if it is time to."""
         attempts = state.attempts + 1
-        is_due = attempts >= self.refresh_steps
+        is_due = jnp.asarray(attempts >= self.refresh_steps)
         _call_if(is_due, _bars.show, state.bar, progress)
         return _BarState(state.bar, jnp.where(is_due, 0, attempts), jnp.asarray(progress))
 

@@ -16,7 +16,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import EVERY_SOLVER, IMPLICIT, INTERPOLATIONS, SPLIT, name
+from ..catalogue import EVERY_SOLVER, IMPLICIT, INTERPOLATIONS, SPLIT, name, slow_unless
 from ..compare import assert_trees_close
 
 
@@ -62,13 +62,14 @@ def test_times_of_dense_output_are_one_array(case: str) -> None:
     assert all(leaf.shape[0] == 6 for leaf in jax.tree.leaves(found.infos))
 
 
-@pytest.mark.parametrize("by_position", [False, True], ids=["by name", "by position"])
-@pytest.mark.parametrize("case", DENSE)
-def test_dense_output_is_made_from_its_parts(case: str, by_position: bool) -> None:
+@pytest.mark.parametrize("case", [pytest.param(case, marks=slow_unless(case != "equation")) for case in DENSE])
+def test_dense_output_is_made_from_its_parts(case: str) -> None:
+    """By name and by position."""
     found = dense(**DENSE[case])
     parts = {name: getattr(found, name) for name in DIFFRAX_NAMES}
     parts["direction"] = int(found.direction)
-    again = rungax.DenseInterpolation(*parts.values()) if by_position else rungax.DenseInterpolation(**parts)
+    again = rungax.DenseInterpolation(**parts)
+    assert eqx.tree_equal(rungax.DenseInterpolation(*parts.values()), again)
     times = jnp.array([0.0, 0.1, 0.25, 0.5, 1.0, 1.1])
     both = jax.jit(lambda path: (path.evaluate(times), path.derivative(times, left=False), path.evaluate(0.3, times)))
     assert_trees_close(both(again), both(found), rtol=1e-14)
@@ -234,11 +235,12 @@ def by_hand(controller: Any, dt0: float | None, t0: Any, t1: Any, y0: Any) -> li
     return ends
 
 
-BACKWARDS = ("given", "clipped twice")
+LOOPS = [*((which, 1) for which in CONTROLLERS), ("given", -1), ("clipped twice", -1)]
+OFTEN = {("PID", 1), ("constant", 1), ("given", -1), ("clipped, rejected ends", 1), ("clipped twice", -1)}
 
 
 @pytest.mark.parametrize(
-    ("which", "direction"), [*((name, 1) for name in CONTROLLERS), *((name, -1) for name in BACKWARDS)]
+    ("which", "direction"), [pytest.param(*case, marks=slow_unless(case in OFTEN)) for case in LOOPS]
 )
 def test_a_loop_of_ones_own_takes_the_steps_of_a_solve(which: str, direction: int) -> None:
     """`wrap`, `init` and `adapt_step_size` take Python floats and integers, for times and for a scalar state."""

@@ -147,7 +147,7 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         slope = self._step_at(s, left).derivative(s)
         slope = jax.tree.map(lambda x: scaled(self.direction, x), slope)
         # A single time has no slope.
-        return self._nan_unless(self._is_inside(s) & ~self.is_trivial, slope)
+        return self._nan_unless(self._is_inside(s) & jnp.logical_not(self.is_trivial), slope)
 
     def _to_solve_time(self, t: RealScalar) -> Time:
         return jnp.asarray(t).astype(self.ts.dtype) * self.direction
@@ -165,12 +165,12 @@ class DenseInterpolation(AbstractGlobalInterpolation):
         start = self.ts[index] if self.starts is None else self.starts[index]
         return self.interpolation_cls(t0=start, t1=self.ts[index + 1], **info)
 
-    def _is_inside(self, s: Time) -> BoolScalar:
+    def _is_inside(self, s: Time) -> Array:
         return (s >= self._start()) & (s <= self._end())
 
-    def _nan_unless(self, inside: BoolScalar, value: PyTree[Any]) -> PyTree[Any]:
+    def _nan_unless(self, inside: Array, value: PyTree[Any]) -> PyTree[Any]:
         # Where there is no solution there is no derivative either; zero times NaN must not be one.
-        value = nan_derivative_where(~inside, value, self.y0_if_trivial)
+        value = nan_derivative_where(jnp.logical_not(inside), value, self.y0_if_trivial)
         return jax.tree.map(
             lambda v: with_derivatives_of(jnp.where(inside, v, jnp.asarray(jnp.nan, v.dtype)), v), value
         )
