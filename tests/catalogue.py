@@ -268,7 +268,7 @@ EVERY_IMPLICIT = [
 ADAPTIVE = tuple(filter(estimates_error, SOLVERS))
 """The solvers that step size control works with."""
 
-type Choice = tuple[rungax.AbstractStepSizeController[Any], Any]
+type Choice = tuple[rungax.AbstractStepSizeController[Any, Any], Any]
 """A controller, and the `dt0` to go with it."""
 
 

@@ -77,7 +77,7 @@ class ScriptState(eqx.Module):
     log: Float[Array, "attempts 5"]
 
 
-class FakeController(rungax.AbstractAdaptiveStepSizeController[ScriptState]):
+class FakeController(rungax.AbstractAdaptiveStepSizeController[ScriptState, Any]):
     """Judges the i-th attempt by the i-th line of its script, whatever its error; holds no times, so `wrap` is nothing.
 
     It states tolerances so that it may stand inside a `ClipStepSizeController`, and uses none.

@@ -25,7 +25,7 @@ class Call(NamedTuple):
     y0: Y
     args: Args
     saveat: SaveAt
-    controller: AbstractStepSizeController[Any]
+    controller: AbstractStepSizeController[Any, Any]
     adjoint: AbstractAdjoint
     event: Event | None
     max_steps: int | None
@@ -39,7 +39,7 @@ class Call(NamedTuple):
         t0: RealScalar,
         t1: RealScalar,
         dt0: RealScalar | None,
-        stepsize_controller: AbstractStepSizeController[Any],
+        stepsize_controller: AbstractStepSizeController[Any, Any],
         solver_state: PyTree[Any],
         controller_state: PyTree[Any],
         made_jump: BoolScalar | None,

@@ -47,7 +47,7 @@ class Stepping(NamedTuple):
     """
 
     solver: AbstractSolver[Any]
-    controller: AbstractStepSizeController[Any]
+    controller: AbstractStepSizeController[Any, Any]
     dt0: Time | None
     max_steps: int | None
 
@@ -142,7 +142,7 @@ def set_up(
 
 def _controller_and_stops(
     problem: Problem, stepping: Stepping, stops: StopQueue | None
-) -> tuple[AbstractStepSizeController[Any], StopQueue | None]:
+) -> tuple[AbstractStepSizeController[Any, Any], StopQueue | None]:
     """The controller in the direction of travel without its stops, and the stop queue: the given one, or a new one."""
     terms, controller = problem.terms, stepping.controller
     controller = retrying_rejected_times(controller) if is_stochastic(terms) else controller
@@ -155,7 +155,7 @@ def _controller_and_stops(
 
 
 def _first_attempt(
-    controller: AbstractStepSizeController[Any],
+    controller: AbstractStepSizeController[Any, Any],
     init: Callable[[], tuple[Time, ControllerState]],
     t0: Time,
     t1: Time,
@@ -195,7 +195,7 @@ def _first_events(
     return select(goes_on, earlier, events), t_next, has_ended & ~goes_on
 
 
-def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[Any]) -> None:
+def _check_stops(stops: Sequence[Stops], controller: AbstractStepSizeController[Any, Any]) -> None:
     """Raise a `ValueError` if a controller of steps with given ends would have to end them elsewhere."""
     if stops and not controller.may_reject:
         raise ValueError(

@@ -35,7 +35,7 @@ def diffeqsolve(
     args: Args = None,
     *,
     saveat: SaveAt = SaveAt(t1=True),
-    stepsize_controller: AbstractStepSizeController[Any] = ConstantStepSize(),
+    stepsize_controller: AbstractStepSizeController[Any, Any] = ConstantStepSize(),
     adjoint: AbstractAdjoint = RecursiveCheckpointAdjoint(),
     event: Event | None = None,
     max_steps: int | None = 4096,

@@ -341,7 +341,7 @@ def noisy() -> rungax.MultiTerm:
     return rungax.MultiTerm(rungax.ODETerm(lambda t, y, args: -y), rungax.ControlTerm(lambda t, y, args: 0.1, path))
 
 
-class Unbounded(rungax.AbstractStepSizeController[None]):
+class Unbounded(rungax.AbstractStepSizeController[None, Any]):
     """A controller that rejects nothing but might, and has no tolerances."""
 
     def init(

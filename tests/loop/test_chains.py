@@ -37,7 +37,7 @@ def noisy(args: Any) -> MultiTerm[Any]:
     return MultiTerm(ODETerm(push), ControlTerm(lambda t, y, args: 0.5 * jnp.sin(3 * y), tree))
 
 
-class Growing(rungax.AbstractStepSizeController[Any]):
+class Growing(rungax.AbstractStepSizeController[Any, Any]):
     """A controller as for Diffrax: the size grows with each attempt; every third attempt is rejected, and halved."""
 
     def init(
@@ -55,7 +55,7 @@ class Growing(rungax.AbstractStepSizeController[Any]):
         return keep, next_t0, next_t0 + size, jnp.asarray(False), (size, count + 1), rungax.RESULTS.successful
 
 
-class Wrapping(rungax.AbstractAdaptiveStepSizeController[Any]):
+class Wrapping(rungax.AbstractAdaptiveStepSizeController[Any, Any]):
     """A controller around another, as for Diffrax: with the protocol's three methods alone."""
 
     controller: Any

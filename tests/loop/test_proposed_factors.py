@@ -20,7 +20,7 @@ class Proposing(rungax.Heun):
         return Proposal(self.order_of_estimate, self.factor)
 
 
-def sizes(solver: rungax.AbstractSolver[Any], controller: rungax.AbstractStepSizeController[Any]) -> np.ndarray:
+def sizes(solver: rungax.AbstractSolver[Any], controller: rungax.AbstractStepSizeController[Any, Any]) -> np.ndarray:
     """The sizes of the accepted steps, without the last, which is cut."""
     solution = rungax.diffeqsolve(
         lambda t, y, args: -y,

@@ -118,7 +118,7 @@ AREA = NoisyProblem(
 """Brownian motion in the plane and its Lévy area, whose mean is zero."""
 
 
-class PrefersLeftTurns(AbstractAdaptiveStepSizeController[Any]):
+class PrefersLeftTurns(AbstractAdaptiveStepSizeController[Any, Any]):
     """A controller that treats left and right turns of the path differently.
 
     From each multiple of `2 width` it attempts a step of `2 width`, which it always rejects, and then one of `width`.

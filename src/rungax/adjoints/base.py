@@ -32,7 +32,7 @@ class AbstractAdjoint(eqx.Module):
         """Raise a `NotImplementedError` if this adjoint cannot differentiate events; by default it can."""
         del event
 
-    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+    def check_controller(self, controller: AbstractStepSizeController[Any, Any]) -> None:
         """Raise a `ValueError` if this adjoint needs tolerances that a controller does not have; by default none."""
         del controller
 

@@ -44,7 +44,7 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
                 f"Expected: an integer, at least 1\nFound:    {shown(number)}\nThe default is 2."
             )
 
-    def check_controller(self, controller: AbstractStepSizeController[Any]) -> None:
+    def check_controller(self, controller: AbstractStepSizeController[Any, Any]) -> None:
         """Raise a `ValueError` unless a controller that may reject steps has relative tolerances for tangents."""
         if self.error_control == "solution" or not controller.may_reject:
             return

@@ -17,7 +17,7 @@ from .bridges import AbstractBridge, Values, bridge_of
 from .increments import AbstractBrownianIncrement, AbstractSpaceTimeTimeLevyArea
 
 
-class AbstractBrownianPath(AbstractPath):
+class AbstractBrownianPath[Control](AbstractPath[Control]):
     """A path of Brownian motion: a random driver whose values are pytrees of arrays.
 
     To define your own, subclass it and implement `t0`, `t1`, `levy_area` and `evaluate`. The latter must be a

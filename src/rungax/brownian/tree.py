@@ -31,7 +31,7 @@ from .normals import NormalSource
 from .ticks import Grid, checked_depth
 
 
-class VirtualBrownianTree(AbstractBrownianPath):
+class VirtualBrownianTree(AbstractBrownianPath[Any]):
     """A Brownian path on `[t0, t1]` whose values do not depend on which times are asked for, or in which order.
 
     At times that are at least `tol` apart the joint distribution is exact. Closer times may be asked for as well, and

@@ -13,7 +13,7 @@ from .increments import AbstractBrownianIncrement, BrownianIncrement
 from .normals import vector_of_times
 
 
-class UnsafeBrownianPath(AbstractBrownianPath):
+class UnsafeBrownianPath(AbstractBrownianPath[Any]):
     """A Brownian path whose increments over different intervals are drawn independently, even if these overlap.
 
     This is right, and cheapest, for fixed steps if each step asks once for the increment over its own interval. It is

@@ -50,7 +50,7 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
 def check_noise(
     terms: PyTree[AbstractTerm[Any, Any]],
     solver: AbstractSolver[Any],
-    controller: AbstractStepSizeController[Any],
+    controller: AbstractStepSizeController[Any, Any],
     t0: Time,
     y0: Y,
     args: Args,
@@ -113,7 +113,7 @@ def _check_drift_and_diffusion(
 
 
 def _check_increments_add_up(
-    path: AbstractBrownianPath, solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any]
+    path: AbstractBrownianPath[Any], solver: AbstractSolver[Any], controller: AbstractStepSizeController[Any, Any]
 ) -> None:
     """Raise a `ValueError` if a path that draws anew each time would be asked for an interval twice."""
     if path.increments_add_up:
@@ -167,7 +167,7 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
         )
 
 
-def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any]) -> None:
+def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeController[Any, Any]) -> None:
     """Warn if constant steps are shorter than the resolution of a Brownian tree, as far as both are known now."""
     if type(dt0) is not float or controller.may_reject:
         return

@@ -15,11 +15,12 @@ from ..results import Result
 from ..stops import Stops
 
 
-class AbstractStepSizeController[ControllerState](eqx.Module):
+class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
     """A step size controller: it chooses the length of each step, and accepts or rejects it.
 
     Subclass it for a rule of your own. Inside a solve time always increases: a solve backwards runs in `-t`. `wrap` is
-    called once before `init` with the direction, for controllers that hold times.
+    called once before `init` with the direction, for controllers that hold times. The type parameters are the type of
+    the controller's state and that of the `dt0` that it accepts.
 
     See Also
     --------
@@ -106,7 +107,7 @@ class AbstractStepSizeController[ControllerState](eqx.Module):
         t0: Time,
         t1: Time,
         y0: Y,
-        dt0: RealScalar | None,
+        dt0: Dt0,
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
@@ -285,7 +286,7 @@ def rescale(t: Time, start: Time, end: Time) -> Time:
     return with_derivatives_of(t, start + fraction * jnp.where(jnp.isfinite(length), end - start, 0.0))
 
 
-class AbstractAdaptiveStepSizeController[ControllerState](AbstractStepSizeController[ControllerState]):
+class AbstractAdaptiveStepSizeController[ControllerState, Dt0](AbstractStepSizeController[ControllerState, Dt0]):
     """A controller that compares an error estimate with tolerances.
 
     Attributes

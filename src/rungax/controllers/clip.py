@@ -51,7 +51,7 @@ class ClipState(eqx.Module):
     inner_state: PyTree[Any]
 
 
-class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
+class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeController[ClipState, Dt0]):
     """Shortens the steps of another controller so that they end at chosen times.
 
     Parameters
@@ -99,14 +99,14 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
     >>> switched = rungax.ClipStepSizeController(pid, jump_ts=[1.0, 2.5])
     """
 
-    controller: AbstractAdaptiveStepSizeController[Any]
+    controller: AbstractAdaptiveStepSizeController[ControllerState, Dt0]
     step_ts: Real[Array | np.ndarray, " steps"] | None
     jump_ts: Float[Array | np.ndarray, " jumps"] | None
     store_rejected_steps: int | None
 
     def __init__(
         self,
-        controller: AbstractAdaptiveStepSizeController[Any],
+        controller: AbstractAdaptiveStepSizeController[ControllerState, Dt0],
         step_ts: Any = None,
         jump_ts: Any = None,
         store_rejected_steps: int | None = None,
@@ -194,7 +194,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         t0: Time,
         t1: Time,
         y0: Y,
-        dt0: RealScalar | None,
+        dt0: Dt0,
         args: Args,
         func: Callable[..., Any],
         error_order: RealScalar | None,
@@ -285,7 +285,7 @@ class ClipStepSizeController(AbstractAdaptiveStepSizeController[ClipState]):
         return clip_next_end(accepted, _next_rejected(rejected, t), t_next)
 
 
-def retrying_rejected_times(controller: AbstractStepSizeController[Any]) -> AbstractStepSizeController[Any]:
+def retrying_rejected_times(controller: AbstractStepSizeController[Any, Any]) -> AbstractStepSizeController[Any, Any]:
     """`controller`, wrapped so that it retries rejected times, if it has error control and does not do so itself.
 
     Equations with noise need this: when a step is rejected, the path up to its end is known. Stepping past that end as

@@ -20,7 +20,7 @@ class GridState(AbstractFixedTimesState):
     dt: RealScalar
 
 
-class ConstantStepSize(AbstractFixedTimes[GridState]):
+class ConstantStepSize(AbstractFixedTimes[GridState, RealScalar]):
     """Steps of the size `dt0`; the last one is shortened to end on `t1`.
 
     Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits 0.3, 0.6,

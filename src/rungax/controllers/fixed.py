@@ -27,7 +27,7 @@ class AbstractFixedTimesState(eqx.Module):
     failed_at: eqx.AbstractVar[Time]
 
 
-class AbstractFixedTimes[TimesState: AbstractFixedTimesState](AbstractStepSizeController[TimesState]):
+class AbstractFixedTimes[TimesState: AbstractFixedTimesState, Dt0](AbstractStepSizeController[TimesState, Dt0]):
     """A controller of steps that end at times known beforehand; none is rejected.
 
     Once the state is not finite the steps go on, so that under `vmap` all batch elements share their times.

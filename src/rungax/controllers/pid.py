@@ -53,7 +53,7 @@ class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
         return cast(Controller, ClipStepSizeController(controller, step_ts, jump_ts))
 
 
-class PIDController(AbstractAdaptiveStepSizeController[PIDState], metaclass=_TakesTimes):
+class PIDController(AbstractAdaptiveStepSizeController[PIDState, RealScalar | None], metaclass=_TakesTimes):
     r"""Chooses step sizes so that each step's estimated error meets the tolerances.
 
     A step is accepted when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next

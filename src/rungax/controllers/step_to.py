@@ -19,7 +19,7 @@ class StepToState(AbstractFixedTimesState):
     failed_at: Time
 
 
-class StepTo(AbstractFixedTimes[StepToState]):
+class StepTo(AbstractFixedTimes[StepToState, None]):
     """Steps that end at given times; a state that is not finite is treated as by `ConstantStepSize`.
 
     Parameters

@@ -30,7 +30,7 @@ class Noise(eqx.Module):
         `"scalar"` for one source of noise, `"diagonal"` for one source for each entry of the state, else `"general"`.
     """
 
-    path: AbstractBrownianPath
+    path: AbstractBrownianPath[Any]
     is_additive: bool = eqx.field(static=True)
     shape: NoiseShape = eqx.field(static=True)
 
@@ -229,7 +229,7 @@ def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:
     return tuple(stop for term in leaf_terms(terms) for stop in term.stops())
 
 
-def brownian_paths(terms: PyTree[Any]) -> list[AbstractBrownianPath]:
+def brownian_paths(terms: PyTree[Any]) -> list[AbstractBrownianPath[Any]]:
     """All Brownian paths anywhere in `terms`."""
     leaves = jax.tree.leaves(terms, is_leaf=lambda x: isinstance(x, AbstractBrownianPath))
     return [path for path in leaves if isinstance(path, AbstractBrownianPath)]

@@ -11,13 +11,13 @@ from jaxtyping import PyTree
 from ....brownian import AbstractSpaceTimeLevyArea, AbstractSpaceTimeTimeLevyArea
 from ....jaxkit import RealScalar
 from ...base import AbstractAdaptiveSolver
-from .step import AbstractFosterLangevinSRK, LangevinState, LangevinStep, StepEnd, X, plus
+from .step import AbstractFosterLangevinSRK, LangevinState, LangevinStep, Response, StepEnd, X, plus
 
 # The nodes of the two-point Gauss–Legendre rule.
 LOW, HIGH = (3 - sqrt(3)) / 6, (3 + sqrt(3)) / 6
 
 
-class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
+class ALIGN(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveSolver[LangevinState]):
     r"""Adaptive Langevin via interpolated gradients and noise, of strong order 2 for underdamped Langevin dynamics.
 
     With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, and $N_x$, $N_v$ the
@@ -95,7 +95,7 @@ class ALIGN(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
         return 2.0
 
 
-class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
+class ShOULD(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveSolver[LangevinState]):
     r"""Shifted-ODE method with Simpson's rule, of strong order 3 for underdamped Langevin dynamics.
 
     With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$,
@@ -186,7 +186,7 @@ class ShOULD(AbstractFosterLangevinSRK, AbstractAdaptiveSolver[LangevinState]):
         return 2.5
 
 
-class QUICSORT(AbstractFosterLangevinSRK):
+class QUICSORT(AbstractFosterLangevinSRK[Response, None]):
     r"""Quadrature-inspired and contractive shifted ODE with Runge–Kutta three: strong order 3 for underdamped Langevin.
 
     With $z = \gamma h$, $\varphi_1(z) = (1 - e^{-z})/z$, $\varphi_2(z) = (1 - \varphi_1(z))/z$, the nodes

@@ -137,11 +137,14 @@ class StepEnd(NamedTuple):
     gradient: X | None
 
 
-class AbstractFosterLangevinSRK(AbstractItoSolver[LangevinState], AbstractStratonovichSolver[LangevinState]):
+class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
+    AbstractItoSolver[LangevinState], AbstractStratonovichSolver[LangevinState]
+):
     """A Runge–Kutta method for underdamped Langevin dynamics.
 
     Subclass it for a method of your own: define `minimal_levy_area`, `order`, `strong_order`, the field
-    `taylor_threshold` and `end_of_step`. Set `reuses_gradient` if a step evaluates the gradient at its end.
+    `taylor_threshold` and `end_of_step`. Set `reuses_gradient` if a step evaluates the gradient at its end. The type
+    parameters are the types of the coefficients of a step and of its error estimate.
 
     Attributes
     ----------

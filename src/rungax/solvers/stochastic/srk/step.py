@@ -77,7 +77,7 @@ class AbstractSRK(AbstractTwoTermSolver):
     True
     """
 
-    tableau: ClassVar[StochasticButcherTableau]
+    tableau: ClassVar[StochasticButcherTableau[Any]]
 
     noise: ClassVar[SolverNoise] = fact(lambda cls: "additive" if cls.tableau.is_additive else "general")
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact(lambda cls: cls.tableau.minimal_levy_area)
@@ -130,7 +130,7 @@ class _AdditiveNoise:
     """Noise whose g does not depend on the state, so that all stages use the same g."""
 
     def __init__(
-        self, tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
+        self, tableau: StochasticButcherTableau[Any], term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
     ) -> None:
         self.coeffs: tuple[Any, ...] = tableau.coeffs
         increments = _increments(tableau, term, t0, t1)
@@ -162,7 +162,7 @@ class _GeneralNoise:
     """Noise whose g depends on the state and is evaluated at the stages."""
 
     def __init__(
-        self, tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
+        self, tableau: StochasticButcherTableau[Any], term: Any, t0: RealScalar, t1: RealScalar, y0: Y, args: Args
     ) -> None:
         del y0
         self.coeffs: tuple[Any, ...] = tableau.coeffs
@@ -197,7 +197,7 @@ class _GeneralNoise:
         return [part for row, products in pairs if row is not None for part in _parts(row, products)]
 
 
-def _increments(tableau: StochasticButcherTableau, term: Any, t0: RealScalar, t1: RealScalar) -> list[PyTree[Any]]:
+def _increments(tableau: StochasticButcherTableau[Any], term: Any, t0: RealScalar, t1: RealScalar) -> list[PyTree[Any]]:
     """The values of `W`, `H` and `K` over the step that have coefficients."""
     control = term.contr(t0, t1, use_levy=True)
     return [getattr(control, name) for name, _ in zip("WHK", tableau.coeffs, strict=False)]

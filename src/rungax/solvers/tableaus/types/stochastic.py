@@ -163,7 +163,7 @@ class GeneralCoeffs(AbstractNoiseCoeffs):
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class StochasticButcherTableau:
+class StochasticButcherTableau[Coeffs: AbstractNoiseCoeffs]:
     r"""The coefficients of a stochastic Runge–Kutta method in float64, for `AbstractSRK`.
 
     A stage evaluates the drift only if a weight of the drift is not zero, and the diffusion likewise. Tableaus are
@@ -211,9 +211,9 @@ class StochasticButcherTableau:
     b_sol: Float64Array
     b_error: Float64Array | None
     c: Float64Array
-    coeffs_w: AbstractNoiseCoeffs
-    coeffs_hh: AbstractNoiseCoeffs | None
-    coeffs_kk: AbstractNoiseCoeffs | None
+    coeffs_w: Coeffs
+    coeffs_hh: Coeffs | None
+    coeffs_kk: Coeffs | None
 
     def __init__(
         self,
@@ -221,9 +221,9 @@ class StochasticButcherTableau:
         b_sol: ArrayLike,
         b_error: ArrayLike | None,
         c: ArrayLike,
-        coeffs_w: AbstractNoiseCoeffs,
-        coeffs_hh: AbstractNoiseCoeffs | None = None,
-        coeffs_kk: AbstractNoiseCoeffs | None = None,
+        coeffs_w: Coeffs,
+        coeffs_hh: Coeffs | None = None,
+        coeffs_kk: Coeffs | None = None,
         ignore_stage_f: ArrayLike | None = None,
         ignore_stage_g: ArrayLike | None = None,
     ) -> None:
@@ -254,7 +254,7 @@ class StochasticButcherTableau:
         return self.b_sol.size
 
     @cached_property
-    def coeffs(self) -> tuple[AbstractNoiseCoeffs, ...]:
+    def coeffs(self) -> tuple[Coeffs, ...]:
         """The coefficients of `W`, `H` and `K`, as far as they are given."""
         return tuple(x for x in (self.coeffs_w, self.coeffs_hh, self.coeffs_kk) if x is not None)
 
