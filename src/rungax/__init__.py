@@ -4,6 +4,8 @@ The names below are the complete public interface, in the order in which a user 
 """
 # ruff: noqa: I001  (imports are in reading order, not sorted)
 
+import typing as _typing
+
 from .solve import diffeqsolve
 from .solution import Solution
 from .results import (
@@ -162,6 +164,12 @@ from .progress import (
     TextProgressMeter,
     TqdmProgressMeter,
 )
+from .deprecated import (
+    WeaklyDiagonalControlTerm,
+    AbstractDiscreteTerminatingEvent,
+    DiscreteTerminatingEvent,
+    SteadyStateEvent,
+)
 
 __all__ = [
     "diffeqsolve",
@@ -303,6 +311,23 @@ __all__ = [
     "NoProgressMeter",
     "TextProgressMeter",
     "TqdmProgressMeter",
+    "WeaklyDiagonalControlTerm",
+    "AbstractDiscreteTerminatingEvent",
+    "DiscreteTerminatingEvent",
+    "SteadyStateEvent",
 ]
 
 __version__ = "0.1.0"
+
+if not _typing.TYPE_CHECKING:  # A type checker would take every name for one that exists.
+
+    def __getattr__(name: str) -> object:
+        """Raise an `AttributeError`; for a private name it says where the public ones are."""
+        message = f"module {__name__!r} has no attribute {name!r}"
+        if name.startswith("_") and not name.endswith("__"):
+            message += (
+                ".\nThe private modules of Diffrax have no counterpart here. "
+                "Public names are attributes of the package: write `from rungax import NAME`. "
+                "For the types of `_custom_types` write those of `jaxtyping`."
+            )
+        raise AttributeError(message)

@@ -74,18 +74,18 @@ class _Values(NamedTuple):
 
 def report(call: Call, solution: Solution, ending: Ending) -> str:
     """The report of a failed solve, from values that are known."""
-    counts = solution.counts
+    stats = solution.stats
     causes = {
-        "their error": counts.num_rejected_by_error,
-        "unsolved stages": counts.num_rejected_by_nonlinear_solve,
-        "events": counts.num_rejected_by_event,
+        "their error": stats["num_rejected_by_error"],
+        "unsolved stages": stats["num_rejected_by_nonlinear_solve"],
+        "events": stats["num_rejected_by_event"],
     }
     rejected = ", ".join(f"{number} for {cause}" for cause, number in causes.items() if number > 0)
     lines = [
         f"The solve failed, `RESULTS.{name_of(solution.result)}`: {RESULTS[solution.result]}",
         *_reasons(call, solution.result, ending),
-        f"It had come to t = {ending.t}, the next step being {ending.t_next - ending.t}, after {counts.num_steps}"
-        f" attempted steps of which {counts.num_accepted} were accepted"
+        f"It had come to t = {ending.t}, the next step being {ending.t_next - ending.t}, after {solution.num_steps}"
+        f" attempted steps of which {solution.num_accepted_steps} were accepted"
         f"{f' and rejected: {rejected}' if rejected else ''}.",
     ]
     bad = _not_finite("y", ending.y)

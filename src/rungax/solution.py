@@ -2,29 +2,34 @@
 
 from typing import Any
 
-import equinox as eqx
 from jaxtyping import Array, Float, PyTree
 
 from .interpolation import DenseInterpolation
 from .jaxkit import IntScalar, RealScalar
+from .paths import AbstractPath
 from .results import Result
 from .saving import SolverInternals
-from .step import Counts
 
 
-class Solution(eqx.Module):
-    """The outcome of `diffeqsolve`.
+class Solution(AbstractPath[Any]):
+    """The outcome of `diffeqsolve`; with `SaveAt(dense=True)` also a path, which may drive another equation.
 
     Attributes
     ----------
     t0, t1
-        The interval that was asked for.
+        The interval that was asked for, in the dtype of the times.
     ts, ys
         Saved times, shape `(slots,)`, and values, each leaf of shape `(slots, ...)`, in the structure of `SaveAt.subs`.
         Unused slots hold infinity, the smallest integer, or `True`, depending on the dtype. `None` if nothing was to be
         saved.
     interpolation
         The solution as a function of time, with `SaveAt(dense=True)`.
+    stats
+        Counts by name. `num_steps`, `num_accepted_steps` and `num_rejected_steps`: attempts, and how they ended.
+        `num_rejected_by_error`, `num_rejected_by_nonlinear_solve` and `num_rejected_by_event`: the rejected attempts by
+        cause, because the error was too large or not finite, because the equations of an implicit stage were not
+        solved, and because an event lies inside the step, in the search for its time. `max_steps`: the bound on
+        attempts.
     result
         The result: success, the end by an event, or the reason of a failure.
     solver_state, controller_state, made_jump
@@ -34,13 +39,12 @@ class Solution(eqx.Module):
         Differentiable measures of how hard the solve was, if asked for.
     event_mask
         The condition that ended the solve: a pytree like `Event.cond_fn`, `True` for one; `None` without events.
-    num_steps, num_accepted_steps, counts, max_steps
-        The numbers of attempted and of accepted steps, those of all outcomes of an attempt, and the bound on attempts;
-        see `stats`.
+    num_steps, num_accepted_steps
+        The numbers of attempted and of accepted steps, as in `stats`.
 
     Differentiability
     -----------------
-    Saved times, values and `interpolation` have the derivatives that the adjoint gives them; counts and `result` have
+    Saved times, values and `interpolation` have the derivatives that the adjoint gives them; `stats` and `result` have
     none.
 
     Examples
@@ -64,43 +68,23 @@ class Solution(eqx.Module):
     ts: PyTree[Float[Array, " slots"]] | None
     ys: PyTree[Any] | None
     interpolation: DenseInterpolation | None
+    stats: dict[str, Any]
     result: Result
     solver_state: PyTree[Any]
     controller_state: PyTree[Any]
     made_jump: PyTree[Any]
     event_mask: PyTree[Any]
-    internals: SolverInternals | None
-    counts: Counts
-    max_steps: int | None = eqx.field(static=True)
+    internals: SolverInternals | None = None
 
     @property
     def num_steps(self) -> IntScalar:
         """The number of attempted steps."""
-        return self.counts.num_steps
+        return self.stats["num_steps"]
 
     @property
     def num_accepted_steps(self) -> IntScalar:
         """The number of accepted steps."""
-        return self.counts.num_accepted
-
-    @property
-    def stats(self) -> dict[str, Any]:
-        """Counts of attempted, accepted and rejected steps, those rejected by cause, and the bound on attempts.
-
-        `num_rejected_steps` is the sum of the counts by cause: `num_rejected_by_error`, because the error was too large
-        or not finite; `num_rejected_by_nonlinear_solve`, because the equations of an implicit stage were not solved;
-        and `num_rejected_by_event`, because an event lies inside the step, in the search for its time.
-        """
-        counts = self.counts
-        return {
-            "num_steps": counts.num_steps,
-            "num_accepted_steps": counts.num_accepted,
-            "num_rejected_steps": counts.num_steps - counts.num_accepted,
-            "num_rejected_by_error": counts.num_rejected_by_error,
-            "num_rejected_by_nonlinear_solve": counts.num_rejected_by_nonlinear_solve,
-            "num_rejected_by_event": counts.num_rejected_by_event,
-            "max_steps": self.max_steps,
-        }
+        return self.stats["num_accepted_steps"]
 
     def evaluate(self, t0: RealScalar, t1: RealScalar | None = None, left: bool = True) -> PyTree[Any]:
         """The solution at `t0`, or with `t1` its increment from `t0` to `t1`; NaN outside the interval solved.

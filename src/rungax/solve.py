@@ -1,5 +1,6 @@
 """The front door: `diffeqsolve`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -10,8 +11,9 @@ from . import checks
 from .adjoints import AbstractAdjoint, RecursiveCheckpointAdjoint
 from .call import Call
 from .controllers import AbstractStepSizeController, ConstantStepSize
+from .deprecated import event_of
 from .events import Event
-from .jaxkit import Args, BoolScalar, RealScalar, Y, compiled, error_if, known, match_varying
+from .jaxkit import Args, BoolScalar, RealScalar, Y, compiled, error_if, in_wrapper, known, match_varying
 from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .report import Ending, explanations, report
@@ -25,6 +27,7 @@ from .step import NextAttempt, Outcome
 from .terms import AbstractTerm
 
 
+@in_wrapper
 def diffeqsolve(
     terms: PyTree[AbstractTerm[Any, Any]],
     solver: AbstractSolver[Any] | None,
@@ -44,6 +47,7 @@ def diffeqsolve(
     solver_state: PyTree[Any] = None,
     controller_state: PyTree[Any] = None,
     made_jump: BoolScalar | None = None,
+    discrete_terminating_event: Callable[..., BoolScalar] | None = None,
 ) -> Solution:
     r"""Solve a differential equation from `t0` to `t1`, forwards or backwards.
 
@@ -90,6 +94,8 @@ def diffeqsolve(
         The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on. With a `controller_state`,
         `dt0=None` means the step that the earlier solve would have made next: if that one ended by `max_steps`, the
         two make the same attempts as one solve.
+    discrete_terminating_event
+        Deprecated: write `event`.
 
     Returns
     -------
@@ -107,6 +113,8 @@ def diffeqsolve(
 
     Warns
     -----
+    DeprecationWarning
+        For `discrete_terminating_event`.
     UserWarning
         For equations with noise: if the solver may converge to another limit when steps are chosen by their error, or
         is meant for equations without noise, or if constant steps are shorter than the resolution of the Brownian path.
@@ -156,7 +164,7 @@ def diffeqsolve(
         saveat=saveat,
         stepsize_controller=stepsize_controller,
         adjoint=adjoint,
-        event=event,
+        event=event_of(event, discrete_terminating_event),
         max_steps=max_steps,
         progress_meter=progress_meter,
         solver_state=solver_state,
@@ -166,9 +174,9 @@ def diffeqsolve(
     checks.before_tracing(call, chose_solver=solver is None)
     if not throw:
         checks.known_values(call)
-        return _say_if_no_jump(saveat, _run(call)[0])
+        return _with_known_values(call, _run(call)[0])
     solution, ending = _run(call)
-    solution = _say_if_no_jump(saveat, solution)
+    solution = _with_known_values(call, solution)
     failed = known_failure(solution.result)
     if failed is not False:
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
@@ -191,20 +199,20 @@ def _run(call: Call) -> tuple[Solution, Ending]:
     outcome = call.adjoint.integrate(plan, state)
     state, saveat, outputs = outcome.state, call.saveat, outcome.outputs
     saved = [outputs[sub_name(i)] for i in range(len(subs_of(saveat)))]
+    direction = plan.problem.direction
     solution = Solution(
-        t0=call.t0,
-        t1=call.t1,
+        t0=plan.problem.t0 * direction,
+        t1=plan.problem.t1 * direction,
         ts=in_structure_of(saveat, [ts for ts, _ in saved]),
         ys=in_structure_of(saveat, [ys for _, ys in saved]),
         interpolation=outputs.get("dense"),
-        internals=outputs.get("internals"),
+        stats=state.counts.by_name(),
         result=outcome.result,
         solver_state=outputs.get(SOLVER_STATE),
         controller_state=_next_attempt(plan, outcome) if saveat.controller_state else None,
         made_jump=state.made_jump if saveat.made_jump else None,
         event_mask=_event_mask(call, plan, outcome),
-        counts=state.counts,
-        max_steps=call.max_steps,
+        internals=outputs.get("internals"),
     )
     return solution, Ending.of(plan, state)
 
@@ -225,8 +233,12 @@ def _event_mask(call: Call, plan: Plan, outcome: Outcome) -> PyTree[BoolScalar] 
     return call.event.mask(plan.detector.ended_by(outcome.state.events) & is_event(outcome.result))
 
 
-def _say_if_no_jump(saveat: SaveAt, solution: Solution) -> Solution:
-    """The solution with `made_jump=False`, if asked for, where nothing can jump: a program returns no Python values."""
-    if not saveat.made_jump or solution.made_jump is not None:
+def _with_known_values(call: Call, solution: Solution) -> Solution:
+    """The solution with values that a program cannot return, because they are known when it is built.
+
+    These are `max_steps`, and `made_jump=False`, if asked for, where nothing can jump.
+    """
+    solution.stats["max_steps"] = call.max_steps
+    if not call.saveat.made_jump or solution.made_jump is not None:
         return solution
     return eqx.tree_at(lambda s: s.made_jump, solution, False, is_leaf=lambda x: x is None)

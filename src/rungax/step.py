@@ -272,6 +272,17 @@ class Counts(eqx.Module):
         more = jnp.stack([jnp.asarray(x) for x in (counted, accepted, by_nonlinear_solve, by_event)])
         return type(self)(self.numbers + more.astype(jnp.int32))
 
+    def by_name(self) -> dict[str, IntScalar]:
+        """The numbers by their names in `Solution.stats`."""
+        return {
+            "num_steps": self.num_steps,
+            "num_accepted_steps": self.num_accepted,
+            "num_rejected_steps": self.num_steps - self.num_accepted,
+            "num_rejected_by_error": self.num_rejected_by_error,
+            "num_rejected_by_nonlinear_solve": self.num_rejected_by_nonlinear_solve,
+            "num_rejected_by_event": self.num_rejected_by_event,
+        }
+
     @property
     def num_steps(self) -> IntScalar:
         """The number of attempts."""

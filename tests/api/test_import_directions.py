@@ -22,7 +22,7 @@ LAYERS = (
     ("report",),
     ("resolve",),
     ("checks", "solution"),
-    ("call",),
+    ("call", "deprecated"),
     ("adjoints",),
     ("loop", "setup"),
     ("solvers", "controllers", "saving", "events", "progress"),

@@ -1,7 +1,7 @@
 """The protocol of an adjoint."""
 
 import abc
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 
@@ -17,12 +17,29 @@ class AbstractAdjoint(eqx.Module):
 
     Subclass it for a way of your own: give `integrate`, which makes the whole solve and which JAX differentiates.
 
+    Raises
+    ------
+    TypeError
+        If a subclass defines `loop`, which adjoints written for Diffrax have, and not `integrate`.
+
     See Also
     --------
     RecursiveCheckpointAdjoint, ReversibleAdjoint, BacksolveAdjoint : by a tape, by undoing steps, by another equation.
 
     ForwardMode, DirectAdjoint, ImplicitAdjoint : for forward mode alone, for high orders, for steady states.
     """
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        del args, kwargs
+        names = ("integrate", "loop")
+        owner = next(base for base in cls.__mro__ if any(name in vars(base) for name in names))
+        if "integrate" not in vars(owner):
+            raise TypeError(
+                f"`{owner.__name__}.loop` is never called: an adjoint makes a solve by another method.\n"
+                "Expected: integrate(self, plan, state)\nFound:    loop alone\n"
+                "Define `integrate`; it calls `rungax.loop.run(plan, state)` for the solve itself."
+            )
+        return super().__new__(cls)
 
     def check(self, saveat: SaveAt) -> None:
         """Raise a `ValueError` if this adjoint cannot differentiate what is to be saved; by default it can."""

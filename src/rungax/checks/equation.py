@@ -177,5 +177,5 @@ def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeContr
             warnings.warn(
                 f"Steps of {abs(dt0)} are shorter than the Brownian path is exact: increments between times nearer\n"
                 f"than its `tol` have too small a variance. Give it a `tol` of at most {abs(dt0)}, better half of it.",
-                stacklevel=4,  # the line that calls `diffeqsolve`
+                stacklevel=5,  # the line that calls `diffeqsolve`
             )

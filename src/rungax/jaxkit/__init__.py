@@ -32,6 +32,7 @@ from .messages import (
     known as known,
     shape_and_dtype as shape_and_dtype,
     shown as shown,
+    warn_deprecated as warn_deprecated,
 )
 from .sweep import (
     LinearPrograms as LinearPrograms,
@@ -75,3 +76,4 @@ from .types import (
     Time as Time,
     Y as Y,
 )
+from .wrapper import in_wrapper as in_wrapper

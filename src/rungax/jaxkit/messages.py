@@ -1,6 +1,9 @@
 """Descriptions of values and functions for messages."""
 
 import inspect
+import os
+import pathlib
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .trees import is_traced
+
+_OURS = tuple(f"{folder}{os.sep}" for folder in (pathlib.Path(__file__).parents[1], pathlib.Path(eqx.__file__).parent))
+"""The folders of Rungax and of Equinox, which calls constructors: a warning is not about their lines."""
 
 
 class _Text:
@@ -72,6 +78,11 @@ def known(value: Any, where: str, expected: str = "True or False") -> Any:
             "Make it a static argument of `jax.jit`, or choose with `jnp.where` between two results."
         )
     return value
+
+
+def warn_deprecated(message: str) -> None:
+    """Warn that a program uses something that is accepted only so that older programs run, at its own line."""
+    warnings.warn(message, DeprecationWarning, skip_file_prefixes=_OURS)
 
 
 def check_parameters(

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import known
+from ..jaxkit import in_wrapper, known
 from .global_interpolation import knot_times, knot_values
 
 
+@in_wrapper
 def linear_interpolation(
     ts: Any,
     ys: PyTree[Any],
@@ -81,6 +82,7 @@ def linear_interpolation(
     return jax.tree.map(lambda y: _invalidate(_fill_linearly(ts, y), ts), ys)
 
 
+@in_wrapper
 def rectilinear_interpolation(
     ts: Any, ys: PyTree[Any], replace_nans_at_start: PyTree[Any] | None = None
 ) -> tuple[Float[Array, " points"], PyTree[Any]]:
@@ -142,6 +144,7 @@ def rectilinear_interpolation(
     return jnp.repeat(ts, 2)[1:], jax.tree.map(lambda y: jnp.repeat(y, 2, axis=0)[:-1], ys)
 
 
+@in_wrapper
 def backward_hermite_coefficients(
     ts: Any,
     ys: PyTree[Any],

@@ -4,6 +4,7 @@ from enum import IntEnum
 from typing import ClassVar
 
 from ..base import AbstractAdaptiveSolver
+from ..common.scan_kind import without_effect
 
 FEWER_REJECTIONS = (0.2, 0.6, 0.0)
 """Coefficients p, i and d with which implicit methods of order 4 and 5 reject fewer steps where stiffness sets in.
@@ -43,6 +44,11 @@ class CalculateJacobian(IntEnum):
 class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     """A Runge–Kutta method, whose class attribute `tableau` holds its coefficients.
 
+    Parameters
+    ----------
+    scan_kind
+        Without effect: accepted so that programs written for Diffrax run.
+
     Attributes
     ----------
     calculate_jacobian
@@ -54,3 +60,4 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     """
 
     calculate_jacobian: ClassVar[CalculateJacobian]
+    scan_kind: None = without_effect()

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from ....brownian import AbstractBrownianIncrement
 from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination, optimization_barrier
 from ....results import RESULTS, Result
+from ...common.scan_kind import without_effect
 from ...common.stage_loop import stage_time
 from ...facts import SolverNoise, fact
 from ...tableaus.types.stochastic import StochasticButcherTableau
@@ -35,6 +36,11 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     without which the strong order would be one if the diffusion depends on time. If the tableau has no coefficients of
     `H`, this term has no `H` either.
+
+    Parameters
+    ----------
+    scan_kind
+        Without effect: accepted so that programs written for Diffrax run.
 
     Attributes
     ----------
@@ -78,6 +84,7 @@ class AbstractSRK(AbstractTwoTermSolver):
     """
 
     tableau: ClassVar[StochasticButcherTableau[Any]]
+    scan_kind: None = without_effect()
 
     noise: ClassVar[SolverNoise] = fact(lambda cls: "additive" if cls.tableau.is_additive else "general")
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact(lambda cls: cls.tableau.minimal_levy_area)

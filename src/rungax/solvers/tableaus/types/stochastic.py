@@ -263,6 +263,20 @@ class StochasticButcherTableau[Coeffs: AbstractNoiseCoeffs]:
         """True if the method is for additive noise only."""
         return self.coeffs_w.choose(additive=True, general=False)
 
+    def is_additive_noise(self) -> bool:
+        """`is_additive`."""
+        return self.is_additive
+
+    @property
+    def ignore_stage_f(self) -> BoolArray:
+        """True for each stage that does not evaluate the drift."""
+        return ~self.uses_f
+
+    @property
+    def ignore_stage_g(self) -> BoolArray:
+        """True for each stage that does not evaluate the diffusion."""
+        return ~self.uses_g
+
     @property
     def minimal_levy_area(self) -> type[AbstractBrownianIncrement]:
         """The Lévy areas that a method with these coefficients needs."""
