@@ -40,6 +40,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "terms": FIELD, "solver": rungax.Heun(), "t0": 0.0, "t1": 1.0, "dt0": 0.5, "y0": 1.0, "args": None,
             "saveat": rungax.SaveAt(t1=True), "stepsize_controller": PID, "event": None, "max_steps": 4,
             "throw": False, "adjoint": rungax.RecursiveCheckpointAdjoint(), "made_jump": None,
+            "discrete_terminating_event": None,
             "progress_meter": rungax.NoProgressMeter(),
         },
     ),
@@ -105,7 +106,8 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         rungax.rectilinear_interpolation, {"ts": TS, "ys": YS, "replace_nans_at_start": None},
     ),
     "ImplicitEuler": (
-        rungax.ImplicitEuler, {"root_finder": NEWTON, "root_find_max_steps": 10, "linear_solver": lx.LU()},
+        rungax.ImplicitEuler,
+        {"root_finder": NEWTON, "root_find_max_steps": 10, "linear_solver": lx.LU(), "scan_kind": None},
     ),
     "Rosenbrock23": (rungax.Rosenbrock23, {"linear_solver": lx.LU()}),
     "HalfSolver": (rungax.HalfSolver, {"solver": rungax.Euler()}),

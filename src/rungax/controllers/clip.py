@@ -23,6 +23,7 @@ from ..jaxkit import (
     kind_of,
     shown,
     time_dtype,
+    with_fields,
 )
 from ..results import RESULTS, Result, choose, first_failure
 from ..stops import StopQueue, Stops
@@ -173,12 +174,12 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
             return None if ts is None else jnp.asarray(ts).astype(time_dtype(direction)) * direction
 
         controller = self.controller.wrap(direction)
-        return type(self)(controller, directed(self.step_ts), directed(self.jump_ts), self.store_rejected_steps)
+        step_ts, jump_ts = directed(self.step_ts), directed(self.jump_ts)
+        return with_fields(self, controller=controller, step_ts=step_ts, jump_ts=jump_ts)
 
     def with_coefficients(self, recommended: tuple[float, float, float]) -> Self:
         """This controller with the coefficients in the controller inside, if it was given none."""
-        controller = self.controller.with_coefficients(recommended)
-        return type(self)(controller, self.step_ts, self.jump_ts, self.store_rejected_steps)
+        return with_fields(self, controller=self.controller.with_coefficients(recommended))
 
     def stops(self) -> tuple[Stops, ...]:
         """`step_ts` and `jump_ts`, and those of the controller inside."""
@@ -186,7 +187,7 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
 
     def without_stops(self) -> Self:
         """This controller without `step_ts` and `jump_ts`, here and inside."""
-        return type(self)(self.controller.without_stops(), store_rejected_steps=self.store_rejected_steps)
+        return with_fields(self, controller=self.controller.without_stops(), step_ts=None, jump_ts=None)
 
     def init(
         self,

@@ -7,7 +7,6 @@ $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self, cast
 
 import jax
@@ -17,7 +16,19 @@ import optimistix as optx
 from jax import lax
 from jaxtyping import PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, as_times, is_at_most, shown, single_power, strong
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    RealScalar,
+    Time,
+    Y,
+    as_times,
+    is_at_most,
+    shown,
+    single_power,
+    strong,
+    with_fields,
+)
 from ..nonlinear import like_state
 from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
@@ -164,7 +175,7 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState, RealScalar | No
         if not all(isinstance(x, Unchosen) for x in given) or given == recommended:
             return self
         pcoeff, icoeff, dcoeff = recommended
-        return replace(self, pcoeff=pcoeff, icoeff=icoeff, dcoeff=dcoeff)
+        return with_fields(self, pcoeff=pcoeff, icoeff=icoeff, dcoeff=dcoeff)
 
     def init(
         self,

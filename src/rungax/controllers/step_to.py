@@ -8,7 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree
 
-from ..jaxkit import Args, BoolScalar, IntScalar, RealScalar, Time, Y, as_array, as_times, shown, time_dtype
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    IntScalar,
+    RealScalar,
+    Time,
+    Y,
+    as_array,
+    as_times,
+    shown,
+    time_dtype,
+    with_fields,
+)
 from .fixed import AbstractFixedTimes, AbstractFixedTimesState, first_index, never
 
 
@@ -83,7 +95,7 @@ class StepTo(AbstractFixedTimes[StepToState, None]):
 
     def wrap(self, direction: Time) -> Self:
         """This controller with its times in the direction of travel."""
-        return type(self)(jnp.asarray(self.ts).astype(time_dtype(direction)) * direction)
+        return with_fields(self, ts=jnp.asarray(self.ts).astype(time_dtype(direction)) * direction)
 
     def init(
         self,

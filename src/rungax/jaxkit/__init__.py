@@ -65,6 +65,7 @@ from .trees import (
     single_power as single_power,
     strong as strong,
     time_dtype as time_dtype,
+    with_fields as with_fields,
     without_derivatives as without_derivatives,
 )
 from .types import (

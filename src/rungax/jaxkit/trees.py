@@ -115,6 +115,17 @@ def cast_like[T](tree: T, like: T) -> T:
     return jax.tree.map(lambda x, y: jnp.asarray(x).astype(jnp.result_type(y)), tree, like)
 
 
+def with_fields[M](module: M, **values: Any) -> M:
+    """A copy of an Equinox module with other values of some fields.
+
+    The constructor is not called: a subclass of a user may have one with other parameters, and fields of its own.
+    """
+    copy = object.__new__(type(module))
+    for name, value in {**vars(module), **values}.items():
+        object.__setattr__(copy, name, value)  # modules are frozen
+    return copy
+
+
 def time_dtype(*times: Any) -> np.dtype[Any]:
     """The dtype of time in a solve: the standard promotion of all given times, even if JAX's promotion is strict.
 

@@ -1,6 +1,7 @@
 """The protocol of terms."""
 
 import abc
+from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
@@ -222,6 +223,11 @@ def is_single_term(x: PyTree[Any]) -> bool:
 def leaf_terms(terms: PyTree[Any]) -> list[AbstractTerm[Any, Any]]:
     """All terms in a pytree of terms; a sum counts as the terms of which it consists."""
     return [term for term in jax.tree.leaves(terms, is_leaf=is_single_term) if is_term(term)]
+
+
+def map_leaf_terms(function: Callable[[Any], Any], terms: PyTree[Any]) -> PyTree[Any]:
+    """`terms` with `function(term)` in place of every term; a sum counts as the terms of which it consists."""
+    return jax.tree.map(lambda x: function(x) if is_term(x) else x, terms, is_leaf=is_single_term)
 
 
 def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, RealScalar, Time, Y
-from .base import AbstractTerm, is_single_term
+from .base import AbstractTerm, map_leaf_terms
 from .wrapped import AbstractWrappedTerm
 
 
@@ -44,4 +43,4 @@ class BoundedTerm(AbstractWrappedTerm):
 
 def evaluated_up_to(latest: Time, terms: PyTree[Any]) -> PyTree[Any]:
     """`terms` with vector fields that are not evaluated after `latest`."""
-    return jax.tree.map(lambda term: BoundedTerm(term, latest), terms, is_leaf=is_single_term)
+    return map_leaf_terms(lambda term: BoundedTerm(term, latest), terms)

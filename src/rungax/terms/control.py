@@ -11,7 +11,7 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, check_parameters, shown, trace_once
+from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, check_parameters, shown, trace_once, with_fields
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise, NoiseShape
 from .ode import ODETerm
@@ -117,7 +117,7 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", ("time", "state", "`args`"))
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
-        return type(self)(field, self.control)
+        return with_fields(self, vector_field=field)
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""

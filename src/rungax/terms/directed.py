@@ -15,7 +15,7 @@ from jaxtyping import PyTree
 from ..brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
 from ..stops import Stops
-from .base import AbstractTerm, Noise, is_single_term
+from .base import AbstractTerm, Noise, leaf_terms, map_leaf_terms
 from .wrapped import AbstractWrappedTerm
 
 
@@ -112,12 +112,12 @@ class DirectedTerm(AbstractWrappedTerm):
 
 def in_direction_of_travel(terms: Any, direction: Time) -> Any:
     """`terms` with every term wrapped in a `DirectedTerm`; a sum of terms becomes a sum of wrapped terms."""
-    return jax.tree.map(lambda term: DirectedTerm(term, direction), terms, is_leaf=is_single_term)
+    return map_leaf_terms(lambda term: DirectedTerm(term, direction), terms)
 
 
 def start_drivers(terms: PyTree[Any]) -> tuple[PyTree[Any], ...]:
     """The initial carries of the drivers of directed terms, `None` for a driver without; empty if no driver has one."""
-    carries = tuple(term.initial_carry() for term in jax.tree.leaves(terms, is_leaf=is_single_term))
+    carries = tuple(term.initial_carry() for term in leaf_terms(terms))
     return carries if any(carry is not None for carry in carries) else ()
 
 
@@ -127,9 +127,10 @@ def bind_increments(
     """Directed terms with their increments from `t0` to `t1` already computed, and the drivers' carries at `t1`."""
     if not drivers:
         return terms, drivers
-    leaves, structure = jax.tree.flatten(terms, is_leaf=is_single_term)
-    bound = [term.bind_increment(carry, t0, t1) for term, carry in zip(leaves, drivers, strict=True)]
-    return jax.tree.unflatten(structure, [term for term, _ in bound]), tuple(carry for _, carry in bound)
+    directed: list[Any] = leaf_terms(terms)
+    bound = [term.bind_increment(carry, t0, t1) for term, carry in zip(directed, drivers, strict=True)]
+    in_order = iter(bound)
+    return map_leaf_terms(lambda _: next(in_order)[0], terms), tuple(carry for _, carry in bound)
 
 
 def _directed(increment: Any, direction: Time) -> Any:

@@ -16,7 +16,19 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, BoolScalar, RealScalar, Time, Y, check_parameters, is_traced, scaled, shown, trace_once
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    RealScalar,
+    Time,
+    Y,
+    check_parameters,
+    is_traced,
+    scaled,
+    shown,
+    trace_once,
+    with_fields,
+)
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise
 
@@ -136,7 +148,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         self.inverse_mass(x)
         where = "`UnderdampedLangevinDriftTerm(grad_f=...)`"
         check_parameters(self.grad_f, where, "grad_f(x, args)", ("position", "`args`"))
-        return type(self)(self.gamma, self.u, trace_once(self.gradient, x, args))
+        return with_fields(self, grad_f=trace_once(self.gradient, x, args))
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced gradient, 0 before `trace_once`."""

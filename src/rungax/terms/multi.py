@@ -5,7 +5,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, add, kind_of
+from ..jaxkit import Args, RealScalar, Time, Y, add, kind_of, with_fields
 from .base import AbstractTerm, is_term
 
 
@@ -100,7 +100,7 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
 
     def trace_once(self, t: Time, y: Y, args: Args) -> Self:
         """The sum of the terms, each traced once."""
-        return type(self)(*(term.trace_once(t, y, args) for term in self.terms))
+        return with_fields(self, terms=tuple(term.trace_once(t, y, args) for term in self.terms))
 
     def num_equations(self) -> int:
         """The sum of the terms' numbers of JAX operations."""

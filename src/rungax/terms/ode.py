@@ -1,14 +1,13 @@
 """Terms of ordinary differential equations."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, cast_like, check_parameters, scaled, shown, trace_once
+from ..jaxkit import Args, RealScalar, Time, Y, cast_like, check_parameters, scaled, shown, trace_once, with_fields
 from .base import AbstractTerm
 
 
@@ -107,11 +106,10 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
         field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
         if self.jacobian is None:
-            return replace(self, vector_field=field)
+            return with_fields(self, vector_field=field)
         check_parameters(self.jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
         jacobian = trace_once(self.jacobian, t, y, args)
-        # A subclass may have fields of its own.
-        return replace(self, vector_field=field, jacobian=jacobian)
+        return with_fields(self, vector_field=field, jacobian=jacobian)
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""

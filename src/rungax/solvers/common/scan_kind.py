@@ -4,7 +4,7 @@ from typing import Any
 
 import equinox as eqx
 
-from ...jaxkit import warn_deprecated
+from ...jaxkit import shown, warn_deprecated
 
 
 def without_effect() -> Any:
@@ -16,5 +16,5 @@ def _ignored(scan_kind: str | None) -> None:
     """Nothing; warn if a `scan_kind` is given."""
     if scan_kind is not None:
         warn_deprecated(
-            f"`scan_kind={scan_kind!r}` has no effect: every adjoint differentiates every solver. Leave it out."
+            f"`scan_kind={shown(scan_kind)}` has no effect: every adjoint differentiates every solver. Leave it out."
         )

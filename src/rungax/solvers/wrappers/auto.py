@@ -23,6 +23,7 @@ from ...jaxkit import (
     scaled,
     select,
     shown,
+    with_fields,
     without_derivatives,
 )
 from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
@@ -149,7 +150,8 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, and both of its methods, with the tolerances."""
         nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
-        return type(self)(nonstiff, stiff, default_tolerances(y0) if tolerances is None else tolerances)
+        tolerances = default_tolerances(y0) if tolerances is None else tolerances
+        return with_fields(self, nonstiff=nonstiff, stiff=stiff, tolerances=tolerances)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> AutoState:
         """The states of both methods; the explicit one makes the first step."""

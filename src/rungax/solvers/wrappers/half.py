@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ...interpolation import AbstractLocalInterpolation
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select, shown
+from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select, shown, with_fields
 from ...nonlinear import Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
 from ...step import Step
@@ -89,7 +89,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver with the tolerances in the wrapped one."""
-        return type(self)(self.solver.with_tolerances(tolerances, y0))
+        return with_fields(self, solver=self.solver.with_tolerances(tolerances, y0))
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
         """The wrapped solver's state before the first step."""

@@ -10,7 +10,6 @@ here.
 """
 
 import abc
-from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -19,7 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, FlatSpace, RealScalar, Time, Y, without_derivatives
+from ....jaxkit import Args, BoolScalar, DenseInfo, FlatSpace, RealScalar, Time, Y, with_fields, without_derivatives
 from ....nonlinear import (
     AbstractStageFinder,
     LinearSolver,
@@ -101,7 +100,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver with a root finder that has its tolerances; `None` stands for a solve without error control."""
-        return replace(self, root_finder=resolved(self.root_finder, tolerances, y0))
+        return with_fields(self, root_finder=resolved(self.root_finder, tolerances, y0))
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> DIRKState:
         """An empty cache and, if the last stage of a step is the first of the next, the implicit slope at the start."""
