@@ -151,6 +151,10 @@ def missing(value: Any, text: str) -> list[str]:
     )
 
 
+of_deprecated_names_too = pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")
+"""The mark of tests that use every public name or attribute."""
+
+
 def docstring_of(name: str) -> str:
     """The docstring of a public name; that of a value is a string after it, which only the file's text has."""
     value = PUBLIC[name]
@@ -196,7 +200,7 @@ def test_the_docstring_of_every_public_name_is_complete(name: str) -> None:
     assert missing(PUBLIC[name], docstring_of(name)) == []
 
 
-@pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning")  # deprecated attributes are read too
+@of_deprecated_names_too
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
 def test_every_public_method_has_a_docstring(cls: type) -> None:
     own = {name for base in cls.__mro__ if base.__module__.startswith("rungax.") for name in vars(base)}
@@ -252,6 +256,7 @@ def test_examples_stand_in_their_section_and_run() -> None:
     assert [docstring.name for docstring in DOCSTRINGS if docstring.has_section != docstring.has_prompts] == []
 
 
+@of_deprecated_names_too
 @pytest.mark.parametrize(
     "docstring",
     [pytest.param(docstring, id=docstring.name, marks=slow_unless(docstring.name in CHEAP)) for docstring in EXAMPLES],
