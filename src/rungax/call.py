@@ -15,7 +15,7 @@ from .solvers import AbstractSolver
 
 
 class Call(NamedTuple):
-    """The arguments of `diffeqsolve`."""
+    """The arguments of `diffeqsolve`, and whether the values with which they were made are valid."""
 
     terms: PyTree[Any]
     solver: AbstractSolver[Any]
@@ -31,6 +31,7 @@ class Call(NamedTuple):
     max_steps: int | None
     progress_meter: AbstractProgressMeter[Any]
     resumed: Resumed
+    parts_are_valid: bool | BoolScalar = True
 
     @classmethod
     def of(

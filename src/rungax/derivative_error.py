@@ -127,10 +127,11 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     call = Call.of(**given)
     checks.before_tracing(call, chose_solver=chose_solver)
     checks.known_values(call)
+    call, wrong = checks.values_of_parts(call)
     found, result = _estimated(call, directions)
     failed = known_failure(result)
     if throw and failed is None:
-        return error_if(found, jnp.logical_not(is_okay(result)), *code_and_messages(result))
+        return error_if(found, jnp.logical_not(is_okay(result)), *code_and_messages(result, wrong))
     if throw and failed:
         raise eqx.EquinoxRuntimeError(RESULTS[result])
     return found

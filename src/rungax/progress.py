@@ -8,7 +8,7 @@ import abc
 import importlib
 import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -18,7 +18,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import PyTree
 
-from .jaxkit import BoolScalar, IntScalar, RealScalar, Time, any_element, is_traced, shown
+from .jaxkit import (
+    AbstractChecked,
+    BoolScalar,
+    Condition,
+    IntScalar,
+    RealScalar,
+    Time,
+    any_element,
+    shown,
+)
 from .jaxkit.slowest_element import slowest_element
 from .plan import AbstractRecorder, Plan
 from .step import State, Step
@@ -106,7 +115,7 @@ class NoProgressMeter(AbstractProgressMeter[None]):
         del state
 
 
-class TextProgressMeter(AbstractProgressMeter[jax.Array]):
+class TextProgressMeter(AbstractProgressMeter[jax.Array], AbstractChecked):
     """A meter that prints percentages, one on each line.
 
     It prints 0 %, a new line whenever enough of the interval was covered since the last one, and 100 %. A solve that
@@ -146,13 +155,18 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array]):
 
     minimum_increase: RealScalar = 0.02
 
-    def __check_init__(self) -> None:
-        if not is_traced(self.minimum_increase) and not self.minimum_increase >= 0:
-            raise ValueError(
+    def value_conditions(self) -> Iterator[Condition]:
+        """`minimum_increase` is not negative."""
+        least = self.minimum_increase
+        yield Condition(
+            least,
+            lambda: least >= 0,
+            lambda: (
                 "`TextProgressMeter(minimum_increase=...)` is the fraction of the interval from one line to the next.\n"
-                f"Expected: a number from 0 to 1\nFound:    {shown(self.minimum_increase)}\n"
+                f"Expected: a number from 0 to 1\nFound:    {shown(least)}\n"
                 "Use 0.02 for a line every 2 %."
-            )
+            ),
+        )
 
     def init(self) -> jax.Array:
         """The state before the first line: the progress last shown, where a negative number means none."""

@@ -94,9 +94,12 @@ def report(call: Call, solution: Solution, ending: Ending) -> str:
     return "\n".join(lines)
 
 
-def explanations(result: Result, ending: Ending) -> tuple[jax.Array, list[str]]:
-    """The number of a result, and for each number what a compiled program says, which knows dtypes but no values."""
-    code, messages = code_and_messages(result)
+def explanations(result: Result, ending: Ending, wrong: str | None) -> tuple[jax.Array, list[str]]:
+    """The number of a result, and for each number what a compiled program says.
+
+    It knows dtypes but no values, apart from those known when it was traced: `wrong` is the message about one of them.
+    """
+    code, messages = code_and_messages(result, wrong)
     dt_min, _ = code_and_messages(RESULTS.dt_min_reached)
     if _is_narrow(ending.t.dtype):
         messages[int(dt_min)] += f" Times are {ending.t.dtype}. {_USE_FLOAT64}"

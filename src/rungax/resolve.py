@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from . import checks
 from .call import Call
 from .events import ConditionDetector
-from .jaxkit import Time, Y, check_parameters, strong, time_dtype, trace_once
+from .jaxkit import BoolScalar, Time, Y, check_parameters, strong, time_dtype, trace_once, with_derivatives_of
 from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
@@ -26,8 +26,7 @@ def resolve(call: Call) -> tuple[Plan, State]:
     t0, t1 = jnp.asarray(call.t0, dtype), jnp.asarray(call.t1, dtype)
     dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
     valid = checks.values_are_valid(call, t0, t1, dt0)
-    y0 = jax.tree.map(lambda x: strong(x, dtype), call.y0)
-    y0 = jax.tree.map(lambda y: jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y0)
+    y0 = jax.tree.map(lambda x: _nan_unless(valid, strong(x, dtype)), call.y0)
     terms = checks.inside_trace(call, t0, y0)
 
     direction = jnp.where(t1 >= t0, jnp.ones((), dtype), -jnp.ones((), dtype))
@@ -44,6 +43,11 @@ def resolve(call: Call) -> tuple[Plan, State]:
         result=choose(valid, RESULTS.successful, RESULTS.invalid_input),
         hands_on=call.saveat.controller_state,
     )
+
+
+def _nan_unless(valid: BoolScalar, y: jax.Array) -> jax.Array:
+    """`y`, or NaN if the input is not valid; with the derivative of `y`, so that cotangents of NaN reach it."""
+    return with_derivatives_of(jnp.where(valid, y, jnp.asarray(jnp.nan, y.dtype)), y)
 
 
 def _detector(call: Call, t0: Time, y0: Y) -> ConditionDetector | None:

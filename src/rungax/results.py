@@ -39,7 +39,7 @@ class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
     nonfinite_jacobian
         The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a number.
     invalid_input
-        A value that is known only at run time was invalid.
+        A value was invalid: one that is known only at run time, or one in a program (`jit`, `lax.cond`, `lax.scan`).
     nonlinear_max_steps_reached, nonlinear_divergence
         The equations of an implicit stage were not solved.
     internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
@@ -180,11 +180,18 @@ def known_failure(result: Result) -> bool | None:
     return bool(((codes != _SUCCESSFUL) & (codes != _EVENT_OCCURRED)).any())
 
 
-def code_and_messages(result: Result) -> tuple[jax.Array, list[str]]:
-    """The number of an item of `RESULTS`, and the explanations of all items by their numbers."""
+def code_and_messages(result: Result, wrong: str | None = None) -> tuple[jax.Array, list[str]]:
+    """The number of an item of `RESULTS`, and the explanations of all items by their numbers.
+
+    `wrong` is the message about a value that is wrong, if one is known: the explanation of `invalid_input`.
+    """
     (code,) = jax.tree.leaves(result)
     explanations = {int(jax.tree.leaves(item)[0]): RESULTS[item] for item in (getattr(RESULTS, n) for n in _NAMES)}
+    if wrong is not None:
+        explanations[_INVALID_INPUT] = wrong
     return code, [explanations[number] for number in range(len(explanations))]
 
 
-_SUCCESSFUL, _EVENT_OCCURRED = (int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred))
+_SUCCESSFUL, _EVENT_OCCURRED, _INVALID_INPUT = (
+    int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred, RESULTS.invalid_input)
+)

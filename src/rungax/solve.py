@@ -105,8 +105,10 @@ def diffeqsolve(
     Raises
     ------
     ValueError
-        If an argument is wrong in a way that is known when the call is made. An error about the values of times is a
-        `RuntimeError` too, which it is when only the compiled program knows them.
+        If an argument is wrong in a way that is known when the call is made. Inside `jax.jit`, `lax.cond` and the like
+        this holds for structure, shapes, dtypes and static arguments. A value that is wrong, among them those of parts
+        such as controllers and paths, is the result `RESULTS.invalid_input` there: a branch may never be taken. An
+        error about the values of times is a `RuntimeError` too, which it is when only the compiled program knows them.
     RuntimeError
         With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does. If the controller
         needs an error estimate and the solver has none.
@@ -172,6 +174,7 @@ def diffeqsolve(
         made_jump=made_jump,
     )
     checks.before_tracing(call, chose_solver=solver is None)
+    call, wrong = checks.values_of_parts(call)
     if not throw:
         checks.known_values(call)
         return _with_known_values(call, _run(call)[0])
@@ -182,7 +185,7 @@ def diffeqsolve(
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
     if failed is None:
-        code, messages = explanations(solution.result, ending)
+        code, messages = explanations(solution.result, ending, wrong)
         return error_if(solution, jnp.logical_not(is_okay(solution.result)), code, messages)
     if failed:
         raise eqx.EquinoxRuntimeError(report(call, solution, ending))

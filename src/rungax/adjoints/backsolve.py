@@ -13,7 +13,18 @@ from jaxtyping import PyTree
 
 from ..controllers import AbstractStepSizeController
 from ..events import Event
-from ..jaxkit import BoolScalar, LinearPrograms, RealScalar, Y, error_if, known_zero, match_varying, sweep, zero_tangent
+from ..jaxkit import (
+    BoolScalar,
+    LinearPrograms,
+    RealScalar,
+    Y,
+    error_if,
+    finite_or_one,
+    known_zero,
+    match_varying,
+    sweep,
+    zero_tangent,
+)
 from ..loop import run
 from ..plan import Plan
 from ..results import RESULTS, Result, choose, code_and_messages, first_failure, is_okay
@@ -246,7 +257,7 @@ class BacksolveAdjoint(AbstractAdjoint):
             (adjoint, *of_parameters), result = carry
             lost = jnp.logical_and(_any_nonzero(stop.cotangent), jnp.logical_not(stop.reached))
             adjoint = jax.tree.map(lambda a, c: jnp.where(stop.reached, a + c, a), adjoint, stop.cotangent)
-            stop = stop.shortened(stop.reached & _any_nonzero(adjoint), plan.problem.y0)
+            stop = stop.shortened(stop.reached & _any_nonzero(adjoint), finite_or_one(plan.problem.y0))
             back, ended = self._solve(solve, parameters, stop, (stop.y, adjoint, *of_parameters))
             ended = first_failure(ended, choose(lost, outcome.result, RESULTS.successful))
             return (back[1:], first_failure(result, ended)), None

@@ -1,12 +1,14 @@
 """The protocol of an adjoint."""
 
 import abc
+from collections.abc import Iterable
 from typing import Any, Self
 
 import equinox as eqx
 
 from ..controllers import AbstractStepSizeController
 from ..events import Event
+from ..jaxkit import Condition
 from ..plan import Plan
 from ..saving import SaveAt
 from ..step import Outcome, State
@@ -52,6 +54,11 @@ class AbstractAdjoint(eqx.Module):
     def check_controller(self, controller: AbstractStepSizeController[Any, Any]) -> None:
         """Raise a `ValueError` if this adjoint needs tolerances that a controller does not have; by default none."""
         del controller
+
+    def conditions_on(self, controller: AbstractStepSizeController[Any]) -> Iterable[Condition]:
+        """The conditions on the values of a controller; by default none."""
+        del controller
+        return ()
 
     def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
         """The plan and the first state of the solve whose accepted steps this adjoint differentiates.

@@ -1,5 +1,6 @@
 """The error control of the adjoints that differentiate accepted steps: of the solution, or also of its tangents."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import equinox as eqx
 import jax
 
 from ..controllers import AbstractStepSizeController
-from ..jaxkit import shown
+from ..jaxkit import Condition, require, shown
 from ..plan import Plan
 from ..step import State
 from .base import AbstractAdjoint
@@ -48,19 +49,32 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
         """Raise a `ValueError` unless a controller that may reject steps has relative tolerances for tangents."""
         if self.error_control == "solution" or not controller.may_reject:
             return
-        tolerances = controller.tolerances()
-        if tolerances is None:
+        if controller.tolerances() is None:
             raise ValueError(
                 "`error_control='tangents'` compares errors with tolerances, which the controller does not have.\n"
                 f"Expected: an adaptive controller, such as PIDController\nFound:    {type(controller).__name__}\n"
                 "Use one, or `error_control='solution'`, the default."
             )
-        if any(isinstance(x, float | int) and x == 0 for x in jax.tree.leaves(tolerances.rtol)):
-            raise ValueError(
+        require(self.conditions_on(controller))
+
+    def conditions_on(self, controller: AbstractStepSizeController[Any]) -> Iterator[Condition]:
+        """Relative tolerances that are Python numbers are not zero, if the errors of tangents are controlled."""
+        if self.error_control == "solution" or not controller.may_reject:
+            return
+        tolerances = controller.tolerances()
+        if tolerances is None:
+            return
+        rtol = tolerances.rtol
+        numbers = [x for x in jax.tree.leaves(rtol) if isinstance(x, float | int)]
+        yield Condition(
+            numbers,
+            lambda: all(x != 0 for x in numbers),
+            lambda: (
                 "`error_control='tangents'` measures the error of a tangent relative to its size.\n"
-                f"Expected: a relative tolerance above 0\nFound:    rtol={tolerances.rtol}\n"
+                f"Expected: a relative tolerance above 0\nFound:    rtol={shown(rtol)}\n"
                 "Give `rtol`; `atol` concerns the solution alone."
-            )
+            ),
+        )
 
     def with_error_control(self, plan: Plan, state: State) -> tuple[Plan, State]:
         """The plan and the first state of the solve, whose error control covers what `error_control` says."""

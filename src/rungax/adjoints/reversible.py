@@ -15,7 +15,7 @@ distance $y_n - z_n$ is of the size of the error at the ends of the steps, and s
 interpolation has the order that $P$ has, as long as that is at most the order of the method.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,8 +29,10 @@ from ..events import Event
 from ..interpolation import AbstractLocalInterpolation
 from ..interpolation.base import fraction
 from ..jaxkit import (
+    AbstractChecked,
     Args,
     BoolScalar,
+    Condition,
     DenseInfo,
     IntScalar,
     RealScalar,
@@ -55,7 +57,7 @@ from .reverse import Cotangents, ReverseReplay
 from .taped_solve import rebuild_outcome, taped
 
 
-class ReversibleAdjoint(AbstractAdjoint):
+class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
     r"""Derivatives of a solve that is made reversible, with memory for one state and the times of the steps.
 
     The solve itself changes: each step of the given solver becomes a step of the reversible method made of it
@@ -120,12 +122,17 @@ class ReversibleAdjoint(AbstractAdjoint):
 
     coupling: RealScalar = 0.99
 
-    def __check_init__(self) -> None:
-        if isinstance(self.coupling, int | float) and not 0 < self.coupling <= 1:
-            raise ValueError(
+    def value_conditions(self) -> Iterator[Condition]:
+        """`coupling` is in (0, 1]."""
+        coupling = self.coupling
+        yield Condition(
+            coupling,
+            lambda: (coupling > 0) & (coupling <= 1),
+            lambda: (
                 "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.\n"
-                f"Expected: a number above 0 and at most 1\nFound:    {shown(self.coupling)}\nThe default is 0.99."
-            )
+                f"Expected: a number above 0 and at most 1\nFound:    {shown(coupling)}\nThe default is 0.99."
+            ),
+        )
 
     def check(self, saveat: SaveAt) -> None:
         """Raise a `ValueError` if the solver's own estimates are asked for: its steps are not those of the solve."""

@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..jaxkit import BoolScalar, IntScalar, InvalidValueError, RealScalar, as_array, is_traced
+from ..jaxkit import BoolScalar, Condition, IntScalar, RealScalar, as_array, is_traced, require
 
 type Ticks = Int[Array, ""]
 
@@ -109,14 +109,18 @@ class Grid(eqx.Module):
         return jnp.clip(leading, -1, self.depth)
 
     def check_inside(self, t: RealScalar, name: str) -> None:
-        """Raise a `ValueError` if `t` is known and lies outside the interval by more than rounding."""
+        """Raise a `ValueError` if `t` is known and lies outside the interval by more than rounding.
+
+        While a program is staged, nothing is raised, and the increment is NaN.
+        """
         if is_traced(t, self.t0, self.t1) or as_array(t, f"`{name}`", "a scalar").ndim != 0:
             return
         dtype = np.dtype(jnp.result_type(float))
         t0, t1, time = (float(np.asarray(x, dtype)) for x in (self.t0, self.t1, t))
         slack = _slack() * (t1 - t0) + 4 * float(np.finfo(dtype).eps) * max(abs(t0), abs(t1))
-        if not t0 - slack <= time <= t1 + slack:
-            raise InvalidValueError(f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}.")
+        is_inside = t0 - slack <= time <= t1 + slack
+        message = lambda: f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}."
+        require([Condition((t, t0, t1), lambda: is_inside, message)])
 
     def _leaf_bits(self, ticks: Ticks) -> jax.Array:
         """The number of bits of a time that give its position in the leaf."""
@@ -147,18 +151,10 @@ def turns_right(ticks: Ticks, level: IntScalar) -> Bool[Array, ""]:
     return jnp.bitwise_and(jnp.right_shift(ticks, shift), 1) == 1
 
 
-def checked_depth(t0: float, t1: float, tol: float) -> int:
-    """The number of halvings of `[t0, t1]` for a tolerance `tol`.
-
-    Raises
-    ------
-    ValueError
-        Unless `t0 < t1`, both finite, and `tol > 0`.
-    """
-    if not (t0 < t1 and math.isfinite(t1 - t0)):
-        raise InvalidValueError(f"`t0` must be less than `t1`, both finite; found t0 = {t0}, t1 = {t1}.")
-    if not tol > 0:
-        raise ValueError(f"`tol` must be positive; found {tol}. Half the length of the shortest step is small enough.")
+def depth_of(t0: float, t1: float, tol: float) -> int | None:
+    """The number of halvings of `[t0, t1]` for `tol`; `None` unless `t0 < t1`, both are finite, and `tol > 0`."""
+    if not (t0 < t1 and math.isfinite(t1 - t0) and tol > 0):
+        return None
     depth = 0
     while depth < tick_bits() - 2 and t1 - t0 > tol * 2.0**depth:
         depth += 1

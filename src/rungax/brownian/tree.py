@@ -14,6 +14,8 @@ A. Jelinčič, J. Foster, P. Kidger, *Single-seed generation of Brownian paths a
 SDE solvers*, arXiv:2405.06464.
 """
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import equinox as eqx
@@ -21,17 +23,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, compiled, is_traced, known
+from ..jaxkit import AbstractChecked, BoolScalar, Condition, RealScalar, compiled, is_traced, known, operand
 from .base import AbstractBrownianPath, Layout, check_no_complex_K, layout_of, query_time, shape_of, typed_key
 from .branch import Branch, first_branch, increment_and_branch
 from .bridges import Values
 from .descent import Nodes, increment_from_root, value_from_root
 from .increments import AbstractBrownianIncrement, BrownianIncrement
 from .normals import NormalSource
-from .ticks import Grid, checked_depth
+from .ticks import Grid, depth_of
 
 
-class VirtualBrownianTree(AbstractBrownianPath[Any]):
+class VirtualBrownianTree(AbstractBrownianPath[Any], AbstractChecked):
     """A Brownian path on `[t0, t1]` whose values do not depend on which times are asked for, or in which order.
 
     At times that are at least `tol` apart the joint distribution is exact. Closer times may be asked for as well, and
@@ -60,7 +62,7 @@ class VirtualBrownianTree(AbstractBrownianPath[Any]):
     ------
     ValueError
         Unless `t0 < t1` and `tol > 0`, and `shape`, `key` and `levy_area` are as described above. If times or `tol` are
-        known only at run time, the path is NaN instead.
+        known only at run time, and inside `jax.jit` and the like, the path is NaN instead.
 
     Differentiability
     -----------------
@@ -95,7 +97,7 @@ class VirtualBrownianTree(AbstractBrownianPath[Any]):
     key: jax.Array
     levy_area: type[AbstractBrownianIncrement] = eqx.field(static=True)
     layout: Layout
-    # The number of halvings, or None if it is known only at run time.
+    # The number of halvings, or None if it is known only at run time, or if times or `tol` are wrong.
     known_depth: int | None = eqx.field(static=True)
 
     def __init__(
@@ -111,7 +113,26 @@ class VirtualBrownianTree(AbstractBrownianPath[Any]):
         check_no_complex_K(self.layout)
         self.t0, self.t1, self.tol, self.levy_area = t0, t1, tol, levy_area
         self.key = typed_key(key)
-        self.known_depth = None if is_traced(t0, t1, tol) else checked_depth(float(t0), float(t1), float(tol))
+        self.known_depth = None if is_traced(t0, t1, tol) else depth_of(float(t0), float(t1), float(tol))
+
+    def value_conditions(self) -> Iterator[Condition]:
+        """`t0` is before `t1`, both are finite, and `tol` is positive."""
+        if self.known_depth is not None:
+            return  # only values that are right have one
+        t0, t1, tol = self.t0, self.t1, self.tol
+        as_float = lambda x: operand(x).astype(float)
+        yield Condition(
+            (t0, t1),
+            lambda: (as_float(t0) < as_float(t1)) & (as_float(t1) - as_float(t0) < math.inf),
+            lambda: f"`t0` must be less than `t1`, both finite; found t0 = {float(t0)}, t1 = {float(t1)}.",
+        )
+        yield Condition(
+            tol,
+            lambda: as_float(tol) > 0,
+            lambda: (
+                f"`tol` must be positive; found {float(tol)}. Half the length of the shortest step is small enough."
+            ),
+        )
 
     @property
     def shape(self) -> PyTree[jax.ShapeDtypeStruct]:
@@ -147,8 +168,8 @@ class VirtualBrownianTree(AbstractBrownianPath[Any]):
         Raises
         ------
         ValueError
-            If a time lies outside the tree's interval by more than rounding. If the time is known only at run time, the
-            increment is NaN instead.
+            If a time lies outside the tree's interval by more than rounding. If the time is known only at run time, and
+            inside `jax.jit` and the like, the increment is NaN instead.
         """
         del left
         _grid(self).check_inside(t0, "t0")

@@ -7,4 +7,5 @@ from .stages import (
     inside_trace as inside_trace,
     known_values as known_values,
     values_are_valid as values_are_valid,
+    values_of_parts as values_of_parts,
 )

@@ -1,12 +1,18 @@
 """Validation of a call, in two places: before tracing and inside the trace.
 
 Constructors check their own arguments; here are the checks that need the whole call. `before_tracing` checks what is
-known when `diffeqsolve` is called; `known_values` the values of times, if they are known: at once with `throw=False`,
-otherwise after the solve has failed. Inside the trace, `argument_types` checks shapes and dtypes of times and state,
-and what the adjoint can do; `inside_trace` traces the terms and checks that solver, controller and noise suit them;
+known when `diffeqsolve` is called; `known_values` the values that are known: at once with `throw=False`, otherwise
+after the solve has failed. Inside the trace, `argument_types` checks shapes and dtypes of times and state, and what the
+adjoint can do; `inside_trace` traces the terms and checks that solver, controller and noise suit them;
 `values_are_valid` checks the values that only the running program knows.
+
+Where a program is staged, as inside `jax.jit` and `lax.cond`, no value raises an error, not even one that is known: the
+solve may be in a branch that is never taken. Then `values_of_parts` finds the known values that are wrong, those with
+which the parts of the call were made among them. The solve ends with `RESULTS.invalid_input`; a program that raises
+says what the error would have said.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,7 +21,19 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..call import Call
-from ..jaxkit import InvalidValueError, RealScalar, Time, Y, is_traced
+from ..jaxkit import (
+    Condition,
+    RealScalar,
+    Time,
+    Y,
+    all_hold,
+    checked_objects,
+    is_staging,
+    is_traced,
+    is_transforming,
+    require,
+    violation,
+)
 from ..terms import ODETerm, Terms, is_term
 from .arguments import check_kinds, check_made_jump, check_next_attempt, check_saving, check_state, check_times
 from .equation import check_no_noise, check_noise, check_terms, warn_of_coarse_paths
@@ -41,23 +59,43 @@ def before_tracing(call: Call, *, chose_solver: bool) -> None:
 
 
 def known_values(call: Call) -> None:
-    """Raise a `ValueError` for wrong values, if all are known now; if not, the program checks (`values_are_valid`)."""
-    if not is_traced(call.terms, call.solver, call.y0):
-        call.solver.check_values(call.terms, call.y0)
-    ends, times = ends_of_paths(call.terms), saved_times(call)
-    t0, t1, dt0 = call.t0, call.t1, call.dt0
-    if is_traced(t0, t1, dt0, times, call.controller, ends):
-        return
-    check_times(t0, t1, dt0)
-    # In whatever dtype they are given, float64 holds them exactly.
-    t0, t1, dt0 = (None if t is None else np.float64(t) for t in (t0, t1, dt0))
-    times = [np.asarray(ts).astype(np.float64) for ts in times]
-    ends = [(np.float64(a), np.float64(b)) for a, b in ends]
-    # The times of a controller may be arrays of JAX, on which operations are traced inside `jit`, though known.
-    with jax.ensure_compile_time_eval():
-        for ok, message in conditions(np, t0, t1, dt0, times, call, ends):
-            if not ok:
-                raise InvalidValueError(message())
+    """Raise a `ValueError` for the first value that is known and wrong, unless a program is being staged."""
+    require(_conditions_on_known_values(call))
+
+
+def values_of_parts(call: Call) -> tuple[Call, str | None]:
+    """The call, which now says whether the values in its parts are valid; and why a known value is not.
+
+    The constructors of the parts have raised an error for known values that are wrong, and `known_values` does for
+    those of the call, except in a program that is being staged. The message is for that program.
+    """
+    if not is_transforming():
+        return call, None
+    parts, staging = call._replace(t0=None, t1=None, dt0=None, y0=None, resumed=None), is_staging()
+    if not staging and not is_traced(parts):
+        return call, None
+    of_parts = [condition for part in checked_objects(parts) for condition in part.value_conditions()]
+    if staging:
+        of_adjoint = call.adjoint.conditions_on(call.controller)
+        message = violation([*of_parts, *of_adjoint, *_conditions_on_known_values(call)])
+        if message is not None:
+            return call._replace(parts_are_valid=False), message
+    return call._replace(parts_are_valid=all_hold(c for c in of_parts if not c.is_known)), None
+
+
+def _conditions_on_known_values(call: Call) -> Iterator[Condition]:
+    """The conditions on values in the call, in operations on the host."""
+    yield from call.solver.conditions_on(call.terms, call.y0)
+    check_times(call.t0, call.t1, call.dt0)
+    times = [_on_host(ts) for ts in saved_times(call)]
+    ends = [(_on_host(begin), _on_host(end)) for begin, end in ends_of_paths(call.terms)]
+    t0, t1, dt0 = (_on_host(t) for t in (call.t0, call.t1, call.dt0))
+    yield from conditions(np, t0, t1, dt0, times, call, ends)
+
+
+def _on_host(value: Any) -> Any:
+    """A known value in float64, which holds it exactly in whatever dtype it is given; a traced one as it is."""
+    return value if value is None or is_traced(value) else np.asarray(value).astype(np.float64)[()]
 
 
 # ---------------------------------------------------------------------------------------------------- inside the trace
@@ -87,8 +125,10 @@ def values_are_valid(call: Call, t0: Time, t1: Time, dt0: RealScalar | None) -> 
     """True if the values that only the running program knows are right."""
     times = [jnp.asarray(ts).astype(t0.dtype) for ts in saved_times(call)]
     ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in ends_of_paths(call.terms)]
-    found = conditions(jnp, t0, t1, dt0, times, call, ends)
-    return jnp.all(jnp.stack([jnp.asarray(ok) for ok, _ in found]))
+    found = [condition.holds() for condition in conditions(jnp, t0, t1, dt0, times, call, ends)]
+    if call.parts_are_valid is not True:
+        found.append(call.parts_are_valid)
+    return jnp.all(jnp.stack([jnp.asarray(holds) for holds in found]))
 
 
 def as_terms(terms: PyTree[Any]) -> Terms:

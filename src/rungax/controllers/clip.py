@@ -1,6 +1,6 @@
 """Steps that end at chosen times, whatever the error control would like."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Self
 
@@ -11,16 +11,18 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PyTree, Real
 
 from ..jaxkit import (
+    AbstractChecked,
     Args,
     BoolScalar,
+    Condition,
     RealScalar,
     Time,
     Y,
     as_array,
     as_times,
     clip_next_end,
-    is_traced,
     kind_of,
+    operand,
     shown,
     time_dtype,
     with_fields,
@@ -52,7 +54,7 @@ class ClipState(eqx.Module):
     inner_state: PyTree[Any]
 
 
-class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeController[ClipState, Dt0]):
+class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeController[ClipState, Dt0], AbstractChecked):
     """Shortens the steps of another controller so that they end at chosen times.
 
     Parameters
@@ -129,6 +131,12 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         self.jump_ts = _times("jump_ts", jump_ts, jnp.floating)
         self.store_rejected_steps = n
 
+    def value_conditions(self) -> Iterator[Condition]:
+        """`step_ts` and `jump_ts` are numbers."""
+        for name, ts in (("step_ts", self.step_ts), ("jump_ts", self.jump_ts)):
+            if ts is not None:
+                yield _are_numbers(name, ts)
+
     @property
     def rtol(self) -> PyTree[Any]:
         """The relative tolerance of the controller inside."""
@@ -162,9 +170,8 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
     def times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
         """True if the times are numbers; they may lie anywhere."""
         fit = self.controller.times_fit(t0, t1)
-        for ts in (self.step_ts, self.jump_ts):
-            if ts is not None:
-                fit = fit & (ts == ts).all()
+        for condition in self.value_conditions():
+            fit = fit & condition.holds()
         return fit
 
     def wrap(self, direction: Time) -> Self:
@@ -332,7 +339,12 @@ def _times(name: str, ts: Any, *kinds: Any) -> Any:
             f"`{name}` must be floating-point times.\nExpected: a float dtype\nFound:    {ts.dtype}\n"
             "Write 1.0 instead of 1, or convert with `.astype(float)`."
         )
-    # With NumPy, for inside a compiled function JAX would trace even what is known.
-    if not is_traced(ts) and np.isnan(np.asarray(ts).astype(np.float64)).any():
-        raise ValueError(f"`{name}` must be numbers.\nExpected: times\nFound:    {ts}\nLeave the NaNs out.")
     return ts
+
+
+def _are_numbers(name: str, ts: Any) -> Condition:
+    return Condition(
+        ts,
+        lambda: (operand(ts) == operand(ts)).all(),
+        lambda: f"`{name}` must be numbers.\nExpected: times\nFound:    {ts}\nLeave the NaNs out.",
+    )

@@ -6,7 +6,9 @@ estimate, the step size is multiplied by
 $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from operator import ge
 from typing import Any, Self, cast
 
 import jax
@@ -17,8 +19,10 @@ from jax import lax
 from jaxtyping import PyTree
 
 from ..jaxkit import (
+    AbstractChecked,
     Args,
     BoolScalar,
+    Condition,
     RealScalar,
     Time,
     Y,
@@ -64,7 +68,9 @@ class _TakesTimes(type(AbstractAdaptiveStepSizeController)):
         return cast(Controller, ClipStepSizeController(controller, step_ts, jump_ts))
 
 
-class PIDController(AbstractAdaptiveStepSizeController[PIDState, RealScalar | None], metaclass=_TakesTimes):
+class PIDController(
+    AbstractAdaptiveStepSizeController[PIDState, RealScalar | None], AbstractChecked, metaclass=_TakesTimes
+):
     r"""Chooses step sizes so that each step's estimated error meets the tolerances.
 
     A step is accepted when $\text{norm}(\text{error} / (\text{atol} + \text{rtol} \max(|y_0|, |y_1|))) < 1$. The next
@@ -152,16 +158,25 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState, RealScalar | No
     def __check_init__(self) -> None:
         for name in ("rtol", "atol"):
             for leaf in jax.tree.leaves(getattr(self, name)):
-                if isinstance(leaf, str) or (isinstance(leaf, int | float) and not leaf >= 0):
-                    raise ValueError(
-                        f"`PIDController({name}=...)` bounds the error of a step.\n"
-                        f"Expected: a number, at least 0\nFound:    {shown(leaf)}\nMost problems want 1e-3 to 1e-10."
-                    )
-        if all(isinstance(x, int | float) and x == 0 for x in (self.rtol, self.atol)):
-            raise ValueError(
-                "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.\n"
-                "Expected: at least one of them positive\nFound:    rtol=0, atol=0\n"
-                "Most problems want 1e-3 to 1e-10 as `rtol`."
+                if isinstance(leaf, str):
+                    raise ValueError(_not_a_bound(name, leaf))
+
+    def value_conditions(self) -> Iterator[Condition]:
+        """Tolerances that are Python numbers are not negative, and not both zero."""
+        for name in ("rtol", "atol"):
+            for leaf in jax.tree.leaves(getattr(self, name)):
+                if isinstance(leaf, int | float):
+                    yield Condition(leaf, partial(ge, leaf, 0), partial(_not_a_bound, name, leaf))
+        both = self.rtol, self.atol
+        if all(isinstance(x, int | float) for x in both):
+            yield Condition(
+                both,
+                lambda: any(x != 0 for x in both),
+                lambda: (
+                    "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.\n"
+                    "Expected: at least one of them positive\nFound:    rtol=0, atol=0\n"
+                    "Most problems want 1e-3 to 1e-10 as `rtol`."
+                ),
             )
 
     @property
@@ -299,6 +314,13 @@ class PIDController(AbstractAdaptiveStepSizeController[PIDState, RealScalar | No
     def _within_bounds(self, dt: Time) -> Time:
         dt = dt if self.dtmin is None else jnp.maximum(dt, self.dtmin)
         return dt if self.dtmax is None else jnp.minimum(dt, self.dtmax)
+
+
+def _not_a_bound(name: str, tolerance: Any) -> str:
+    return (
+        f"`PIDController({name}=...)` bounds the error of a step.\n"
+        f"Expected: a number, at least 0\nFound:    {shown(tolerance)}\nMost problems want 1e-3 to 1e-10."
+    )
 
 
 def _is_zero(coefficient: RealScalar) -> bool:

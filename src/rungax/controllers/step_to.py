@@ -45,7 +45,7 @@ class StepTo(AbstractFixedTimes[StepToState, None]):
     ------
     ValueError
         If `ts` is not one-dimensional or has fewer than two entries; in a solve with a `dt0`, or where `ts` does not
-        lead from `t0` to `t1`, strictly monotone. Times known only at run time make a solve with `throw=False` end in
+        lead from `t0` to `t1`, strictly monotone. Inside `jax.jit` and the like, such times make the solve end in
         `RESULTS.invalid_input`.
 
     Differentiability

@@ -21,6 +21,15 @@ from .clock import (
     resolution as resolution,
 )
 from .compiled import compiled as compiled
+from .conditions import (
+    AbstractChecked as AbstractChecked,
+    Condition as Condition,
+    all_hold as all_hold,
+    checked_objects as checked_objects,
+    operand as operand,
+    require as require,
+    violation as violation,
+)
 from .derivatives import nan_derivative_where as nan_derivative_where, with_derivatives_of as with_derivatives_of
 from .errors import InvalidValueError as InvalidValueError, error_if as error_if
 from .flat import FlatSpace as FlatSpace
@@ -34,6 +43,7 @@ from .messages import (
     shown as shown,
     warn_deprecated as warn_deprecated,
 )
+from .staging import is_staging as is_staging, is_transforming as is_transforming
 from .sweep import (
     LinearPrograms as LinearPrograms,
     Program as Program,

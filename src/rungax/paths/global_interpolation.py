@@ -1,7 +1,7 @@
 """Piecewise polynomial paths, for equations driven by data."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,7 +11,20 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
-from ..jaxkit import InvalidValueError, RealScalar, Time, as_array, kind_of, known, scaled, time_dtype
+from ..jaxkit import (
+    AbstractChecked,
+    Condition,
+    RealScalar,
+    Time,
+    all_hold,
+    as_array,
+    is_traced,
+    kind_of,
+    known,
+    operand,
+    scaled,
+    time_dtype,
+)
 from .base import AbstractPath
 
 
@@ -41,7 +54,7 @@ class AbstractGlobalInterpolation(AbstractPath):
         return over_times(lambda t0, t1: jax.tree.map(jnp.subtract, value(t1), value(t0)), t0, t1)
 
 
-class _AbstractKnots(AbstractGlobalInterpolation):
+class _AbstractKnots(AbstractGlobalInterpolation, AbstractChecked):
     """A path with knots at the times `ts`."""
 
     ts: eqx.AbstractVar[Float[Array, " knots"]]
@@ -58,6 +71,10 @@ class _AbstractKnots(AbstractGlobalInterpolation):
     def ts_size(self) -> int:
         """The number of knots."""
         return len(self.ts)
+
+    def value_conditions(self) -> Iterator[Condition]:
+        """`ts` are in order; equal times are allowed."""
+        yield are_in_order(self.ts, repeats=True)
 
     # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property
@@ -94,7 +111,7 @@ class LinearInterpolation(_AbstractKnots):
     ------
     ValueError
         If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
-        time, the path is NaN instead.
+        time, and inside `jax.jit` and the like, the path is NaN instead.
 
     Notes
     -----
@@ -124,8 +141,8 @@ class LinearInterpolation(_AbstractKnots):
     ys: PyTree[Shaped[Array, "knots ..."]]
 
     def __init__(self, ts: Any, ys: PyTree[Any]):
-        self.ts = knot_times(ts, least=2, repeats=True)
-        self.ys = knot_values("ys", ys, len(self.ts))
+        times = knot_times(ts, least=2)
+        self.ts, self.ys = _nan_unless_in_order(times, knot_values("ys", ys, len(times)))
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The value at `t` on the line between two knots; at a jump `left` selects the side."""
@@ -173,7 +190,7 @@ class CubicInterpolation(_AbstractKnots):
     ------
     ValueError
         If the shapes are not as described, or the times are not in order or are NaN; if times are known only at run
-        time, the path is NaN instead.
+        time, and inside `jax.jit` and the like, the path is NaN instead.
 
     Notes
     -----
@@ -202,7 +219,7 @@ class CubicInterpolation(_AbstractKnots):
     coeffs: tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]
 
     def __init__(self, ts: Any, coeffs: tuple[PyTree[Any], PyTree[Any], PyTree[Any], PyTree[Any]]):
-        self.ts = knot_times(ts, least=2, repeats=True)
+        times = knot_times(ts, least=2)
         if not isinstance(coeffs, tuple | list) or len(coeffs) != 4:
             found = f"{len(coeffs)} of them" if isinstance(coeffs, tuple | list) else kind_of(coeffs)
             raise ValueError(
@@ -210,8 +227,8 @@ class CubicInterpolation(_AbstractKnots):
                 f"Expected: a tuple (d, c, b, a)\nFound:    {found}\n"
                 "Use the value of `backward_hermite_coefficients(ts, ys)`."
             )
-        d, c, b, a = (knot_values("coeffs", x, len(self.ts) - 1) for x in coeffs)
-        self.coeffs = (d, c, b, a)
+        d, c, b, a = (knot_values("coeffs", x, len(times) - 1) for x in coeffs)
+        self.ts, self.coeffs = _nan_unless_in_order(times, (d, c, b, a))
 
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The value at `t` of the cubic between two knots; at a knot `left` selects the cubic."""
@@ -282,43 +299,54 @@ def over_times(function: Callable[..., PyTree[Any]], *times: Any) -> PyTree[Any]
 # ------------------------------------------------------------------------------------------------------------- checking
 
 
-def knot_times(ts: Any, *, least: int, repeats: bool) -> Float[Array, " knots"]:
-    """`ts` as floating-point times, checked to be in order; all NaN if they are found out of order at run time.
-
-    Parameters
-    ----------
-    ts
-        The times.
-    least
-        The smallest number of times allowed.
-    repeats
-        Whether neighbouring times may be equal.
+def knot_times(ts: Any, *, least: int) -> Float[Array, " knots"]:
+    """`ts` as floating-point times; known ones stay known inside a compiled function.
 
     Raises
     ------
     ValueError
-        If `ts` is not one-dimensional, has too few times, or is known not to be in order.
+        If `ts` is not one-dimensional, or has fewer than `least` times.
     """
-    # Known times are compared by NumPy, because inside a compiled function JAX would trace the comparison.
     given = as_array(ts, "`ts`", f"a one-dimensional array, length at least {least}")
     if given.ndim != 1 or given.size < least:
         raise ValueError(
             f"`ts` are the times of the knots.\nExpected: a one-dimensional array, length at least {least}\n"
             f"Found:    shape {given.shape}\nFor a batch of series use `jax.vmap`."
         )
-    # Compared in the dtype in which they are used: times that differ in double precision may be equal in single.
-    times = given.astype(time_dtype(given))
-    later, earlier = times[1:], times[:-1]
-    in_order = ((later >= earlier) if repeats else (later > earlier)).all() & (times[0] == times[0])
-    if not isinstance(times, np.ndarray):
-        return jnp.where(in_order, times, jnp.full_like(times, jnp.nan))
-    if not in_order:
-        expected = "in order, repeats allowed" if repeats else "strictly increasing"
-        raise InvalidValueError(
-            f"`ts` are the times of the knots.\nExpected: {expected}\nFound:    {_excerpt(times, repeats)}\n"
+    if is_traced(given):
+        return jnp.asarray(given).astype(time_dtype(given))
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(given).astype(time_dtype(given))
+
+
+def are_in_order(ts: Float[Array, " knots"], *, repeats: bool) -> Condition:
+    """The condition that times are in order; `repeats` says whether neighbouring ones may be equal.
+
+    They are compared in the dtype in which they are used: times that differ in double precision may be equal in single.
+    """
+
+    def holds() -> Any:
+        times = operand(ts)
+        later, earlier = times[1:], times[:-1]
+        return ((later >= earlier) if repeats else (later > earlier)).all() & (times[0] == times[0])
+
+    expected = "in order, repeats allowed" if repeats else "strictly increasing"
+    return Condition(
+        ts,
+        holds,
+        lambda: (
+            f"`ts` are the times of the knots.\nExpected: {expected}\nFound:    {_excerpt(np.asarray(ts), repeats)}\n"
             f"Sort the knots by time{'.' if repeats else ', and keep one for each time.'}"
-        )
-    return jnp.asarray(times)
+        ),
+    )
+
+
+def nan_unless(condition: Condition, tree: PyTree[Array]) -> PyTree[Array]:
+    """`tree`, or all NaN if `condition` does not hold."""
+    holds = all_hold([condition])
+    if holds is True:
+        return tree
+    return jax.tree.map(lambda x: jnp.where(holds, x, jnp.full_like(x, jnp.nan)), tree)
 
 
 def _excerpt(times: np.ndarray, repeats: bool) -> str:
@@ -328,6 +356,15 @@ def _excerpt(times: np.ndarray, repeats: bool) -> str:
     low, high = max(0, at - 2), at + 2
     inner = ", ".join(f"{t:.9g}" for t in times[low:high])
     return f"[{'..., ' if low > 0 else ''}{inner}{', ...' if high < len(times) else ''}]"
+
+
+def _nan_unless_in_order[Values](ts: Array, values: Values) -> tuple[Array, Values]:
+    """Times and values at the knots, of which one is NaN unless the times are in order.
+
+    It is the times if they are traced, because they are fewer, and else the values: a message shows known times.
+    """
+    in_order = are_in_order(ts, repeats=True)
+    return (ts, nan_unless(in_order, values)) if in_order.is_known else (nan_unless(in_order, ts), values)
 
 
 def knot_values(name: str, ys: PyTree[Any], length: int) -> PyTree[Any]:

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import in_wrapper, known
-from .global_interpolation import knot_times, knot_values
+from ..jaxkit import Condition, in_wrapper, known, require
+from .global_interpolation import are_in_order, knot_times, knot_values, nan_unless
 
 
 @in_wrapper
@@ -54,7 +54,7 @@ def linear_interpolation(
     ------
     ValueError
         If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
-        all values are NaN instead.
+        and inside `jax.jit` and the like, all values are NaN instead.
 
     Differentiability
     -----------------
@@ -79,7 +79,7 @@ def linear_interpolation(
     ys = _replace_start(ys, replace_nans_at_start)
     if known(fill_forward_nans_at_end, "`fill_forward_nans_at_end`"):
         ys = jax.tree.map(_fill_end, ys)
-    return jax.tree.map(lambda y: _invalidate(_fill_linearly(ts, y), ts), ys)
+    return nan_unless(_increasing(ts), jax.tree.map(lambda y: _fill_linearly(ts, y), ys))
 
 
 @in_wrapper
@@ -115,7 +115,7 @@ def rectilinear_interpolation(
     ------
     ValueError
         If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
-        all values are NaN instead.
+        and inside `jax.jit` and the like, all values are NaN instead.
 
     Differentiability
     -----------------
@@ -140,7 +140,7 @@ def rectilinear_interpolation(
     """
     ts, ys = _series(ts, ys, least=1)
     ys = jax.tree.map(_fill_end, _replace_start(ys, replace_nans_at_start))
-    ys = jax.tree.map(lambda y: _invalidate(_fill_forward(y), ts), ys)
+    ys = nan_unless(_increasing(ts), jax.tree.map(_fill_forward, ys))
     return jnp.repeat(ts, 2)[1:], jax.tree.map(lambda y: jnp.repeat(y, 2, axis=0)[:-1], ys)
 
 
@@ -189,7 +189,7 @@ def backward_hermite_coefficients(
     ------
     ValueError
         If a shape is not as described, or the times are not strictly increasing; if times are known only at run time,
-        all coefficients are NaN instead.
+        and inside `jax.jit` and the like, all coefficients are NaN instead.
 
     Differentiability
     -----------------
@@ -225,7 +225,7 @@ def backward_hermite_coefficients(
     slopes = [None] * len(leaves) if deriv0 is None else jax.tree.leaves(_at_start("deriv0", deriv0, ys))
     rows = [_hermite(ts, y, slope) for y, slope in zip(leaves, slopes, strict=True)]
     d, c, b, a = (jax.tree.unflatten(structure, [row[i] for row in rows]) for i in range(4))
-    return d, c, b, a
+    return nan_unless(_increasing(ts), (d, c, b, a))
 
 
 # ---------------------------------------------------------------------------------------- leaf by leaf, time axis first
@@ -318,17 +318,17 @@ def _hermite(ts: Array, y: Array, deriv0: Array | None) -> tuple[Array, Array, A
     return _nan_unless(valid, d), _nan_unless(valid, c), _nan_unless(valid, b), _nan_unless(valid, a)
 
 
-def _invalidate(y: Array, ts: Array) -> Array:
-    """`y`, or all NaN if `ts` is NaN because it was found out of order."""
-    return _nan_unless(ts[0] == ts[0], y)
-
-
 # ------------------------------------------------------------------------------------------------------------- checking
 
 
 def _series(ts: Any, ys: PyTree[Any], least: int) -> tuple[Array, PyTree[Any]]:
-    times = knot_times(ts, least=least, repeats=False)
+    times = knot_times(ts, least=least)
+    require([_increasing(times)])
     return times, knot_values("ys", ys, len(times))
+
+
+def _increasing(ts: Array) -> Condition:
+    return are_in_order(ts, repeats=False)
 
 
 def _replace_start(ys: PyTree[Any], replacement: PyTree[Any] | None) -> PyTree[Any]:

@@ -1,7 +1,7 @@
 """The protocol of a solver."""
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement
 from ..interpolation import AbstractLocalInterpolation
-from ..jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y
+from ..jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
 from ..step import Proposal, Step
@@ -111,9 +111,10 @@ class AbstractSolver[SolverState](eqx.Module):
         """The attributes from `term_structure` on in one record; a solver made of other solvers overrides it."""
         return stated_facts(self)
 
-    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """Raise a `ValueError` if values in `terms` contradict each other; called if all values are known."""
+    def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
+        """The conditions on values in `terms`; by default none."""
         del terms, y0
+        return ()
 
     def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
         """The terms, each traced once for the states at which this solver evaluates it, by default those like `y0`."""

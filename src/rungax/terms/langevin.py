@@ -7,7 +7,8 @@ The state is the pair `(x, v)`. In its stationary distribution `x` has density p
 normal with variance `u` and independent of `x`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Self
 
 import jax
@@ -17,13 +18,15 @@ from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
 from ..jaxkit import (
+    AbstractChecked,
     Args,
     BoolScalar,
+    Condition,
     RealScalar,
     Time,
     Y,
     check_parameters,
-    is_traced,
+    operand,
     scaled,
     shown,
     trace_once,
@@ -36,7 +39,7 @@ type X = PyTree[Array]
 """A position, or a pytree like it: a velocity or a gradient."""
 
 
-class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
+class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar], AbstractChecked):
     r"""The drift of underdamped Langevin dynamics, for a state `(x, v)`.
 
     $$\mathrm{d}x = v\,\mathrm{d}t, \qquad \mathrm{d}v = -\gamma v\,\mathrm{d}t - u\,\nabla f(x)\,\mathrm{d}t$$
@@ -88,7 +91,6 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
     grad_f: Callable[..., X]
 
     def __init__(self, gamma: PyTree[Any], u: PyTree[Any], grad_f: Callable[..., X]):
-        _check_sign("UnderdampedLangevinDriftTerm", gamma, u)
         if not callable(grad_f):
             raise ValueError(
                 "`UnderdampedLangevinDriftTerm(grad_f=...)` is the gradient of the potential.\n"
@@ -97,6 +99,10 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         self.gamma = gamma
         self.u = u
         self.grad_f = grad_f
+
+    def value_conditions(self) -> Iterator[Condition]:
+        """`gamma` and `u` are not negative."""
+        return _signs("UnderdampedLangevinDriftTerm", self.gamma, self.u)
 
     def gradient(self, x: X, args: Args) -> X:
         """`grad_f(x, args)`, cast to the dtypes of `x`."""
@@ -155,7 +161,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar]):
         return getattr(self.grad_f, "num_equations", 0)
 
 
-class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
+class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X], AbstractChecked):
     r"""The diffusion of underdamped Langevin dynamics, for a state `(x, v)`.
 
     $$\mathrm{d}v = \sqrt{2\gamma u}\,\mathrm{d}W$$
@@ -199,7 +205,6 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
     control: AbstractPath
 
     def __init__(self, gamma: PyTree[Any], u: PyTree[Any], bm: AbstractPath):
-        _check_sign("UnderdampedLangevinDiffusionTerm", gamma, u)
         if not isinstance(bm, AbstractPath):
             raise ValueError(
                 "`UnderdampedLangevinDiffusionTerm(bm=...)` is the Brownian path that drives the velocity.\n"
@@ -208,6 +213,10 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X]):
         self.gamma = gamma
         self.u = u
         self.control = bm
+
+    def value_conditions(self) -> Iterator[Condition]:
+        """`gamma` and `u` are not negative."""
+        return _signs("UnderdampedLangevinDiffusionTerm", self.gamma, self.u)
 
     def friction(self, x: X) -> X:
         """`gamma` as one real array for each leaf of `x`: a scalar, or of the leaf's rank and broadcasting to it."""
@@ -296,31 +305,23 @@ def position_and_velocity(y: Y) -> tuple[X, X]:
     return x, v
 
 
-def have_equal_coefficients(
+def equal_coefficients(
     drift: UnderdampedLangevinDriftTerm, diffusion: UnderdampedLangevinDiffusionTerm, x: X
-) -> BoolScalar | None:
-    """True if both terms have the same friction and inverse mass; `None` if that is already known at trace time.
+) -> Iterator[Condition]:
+    """The conditions that both terms have the same friction and inverse mass."""
+    for name in ("gamma", "u"):
+        one, other = getattr(drift, name), getattr(diffusion, name)
+        message = (
+            f"Drift and diffusion of underdamped Langevin dynamics must have the same `{name}`.\n"
+            f"UnderdampedLangevinDriftTerm:     {shown(one)}\n"
+            f"UnderdampedLangevinDiffusionTerm: {shown(other)}\nGive both the same value."
+        )
+        yield Condition((one, other), partial(_are_equal, name, one, other, x), partial(str, message))
 
-    Raises
-    ------
-    ValueError
-        If the values are known at trace time and differ.
-    """
-    unknown: list[BoolScalar] = []
-    for name, one, other in (
-        ("gamma", drift.friction(x), diffusion.friction(x)),
-        ("u", drift.inverse_mass(x), diffusion.inverse_mass(x)),
-    ):
-        same = [jnp.all(a == b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)]
-        if is_traced(same):
-            unknown += same
-        elif not all(same):
-            raise ValueError(
-                f"Drift and diffusion of underdamped Langevin dynamics must have the same `{name}`.\n"
-                f"UnderdampedLangevinDriftTerm:     {getattr(drift, name)}\n"
-                f"UnderdampedLangevinDiffusionTerm: {getattr(diffusion, name)}\nGive both the same value."
-            )
-    return jnp.all(jnp.stack(unknown)) if unknown else None
+
+def _are_equal(name: str, one: PyTree[Any], other: PyTree[Any], x: X) -> BoolScalar:
+    pairs = zip(*(jax.tree.leaves(broadcast_to_leaves(name, value, x)) for value in (one, other)), strict=True)
+    return jnp.all(jnp.stack([jnp.all(a == b) for a, b in pairs]))
 
 
 def broadcast_to_leaves(name: str, value: PyTree[Any], x: X) -> X:
@@ -369,15 +370,20 @@ def _broadcasts(shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
     return all(n in (1, m) for n, m in zip(reversed(shape), reversed(target), strict=False))
 
 
-def _check_sign(term: str, gamma: PyTree[Any], u: PyTree[Any]) -> None:
+def _signs(term: str, gamma: PyTree[Any], u: PyTree[Any]) -> Iterator[Condition]:
     for name, value in (("gamma", gamma), ("u", u)):
         for leaf in jax.tree.leaves(value):
-            if isinstance(leaf, int | float | np.ndarray | np.generic | jax.Array) and not is_traced(leaf):
-                lowest = np.min(np.asarray(leaf), initial=0.0)
-                if not lowest >= 0:
-                    raise ValueError(
-                        f"`{term}({name}=...)` must not be negative.\nExpected: numbers >= 0\nFound:    {lowest}"
-                    )
+            if isinstance(leaf, int | float | np.ndarray | np.generic | jax.Array):
+                yield _sign(f"{term}({name}=...)", leaf)
+
+
+def _sign(where: str, value: Any) -> Condition:
+    """The condition that no entry of an array is negative or NaN."""
+    return Condition(
+        value,
+        lambda: (operand(value) >= 0).all(),
+        lambda: f"`{where}` must not be negative.\nExpected: numbers >= 0\nFound:    {np.min(operand(value))}",
+    )
 
 
 def _fit(gradient: X, x: X) -> X:

@@ -1,6 +1,6 @@
 """Step doubling: an error estimate for any solver."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Self
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ...interpolation import AbstractLocalInterpolation
-from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, select, shown, with_fields
+from ...jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y, select, shown, with_fields
 from ...nonlinear import Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
 from ...step import Step
@@ -79,9 +79,9 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         interpolation_cls = _OverHalves(self.solver.interpolation_cls)
         return replace(self.solver.facts, interpolation_cls=interpolation_cls, asks_for_whole_steps=False)
 
-    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """Raise a `ValueError` if the wrapped solver does."""
-        self.solver.check_values(terms, y0)
+    def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
+        """The conditions of the wrapped solver."""
+        return self.solver.conditions_on(terms, y0)
 
     def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
         """The terms, each traced once by the wrapped solver."""

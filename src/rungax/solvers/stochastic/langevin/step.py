@@ -21,7 +21,7 @@ velocity as it does forwards, and the displacement has the sign of $h$.
 """
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import factorial
 from typing import Any, ClassVar, NamedTuple
 
@@ -32,14 +32,26 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ....interpolation import LocalLinearInterpolation
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, optimization_barrier, shown
+from ....jaxkit import (
+    Args,
+    BoolScalar,
+    Condition,
+    DenseInfo,
+    RealScalar,
+    Time,
+    Y,
+    all_hold,
+    optimization_barrier,
+    require,
+    shown,
+)
 from ....results import RESULTS, Result, choose
-from ....terms import MultiTerm
+from ....terms import MultiTerm, fits
 from ....terms.langevin import (
     UnderdampedLangevinDiffusionTerm,
     UnderdampedLangevinDriftTerm,
     X,
-    have_equal_coefficients,
+    equal_coefficients,
     position_and_velocity,
 )
 from ...base import AbstractItoSolver, AbstractStratonovichSolver
@@ -193,9 +205,11 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
             The gradient at the start of the step if `reuses_gradient`, else `None`.
         """
 
-    def check_values(self, terms: PyTree[Any], y0: Y) -> None:
-        """Raise a `ValueError` if `gamma` or `u` are known to differ between drift and diffusion."""
-        have_equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0])
+    def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
+        """`gamma` and `u` are the same in drift and diffusion; none if the terms are others, which a check refuses."""
+        if not fits(self.term_structure, terms):
+            return ()
+        return equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0])
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> LangevinState:
         """The gradient at the start, for methods that need it; costs at most one evaluation.
@@ -203,12 +217,14 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
         Raises
         ------
         ValueError
-            If `gamma` or `u` are known to differ between drift and diffusion. If they differ by values that are known
-            only at run time, the first step fails with `RESULTS.invalid_input`.
+            If `gamma` or `u` are known to differ between drift and diffusion. While a program is staged, and if they
+            differ by values that are known only at run time, the first step fails with `RESULTS.invalid_input`.
         """
         del t0, t1
-        x, _ = position_and_velocity(y0)
-        agrees = have_equal_coefficients(*_unwrapped(terms), x)
+        conditions = list(equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0]))
+        require(conditions)
+        agrees = all_hold(conditions)
+        agrees = None if agrees is True else jnp.asarray(agrees)
         return LangevinState(agrees, self._first_gradient(terms, y0, args))
 
     def restart(
