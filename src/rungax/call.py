@@ -2,14 +2,16 @@
 
 from typing import Any, NamedTuple, Self
 
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .adjoints import AbstractAdjoint
 from .controllers import AbstractStepSizeController
 from .events import Event
-from .jaxkit import Args, BoolScalar, RealScalar, Y
+from .jaxkit import Args, BoolScalar, RealScalar, Time, Y, time_dtype
 from .progress import AbstractProgressMeter
 from .saving import SaveAt
+from .saving.saveat import subs_of
 from .setup import Resumed
 from .solvers import AbstractSolver
 
@@ -51,3 +53,10 @@ class Call(NamedTuple):
         dt0 = float(dt0) if type(dt0) is int else dt0
         resumed = Resumed(solver_state, controller_state, made_jump)
         return cls(t0=t0, t1=t1, dt0=dt0, controller=stepsize_controller, resumed=resumed, **others)
+
+    def times(self) -> tuple[Time, Time, Time | None]:
+        """`t0`, `t1` and `dt0` as arrays of the dtype of time in the solve."""
+        given = [self.t0, self.t1, self.dt0, *(sub.ts for sub in subs_of(self.saveat))]
+        dtype = time_dtype(*(t for t in given if t is not None))
+        t0, t1 = jnp.asarray(self.t0, dtype), jnp.asarray(self.t1, dtype)
+        return t0, t1, None if self.dt0 is None else jnp.asarray(self.dt0, dtype)

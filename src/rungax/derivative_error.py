@@ -13,8 +13,9 @@ from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
 from .jaxkit import compiled, error_if, known, match_varying, shown
+from .report import explanations_of_input
 from .resolve import resolve
-from .results import RESULTS, Result, code_and_messages, is_okay, known_failure
+from .results import RESULTS, Result, is_okay, known_failure
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solve import diffeqsolve
 from .solvers import Auto
@@ -131,7 +132,7 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     found, result = _estimated(call, directions)
     failed = known_failure(result)
     if throw and failed is None:
-        return error_if(found, jnp.logical_not(is_okay(result)), *code_and_messages(result, wrong))
+        return error_if(found, jnp.logical_not(is_okay(result)), *explanations_of_input(call, result, wrong))
     if throw and failed:
         raise eqx.EquinoxRuntimeError(RESULTS[result])
     return found

@@ -161,11 +161,8 @@ class TextProgressMeter(AbstractProgressMeter[jax.Array], AbstractChecked):
         yield Condition(
             least,
             lambda: least >= 0,
-            lambda: (
-                "`TextProgressMeter(minimum_increase=...)` is the fraction of the interval from one line to the next.\n"
-                f"Expected: a number from 0 to 1\nFound:    {shown(least)}\n"
-                "Use 0.02 for a line every 2 %."
-            ),
+            "`TextProgressMeter(minimum_increase=...)` is the fraction of the interval from one line to the next.",
+            lambda: f"\nExpected: a number from 0 to 1\nFound:    {shown(least)}\nUse 0.02 for a line every 2 %.",
         )
 
     def init(self) -> jax.Array:

@@ -94,16 +94,30 @@ def report(call: Call, solution: Solution, ending: Ending) -> str:
     return "\n".join(lines)
 
 
-def explanations(result: Result, ending: Ending, wrong: str | None) -> tuple[jax.Array, list[str]]:
+def explanations(call: Call, result: Result, ending: Ending, wrong: str | None) -> tuple[jax.Array, list[str]]:
     """The number of a result, and for each number what a compiled program says.
 
     It knows dtypes but no values, apart from those known when it was traced: `wrong` is the message about one of them.
     """
-    code, messages = code_and_messages(result, wrong)
+    code, messages = explanations_of_input(call, result, wrong)
     dt_min, _ = code_and_messages(RESULTS.dt_min_reached)
     if _is_narrow(ending.t.dtype):
         messages[int(dt_min)] += f" Times are {ending.t.dtype}. {_USE_FLOAT64}"
     return code, messages
+
+
+def explanations_of_input(call: Call, result: Result, wrong: str | None) -> tuple[jax.Array, list[str]]:
+    """The number of a result and for each number its explanation, with one for each condition on traced values."""
+    code, messages = code_and_messages(result, wrong)
+    unknown = checks.traced_conditions(call)
+    if wrong is not None or not unknown:
+        return code, messages
+    invalid_input, _ = code_and_messages(RESULTS.invalid_input)
+    is_invalid = code == invalid_input
+    # From the last to the first, so that the first that does not hold is the one that stays.
+    for number, condition in reversed(list(enumerate(unknown, start=len(messages)))):
+        code = jnp.where(is_invalid & ~jnp.asarray(condition.holds()), jnp.asarray(number, code.dtype), code)
+    return code, [*messages, *(f"{messages[int(invalid_input)]} {condition.claim}" for condition in unknown)]
 
 
 # -------------------------------------------------------------------------------------------------------------- reasons

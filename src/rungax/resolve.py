@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from . import checks
 from .call import Call
 from .events import ConditionDetector
-from .jaxkit import BoolScalar, Time, Y, check_parameters, strong, time_dtype, trace_once, with_derivatives_of
+from .jaxkit import BoolScalar, Time, Y, check_parameters, strong, trace_once, with_derivatives_of
 from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
@@ -21,10 +21,8 @@ from .terms import in_direction_of_travel
 
 def resolve(call: Call) -> tuple[Plan, State]:
     """The plan of a call and its first state, in the direction of travel."""
-    times = [sub.ts for sub in subs_of(call.saveat) if sub.ts is not None]
-    dtype = time_dtype(call.t0, call.t1, *([] if call.dt0 is None else [call.dt0]), *times)
-    t0, t1 = jnp.asarray(call.t0, dtype), jnp.asarray(call.t1, dtype)
-    dt0 = None if call.dt0 is None else jnp.asarray(call.dt0, dtype)
+    t0, t1, dt0 = call.times()
+    dtype = t0.dtype
     valid = checks.values_are_valid(call, t0, t1, dt0)
     y0 = jax.tree.map(lambda x: _nan_unless(valid, strong(x, dtype)), call.y0)
     terms = checks.inside_trace(call, t0, y0)

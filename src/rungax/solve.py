@@ -185,7 +185,7 @@ def diffeqsolve(
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
     if failed is None:
-        code, messages = explanations(solution.result, ending, wrong)
+        code, messages = explanations(call, solution.result, ending, wrong)
         return error_if(solution, jnp.logical_not(is_okay(solution.result)), code, messages)
     if failed:
         raise eqx.EquinoxRuntimeError(report(call, solution, ending))

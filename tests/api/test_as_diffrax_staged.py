@@ -240,6 +240,28 @@ def test_one_wrong_element_of_a_batch_does_not_spoil_the_others(name: str) -> No
             assert np.isnan(y).reshape(3, -1).all(axis=1).tolist() == [False, True, False]
 
 
+CLAIMS = {
+    "step": "`dt0` must lead from `t0` towards `t1`",
+    "end of a path": "A Brownian path must reach over the whole solve.",
+    "tolerance of a path": "`tol` must be positive",
+    "friction": "`UnderdampedLangevinDriftTerm(gamma=...)` must not be negative.",
+    "knot": "`ts` are the times of the knots.",
+    "coupling": "`ReversibleAdjoint(coupling=...)` weighs",
+}
+
+
+@pytest.mark.parametrize("name", often(TRACED, "step", "knot"))
+def test_a_program_says_which_of_the_traced_values_is_wrong(name: str) -> None:
+    make, right, wrong = TRACED[name]
+    y0 = (ONE, ONE) if name == "friction" else ONE
+    program = eqx.filter_jit(lambda x, t1: solve(y0, t1=t1, **make(x), throw=True).ys)
+    assert all(np.isfinite(y).all() for y in jax.tree.leaves(program(jnp.asarray(right), ONE)))
+    with pytest.raises(eqx.EquinoxRuntimeError, match=re.escape(CLAIMS[name])):
+        program(jnp.asarray(wrong), ONE)
+    with pytest.raises(eqx.EquinoxRuntimeError, match=r"invalid.*`t1` must be a number"):
+        program(jnp.asarray(right), NAN * ONE)
+
+
 def test_objects_in_the_arguments_of_the_field_are_checked() -> None:
     field = lambda t, y, path: path.evaluate(t) * y
     program = jax.jit(lambda y: solve(y, terms=field, args=rungax.LinearInterpolation(OUT_OF_ORDER, KNOTS)).result)

@@ -98,7 +98,7 @@ def test_asking_adds_nothing_to_the_program() -> None:
 
 
 def positive(x: Any) -> Condition:
-    return Condition(x, lambda: operand(x) > 0, lambda: f"{x} is not positive")
+    return Condition(x, lambda: operand(x) > 0, "it must be positive", lambda: f"; found {x}")
 
 
 class _Number(AbstractChecked):
@@ -112,9 +112,9 @@ class _Number(AbstractChecked):
 def test_known_values_raise_where_nothing_is_staged() -> None:
     require([positive(1.0), positive(ONE)])
     assert _Number(1.0).x == 1.0
-    with pytest.raises(ValueError, match=r"-1.0 is not positive"):
+    with pytest.raises(ValueError, match=r"it must be positive; found -1.0"):
         require([positive(1.0), positive(-1.0), positive(-2.0)])
-    with pytest.raises(ValueError, match=r"-1.0 is not positive"):
+    with pytest.raises(ValueError, match=r"it must be positive; found -1.0"):
         jax.vmap(lambda x: _Number(-1.0).x * x)(jnp.ones(2))
     assert jax.jit(lambda x: _Number(-1.0).x * x)(ONE) == -1.0
     assert jax.vmap(lambda x: _Number(x).x)(jnp.asarray([-1.0, 1.0])).tolist() == [-1.0, 1.0]
@@ -123,7 +123,7 @@ def test_known_values_raise_where_nothing_is_staged() -> None:
 def test_known_arrays_of_jax_stay_known_in_a_program() -> None:
     wrong, found = jnp.asarray(-2.0), []
     jax.eval_shape(lambda x: found.append(violation([positive(x), positive(wrong)])) or x, ONE)
-    assert found == ["-2.0 is not positive"]
+    assert found == ["it must be positive; found -2.0"]
 
 
 def test_conditions_on_traced_values_hold_or_not_at_run_time() -> None:
@@ -131,10 +131,11 @@ def test_conditions_on_traced_values_hold_or_not_at_run_time() -> None:
     assert all_hold([positive(1.0)]) is True
     assert all_hold([positive(1.0), positive(-1.0)]) is False
     found = jax.vmap(lambda x: all_hold([positive(1.0), positive(x), positive(2.0 - x)]))(jnp.asarray([-1.0, 1.0, 3.0]))
-    assert found.tolist() == [False, True, False]
+    assert np.asarray(found).tolist() == [False, True, False]
 
 
 def test_objects_within_objects_are_found() -> None:
     tree = {"a": [_Number(1.0, inner=(_Number(2.0), 3.0))], "b": _Number(4.0), "c": 5.0}
-    assert [found.x for found in checked_objects(tree)] == [1.0, 2.0, 4.0]
-    assert [found.x for found in checked_objects(_Number(1.0, inner=_Number(2.0)))] == [2.0]
+    numbers = lambda tree: [found.x for found in checked_objects(tree) if isinstance(found, _Number)]
+    assert numbers(tree) == [1.0, 2.0, 4.0]
+    assert numbers(_Number(1.0, inner=_Number(2.0))) == [2.0]

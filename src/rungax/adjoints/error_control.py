@@ -69,9 +69,9 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
         yield Condition(
             numbers,
             lambda: all(x != 0 for x in numbers),
+            "`error_control='tangents'` measures the error of a tangent relative to its size.",
             lambda: (
-                "`error_control='tangents'` measures the error of a tangent relative to its size.\n"
-                f"Expected: a relative tolerance above 0\nFound:    rtol={shown(rtol)}\n"
+                f"\nExpected: a relative tolerance above 0\nFound:    rtol={shown(rtol)}\n"
                 "Give `rtol`; `atol` concerns the solution alone."
             ),
         )

@@ -128,10 +128,8 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
         yield Condition(
             coupling,
             lambda: (coupling > 0) & (coupling <= 1),
-            lambda: (
-                "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.\n"
-                f"Expected: a number above 0 and at most 1\nFound:    {shown(coupling)}\nThe default is 0.99."
-            ),
+            "`ReversibleAdjoint(coupling=...)` weighs the state against its companion.",
+            lambda: f"\nExpected: a number above 0 and at most 1\nFound:    {shown(coupling)}\nThe default is 0.99.",
         )
 
     def check(self, saveat: SaveAt) -> None:

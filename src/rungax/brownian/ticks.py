@@ -119,8 +119,8 @@ class Grid(eqx.Module):
         t0, t1, time = (float(np.asarray(x, dtype)) for x in (self.t0, self.t1, t))
         slack = _slack() * (t1 - t0) + 4 * float(np.finfo(dtype).eps) * max(abs(t0), abs(t1))
         is_inside = t0 - slack <= time <= t1 + slack
-        message = lambda: f"`{name}` must lie in the tree's interval [{t0}, {t1}]; found {time}."
-        require([Condition((t, t0, t1), lambda: is_inside, message)])
+        claim = f"`{name}` must lie in the tree's interval [{t0}, {t1}]"
+        require([Condition((t, t0, t1), lambda: is_inside, claim, lambda: f"; found {time}.")])
 
     def _leaf_bits(self, ticks: Ticks) -> jax.Array:
         """The number of bits of a time that give its position in the leaf."""

@@ -124,14 +124,14 @@ class VirtualBrownianTree(AbstractBrownianPath[Any], AbstractChecked):
         yield Condition(
             (t0, t1),
             lambda: (as_float(t0) < as_float(t1)) & (as_float(t1) - as_float(t0) < math.inf),
-            lambda: f"`t0` must be less than `t1`, both finite; found t0 = {float(t0)}, t1 = {float(t1)}.",
+            "`t0` must be less than `t1`, both finite",
+            lambda: f"; found t0 = {float(t0)}, t1 = {float(t1)}.",
         )
         yield Condition(
             tol,
             lambda: as_float(tol) > 0,
-            lambda: (
-                f"`tol` must be positive; found {float(tol)}. Half the length of the shortest step is small enough."
-            ),
+            "`tol` must be positive",
+            lambda: f"; found {float(tol)}. Half the length of the shortest step is small enough.",
         )
 
     @property

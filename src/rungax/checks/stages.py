@@ -83,10 +83,26 @@ def values_of_parts(call: Call) -> tuple[Call, str | None]:
     return call._replace(parts_are_valid=all_hold(c for c in of_parts if not c.is_known)), None
 
 
+def traced_conditions(call: Call) -> list[Condition]:
+    """The conditions on traced values, if a program is being staged."""
+    if not is_staging():
+        return []
+    of_parts = [condition for part in checked_objects(call) for condition in part.value_conditions()]
+    of_terms = call.solver.conditions_on(call.terms, call.y0)
+    pairs = zip(_conditions_on_the_host(call), _conditions_in_a_program(call, *call.times()), strict=True)
+    of_times = [in_program for on_host, in_program in pairs if not on_host.is_known]
+    return [*(condition for condition in (*of_parts, *of_terms) if not condition.is_known), *of_times]
+
+
 def _conditions_on_known_values(call: Call) -> Iterator[Condition]:
-    """The conditions on values in the call, in operations on the host."""
+    """The conditions on values in the call, for those that are known."""
     yield from call.solver.conditions_on(call.terms, call.y0)
     check_times(call.t0, call.t1, call.dt0)
+    yield from _conditions_on_the_host(call)
+
+
+def _conditions_on_the_host(call: Call) -> Iterator[Condition]:
+    """The conditions on times, in operations on the host."""
     times = [_on_host(ts) for ts in saved_times(call)]
     ends = [(_on_host(begin), _on_host(end)) for begin, end in ends_of_paths(call.terms)]
     t0, t1, dt0 = (_on_host(t) for t in (call.t0, call.t1, call.dt0))
@@ -123,12 +139,17 @@ def inside_trace(call: Call, t0: Time, y0: Y) -> Terms:
 
 def values_are_valid(call: Call, t0: Time, t1: Time, dt0: RealScalar | None) -> jax.Array:
     """True if the values that only the running program knows are right."""
-    times = [jnp.asarray(ts).astype(t0.dtype) for ts in saved_times(call)]
-    ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in ends_of_paths(call.terms)]
-    found = [condition.holds() for condition in conditions(jnp, t0, t1, dt0, times, call, ends)]
+    found = [condition.holds() for condition in _conditions_in_a_program(call, t0, t1, dt0)]
     if call.parts_are_valid is not True:
         found.append(call.parts_are_valid)
     return jnp.all(jnp.stack([jnp.asarray(holds) for holds in found]))
+
+
+def _conditions_in_a_program(call: Call, t0: Time, t1: Time, dt0: RealScalar | None) -> Iterator[Condition]:
+    """The conditions on times, in operations of JAX."""
+    times = [jnp.asarray(ts).astype(t0.dtype) for ts in saved_times(call)]
+    ends = [(jnp.asarray(a).astype(t0.dtype), jnp.asarray(b).astype(t0.dtype)) for a, b in ends_of_paths(call.terms)]
+    return conditions(jnp, t0, t1, dt0, times, call, ends)
 
 
 def as_terms(terms: PyTree[Any]) -> Terms:

@@ -35,7 +35,8 @@ def _is_time(xp: Any, name: str, t: Any) -> Condition:
     return Condition(
         t,
         lambda: xp.isfinite(t) if name == "t0" else t == t,
-        lambda: f"`{name}` must be a number.\nExpected: a time\nFound:    {t}",
+        f"`{name}` must be a number.",
+        lambda: f"\nExpected: a time\nFound:    {t}",
     )
 
 
@@ -44,9 +45,9 @@ def _leads_onwards(t0: Any, t1: Any, dt0: Any) -> Condition:
         (t0, t1, dt0),
         # Their product may be too small for a floating-point number.
         lambda: ((dt0 > 0) & (t1 > t0)) | ((dt0 < 0) & (t1 < t0)) | ((t0 == t1) & (dt0 == dt0)),
+        "`dt0` must lead from `t0` towards `t1`, and not be zero.",
         lambda: (
-            f"`dt0` must lead from `t0` towards `t1`, and not be zero.\n"
-            f"Expected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"
+            f"\nExpected: {'positive' if t1 > t0 else 'negative'}, as t0={t0} and t1={t1}\nFound:    dt0={dt0}\n"
             "Change its sign, or swap `t0` and `t1`."
         ),
     )
@@ -57,9 +58,9 @@ def _times_of_controller(t0: Any, t1: Any, call: Call) -> Condition:
     return Condition(
         (t0, t1, controller),
         lambda: controller.continued_times_fit(t0, t1) if continued else controller.times_fit(t0, t1),
+        f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.",
         lambda: (
-            f"The times of `{type(controller).__name__}` must lead from `t0` to `t1`, strictly monotone.\n"
-            f"Expected: {'up to' if continued else 'first'} {t0}, last {t1}\nFound:    {controller}\n"
+            f"\nExpected: {'up to' if continued else 'first'} {t0}, last {t1}\nFound:    {controller}\n"
             "Give the controller the times of this solve."
         ),
     )
@@ -76,15 +77,15 @@ def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> Conditio
         # The slack of an unbounded path is NaN.
         return reaches | (xp.isinf(begin) & xp.isinf(end))
 
-    def message() -> str:
+    def found() -> str:
         lower, upper = min(t0, t1), max(t0, t1)
         return (
-            f"A Brownian path must reach over the whole solve.\nExpected: from {lower} to {upper}\n"
+            f"\nExpected: from {lower} to {upper}\n"
             f"Found:    from {begin} to {end}\n"
             f"Give the path the ends of the solve, `VirtualBrownianTree({lower}, {upper}, ...)`."
         )
 
-    return Condition((t0, t1, begin, end), reaches, message)
+    return Condition((t0, t1, begin, end), reaches, "A Brownian path must reach over the whole solve.", found)
 
 
 def ends_of_paths(terms: Any) -> list[tuple[Any, Any]]:
@@ -102,8 +103,9 @@ def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[Condi
     yield Condition(
         (t0, t1, ts),
         lambda: xp.all((ts >= xp.minimum(t0, t1)) & (ts <= xp.maximum(t0, t1))),
+        "`SaveAt(ts=...)` must lie between `t0` and `t1`.",
         lambda: (
-            f"`SaveAt(ts=...)` must lie between `t0` and `t1`.\nExpected: from {min(t0, t1)} to {max(t0, t1)}\n"
+            f"\nExpected: from {min(t0, t1)} to {max(t0, t1)}\n"
             f"Found:    from {ts.min()} to {ts.max()}\nLeave out the times outside, or enlarge the interval."
         ),
     )
@@ -112,10 +114,14 @@ def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[Condi
     def out_of_order() -> str:
         at = int((steps() < 0).argmax())
         return (
-            "`SaveAt(ts=...)` must be sorted in the direction of travel.\n"
-            f"Expected: {'increasing' if t1 >= t0 else 'decreasing'}, as t0={t0} and t1={t1}\n"
+            f"\nExpected: {'increasing' if t1 >= t0 else 'decreasing'}, as t0={t0} and t1={t1}\n"
             f"Found:    ts[{at}:][:2] = {ts[at:][:2]}\n"
             f"Sort them: `jnp.sort(ts)`{'' if t1 >= t0 else '[::-1]'}."
         )
 
-    yield Condition((t0, t1, ts), lambda: xp.all(steps() >= 0), out_of_order)
+    yield Condition(
+        (t0, t1, ts),
+        lambda: xp.all(steps() >= 0),
+        "`SaveAt(ts=...)` must be sorted in the direction of travel.",
+        out_of_order,
+    )

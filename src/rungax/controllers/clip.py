@@ -346,5 +346,6 @@ def _are_numbers(name: str, ts: Any) -> Condition:
     return Condition(
         ts,
         lambda: (operand(ts) == operand(ts)).all(),
-        lambda: f"`{name}` must be numbers.\nExpected: times\nFound:    {ts}\nLeave the NaNs out.",
+        f"`{name}` must be numbers.",
+        lambda: f"\nExpected: times\nFound:    {ts}\nLeave the NaNs out.",
     )

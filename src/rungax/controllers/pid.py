@@ -159,22 +159,22 @@ class PIDController(
         for name in ("rtol", "atol"):
             for leaf in jax.tree.leaves(getattr(self, name)):
                 if isinstance(leaf, str):
-                    raise ValueError(_not_a_bound(name, leaf))
+                    raise ValueError(f"{_BOUNDS.format(name)}{_not_a_bound(leaf)}")
 
     def value_conditions(self) -> Iterator[Condition]:
         """Tolerances that are Python numbers are not negative, and not both zero."""
         for name in ("rtol", "atol"):
             for leaf in jax.tree.leaves(getattr(self, name)):
                 if isinstance(leaf, int | float):
-                    yield Condition(leaf, partial(ge, leaf, 0), partial(_not_a_bound, name, leaf))
+                    yield Condition(leaf, partial(ge, leaf, 0), _BOUNDS.format(name), partial(_not_a_bound, leaf))
         both = self.rtol, self.atol
         if all(isinstance(x, int | float) for x in both):
             yield Condition(
                 both,
                 lambda: any(x != 0 for x in both),
+                "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.",
                 lambda: (
-                    "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.\n"
-                    "Expected: at least one of them positive\nFound:    rtol=0, atol=0\n"
+                    "\nExpected: at least one of them positive\nFound:    rtol=0, atol=0\n"
                     "Most problems want 1e-3 to 1e-10 as `rtol`."
                 ),
             )
@@ -316,11 +316,11 @@ class PIDController(
         return dt if self.dtmax is None else jnp.minimum(dt, self.dtmax)
 
 
-def _not_a_bound(name: str, tolerance: Any) -> str:
-    return (
-        f"`PIDController({name}=...)` bounds the error of a step.\n"
-        f"Expected: a number, at least 0\nFound:    {shown(tolerance)}\nMost problems want 1e-3 to 1e-10."
-    )
+_BOUNDS = "`PIDController({}=...)` bounds the error of a step."
+
+
+def _not_a_bound(tolerance: Any) -> str:
+    return f"\nExpected: a number, at least 0\nFound:    {shown(tolerance)}\nMost problems want 1e-3 to 1e-10."
 
 
 def _is_zero(coefficient: RealScalar) -> bool:

@@ -28,18 +28,25 @@ class Condition(NamedTuple):
         The values, a pytree.
     holds
         True if it holds: a function without arguments, whose operations are for known and for traced values.
-    message
-        The message for known values for which it does not hold.
+    claim
+        The condition in words, the beginning of the message.
+    found
+        The rest of the message, for known values for which it does not hold.
     """
 
     values: Any
     holds: Callable[[], Any]
-    message: Callable[[], str]
+    claim: str
+    found: Callable[[], str]
 
     @property
     def is_known(self) -> bool:
         """True if no value is traced."""
         return not is_traced(self.values)
+
+    def message(self) -> str:
+        """The message for known values for which it does not hold."""
+        return f"{self.claim}{self.found()}"
 
 
 class AbstractChecked(eqx.Module):

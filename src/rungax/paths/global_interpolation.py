@@ -22,6 +22,7 @@ from ..jaxkit import (
     kind_of,
     known,
     operand,
+    optimization_barrier,
     scaled,
     time_dtype,
 )
@@ -74,7 +75,9 @@ class _AbstractKnots(AbstractGlobalInterpolation, AbstractChecked):
 
     def value_conditions(self) -> Iterator[Condition]:
         """`ts` are in order; equal times are allowed."""
-        yield are_in_order(self.ts, repeats=True)
+        ts, in_order = self.ts, are_in_order(self.ts, repeats=True)
+        # The constructor has made traced times NaN unless they are in order.
+        yield in_order if in_order.is_known else in_order._replace(holds=lambda: ts[0] == ts[0])
 
     # Equinox's abstract variables may be properties; type checkers take them for variables.
     @property
@@ -334,8 +337,9 @@ def are_in_order(ts: Float[Array, " knots"], *, repeats: bool) -> Condition:
     return Condition(
         ts,
         holds,
+        "`ts` are the times of the knots.",
         lambda: (
-            f"`ts` are the times of the knots.\nExpected: {expected}\nFound:    {_excerpt(np.asarray(ts), repeats)}\n"
+            f"\nExpected: {expected}\nFound:    {_excerpt(np.asarray(ts), repeats)}\n"
             f"Sort the knots by time{'.' if repeats else ', and keep one for each time.'}"
         ),
     )
@@ -346,6 +350,8 @@ def nan_unless(condition: Condition, tree: PyTree[Array]) -> PyTree[Array]:
     holds = all_hold([condition])
     if holds is True:
         return tree
+    # Without the barrier, fusion would compare all times again for each use of the tree.
+    holds = optimization_barrier(jnp.asarray(holds))
     return jax.tree.map(lambda x: jnp.where(holds, x, jnp.full_like(x, jnp.nan)), tree)
 
 

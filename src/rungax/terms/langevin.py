@@ -311,12 +311,17 @@ def equal_coefficients(
     """The conditions that both terms have the same friction and inverse mass."""
     for name in ("gamma", "u"):
         one, other = getattr(drift, name), getattr(diffusion, name)
-        message = (
-            f"Drift and diffusion of underdamped Langevin dynamics must have the same `{name}`.\n"
-            f"UnderdampedLangevinDriftTerm:     {shown(one)}\n"
-            f"UnderdampedLangevinDiffusionTerm: {shown(other)}\nGive both the same value."
+        yield Condition(
+            (one, other),
+            partial(_are_equal, name, one, other, x),
+            f"Drift and diffusion of underdamped Langevin dynamics must have the same `{name}`.",
+            partial(
+                "\nUnderdampedLangevinDriftTerm:     {}\nUnderdampedLangevinDiffusionTerm: {}\n"
+                "Give both the same value.".format,
+                shown(one),
+                shown(other),
+            ),
         )
-        yield Condition((one, other), partial(_are_equal, name, one, other, x), partial(str, message))
 
 
 def _are_equal(name: str, one: PyTree[Any], other: PyTree[Any], x: X) -> BoolScalar:
@@ -382,7 +387,8 @@ def _sign(where: str, value: Any) -> Condition:
     return Condition(
         value,
         lambda: (operand(value) >= 0).all(),
-        lambda: f"`{where}` must not be negative.\nExpected: numbers >= 0\nFound:    {np.min(operand(value))}",
+        f"`{where}` must not be negative.",
+        lambda: f"\nExpected: numbers >= 0\nFound:    {np.min(operand(value))}",
     )
 
 
