@@ -88,7 +88,7 @@ CHEAP = {
     ("blows up in constant steps", "ts", "default"),
     ("blows up in constant steps", "ts", "reversible"),
     ("blows up in adaptive steps", "dense", "default"),
-    ("no number at the start", "t1", "default"),
+    ("no number at the start", "dense", "default"),
     ("blows up in constant steps", "steps", "direct"),
     ("blows up in adaptive steps", "ts", "forward"),
     ("not valid", "ts", "default"),
@@ -98,6 +98,14 @@ CHEAP = {
 }
 
 
+EXCLUDED = {
+    ("an implicit stage", "reversible"): "is refused",
+    ("an infinite derivative", "direct"): "zero times infinity, as everywhere in JAX",
+    ("runs out of steps", "forward"): "no element succeeds, and tangents of what is not reached are NaN",
+}
+"""And in saved values, the derivative of a save function that is infinite where it is evaluated."""
+
+
 @pytest.mark.parametrize(
     ("kind", "save", "name"),
     [
@@ -105,7 +113,7 @@ CHEAP = {
         for kind in KINDS
         for save in SAVES
         for name in ADJOINTS
-        if not (kind == "an implicit stage" and name == "reversible")
+        if (kind, name) not in EXCLUDED and (kind, save) != ("an infinite derivative", "ts")
     ],
 )
 def test_a_cotangent_of_zero_gives_a_gradient_of_zero(kind: str, save: str, name: str) -> None:

@@ -55,7 +55,7 @@ class AbstractAdjoint(eqx.Module):
         """Raise a `ValueError` if this adjoint needs tolerances that a controller does not have; by default none."""
         del controller
 
-    def conditions_on(self, controller: AbstractStepSizeController[Any]) -> Iterable[Condition]:
+    def conditions_on(self, controller: AbstractStepSizeController[Any, Any]) -> Iterable[Condition]:
         """The conditions on the values of a controller; by default none."""
         del controller
         return ()

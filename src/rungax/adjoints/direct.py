@@ -35,7 +35,8 @@ class DirectAdjoint(AbstractErrorControllingAdjoint):
 
     Differentiability
     -----------------
-    That of `RecursiveCheckpointAdjoint`, without a limit on the order; needs `max_steps`.
+    That of `RecursiveCheckpointAdjoint`, without a limit on the order; needs `max_steps`. As everywhere in JAX, a
+    cotangent of zero times an infinite derivative of the vector field is NaN.
 
     Cost
     ----

@@ -57,7 +57,7 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
             )
         require(self.conditions_on(controller))
 
-    def conditions_on(self, controller: AbstractStepSizeController[Any]) -> Iterator[Condition]:
+    def conditions_on(self, controller: AbstractStepSizeController[Any, Any]) -> Iterator[Condition]:
         """Relative tolerances that are Python numbers are not zero, if the errors of tangents are controlled."""
         if self.error_control == "solution" or not controller.may_reject:
             return

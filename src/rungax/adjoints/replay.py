@@ -5,7 +5,6 @@ function needs. Acceptance is not decided again, and rejected attempts never app
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -14,9 +13,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, Captured, IntScalar, Time, Y, any_element, match_varying, select
+from ..jaxkit import BoolScalar, Captured, IntScalar, Time, Y, any_element, constant_where, match_varying, select
 from ..plan import AbstractRecorder, Plan
-from ..saving import AbstractSaver, SavedParts, Slots, Tape, TapedTimes, visit_due
+from ..saving import AbstractSaver, SavedParts, Slots, Tape, visit_due
 from ..saving.savers import Part
 from ..saving.slots import where_used
 from ..step import Start, Step
@@ -153,24 +152,6 @@ def _fill(
     )
 
 
-def _resting_at_the_end(tape: Tape) -> Tape:
-    """The tape with one more step, on which the steps after the last accepted one have no length.
-
-    They are evaluated and not used, and the derivative of a step that is not finite would be zero times NaN.
-    """
-    size = tape.times.t1.size
-    count = tape.num_accepted - tape.first
-    last = jnp.where(count > 0, tape.times.t1[jnp.maximum(count - 1, 0)], tape.begin)
-    made = jnp.arange(size + 1, dtype=jnp.int32) < count
-    longer = lambda x, rest: where_used(made, jnp.concatenate([x, x[-1:]]), rest)
-    times, nothing = tape.times, jnp.asarray(False)
-    jumps = None if times.jumps is None else (longer(times.jumps[0], last), longer(times.jumps[1], nothing))
-    events = None if times.events is None else longer(times.events, jnp.zeros_like(times.events[0]))
-    counts = tape.effect_counts
-    counts = None if counts is None else jnp.concatenate([counts, counts[-1:]])
-    return replace(tape, times=TapedTimes(longer(times.t1, last), jumps, events), effect_counts=counts)
-
-
 _BLOCK = 64
 """The number of steps that a bounded replay skips at once after the last accepted step."""
 
@@ -180,13 +161,13 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, P
 
     `max_steps` is the number of steps that the tape has room for; the values of steps that are not on it are zero.
     """
-    replay = replace(replay, tape=_resting_at_the_end(replay.tape))
     first, num_accepted, block = replay.tape.first, replay.tape.num_accepted, min(_BLOCK, max_steps)
     num_blocks = -(-max_steps // block)
 
     def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:
         active = index < num_accepted
-        following, parts = replay.step_with_parts(jnp.minimum(index, first + max_steps), start)
+        known, begin = constant_where(~active, (replay, start))
+        following, parts = known.step_with_parts(jnp.where(active, index, first), begin)
         return select(active, following, start), parts
 
     def skip(start: Start, indices: jax.Array) -> tuple[Start, Parts]:

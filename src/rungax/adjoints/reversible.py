@@ -40,6 +40,7 @@ from ..jaxkit import (
     Y,
     all_finite,
     any_element,
+    constant_where,
     match_varying,
     scaled,
     select,
@@ -47,7 +48,7 @@ from ..jaxkit import (
 )
 from ..plan import Plan, Solver
 from ..results import Result, first_failure
-from ..saving import SOLVER_STATE, SaveAt, Slots, TapeSize
+from ..saving import SOLVER_STATE, SaveAt, Slots, TapeSize, handed_out
 from ..solvers import AbstractSolver
 from ..step import Outcome, SolverState, Start, State, Step
 from ..terms import Terms, in_direction_of_travel, is_stochastic, leaf_terms
@@ -169,8 +170,9 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
         if not hands_out_state:
             return outcome
         # The companion means nothing to another solve, which starts from the state.
-        end, args = outcome.state, plan.problem.args
-        solver_state = given.restore(plan.problem.terms, end.t, end.y, args, None)
+        end = outcome.state
+        known, (problem, t, y) = constant_where(end.lacks_end, (given, (plan.problem, end.t, end.y)))
+        solver_state = handed_out(known.restore(problem.terms, t, y, problem.args, None), end)
         return replace(outcome, outputs={**outcome.outputs, SOLVER_STATE: solver_state})
 
 

@@ -15,6 +15,8 @@ from ..jaxkit import (
     RealScalar,
     Time,
     Y,
+    all_finite,
+    constant_where,
     known,
     nan_derivative_where,
     scaled,
@@ -135,19 +137,21 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     def value(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The solution at `t`; where two steps meet, `left` selects the earlier one."""
         s = self._to_solve_time(t)
-        value = self._step_at(s, left).evaluate(s)
-        value = jax.tree.map(lambda v, y: jnp.where(self.is_trivial, y.astype(v.dtype), v), value, self.y0_if_trivial)
-        return self._nan_unless(self._is_inside(s), value)
+        step, at, is_known = self._step_at(s, left)
+        trivial = lambda v, y: jnp.where(self.is_trivial, y.astype(v.dtype), v)
+        value = jax.tree.map(trivial, step.evaluate(at), self.y0_if_trivial)
+        inside = self._is_inside(s)
+        return self._nan_unless(inside, inside & (is_known | self.is_trivial), value)
 
     def derivative(self, t: RealScalar, left: bool = True) -> PyTree[Any]:
         """The derivative of the solution with respect to time at `t`."""
         return over_times(lambda t: self._slope(self._to_solve_time(t), left), t)
 
     def _slope(self, s: Time, left: bool) -> PyTree[Any]:
-        slope = self._step_at(s, left).derivative(s)
-        slope = jax.tree.map(lambda x: scaled(self.direction, x), slope)
+        step, at, is_known = self._step_at(s, left)
+        slope = jax.tree.map(lambda x: scaled(self.direction, x), step.derivative(at))
         # A single time has no slope.
-        return self._nan_unless(self._is_inside(s) & jnp.logical_not(self.is_trivial), slope)
+        return self._nan_unless(self._is_inside(s) & jnp.logical_not(self.is_trivial), is_known, slope)
 
     def _to_solve_time(self, t: RealScalar) -> Time:
         return jnp.asarray(t).astype(self.ts.dtype) * self.direction
@@ -158,19 +162,25 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     def _end(self) -> Time:
         return jnp.where(self.is_trivial, self.t0_if_trivial, self.ts[self.ts_size - 1])
 
-    def _step_at(self, s: Time, left: bool) -> AbstractLocalInterpolation:
+    def _step_at(self, s: Time, left: bool) -> tuple[AbstractLocalInterpolation, Time, Array]:
+        """The interpolation over the step that contains `s`; `s`; and whether there is one, with finite data.
+
+        Where there is none, what is evaluated has derivatives of zero: a cotangent of zero has to stay zero.
+        """
         index = jnp.searchsorted(self.ts, s, side="left" if known(left, "`left`") else "right") - 1
         index = jnp.clip(index, 0, jnp.maximum(self.ts_size - 2, 0))
         info = jax.tree.map(lambda leaf: leaf[index], self.infos)
         start = self.ts[index] if self.starts is None else self.starts[index]
-        return self.interpolation_cls(t0=start, t1=self.ts[index + 1], **info)
+        is_known = self._is_inside(s) & jnp.logical_not(self.is_trivial) & all_finite(info)
+        start, end, info, s = constant_where(~is_known, (start, self.ts[index + 1], info, s))
+        return self.interpolation_cls(t0=start, t1=end, **info), s, is_known
 
     def _is_inside(self, s: Time) -> Array:
         return (s >= self._start()) & (s <= self._end())
 
-    def _nan_unless(self, inside: Array, value: PyTree[Any]) -> PyTree[Any]:
+    def _nan_unless(self, inside: Array, has_derivative: Array, value: PyTree[Any]) -> PyTree[Any]:
         # Where there is no solution there is no derivative either; zero times NaN must not be one.
-        value = nan_derivative_where(jnp.logical_not(inside), value, self.y0_if_trivial)
+        value = nan_derivative_where(~has_derivative, value, self.y0_if_trivial)
         return jax.tree.map(
             lambda v: with_derivatives_of(jnp.where(inside, v, jnp.asarray(jnp.nan, v.dtype)), v), value
         )

@@ -30,7 +30,11 @@ from .conditions import (
     require as require,
     violation as violation,
 )
-from .derivatives import nan_derivative_where as nan_derivative_where, with_derivatives_of as with_derivatives_of
+from .derivatives import (
+    constant_where as constant_where,
+    nan_derivative_where as nan_derivative_where,
+    with_derivatives_of as with_derivatives_of,
+)
 from .errors import InvalidValueError as InvalidValueError, error_if as error_if
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only

@@ -65,7 +65,7 @@ class AbstractChecked(eqx.Module):
 
 
 def require(conditions: Iterable[Condition]) -> None:
-    """Raise an `InvalidValueError` unless all conditions on known values hold. While a program is staged, nothing is raised."""
+    """Raise an `InvalidValueError` unless all conditions on known values hold, or a program is being staged."""
     message = violation(conditions)
     if message is not None and not is_staging():
         raise InvalidValueError(message)

@@ -1,10 +1,11 @@
-"""Values with other derivatives than their own: those of another expression, or none, which is NaN."""
+"""Values with other derivatives than their own: those of another expression, zero, or none, which is NaN."""
 
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .batching import match_varying
 from .sweep import scaled_tangent
@@ -28,6 +29,18 @@ def _with_derivatives_of(x: jax.Array, formula: jax.Array) -> jax.Array:
 @_with_derivatives_of.defjvp
 def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
     return _with_derivatives_of(*primals), tangents[1]
+
+
+def constant_where[T](where: BoolScalar | jax.Array, tree: T) -> T:
+    """`tree`, whose derivatives are zero if `where` holds.
+
+    Give it to what is computed for nothing then: zero times a derivative that is not finite would be NaN.
+    """
+
+    def leaf(x: Any) -> Any:
+        return with_derivatives_of(x, jnp.where(where, lax.stop_gradient(x), x)) if eqx.is_inexact_array(x) else x
+
+    return jax.tree.map(leaf, tree)
 
 
 def nan_derivative_where[T](where: BoolScalar | jax.Array, tree: T, of: Any) -> T:

@@ -21,6 +21,7 @@ from ..jaxkit import (
     Y,
     all_finite,
     any_element,
+    constant_where,
     finite_or_one,
     nan_derivative_where,
     select,
@@ -135,7 +136,8 @@ class OutputRecorder(AbstractRecorder):
         # Entries whose derivative is not wanted must still be safe to compute with: 0 times NaN is NaN in a derivative.
         safe = entries.used & jax.vmap(all_finite)(entries.y)
         t = jnp.where(safe, entries.t, plan.problem.t0)
-        at_safe = values(t, where_used(safe, entries.y, finite_or_one(plan.problem.y0)))
+        y = where_used(safe, entries.y, finite_or_one(plan.problem.y0))
+        at_safe = values(*jax.vmap(constant_where)(~safe, (t, y)))
         missing = entries.used & ~safe
         others = lax.cond(any_element(jnp.any(missing)), lambda: values(entries.t, entries.y), lambda: at_safe)
         saved = jax.vmap(select)(missing, without_derivatives((entries.t, others)), (t, at_safe))

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, IntScalar, finite_or_one, nan_derivative_where, select, with_derivatives_of
+from ..jaxkit import BoolScalar, IntScalar, constant_where, nan_derivative_where, with_derivatives_of
 from ..plan import AbstractRecorder, Plan
 from ..step import SolverState, Start, State, Step
 
@@ -29,7 +29,7 @@ class SolverStateRecorder(AbstractRecorder):
 
     def finish(self, plan: Plan, record: None, state: State) -> SolverState:
         """The final solver state."""
-        return _finished(state.solver_state, state)
+        return handed_out(state.solver_state, state)
 
     def savers(self) -> Mapping[str, AbstractRecorder]:
         """No savers: the final state and checkpoint are enough."""
@@ -38,13 +38,11 @@ class SolverStateRecorder(AbstractRecorder):
     def rebuild(self, plan: Plan, saved: Mapping[str, PyTree[Any]], state: State, end: Start) -> PyTree[Array]:
         """The final solver state with the derivatives of the restored one."""
         del saved
-        problem = plan.problem
-        # The state of a failed solve may not be finite, and zero times the slope there be NaN.
-        t, y = select(state.lacks_end, (problem.t0, finite_or_one(problem.y0)), (state.t, state.y))
-        restored = plan.solver.restore(problem.terms, t, y, problem.args, end.solver_checkpoint)
-        return _finished(jax.tree.map(with_derivatives_of, state.solver_state, restored), state)
+        plan, end, t, y = constant_where(state.lacks_end, (plan, end, state.t, state.y))
+        restored = plan.solver.restore(plan.problem.terms, t, y, plan.problem.args, end.solver_checkpoint)
+        return handed_out(jax.tree.map(with_derivatives_of, state.solver_state, restored), state)
 
 
-def _finished(solver_state: SolverState, state: State) -> SolverState:
+def handed_out(solver_state: SolverState, state: State) -> SolverState:
     """The solver state, whose derivatives are NaN if the solve failed."""
     return nan_derivative_where(state.lacks_end, solver_state, state.y)
