@@ -22,7 +22,7 @@ SIL3 = PublishedSplitMethod.parse(
     1/2  -1/2  1
     """,
     b_explicit="1/2  -1/2  1  0",
-    b_hat_explicit="1/2  -3/2  3  -1",
+    b_hat_explicit="1/2  -1  2  -1/2",
     a_implicit="""
     1/6
     1/3  0
@@ -30,5 +30,5 @@ SIL3 = PublishedSplitMethod.parse(
     """,
     a_diagonal="0  1/6  1/3  1/4",
     b="3/8  0  3/8  1/4",
-    b_hat="1/8  0  9/8  -1/4",
+    b_hat="1/4  0  3/4  0",
 )
