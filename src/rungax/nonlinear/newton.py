@@ -151,7 +151,13 @@ class NewtonStages(AbstractStageSolver):
         """Iterate until the stage has converged, diverges, or would take too many iterations."""
         correct = _simplified_correction(stage, start, prepared)
         displacement, last = self._iterate(
-            stage, guess, start, prepared, convergence.rate, lambda displacement, residual: correct(residual)
+            stage,
+            guess,
+            start,
+            prepared,
+            convergence.rate,
+            lambda displacement, residual: correct(residual),
+            slow_if_linear,
         )
         return _solution(displacement, last, convergence)
 
@@ -163,6 +169,7 @@ class NewtonStages(AbstractStageSolver):
         prepared: NewtonCache,
         rate: Array,
         correction: Callable[[Vector, Vector], Vector],
+        foresees: "Foresight",
     ) -> "tuple[Vector, Iteration]":
         """Add corrections, computed from the displacement and its residual, until the iteration ends."""
         size_of = self.weights.at(start.y0)
@@ -173,7 +180,7 @@ class NewtonStages(AbstractStageSolver):
             displacement, iteration = now
             residual = optimization_barrier(stage.residual(displacement))
             delta = optimization_barrier(correction(displacement, residual))
-            following = iteration.judge(size_of(delta), rounding, self.kappa, start.max_steps)
+            following = iteration.judge(size_of(delta), rounding, self.kappa, start.max_steps, foresees)
             return select(_is_running(iteration), (displacement + delta, following), now)
 
         first = (guess, Iteration.start(jnp.maximum(_power(rate, 0.8), MIN_RATE)))
@@ -209,11 +216,28 @@ class FullNewtonStages(NewtonStages):
 
         def full() -> StageSolution:
             displacement, last = self._iterate(
-                stage, guess, start, prepared, jnp.ones_like(convergence.rate), correction
+                stage, guess, start, prepared, jnp.ones_like(convergence.rate), correction, nothing_foreseen
             )
             return select(failed, _solution(displacement, last, convergence), simplified)
 
         return lax.cond(any_element(failed), full, lambda: simplified)
+
+
+type Foresight = Callable[[Array, Array, Array, RealScalar], Array]
+"""True if an iteration will not converge in time, from a bound on its error, the rate of convergence, the number of
+iterations left, and the error at which it has converged.
+"""
+
+
+def slow_if_linear(remaining: Array, rate: Array, left: Array, kappa: RealScalar) -> Array:
+    """True if the error, multiplied by `rate` in each iteration left, will still be too large."""
+    return ~(remaining * _power(rate, left) <= kappa)
+
+
+def nothing_foreseen(remaining: Array, rate: Array, left: Array, kappa: RealScalar) -> Array:
+    """False: Newton's iteration with a new Jacobian each time becomes faster, so that its first rates say nothing."""
+    del rate, left, kappa
+    return jnp.zeros_like(remaining, bool)
 
 
 class Iteration(NamedTuple):
@@ -230,7 +254,14 @@ class Iteration(NamedTuple):
         zero = jnp.zeros((), jnp.int32)
         return cls(jnp.ones_like(rate), rate, zero, zero + RUNNING)
 
-    def judge(self, size: Array, rounding: Array, kappa: RealScalar, max_steps: int | None) -> "Iteration":
+    def judge(
+        self,
+        size: Array,
+        rounding: Array,
+        kappa: RealScalar,
+        max_steps: int | None,
+        foresees: Foresight = slow_if_linear,
+    ) -> "Iteration":
         """The progress after a correction of this size; one smaller than `rounding` is a rounding error."""
         first = self.steps == 0
         rate = jnp.where(first, self.rate, size / self.size)
@@ -241,7 +272,7 @@ class Iteration(NamedTuple):
         too_slow = jnp.asarray(False)
         if max_steps is not None:
             left = max_steps - 1 - self.steps
-            too_slow = (~first & ~(remaining * _power(rate, left) <= kappa)) | (left <= 0)
+            too_slow = (~first & foresees(remaining, rate, left, kappa)) | (left <= 0)
         status = jnp.where(diverged, DIVERGED, jnp.where(too_slow, TOO_SLOW, RUNNING))
         status = jnp.where(converged, CONVERGED, status)
         return Iteration(size, rate, self.steps + 1, status.astype(jnp.int32))
