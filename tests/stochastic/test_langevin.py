@@ -499,7 +499,7 @@ CONSTRUCTED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
     "gamma is NaN": (lambda: UnderdampedLangevinDriftTerm(float("nan"), 1.0, spring), ("gamma", "nan")),
     "gradient is not a function": (lambda: UnderdampedLangevinDriftTerm(1.0, 1.0, 2.0), ("grad_f", "callable")),  # pyright: ignore[reportArgumentType]
     "no path": (lambda: UnderdampedLangevinDiffusionTerm(1.0, 1.0, 2.0), ("bm", "path")),  # pyright: ignore[reportArgumentType]
-    "threshold": (lambda: QUICSORT(taylor_threshold=0.0), ("QUICSORT", "taylor_threshold")),
+    "threshold": (lambda: QUICSORT(taylor_threshold=-1.0), ("QUICSORT", "taylor_threshold")),
 }
 
 

@@ -41,7 +41,7 @@ class ALIGN(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveSo
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
         if `gamma` or `u` are known to differ between them, or if the path has no space-time Lévy area.
 
     Differentiability
@@ -122,7 +122,7 @@ class ShOULD(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveS
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
         if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
 
     Differentiability
@@ -217,7 +217,7 @@ class QUICSORT(AbstractFosterLangevinSRK[Response, None]):
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number above 0 and at most 1; in a solve, if the terms are not those above,
+        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
         if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
 
     Differentiability

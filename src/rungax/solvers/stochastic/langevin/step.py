@@ -161,16 +161,18 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
     Attributes
     ----------
     taylor_threshold
-        The value of $|γh|$, at most 1, below which Taylor series replace the closed formulas of the coefficients. Most
+        The value of $|γh|$ below which Taylor series replace the closed formulas of the coefficients. Most
         of these formulas lose a factor of $2/|γh|$ of their precision to cancellation. Those that lose more use their
-        series up to the value at which they lose as much as the others at the threshold.
+        series up to the value at which they lose as much as the others at the threshold. Any number from 0: one above 1
+        acts as 1, where the formulas lose nothing any more, and one below the square root of the rounding unit as that,
+        where they lose half of the digits.
     reuses_gradient
         True if the gradient at the end of a step serves at the start of the next one.
 
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number above 0 and at most 1.
+        If `taylor_threshold` is no Python number from 0.
 
     See Also
     --------
@@ -187,10 +189,10 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
 
     def __check_init__(self) -> None:
         threshold = self.taylor_threshold
-        if not isinstance(threshold, int | float) or not 0 < threshold <= 1:
+        if not isinstance(threshold, int | float) or not threshold >= 0:
             raise ValueError(
                 f"`{type(self).__name__}(taylor_threshold=...)` is the bound below which series replace formulas.\n"
-                f"Expected: a Python number above 0 and at most 1\nFound:    {shown(threshold)}"
+                f"Expected: a Python number from 0, such as 0.1\nFound:    {shown(threshold)}"
             )
 
     @abc.abstractmethod
@@ -290,11 +292,17 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
             W=of_strength(increment.W),
             H=of_strength(increment.H),
             K=None if K is None else of_strength(K),
-            response=Response(jax.tree.map(jnp.multiply, gamma, h), h, float(self.taylor_threshold)),
+            response=Response(jax.tree.map(jnp.multiply, gamma, h), h, _usable(self.taylor_threshold, gamma)),
             impulse=lambda gradient: jax.tree.map(jnp.multiply, scale, gradient),
             # Without the barriers, fusion would compute a stage again in everything that uses it.
             gradient=lambda x: optimization_barrier(drift.gradient(optimization_barrier(x), args)),
         )
+
+
+def _usable(threshold: float, like: X) -> float:
+    """The threshold, within the bounds between which the formulas beyond it are precise enough and the series short."""
+    units = [float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in jax.tree.leaves(like)]
+    return float(min(max(threshold, max(units, default=0.0) ** 0.5), 1.0))
 
 
 def plus(start: X | None, *products: tuple[X | float, X]) -> X:
