@@ -51,7 +51,7 @@ class Solver(Protocol):
 
     def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> SolverState: ...
 
-    def step(
+    def attempt(
         self,
         terms: Terms,
         t0: RealScalar,
@@ -248,7 +248,7 @@ class Plan(eqx.Module):
         if self.stops is not None and self.stops.can_jump and self.solver.evaluates_past_steps:
             terms = evaluated_up_to(self.stops.next_jump(t0), terms)
         jumped = False if made_jump is None else made_jump
-        y1, y_error, dense_info, next_solver_state, result = self.solver.step(
+        y1, y_error, dense_info, next_solver_state, result = self.solver.attempt(
             terms, t0, t1, y0, args, solver_state, jumped
         )
         return Step(

@@ -79,7 +79,7 @@ class _ErrorAddingSolver(eqx.Module):
         """The maker of the interpolations over steps."""
         return _Interpolations(self.solver.interpolation_for(terms, args))
 
-    def step(
+    def attempt(
         self,
         terms: Terms,
         t0: RealScalar,
@@ -90,7 +90,7 @@ class _ErrorAddingSolver(eqx.Module):
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
         """The given solver's step, with the share of the error added to its end."""
-        y1, y_error, dense_info, *others = self.solver.step(terms, t0, t1, y0, args, solver_state, made_jump)
+        y1, y_error, dense_info, *others = self.solver.attempt(terms, t0, t1, y0, args, solver_state, made_jump)
         if y_error is None:
             raise ValueError(
                 "`derivative_error` needs a solver that estimates the error of its steps.\n"

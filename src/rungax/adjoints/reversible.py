@@ -234,7 +234,7 @@ class _ReversibleSolver(eqx.Module):
         del terms, t0, t1, args
         return y0
 
-    def step(
+    def attempt(
         self,
         terms: PyTree[Any],
         t0: RealScalar,
@@ -307,7 +307,7 @@ class _ReversibleSolver(eqx.Module):
     ) -> tuple[Y, Y | None, DenseInfo, Result]:
         """The end of the given solver's step, its error estimate, its dense information and its result."""
         solver_state = self.solver.restore(terms, t0, y, args, None)
-        end, error, info, _, result = self.solver.step(terms, t0, t1, y, args, solver_state, False)
+        end, error, info, _, result = self.solver.attempt(terms, t0, t1, y, args, solver_state, False)
         return end, error, info, result
 
     def _decrement(self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y1: Y, args: Args) -> tuple[Y, Result]:

@@ -41,7 +41,7 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
             f"Found:    {describe(terms)}\n"
             "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
         )
-    for mismatch in mismatches(structure, terms, t0, y0, args):
+    for mismatch in mismatches(structure, terms, t0, y0, args, solver.term_compatible_contr_kwargs):
         raise ValueError(
             f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\nExpected: {mismatch}"
         )

@@ -14,7 +14,7 @@ from ..jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y
 from ..nonlinear import Tolerances
 from ..results import Result
 from ..step import Proposal, Step
-from ..terms import is_stochastic, is_term
+from ..terms import UntracedTerm, contr_options, is_stochastic, is_term
 from .common.failures import failure_of_field
 from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
 
@@ -22,6 +22,10 @@ from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
 def _interpretations(cls: type[Any]) -> frozenset[Interpretation]:
     """The interpretations of all base classes of a solver that have one."""
     return frozenset(vars(base)["_interpretation"] for base in cls.__mro__ if "_interpretation" in vars(base))
+
+
+_OF_STEP = ("attempt", "densify", "interpolation_for")
+"""The methods of a solver that know the `dense_info` of its step."""
 
 
 class AbstractSolver[SolverState](eqx.Module):
@@ -106,10 +110,31 @@ class AbstractSolver[SolverState](eqx.Module):
     evaluates_past_steps: ClassVar[bool] = fact()
     pid_coefficients: ClassVar[tuple[float, float, float]] = fact()
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+        def place_of(name: str) -> int:
+            return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
+
+        # A class with a `step` of its own has a `dense_info` of its own, of which its bases know nothing.
+        for name in _OF_STEP:
+            if place_of(name) > place_of("step"):
+                setattr(cls, name, vars(AbstractSolver)[name])
+
     @property
     def facts(self) -> SolverFacts:
         """The attributes from `term_structure` on in one record; a solver made of other solvers overrides it."""
         return stated_facts(self)
+
+    @property
+    def term_compatible_contr_kwargs(self) -> PyTree[Any]:
+        """The options of `AbstractTerm.contr` with which the solver asks each term for its increment.
+
+        One dictionary for each term that `term_structure` names, in its structure (a tuple for a `MultiTerm`); by
+        default empty. A `term_structure` that says what `contr` returns, such as
+        `AbstractTerm[Any, AbstractSpaceTimeLevyArea]`, is compared with the increments that a term gives with them.
+        """
+        return contr_options(self.term_structure)
 
     def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
         """The conditions on values in `terms`; by default none."""
@@ -117,8 +142,14 @@ class AbstractSolver[SolverState](eqx.Module):
         return ()
 
     def trace_terms(self, terms: PyTree[Any], t0: Time, y0: Y, args: Args) -> PyTree[Any]:
-        """The terms, each traced once for the states at which this solver evaluates it, by default those like `y0`."""
-        return jax.tree.map(lambda term: term.trace_once(t0, y0, args), terms, is_leaf=is_term)
+        """The terms, each traced once for the states at which this solver evaluates it, by default those like `y0`.
+
+        Of a pytree of terms only the solver knows which part of the state each depends on, so that they are not traced
+        unless it overrides this method.
+        """
+        if is_term(terms):
+            return terms.trace_once(t0, y0, args)
+        return jax.tree.map(UntracedTerm, terms, is_leaf=is_term)
 
     @abc.abstractmethod
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
@@ -179,6 +210,23 @@ class AbstractSolver[SolverState](eqx.Module):
             `RESULTS.successful` or the reason of a failure.
         """
 
+    def attempt(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
+        """The step as a solve makes it: that of `step`, but `dense_info` may lack what only `densify` adds.
+
+        By default `step` itself. Overridden, together with `densify` and in the same class as `step`, by solvers that
+        evaluate the equation for their interpolation. The parameters and what is returned are those of `step`.
+        """
+        return self.step(terms, t0, t1, y0, args, solver_state, made_jump)
+
     @abc.abstractmethod
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`, for events and controllers.
@@ -208,7 +256,7 @@ class AbstractSolver[SolverState](eqx.Module):
         Parameters
         ----------
         step
-            The record of the step: terms and `args`, both ends and the states there, and the values that `step`
+            The record of the step: terms and `args`, both ends and the states there, and the values that `attempt`
             returned.
 
         Returns

@@ -25,8 +25,10 @@ from .langevin import (
 from .multi import MultiTerm as MultiTerm
 from .ode import ODETerm as ODETerm
 from .structure import (
+    contr_options as contr_options,
     describe as describe,
     fits as fits,
     mismatches as mismatches,
     required_parts as required_parts,
 )
+from .untraced import UntracedTerm as UntracedTerm

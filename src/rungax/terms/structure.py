@@ -40,21 +40,32 @@ def fits(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]]) -> bool:
     return all(fits(c, s) for c, s in zip(classes, subtrees, strict=True))
 
 
-def mismatches(structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args) -> list[str]:
+def contr_options(structure: PyTree[Any]) -> PyTree[dict[str, Any]]:
+    """No options of `contr` for each term of a required structure, in a tuple for a `MultiTerm`."""
+    parts = required_parts(structure)
+    if parts:
+        return tuple(map(contr_options, parts))
+    cls = get_origin(structure) or structure
+    return {} if isinstance(cls, type) else jax.tree.map(contr_options, structure)
+
+
+def mismatches(
+    structure: PyTree[Any], terms: PyTree[AbstractTerm[Any, Any]], t: Time, y: Y, args: Args, options: PyTree[Any]
+) -> list[str]:
     """Descriptions of the values that contradict an annotation `AbstractTerm[VF, Control]` in `structure`.
 
-    `terms` must have the required structure. The annotations of a pytree of terms are not checked, because only the
-    solver knows which part of the state each of its terms sees.
+    `terms` must have the required structure, and `options` are those that the solver gives to `contr`. The annotations
+    of a pytree of terms are not checked, because only the solver knows which part of the state each of its terms sees.
     """
     parts = required_parts(structure)
     if parts:
-        pairs = zip(parts, terms.terms, strict=True)
-        return [text for part, term in pairs for text in mismatches(part, term, t, y, args)]
+        rows = zip(parts, terms.terms, options, strict=True)
+        return [text for part, term, own in rows for text in mismatches(part, term, t, y, args, own)]
     annotations = get_args(structure)
     found: list[str] = []
 
     def compare(t: Time, y: Y) -> None:
-        values = {"vf": terms.vf(t, y, args), "contr": terms.contr(t, t)}
+        values = {"vf": terms.vf(t, y, args), "contr": terms.contr(t, t, **options)}
         for (name, value), annotation in zip(values.items(), annotations, strict=False):
             if not _is_instance(value, annotation):
                 shapes = jax.tree.map(lambda x: f"{jnp.result_type(x)}{list(jnp.shape(x))}", value)

@@ -39,7 +39,7 @@ class StepAgain(AbstractLocalInterpolation):
         """The end of the step from `t0` to `t`; exactly `y1` at `t1`."""
         t0, t = jnp.asarray(self.t0), jnp.asarray(t, jnp.result_type(self.t0))
         state = self.solver.restore(self.terms, t0, self.y0, self.args, None)
-        again = self.solver.step(self.terms, t0, t, self.y0, self.args, state, False)[0]
+        again = self.solver.attempt(self.terms, t0, t, self.y0, self.args, state, False)[0]
         # Made again, a step may be rounded differently; its derivatives are the same.
         return jax.tree.map(lambda y, y1: with_derivatives_of(jnp.where(t == self.t1, y1, y), y), again, self.y1)
 

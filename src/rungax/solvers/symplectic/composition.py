@@ -7,6 +7,7 @@ use the same evaluation.
 
 import abc
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -29,9 +30,10 @@ from ...jaxkit import (
 from ...results import RESULTS, Result
 from ...step import Step
 from ...terms import is_stochastic
+from ..common.completed import completed_step
 from ..common.restart import after_jump
 from ..common.stage_loop import StepInputs, are_unrolled
-from ..common.step_again import StepAgain, StepsAgain
+from ..common.step_again import StepsAgain
 from .step import AbstractSymplectic, Pair, PairTerms, add_scaled, check_pair
 
 
@@ -77,7 +79,7 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     """
 
     weights: ClassVar[Sequence[float]]
-    interpolation_cls = StepAgain
+    interpolation_cls = ThirdOrderHermitePolynomialInterpolation
 
     @abc.abstractmethod
     def order(self, terms: PairTerms) -> int:
@@ -98,8 +100,31 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         args: Args,
         solver_state: Y,
         made_jump: BoolScalar,
+    ) -> tuple[Pair, Pair | None, DenseInfo, Y, Result]:
+        """One step; costs two evaluations of the vector field of the drifts more than `attempt`, for the cubic."""
+        return completed_step(
+            partial(AbstractSymmetricComposition.attempt, self),
+            self._slopes_at_ends,
+            terms,
+            t0,
+            t1,
+            y0,
+            args,
+            solver_state,
+            made_jump,
+        )
+
+    def attempt(
+        self,
+        terms: PairTerms,
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Pair,
+        args: Args,
+        solver_state: Y,
+        made_jump: BoolScalar,
     ) -> tuple[Pair, None, DenseInfo, Y, Result]:
-        """One step; costs one evaluation of each vector field for each weight."""
+        """The step without slopes; costs one evaluation of each vector field for each weight."""
         first = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         inputs = StepInputs(terms, t0, t1, y0, args, (terms[0].contr(t0, t1), terms[1].contr(t0, t1)))
         plan = _plan(self.weights)
@@ -113,8 +138,10 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
 
     def densify(self, step: Step) -> DenseInfo:
         """Both ends; with noise the slopes there too, for two evaluations of the vector field of the drifts."""
-        if not is_stochastic(step.terms):
-            return {"y0": step.y0, "y1": step.y1}
+        return self._slopes_at_ends(step) if is_stochastic(step.terms) else {"y0": step.y0, "y1": step.y1}
+
+    def _slopes_at_ends(self, step: Step) -> DenseInfo:
+        """Both ends and the slopes there, for two evaluations of the vector field of the drifts."""
         _, g = step.terms
         control = g.contr(step.t0, step.t1)
         ends = (step.t0, step.y0, step.dense_info["kick0"]), (step.t1, step.y1, step.dense_info["kick1"])

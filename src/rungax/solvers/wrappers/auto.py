@@ -183,16 +183,45 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
         """One step of the method in use; under `vmap`, of both if batch elements differ."""
+        makers = self.nonstiff.step, self.stiff.step
+        return self._made_by(makers, terms, t0, t1, y0, args, solver_state, made_jump)
+
+    def attempt(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: AutoState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
+        """One step of the method in use, made as that method makes it in a solve."""
+        makers = self.nonstiff.attempt, self.stiff.attempt
+        return self._made_by(makers, terms, t0, t1, y0, args, solver_state, made_jump)
+
+    def _made_by(
+        self,
+        makers: tuple[Callable[..., Any], Callable[..., Any]],
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: AutoState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
+        """One step of the method in use; `makers` are the `step` or the `attempt` of the two methods."""
         state = solver_state
 
-        def by(method: AbstractAdaptiveSolver[Any], method_state: PyTree[Any], is_in_use: Array) -> Any:
+        def by(make: Callable[..., Any], method_state: PyTree[Any], is_in_use: Array) -> Any:
             # A batch element that uses the other method makes a step of length zero, whose derivative is finite.
             end = jnp.where(is_in_use, t1, t0)
             operands = (terms, t0, end, y0, args, method_state, made_jump)
-            return _where_any(is_in_use, lambda: method.step(*operands), operands)
+            return _where_any(is_in_use, lambda: make(*operands), operands)
 
-        plain = by(self.nonstiff, state.nonstiff, ~state.is_stiff)
-        stiff = by(self.stiff, state.stiff, state.is_stiff)
+        plain = by(makers[0], state.nonstiff, ~state.is_stiff)
+        stiff = by(makers[1], state.stiff, state.is_stiff)
         y1, error = (select(state.is_stiff, b, a) for a, b in zip(plain[:2], stiff[:2], strict=True))
         dense_info = {"is_stiff": state.is_stiff, "nonstiff": plain[2], "stiff": stiff[2]}
         after = AutoState(state.is_stiff, state.votes, state.direction, plain[3], stiff[3])

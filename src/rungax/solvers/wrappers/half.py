@@ -79,6 +79,11 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         interpolation_cls = _OverHalves(self.solver.interpolation_cls)
         return replace(self.solver.facts, interpolation_cls=interpolation_cls, asks_for_whole_steps=False)
 
+    @property
+    def term_compatible_contr_kwargs(self) -> PyTree[Any]:
+        """The wrapped solver's options."""
+        return self.solver.term_compatible_contr_kwargs
+
     def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
         """The conditions of the wrapped solver."""
         return self.solver.conditions_on(terms, y0)
@@ -112,9 +117,36 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
         """One full step and two half steps; costs three steps of the wrapped solver."""
+        return self._doubled(self.solver.step, terms, t0, t1, y0, args, solver_state, made_jump)
+
+    def attempt(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
+        """One full step and two half steps, made as the wrapped solver makes them in a solve."""
+        return self._doubled(self.solver.attempt, terms, t0, t1, y0, args, solver_state, made_jump)
+
+    def _doubled(
+        self,
+        make: Callable[..., tuple[Y, Y | None, DenseInfo, SolverState, Result]],
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: SolverState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
+        """One full step and two half steps by `make`, the wrapped solver's `step` or `attempt`."""
         middle = t0 + 0.5 * (t1 - t0)
-        make = self.solver.step
-        y_full, _, _, _, result = make(terms, t0, t1, y0, args, solver_state, made_jump)
+        # Of the full step only the end is used.
+        y_full, _, _, _, result = self.solver.attempt(terms, t0, t1, y0, args, solver_state, made_jump)
         y_middle, _, first, state, result1 = make(terms, t0, middle, y0, args, solver_state, made_jump)
         y1, _, second, state, result2 = make(terms, middle, t1, y_middle, args, state, False)
         result = first_failure(first_failure(result, result1), result2)

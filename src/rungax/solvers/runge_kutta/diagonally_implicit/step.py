@@ -10,6 +10,7 @@ here.
 """
 
 import abc
+from functools import partial
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -36,6 +37,7 @@ from ....results import Result, first_failure, is_successful
 from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
+from ...common.completed import completed_step
 from ...common.failures import failure_of_derivative, failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
@@ -127,7 +129,33 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         solver_state: DIRKState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, DIRKState, Result]:
-        """One step; each implicit stage takes one evaluation of the field an iteration, usually one to three."""
+        """One step, with the stages that only `dense_coefficients` has in `dense_info`; they are solved as well."""
+        return completed_step(
+            partial(AbstractImplicitRK.attempt, self),
+            partial(AbstractImplicitRK.densify, self),
+            terms,
+            t0,
+            t1,
+            y0,
+            args,
+            solver_state,
+            made_jump,
+        )
+
+    def attempt(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: DIRKState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, DIRKState, Result]:
+        """The step without the stages that only dense output needs.
+
+        Each implicit stage takes one evaluation of the field an iteration, usually one to three.
+        """
         _, implicit = self.split(terms)
         method = self.coefficients()
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)

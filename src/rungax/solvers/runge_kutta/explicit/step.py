@@ -7,6 +7,7 @@ implementation serves ordinary, controlled and Stratonovich equations.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -33,6 +34,7 @@ from ....jaxkit import (
 from ....results import RESULTS, Result
 from ....step import Step
 from ....terms import AbstractTerm
+from ...common.completed import completed_step
 from ...common.restart import after_jump
 from ...common.stage_loop import StepInputs, are_unrolled
 from ...common.stage_vectors import stacked, unstacked
@@ -96,7 +98,33 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         solver_state: ERKState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, ERKState, Result]:
-        """One step; costs `num_stages` evaluations, one less if the last stage is the next step's first."""
+        """One step, with the stages of the extension in `dense_info`; costs one evaluation for each of them more."""
+        return completed_step(
+            partial(AbstractERK.attempt, self),
+            partial(AbstractERK.densify, self),
+            terms,
+            t0,
+            t1,
+            y0,
+            args,
+            solver_state,
+            made_jump,
+        )
+
+    def attempt(
+        self,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: ERKState,
+        made_jump: BoolScalar,
+    ) -> tuple[Y, Y | None, DenseInfo, ERKState, Result]:
+        """The step without the stages of the extension.
+
+        It costs `num_stages` evaluations, one less if the last stage is the next step's first.
+        """
         tableau = self.tableau
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         first = solver_state if tableau.fsal else terms.vf(t0, y0, args)
@@ -117,7 +145,9 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
             return info
         terms, t0, t1 = step.terms, step.t0, step.t1
         inputs = StepInputs(terms, t0, t1, step.y0, step.args, terms.contr(t0, t1))
-        stages = _evaluate(inputs, list(step.dense_info["k"]), self.extension.c, self.extension.a_lower)
+        stages = _evaluate(
+            inputs, list(step.dense_info["k"][: self.tableau.num_stages]), self.extension.c, self.extension.a_lower
+        )
         return {**info, "k": tuple(stages.ks)}
 
     def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:

@@ -48,6 +48,7 @@ class AbstractSRI(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractI
     delta: eqx.AbstractVar[float]
 
     tableau: ClassVar[ItoTableau]
+    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
     noise: ClassVar[SolverNoise] = "diagonal"
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractSpaceTimeLevyArea
 

@@ -85,6 +85,7 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     tableau: ClassVar[StochasticButcherTableau[Any]]
     scan_kind: None = without_effect()
+    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
 
     noise: ClassVar[SolverNoise] = fact(lambda cls: "additive" if cls.tableau.is_additive else "general")
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact(lambda cls: cls.tableau.minimal_levy_area)
