@@ -35,16 +35,6 @@ EXCEPTIONS: dict[str, str] = {
 }
 """Differences that stay, as patterns, each with its reason."""
 
-UNTIL_MERGED: dict[str, str] = {
-    "*.term_compatible_contr_kwargs: missing": "an attribute of every solver",
-    "*.ts_size: missing": "an attribute of interpolations",
-    "AbstractGlobalInterpolation.ts: missing": "an attribute of interpolations",
-    "*PolynomialInterpolation.coeffs: missing": "an attribute of polynomial interpolations",
-    "AbstractRungeKutta.tableau: missing": "an annotation of methods with a tableau",
-    "DenseInterpolation*": "the constructor and the attributes of dense output",
-}
-"""Differences that are being mended elsewhere."""
-
 # --------------------------------------------------------------------------------------------------------- descriptions
 
 
@@ -210,7 +200,7 @@ def found() -> list[str]:
 
 
 def test_every_name_attribute_and_parameter_is_accepted(found: list[str]) -> None:
-    assert unexplained(found, [*EXCEPTIONS, *UNTIL_MERGED]) == []
+    assert unexplained(found, EXCEPTIONS) == []
 
 
 def test_the_list_is_that_of_the_whole_package() -> None:
@@ -220,7 +210,7 @@ def test_the_list_is_that_of_the_whole_package() -> None:
     assert sum(len(entry.get("attributes", ())) for entry in listed.values()) > 700
 
 
-@pytest.mark.parametrize("pattern", [*EXCEPTIONS, *UNTIL_MERGED])
+@pytest.mark.parametrize("pattern", EXCEPTIONS)
 def test_no_exception_is_out_of_date(pattern: str, found: list[str]) -> None:
     assert fnmatch.filter(found, pattern)
 

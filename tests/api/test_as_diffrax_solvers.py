@@ -1,7 +1,7 @@
 """Programs that were written for Diffrax: solvers used by hand, wrapped, and defined by users."""
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rungax
-from rungax import SaveAt, diffeqsolve
+from rungax import SaveAt
 
 from ..catalogue import (
     EVERY_SOLVER,
@@ -28,6 +28,9 @@ OFTEN = ("Heun", "Dopri8", "Kvaerno3", "KenCarp5", "ROS3P", "Yoshida4", "HalfSol
 EVERY = [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in OFTEN)) for solver in EVERY_SOLVER]
 """Every solver; those that only repeat another one are marked as slow."""
 
+# Any: the tests read outputs as arrays.
+diffeqsolve: Any = rungax.diffeqsolve
+PIDController: Any = rungax.PIDController
 RATE = np.array([0.5, 0.8])
 Y0 = np.array([1.0, 0.5])
 
@@ -116,6 +119,7 @@ def test_values_inside_a_step_by_hand_are_of_the_interpolants_order(solver: Any)
     assert np.polyfit(np.log(sizes), np.log(errors), 1)[0] > min(dense_order(solver), 5) + 0.5
 
 
+# pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
 class Wrapper(rungax.AbstractSolver[Any]):
     """A solver of somebody's own around another one, which forwards what a step needs and nothing else."""
 
@@ -264,7 +268,7 @@ class OwnLevySolver(rungax.AbstractStratonovichSolver[None]):
         tuple[rungax.AbstractTerm[Any, Any], rungax.AbstractTerm[Any, rungax.AbstractSpaceTimeLevyArea]]
     ]
     interpolation_cls = rungax.LocalLinearInterpolation
-    term_compatible_contr_kwargs = ({}, {"use_levy": True})
+    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
 
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
         return None
@@ -291,7 +295,7 @@ class OwnLevySolver(rungax.AbstractStratonovichSolver[None]):
 class Forgetful(OwnLevySolver):
     """The same method without the options, of whose terms the increments are not what it says."""
 
-    term_compatible_contr_kwargs = ({}, {})
+    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {})
 
 
 def test_a_solver_of_ones_own_gets_the_levy_areas_that_it_asks_for() -> None:
@@ -301,7 +305,7 @@ def test_a_solver_of_ones_own_gets_the_levy_areas_that_it_asks_for() -> None:
     solve = lambda solver: diffeqsolve(terms, solver, 0.0, 1.0, 0.25, 1.0).ys[-1]
     y = jnp.asarray(1.0)
     for t in (0.0, 0.25, 0.5, 0.75):
-        increment = path.evaluate(t, t + 0.25, use_levy=True)
+        increment: Any = path.evaluate(t, t + 0.25, use_levy=True)
         y = y - 0.25 * (y + 0.5 * (0.5 * increment.W + increment.H)) + 0.5 * increment.W
     np.testing.assert_allclose(solve(OwnLevySolver()), y, rtol=1e-12)
     with pytest.raises(ValueError, match="AbstractSpaceTimeLevyArea"):
@@ -360,7 +364,15 @@ class OwnController(rungax.AbstractStepSizeController[None]):
         return t0 + dt0, None
 
     def adapt_step_size(
-        self, t0: Any, t1: Any, y0: Any, y1: Any, args: Any, y_error: Any, error_order: Any, controller_state: Any
+        self,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        y1_candidate: Any,
+        args: Any,
+        y_error: Any,
+        error_order: Any,
+        controller_state: Any,
     ) -> Any:
         return jnp.array(True), t1, t1 + 0.1, jnp.array(False), None, rungax.RESULTS.successful
 
@@ -370,9 +382,9 @@ class OwnController(rungax.AbstractStepSizeController[None]):
     [
         (rungax.ConstantStepSize(), 0.1),
         (rungax.StepTo(np.linspace(0.0, 1.0, 5)), None),
-        (rungax.PIDController(rtol=1e-3, atol=1e-6), None),
-        (rungax.ClipStepSizeController(rungax.PIDController(rtol=1e-3, atol=1e-6), step_ts=[0.5]), None),
-        (rungax.ClipStepSizeController(rungax.PIDController(rtol=1e-3, atol=1e-6), jump_ts=[0.5]), None),
+        (PIDController(rtol=1e-3, atol=1e-6), None),
+        (rungax.ClipStepSizeController(PIDController(rtol=1e-3, atol=1e-6), step_ts=[0.5]), None),
+        (rungax.ClipStepSizeController(PIDController(rtol=1e-3, atol=1e-6), jump_ts=[0.5]), None),
         (OwnController(), 0.1),
     ],
     ids=["constant", "StepTo", "PID", "step_ts", "jump_ts", "own"],

@@ -48,9 +48,13 @@ class AbstractSRI(AbstractTwoTermSolver, AbstractAdaptiveSolver[None], AbstractI
     delta: eqx.AbstractVar[float]
 
     tableau: ClassVar[ItoTableau]
-    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
     noise: ClassVar[SolverNoise] = "diagonal"
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractSpaceTimeLevyArea
+
+    @property
+    def term_compatible_contr_kwargs(self) -> PyTree[Any]:
+        """For the second term, its path's Lévy areas."""
+        return {}, {"use_levy": True}
 
     def step(
         self,

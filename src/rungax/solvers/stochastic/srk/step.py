@@ -85,10 +85,14 @@ class AbstractSRK(AbstractTwoTermSolver):
 
     tableau: ClassVar[StochasticButcherTableau[Any]]
     scan_kind: None = without_effect()
-    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
 
     noise: ClassVar[SolverNoise] = fact(lambda cls: "additive" if cls.tableau.is_additive else "general")
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = fact(lambda cls: cls.tableau.minimal_levy_area)
+
+    @property
+    def term_compatible_contr_kwargs(self) -> PyTree[Any]:
+        """For the second term, its path's Lévy areas."""
+        return {}, {"use_levy": True}
 
     def step(
         self,

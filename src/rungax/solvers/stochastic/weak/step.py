@@ -47,9 +47,13 @@ class AbstractWeakSRK(AbstractTwoTermSolver, AbstractItoSolver[None]):
     """A method of weak order 2 for any noise, given by its coefficients."""
 
     tableau: ClassVar[ItoTableau]
-    term_compatible_contr_kwargs: ClassVar[Any] = ({}, {"use_levy": True})
     minimal_levy_area: ClassVar[type[AbstractBrownianIncrement]] = AbstractSpaceTimeLevyArea
     safe_with_adaptive_steps: ClassVar[bool] = False
+
+    @property
+    def term_compatible_contr_kwargs(self) -> PyTree[Any]:
+        """For the second term, its path's Lévy areas."""
+        return {}, {"use_levy": True}
 
     def step(
         self,
