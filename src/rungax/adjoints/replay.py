@@ -166,7 +166,7 @@ def play_bounded(replay: Replay, start: Start, max_steps: int) -> tuple[Start, P
 
     def one(start: Start, index: IntScalar) -> tuple[Start, Parts]:
         active = index < num_accepted
-        known, begin = constant_where(~active, (replay, start))
+        known, begin = constant_where(jnp.logical_not(active), (replay, start))
         following, parts = known.step_with_parts(jnp.where(active, index, first), begin)
         return select(active, following, start), parts
 
