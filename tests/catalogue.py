@@ -120,9 +120,14 @@ def _part(field: Field, explicit: float | None, is_explicit: bool, t: Any, y: An
     return jax.tree.map(part, field(t, y, args))
 
 
+def is_a(solver: object, *classes: type[Any]) -> bool:
+    """True if a solver's own class is one of `classes`, which `isinstance` also says of one around such a solver."""
+    return issubclass(type(solver), classes)
+
+
 def solved_exactly[Solver: rungax.AbstractSolver[Any]](solver: Solver) -> Solver:
     """`solver` with Newton's iteration down to rounding, for what is said of a method and not of its iteration."""
-    if not isinstance(solver, rungax.AbstractImplicitSolver):
+    if not is_a(solver, rungax.AbstractImplicitSolver):
         return solver
     return replace(solver, root_finder=optx.Newton(rtol=1e-9, atol=1e-9), root_find_max_steps=40)
 
@@ -149,9 +154,8 @@ def order(solver: rungax.AbstractSolver[Any]) -> int:
 
 def estimates_error(solver: rungax.AbstractSolver[Any]) -> bool:
     """Whether steps come with an estimate; every method for stiff equations here has one."""
-    return not isinstance(solver, rungax.AbstractERK | rungax.Euler) or (
-        isinstance(solver, rungax.AbstractERK) and solver.tableau.b_error is not None
-    )
+    tableau = getattr(solver, "tableau", None)
+    return not is_a(solver, rungax.AbstractERK, rungax.Euler) or (tableau is not None and tableau.b_error is not None)
 
 
 def error_order(solver: rungax.AbstractSolver[Any]) -> float:
@@ -164,6 +168,8 @@ def error_order(solver: rungax.AbstractSolver[Any]) -> float:
 def own_interpolant_order(solver: rungax.AbstractSolver[Any]) -> int | None:
     """The order that the paper or the file of a method states for its own dense output, if it has any."""
     match solver:
+        case rungax.HalfSolver():
+            return None
         case rungax.AbstractERK():
             return None if solver.extension is None else solver.extension.order
         case rungax.AbstractRosenbrock():
@@ -190,6 +196,8 @@ def dense_order(solver: rungax.AbstractSolver[Any]) -> int:
 def own_interpolant_weights(solver: rungax.AbstractSolver[Any]) -> np.ndarray | None:
     """The coefficients, stage by power, of an implicit or linearly implicit method's own dense output, if any."""
     match solver:
+        case rungax.HalfSolver():
+            return None
         case rungax.AbstractRosenbrock():
             return solver.tableau.weights
         case rungax.AbstractDIRK() | rungax.AbstractIMEXRK():
@@ -225,6 +233,8 @@ def stage_sums(solver: rungax.AbstractSolver[Any], weights: np.ndarray) -> float
 
 def _lower_rows(solver: rungax.AbstractSolver[Any]) -> tuple[np.ndarray, ...]:
     match solver:
+        case rungax.HalfSolver():
+            return ()
         case rungax.AbstractERK() | rungax.AbstractDIRK():
             return solver.tableau.a_lower
         case rungax.AbstractIMEXRK():
@@ -236,6 +246,8 @@ def _lower_rows(solver: rungax.AbstractSolver[Any]) -> tuple[np.ndarray, ...]:
 
 def _solution_weights(solver: rungax.AbstractSolver[Any]) -> np.ndarray:
     match solver:
+        case rungax.HalfSolver():
+            return np.zeros(1)
         case rungax.AbstractERK() | rungax.AbstractDIRK():
             return solver.tableau.b_sol
         case rungax.AbstractIMEXRK():

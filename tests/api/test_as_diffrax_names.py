@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 import rungax
 
-from ..catalogue import EVERY_SOLVER
+from ..catalogue import EVERY_SOLVER, is_a
 from ..compare import assert_trees_close
 
 DECAY = rungax.ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, y))
@@ -63,7 +63,7 @@ def test_a_wrapper_with_the_defaults_of_the_wrapped_function_solves() -> None:
 
 # ------------------------------------------------------------------------------------------------------------ scan_kind
 
-RUNGE_KUTTA = [type(s) for s in EVERY_SOLVER if isinstance(s, rungax.AbstractRungeKutta | rungax.AbstractSRK)]
+RUNGE_KUTTA = [type(s) for s in EVERY_SOLVER if is_a(s, rungax.AbstractRungeKutta, rungax.AbstractSRK)]
 
 
 class WithField(rungax.Tsit5):

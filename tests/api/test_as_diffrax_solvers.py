@@ -1,8 +1,13 @@
 """Programs that were written for Diffrax: solvers used by hand, wrapped, and defined by users."""
 
+import copy
+import dataclasses
+import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any, ClassVar
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -312,6 +317,71 @@ def test_a_solver_of_ones_own_gets_the_levy_areas_that_it_asks_for() -> None:
         solve(Forgetful())
 
 
+# --------------------------------------------------------------------------------- the class of a solver around another
+
+SOLVER_CLASSES = [
+    value for value in vars(rungax).values() if isinstance(value, type) and issubclass(value, rungax.AbstractSolver)
+]
+
+
+@pytest.mark.parametrize("solver", EVERY_SOLVER, ids=name)
+def test_a_solver_around_another_is_an_instance_of_both_classes(solver: Any) -> None:
+    """So it is in Diffrax, also for the bases of both, and for no other class; there its type is `HalfSolver` too."""
+    half: Any = rungax.HalfSolver(solver)
+    found = {cls for cls in SOLVER_CLASSES if isinstance(half, cls)}
+    assert found == {*type(solver).__mro__, *rungax.HalfSolver.__mro__} & set(SOLVER_CLASSES)
+    assert type(half) is rungax.HalfSolver
+    assert half.__class__.__name__ == "HalfSolver"
+
+
+def test_around_a_solver_around_another_only_the_outer_two_count() -> None:
+    twice = rungax.HalfSolver(rungax.HalfSolver(rungax.Euler()))
+    assert isinstance(twice, rungax.HalfSolver)
+    assert not isinstance(twice, rungax.Euler)
+
+
+class Labelled(rungax.HalfSolver[Any]):
+    """A subclass with a field of its own."""
+
+    label: str = "mine"
+
+
+COPIES: dict[str, Callable[[Any], Any]] = {
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda solver: pickle.loads(pickle.dumps(solver)),
+    "replace": dataclasses.replace,
+    "flatten": lambda solver: jax.tree.unflatten(jax.tree.structure(solver), jax.tree.leaves(solver)),
+    "tree_at": lambda solver: eqx.tree_at(lambda s: s.solver, solver, solver.solver),
+    "jit": eqx.filter_jit(lambda solver: solver),
+}
+
+
+@pytest.mark.parametrize("copied", COPIES.values(), ids=COPIES.keys())
+@pytest.mark.parametrize("solver", [rungax.Euler(), rungax.Kvaerno5(), rungax.ALIGN(0.3)], ids=name)
+def test_copies_of_a_solver_around_another_are_equal_to_it(copied: Callable[[Any], Any], solver: Any) -> None:
+    for half in (rungax.HalfSolver(solver), Labelled(solver, "other")):
+        found = copied(half)
+        assert type(found) is type(half)
+        assert eqx.tree_equal(found, half)
+        assert isinstance(found, type(solver))
+        assert repr(found).startswith(type(half).__name__)
+
+
+def test_another_object_in_the_place_of_the_solver_has_no_class_to_tell_of() -> None:
+    """`eqx.tree_at` and transformations put such objects there."""
+    half = eqx.tree_at(lambda s: s.solver, rungax.HalfSolver(rungax.Euler()), 3)
+    assert half.__class__ is rungax.HalfSolver
+    assert not isinstance(half, rungax.Euler)
+
+
+def test_automatic_switching_needs_an_explicit_method_itself() -> None:
+    """The coefficients are used, which a solver around one does not have."""
+    assert isinstance(rungax.Auto(stiff=rungax.HalfSolver(rungax.Rodas4())).stiff, rungax.Rodas4)
+    with pytest.raises(ValueError, match=r"(?s)Auto\(nonstiff.*Found:    HalfSolver"):
+        rungax.Auto(nonstiff=rungax.HalfSolver(rungax.Tsit5()))  # pyright: ignore[reportArgumentType]
+
+
 # ------------------------------------------------------------------------------------------------------ smaller things
 
 
@@ -354,7 +424,7 @@ def test_a_constant_step_whose_equations_newtons_iteration_solves_succeeds(rate:
     np.testing.assert_allclose(y + rate * y**3, 1.0, rtol=1e-8)
 
 
-class OwnController(rungax.AbstractStepSizeController[None]):
+class OwnController(rungax.AbstractStepSizeController[None, Any]):
     """Steps of a tenth, by a controller without a state."""
 
     def wrap(self, direction: Any) -> Any:

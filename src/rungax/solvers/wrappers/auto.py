@@ -119,14 +119,14 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     tolerances: Tolerances | None = None
 
     def __check_init__(self) -> None:
-        explicit = isinstance(self.nonstiff, AbstractERK) and self.nonstiff.tableau.num_stages > 1
+        explicit = issubclass(type(self.nonstiff), AbstractERK) and self.nonstiff.tableau.num_stages > 1
         if not explicit or self.nonstiff.tableau.b_error is None:
             raise ValueError(
                 "`Auto(nonstiff=...)` needs a method that estimates stiffness and its error.\n"
                 "Expected: an explicit Runge–Kutta method of two or more stages with an embedded estimate\n"
                 f"Found:    {shown(self.nonstiff)}\nUse `Tsit5()`, for example."
             )
-        stiff = isinstance(self.stiff, AbstractAdaptiveSolver)
+        stiff = issubclass(type(self.stiff), AbstractAdaptiveSolver)
         if not stiff or self.stiff.term_structure is not AbstractTerm:
             raise ValueError(
                 "`Auto(stiff=...)` needs a method that solves a single term and estimates its error.\n"

@@ -18,6 +18,7 @@ from ...terms import is_stochastic
 from ..base import AbstractAdaptiveSolver, AbstractSolver
 from ..facts import SolverFacts
 from .base import AbstractWrappedSolver
+from .both_classes import class_of_both, with_attributes
 
 
 class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrappedSolver[SolverState]):
@@ -28,7 +29,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     All facts are those of the wrapped solver: the terms and the noise that it is for, the Lévy areas that it needs, and
     its orders. The order of the estimate is that of the local error: `order + 1` for ordinary equations,
-    `strong_order + 0.5` for stochastic ones.
+    `strong_order + 0.5` for stochastic ones. To `isinstance` it is also an instance of the wrapped solver's class.
 
     Parameters
     ----------
@@ -72,6 +73,17 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
                 "`HalfSolver(solver=...)` wraps another solver.\n"
                 f"Expected: a solver such as `Euler()`\nFound:    {shown(self.solver)}"
             )
+
+    @property
+    def __class__(self) -> type[Any]:
+        # `isinstance` asks for it; `type` does not. There may be no solver: before the fields are set, and where a
+        # transformation has put something else in its place.
+        wrapped = type(vars(self).get("solver"))
+        return class_of_both(type(self), wrapped) if issubclass(wrapped, AbstractSolver) else type(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python's own way to pickle an instance demands that `__class__` is its type.
+        return with_attributes, (type(self), dict(vars(self)))
 
     @property
     def facts(self) -> SolverFacts:
