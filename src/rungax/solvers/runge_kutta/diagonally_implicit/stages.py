@@ -127,10 +127,11 @@ class StageValues(eqx.Module):
 
 
 class _Row(eqx.Module):
-    """The coefficients of one stage."""
+    """The coefficients of one stage; the explicit term's node if it has another one."""
 
     index: Array
     node: Array
+    explicit_node: Array | None
     diagonal: Array
     lower: Any
     predictor: Array
@@ -192,35 +193,38 @@ class Stages(eqx.Module):
 
     def _with_implicit_stage(self, values: StageValues, row: _Row) -> StageValues:
         """The values with one more stage, whose equation is solved."""
-        t, known = self._time(row), values.weighted_sum(row.lower)
+        t, known = self._time(row.node), values.weighted_sum(row.lower)
         stage = Stage(self.field, t, self.y0, known, row.diagonal, self.t1 - self.t0)
         # The weights sum to one: extrapolated displacements are those of the extrapolated states.
         guess = combine(row.predictor, values.displacements)
         solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, values.convergence)
         increment = stage.increment(solution.displacement)
-        values = self._with_stage(values, row.index, t, solution.displacement, increment)
+        values = self._with_stage(values, row.index, self._explicit_time(row), solution.displacement, increment)
         result = first_failure(values.result, solution.result)
         return StageValues(values.explicit, values.implicit, values.displacements, result, solution.convergence)
 
     def _with_explicit_stage(self, values: StageValues, row: _Row) -> StageValues:
         """The values with one more stage, whose diagonal coefficient is zero: its state is known from earlier ones."""
         assert self.field.mass is None, "the displacement would be the solution of a system with the mass matrix"
-        t, displacement = self._time(row), values.weighted_sum(row.lower)
-        increment = self.field.increment(t, self.y0 + displacement)
-        return self._with_stage(values, row.index, t, displacement, increment)
+        displacement = values.weighted_sum(row.lower)
+        increment = self.field.increment(self._time(row.node), self.y0 + displacement)
+        return self._with_stage(values, row.index, self._explicit_time(row), displacement, increment)
 
     def _with_stage(
         self, values: StageValues, index: Any, t: Time, displacement: Vector, increment: Vector
     ) -> StageValues:
-        """The values with one more stage, whose explicit increment is evaluated here."""
+        """The values with one more stage, whose explicit increment is evaluated here, at `t`."""
         explicit = values.explicit
         if explicit is not None and self.explicit is not None:
             explicit = put(explicit, index, self.explicit.increment(t, self.y0 + displacement))
         implicit, displacements = put(values.implicit, index, increment), put(values.displacements, index, displacement)
         return StageValues(explicit, implicit, displacements, values.result, values.convergence)
 
-    def _time(self, row: _Row) -> Time:
-        return stage_time(self.t0, self.t1, row.node)
+    def _time(self, node: Array) -> Time:
+        return stage_time(self.t0, self.t1, node)
+
+    def _explicit_time(self, row: _Row) -> Time:
+        return self._time(row.node if row.explicit_node is None else row.explicit_node)
 
 
 def _displacements(values: StageValues) -> StageVectors:
@@ -231,9 +235,11 @@ def _rows(method: Coefficients, stages: range, dtype: Any, time_dtype: Any) -> _
     """The rows of these stages, stacked."""
     implicit, explicit, rows = method.implicit, method.explicit, slice(stages.start, stages.stop)
     predictor = square(implicit.a_predictor or (), dtype)
+    nodes, others = (np.append(part.c1, part.c)[rows] for part in (implicit, explicit or implicit))
     return _Row(
         index=jnp.arange(stages.start, stages.stop),
-        node=jnp.asarray(np.append(implicit.c1, implicit.c)[rows], time_dtype),
+        node=jnp.asarray(nodes, time_dtype),
+        explicit_node=None if np.array_equal(nodes, others) else jnp.asarray(others, time_dtype),
         diagonal=jnp.asarray(method.diagonal[rows], time_dtype),
         lower=tuple(None if part is None else square(part.a_lower, dtype)[rows] for part in (explicit, implicit)),
         predictor=predictor[rows],

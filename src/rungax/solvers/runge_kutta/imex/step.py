@@ -12,7 +12,7 @@ from ..diagonally_implicit.step import AbstractImplicitRK
 
 
 class AbstractIMEXRK(AbstractImplicitRK):
-    """Two Runge–Kutta methods with common nodes: an explicit one for the first of two terms, and an implicit one.
+    """Two Runge–Kutta methods with common stages: an explicit one for the first of two terms, and an implicit one.
 
     Subclass it for a method of your own: define a `tableau` of the explicit and the implicit coefficients, in this
     order, `calculate_jacobian`, `interpolation_cls` and `order`. `interpolation_cls` receives `y0`, `y1`, and as `k` a

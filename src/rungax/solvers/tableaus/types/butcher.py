@@ -186,12 +186,13 @@ class MultiButcherTableau:
     Parameters
     ----------
     *tableaus
-        One tableau for each term, with the same number of stages and the same nodes, at most one of them implicit.
+        One tableau for each term, with the same number of stages, at most one of them implicit. A stage evaluates each
+        term at the node of its own tableau.
 
     Raises
     ------
     ValueError
-        If there is no tableau, the numbers of stages or the nodes differ, or more than one tableau is implicit.
+        If there is no tableau, the numbers of stages differ, or more than one tableau is implicit.
 
     Examples
     --------
@@ -215,9 +216,6 @@ class MultiButcherTableau:
         num_implicit = sum(tableau.implicit for tableau in tableaus)
         if num_implicit > 1:
             raise ValueError(f"`tableaus`: expected at most one implicit tableau, found {num_implicit}.")
-        nodes = [np.append(tableau.c1, tableau.c) for tableau in tableaus]
-        if not all(np.allclose(other, nodes[0], rtol=0, atol=_TOLERANCE) for other in nodes):
-            raise ValueError(f"`tableaus`: expected equal nodes, found {[node.tolist() for node in nodes]}.")
         object.__setattr__(self, "tableaus", tableaus)
 
     @property
@@ -226,14 +224,9 @@ class MultiButcherTableau:
         return self.tableaus[0].num_stages
 
     @property
-    def c(self) -> Float64Array:
-        r"""Nodes of stages $2, \dots, s$, shape `(s - 1,)`."""
-        return self.tableaus[0].c
-
-    @property
-    def c1(self) -> float:
-        """Node of stage 1."""
-        return self.tableaus[0].c1
+    def implicit(self) -> tuple[bool, ...]:
+        """For each tableau, true if a stage appears in its own equation."""
+        return tuple(tableau.implicit for tableau in self.tableaus)
 
     @property
     def ssal(self) -> bool:
