@@ -124,6 +124,45 @@ def test_values_inside_a_step_by_hand_are_of_the_interpolants_order(solver: Any)
     assert np.polyfit(np.log(sizes), np.log(errors), 1)[0] > min(dense_order(solver), 5) + 0.5
 
 
+@pytest.mark.parametrize("solver", EVERY)
+def test_a_step_from_integers_is_that_from_floats(solver: Any) -> None:
+    """So it is in Diffrax for Euler's method and others of its kind; Runge–Kutta methods raise an error there."""
+    terms, y0 = equation(solver)
+    t0, t1 = jnp.asarray(0.2), jnp.asarray(0.3)
+
+    @jax.jit
+    def values(y0: Any) -> Any:
+        y1, solution = interpolation_by_hand(solver, terms, t0, t1, y0)
+        return y1, solution.evaluate(jnp.asarray(0.26)), solver.func(terms, t0, y0, RATE)
+
+    integers = jax.tree.map(lambda y: jnp.asarray([3, int(4 * y[0])]), y0)
+    floats = jax.tree.map(lambda y: y.astype(float), integers)
+    # Strict promotion, with which the tests run, has no sum of integers and floats.
+    with jax.numpy_dtype_promotion("standard"):
+        assert_trees_close(values(integers), values(floats), rtol=1e-14, atol=1e-15)
+
+
+@pytest.mark.parametrize("solver", [rungax.Tsit5(), rungax.KahanLi8()], ids=name)
+def test_a_step_from_integers_in_a_scan_over_the_stages(solver: Any) -> None:
+    """A field so large that the stages become a loop in the program."""
+    large = lambda t, y, args: y - sum((jnp.sin(i * y) for i in range(20)), jnp.zeros_like(y))
+    terms: Any = rungax.ODETerm(large)
+    as_state = lambda y: (y, y) if solver in SYMPLECTIC else y
+    terms = as_state(terms)
+    step = jax.jit(lambda y: interpolation_by_hand(solver, terms, 0.2, 0.3, as_state(y))[0])
+    with jax.numpy_dtype_promotion("standard"):
+        assert_trees_close(step(jnp.array([1, 2])), step(jnp.array([1.0, 2.0])), rtol=1e-14)
+
+
+@pytest.mark.parametrize("y0", [1, True, 1.0])
+@pytest.mark.parametrize("solver", [rungax.Euler(), rungax.Tsit5(), rungax.Kvaerno3(), rungax.Rodas4()], ids=name)
+def test_a_step_from_a_number(solver: Any, y0: Any) -> None:
+    with jax.numpy_dtype_promotion("standard"):
+        y1, solution = interpolation_by_hand(solver, rungax.ODETerm(lambda t, y, args: -0.5 * y), 0.0, 0.1, y0)
+        np.testing.assert_allclose(y1, np.exp(-0.05), rtol=2e-3 if name(solver) == "Euler" else 1e-5)
+        np.testing.assert_allclose(solution.evaluate(0.1), y1, rtol=1e-15)
+
+
 # pyright: reportIncompatibleMethodOverride=false, reportIncompatibleVariableOverride=false
 class Wrapper(rungax.AbstractSolver[Any]):
     """A solver of somebody's own around another one, which forwards what a step needs and nothing else."""

@@ -14,9 +14,10 @@ from rungax import ButcherTableau, CalculateJacobian, MultiButcherTableau, SaveA
 from ..catalogue import terms_for
 from ..compare import assert_trees_close
 
-# pyright: reportIncompatibleVariableOverride=false
+# pyright: reportIncompatibleVariableOverride=false, reportIncompatibleMethodOverride=false, reportAbstractUsage=false
 # Any: the tests read outputs as arrays.
 diffeqsolve: Any = rungax.diffeqsolve
+PIDController: Any = rungax.PIDController
 MIDPOINT = ButcherTableau(c=[0.5], b_sol=[0.0, 1.0], b_error=[-1.0, 1.0], a_lower=[[0.5]])
 HEUN = ButcherTableau(c=[1.0], b_sol=[0.5, 0.5], b_error=[-0.5, 0.5], a_lower=[[1.0]])
 TRAPEZOIDAL = ButcherTableau(
@@ -82,7 +83,7 @@ def test_a_tableau_alone_makes_the_steps_of_its_family(family: Any, tableau: Any
     direct, expected = own(rungax.AbstractRungeKutta, tableau, **declared), own(family, tableau, **declared)
     assert issubclass(direct, (rungax.AbstractERK, rungax.AbstractDIRK, rungax.AbstractIMEXRK))
     field = lambda t, y, args: jnp.cos(3 * t) - y + jnp.sin(y[::-1])
-    controller = rungax.PIDController(rtol=1e-4, atol=1e-6)
+    controller = PIDController(rtol=1e-4, atol=1e-6)
 
     def solve(solver: Any) -> Any:
         saveat = SaveAt(ts=[0.3, 1.0])
@@ -201,7 +202,7 @@ def test_equal_tableaus_make_the_steps_of_the_method_with_one(tableau: Any) -> N
     attributes = {"interpolation_cls": staticmethod(cubic if tableau.fsal else line)}
     one = own(rungax.AbstractERK, tableau, 3, **attributes)()
     two = own(rungax.AbstractRungeKutta, MultiButcherTableau(tableau, tableau), 3, **attributes)()
-    controller: Any = rungax.PIDController(rtol=1e-4, atol=1e-6) if tableau.fsal else rungax.ConstantStepSize()
+    controller: Any = PIDController(rtol=1e-4, atol=1e-6) if tableau.fsal else rungax.ConstantStepSize()
     if tableau.fsal:
         controller = rungax.ClipStepSizeController(controller, jump_ts=[0.4])
     drive = rungax.ODETerm(lambda t, y, args: jnp.where(t < 0.4, 1.0, -2.0) * args)

@@ -69,10 +69,11 @@ class StageInterpolation(AbstractLocalInterpolation):
         rows = _inner(self.extension.weights)
 
         def leaf(y0: jax.Array, y1: jax.Array, *k: jax.Array) -> jax.Array:
-            u = 2 * theta.astype(y0.real.dtype) - 1
+            # The dtype of `y1`: in a step by hand `y0` may be a number, or of integers.
+            u = 2 * jnp.asarray(theta).astype(jnp.finfo(jnp.result_type(y1)).dtype) - 1
             # One stage at a time, with scalar weights: under `vmap` XLA fuses this, but not a matrix product.
             terms = (scaled(_horner(row, u), stage) for row, stage in zip(rows, k, strict=True) if row.any())
-            return bridge(theta, y0, y1, sum(terms, jnp.zeros_like(y0)))
+            return bridge(theta, y0, y1, sum(terms, jnp.zeros_like(y1)))
 
         return jax.tree.map(leaf, self.y0, self.y1, *self.k)
 

@@ -73,6 +73,7 @@ from .trees import (
     combination as combination,
     complex_dtype as complex_dtype,
     finite_or_one as finite_or_one,
+    inexact_dtype as inexact_dtype,
     is_traced as is_traced,
     scaled as scaled,
     select as select,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .trees import inexact_dtype
 from .types import Y
 
 
@@ -19,7 +20,7 @@ class FlatSpace(eqx.Module):
     Parameters
     ----------
     like
-        A state; its structure, shapes and dtypes are read.
+        A state; its structure, shapes and dtypes are read. Integers are unraveled as floats.
     holomorphic
         Whether complex numbers stay complex.
     """
@@ -30,7 +31,7 @@ class FlatSpace(eqx.Module):
 
     def __init__(self, like: Y, holomorphic: bool = False):
         leaves, self.structure = jax.tree.flatten(like)
-        self.leaves = tuple((jnp.shape(x), jnp.result_type(x)) for x in leaves)
+        self.leaves = tuple((jnp.shape(x), inexact_dtype(x)) for x in leaves)
         with jax.numpy_dtype_promotion("standard"):
             dtype = jnp.result_type(*(dtype for _, dtype in self.leaves)) if leaves else jnp.result_type(float)
         self.dtype = dtype if holomorphic else jnp.finfo(dtype).dtype

@@ -111,8 +111,8 @@ def finite_or_one[T](tree: T) -> T:
 
 
 def cast_like[T](tree: T, like: T) -> T:
-    """`tree`, with each leaf cast to the dtype of the corresponding leaf of `like`."""
-    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(jnp.result_type(y)), tree, like)
+    """`tree`, with each leaf cast to the `inexact_dtype` of the corresponding leaf of `like`."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x).astype(inexact_dtype(y)), tree, like)
 
 
 def with_fields[M](module: M, **values: Any) -> M:
@@ -124,6 +124,12 @@ def with_fields[M](module: M, **values: Any) -> M:
     for name, value in {**vars(module), **values}.items():
         object.__setattr__(copy, name, value)  # modules are frozen
     return copy
+
+
+def inexact_dtype(x: Any) -> np.dtype[Any]:
+    """The dtype of `x`, or the default float for integers and booleans, which steps by hand may start from."""
+    dtype = jnp.result_type(x)
+    return dtype if jnp.issubdtype(dtype, jnp.inexact) else jnp.result_type(float)
 
 
 def time_dtype(*times: Any) -> np.dtype[Any]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree, trace_once
+from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree, inexact_dtype, trace_once
 from .jacobian import Vector
 
 type Norm = Callable[[PyTree[Any]], RealScalar]
@@ -51,7 +51,7 @@ def like_state(owner: str, tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
 
 def default_tolerances(y: Y) -> Tolerances:
     """The tolerances of a solve without error control: the remaining error is a few roundings, or little more."""
-    eps = max((float(jnp.finfo(jnp.result_type(x)).eps) for x in jax.tree.leaves(y)), default=1e-16)
+    eps = max((float(jnp.finfo(inexact_dtype(x)).eps) for x in jax.tree.leaves(y)), default=1e-16)
     return Tolerances(eps ** (2 / 3), eps ** (2 / 3), optx.rms_norm)
 
 

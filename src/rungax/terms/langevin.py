@@ -25,7 +25,9 @@ from ..jaxkit import (
     RealScalar,
     Time,
     Y,
+    cast_like,
     check_parameters,
+    inexact_dtype,
     operand,
     scaled,
     shown,
@@ -283,7 +285,7 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X], AbstractChe
 
 
 def position_and_velocity(y: Y) -> tuple[X, X]:
-    """Position and velocity, the two halves of the state `y`.
+    """Position and velocity, the two halves of the state `y`, as floats also where they are of integers.
 
     Raises
     ------
@@ -302,7 +304,7 @@ def position_and_velocity(y: Y) -> tuple[X, X]:
             "Position and velocity of underdamped Langevin dynamics must have the same structure and shapes.\n"
             f"Position: {found[0][0]} of shapes {found[0][1]}\nVelocity: {found[1][0]} of shapes {found[1][1]}"
         )
-    return x, v
+    return cast_like(x, x), cast_like(v, v)
 
 
 def equal_coefficients(
@@ -406,7 +408,7 @@ def _fit(gradient: X, x: X) -> X:
 
 def _fit_leaf(path: str, gradient: Any, x: Any) -> Array:
     where = f"leaf {path} of the value of `grad_f`" if path else "the value of `grad_f`"
-    shape, dtype = jnp.shape(x), jnp.result_type(x)
+    shape, dtype = jnp.shape(x), inexact_dtype(x)
     if jnp.shape(gradient) != shape:
         raise ValueError(
             f"The shape of {where} must be that of the position `x`.\nExpected: {shape}\n"

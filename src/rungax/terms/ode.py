@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, cast_like, check_parameters, scaled, shown, trace_once, with_fields
+from ..jaxkit import Args, RealScalar, Time, Y, check_parameters, inexact_dtype, scaled, shown, trace_once, with_fields
 from .base import AbstractTerm
 
 
@@ -69,7 +69,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
                 )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
-        """dy/dt at time `t` and state `y`, cast to the dtypes of `y`."""
+        """dy/dt at time `t` and state `y`, cast to the dtypes of `y`; to floats where `y` is of integers."""
         return _fit(self.vector_field(t, y, args), y)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
@@ -117,7 +117,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
 
 def _fit(value: Y, y: Y) -> Y:
-    """`value`, cast to the dtypes of `y`.
+    """`value`, cast to the dtypes of `y`, and to floats where those are not of floats.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _fit(value: Y, y: Y) -> Y:
 
 
 def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
-    shape, dtype = jnp.shape(y), jnp.result_type(y)
+    shape, dtype = jnp.shape(y), inexact_dtype(y)
     where = f"leaf {path} of the value of `vector_field`" if path else "the value of `vector_field`"
     if isinstance(value, bool | int | float | complex):
         value = jnp.broadcast_to(jnp.asarray(value, dtype if not isinstance(value, complex) else complex), shape)
@@ -151,4 +151,4 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
             f"The dtype of {where} is complex but the state `y` is real.\nExpected: {dtype}\nFound:    {found}\n"
             "Make `y0` complex, or return the real part."
         )
-    return cast_like(value, y)
+    return jnp.asarray(value).astype(dtype)

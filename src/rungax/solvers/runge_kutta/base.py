@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 from ..base import AbstractAdaptiveSolver
 from ..common.scan_kind import without_effect
-from ..tableaus.types.butcher import ButcherTableau, MultiButcherTableau
 
 FEWER_REJECTIONS = (0.2, 0.6, 0.0)
 """Coefficients p, i and d with which implicit methods of order 4 and 5 reject fewer steps where stiffness sets in.
@@ -58,7 +57,7 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     Attributes
     ----------
     tableau
-        The coefficients.
+        The coefficients, a `ButcherTableau` or, for several terms, a `MultiButcherTableau`.
     calculate_jacobian
         The stages that need a new matrix: `never` for explicit methods.
 
@@ -85,7 +84,7 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     ...         return 1
     """
 
-    tableau: ClassVar[ButcherTableau | MultiButcherTableau]
+    tableau: ClassVar[Any]
     calculate_jacobian: ClassVar[CalculateJacobian]
     scan_kind: None = without_effect()
 

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...jaxkit import Args, RealScalar, Time, Y, kind_of, scaled
+from ...jaxkit import Args, RealScalar, Time, Y, inexact_dtype, kind_of, scaled
 from ...terms import AbstractTerm
 from ..base import AbstractSolver
 
@@ -57,8 +57,8 @@ class AbstractSymplectic[SolverState](AbstractSolver[SolverState]):
 
 
 def add_scaled(y: Y, weight: RealScalar, increment: Y) -> Y:
-    """`y + weight * increment` in the dtypes of `y`."""
-    return jax.tree.map(lambda y, d: y + scaled(weight, d.astype(jnp.result_type(y))), y, increment)
+    """`y + weight * increment` in the dtypes of `y`, or in floats where those are of integers."""
+    return jax.tree.map(lambda y, d: y + scaled(weight, d.astype(inexact_dtype(y))), y, increment)
 
 
 def check_pair(y0: Any) -> None:

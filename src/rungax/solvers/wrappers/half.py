@@ -75,7 +75,7 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
             )
 
     @property
-    def __class__(self) -> type[Any]:
+    def __class__(self) -> type[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         # `isinstance` asks for it; `type` does not. There may be no solver: before the fields are set, and where a
         # transformation has put something else in its place.
         wrapped = type(vars(self).get("solver"))

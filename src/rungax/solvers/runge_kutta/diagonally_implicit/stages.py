@@ -199,16 +199,16 @@ class Stages(eqx.Module):
         guess = combine(row.predictor, values.displacements)
         solution = solve_stage(self.solver, stage, guess, self.start, self.prepared, values.convergence)
         increment = stage.increment(solution.displacement)
-        values = self._with_stage(values, row.index, self._explicit_time(row), solution.displacement, increment)
+        values = self._with_stage(values, row.index, self._explicit_time(row, t), solution.displacement, increment)
         result = first_failure(values.result, solution.result)
         return StageValues(values.explicit, values.implicit, values.displacements, result, solution.convergence)
 
     def _with_explicit_stage(self, values: StageValues, row: _Row) -> StageValues:
         """The values with one more stage, whose diagonal coefficient is zero: its state is known from earlier ones."""
         assert self.field.mass is None, "the displacement would be the solution of a system with the mass matrix"
-        displacement = values.weighted_sum(row.lower)
-        increment = self.field.increment(self._time(row.node), self.y0 + displacement)
-        return self._with_stage(values, row.index, self._explicit_time(row), displacement, increment)
+        t, displacement = self._time(row.node), values.weighted_sum(row.lower)
+        increment = self.field.increment(t, self.y0 + displacement)
+        return self._with_stage(values, row.index, self._explicit_time(row, t), displacement, increment)
 
     def _with_stage(
         self, values: StageValues, index: Any, t: Time, displacement: Vector, increment: Vector
@@ -223,8 +223,9 @@ class Stages(eqx.Module):
     def _time(self, node: Array) -> Time:
         return stage_time(self.t0, self.t1, node)
 
-    def _explicit_time(self, row: _Row) -> Time:
-        return self._time(row.node if row.explicit_node is None else row.explicit_node)
+    def _explicit_time(self, row: _Row, t: Time) -> Time:
+        """The time of the explicit term in a stage whose implicit term is evaluated at `t`."""
+        return t if row.explicit_node is None else self._time(row.explicit_node)
 
 
 def _displacements(values: StageValues) -> StageVectors:

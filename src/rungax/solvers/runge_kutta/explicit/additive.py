@@ -69,7 +69,8 @@ class AbstractAdditiveERK(AbstractRungeKutta[ERKState]):
         tableaus, fsal = self.tableau.tableaus, self.tableau.fsal
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         controls = terms.contr(t0, t1)
-        y, fields = y0, solver_state if fsal else terms.vf(t0, y0, args)
+        y = y0
+        fields: Any = solver_state if fsal else terms.vf(t0, y0, args)
         stages = [_increments(terms, fields, controls)]
         for i in range(1, self.tableau.num_stages):
             y = optimization_barrier(_sum([t.a_lower[i - 1] for t in tableaus], stages, y0))

@@ -26,6 +26,7 @@ from ....jaxkit import (
     Time,
     Y,
     accumulation,
+    cast_like,
     combination,
     match_varying,
     optimization_barrier,
@@ -234,14 +235,15 @@ def _scan(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndar
     def stage(carry: tuple[Any, Y, Any], coefficients: tuple[jax.Array, jax.Array, jax.Array]) -> Any:
         k, _, _ = carry
         i, node, row = coefficients
-        y = jax.tree.map(lambda y0, k: y0 + jnp.tensordot(row.astype(y0.dtype), k, axes=1), inputs.y0, k)
+        y = jax.tree.map(lambda y0, k: y0 + jnp.tensordot(row.astype(k.dtype), k, axes=1), inputs.y0, k)
         vf = inputs.terms.vf(inputs.time(node), y, inputs.args)
         new = inputs.terms.prod(vf, inputs.control)
         k = jax.tree.map(lambda k, new: lax.dynamic_update_index_in_dim(k, new, i, 0), k, new)
         return (k, y, vf), None
 
     first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: inputs.terms.vf(inputs.t0, inputs.y0, inputs.args)))
-    carry = match_varying((jax.tree.map(allocate, *ks), inputs.y0, first_vf), inputs)
+    y0 = cast_like(inputs.y0, inputs.y0)
+    carry = match_varying((jax.tree.map(allocate, *ks), y0, first_vf), inputs)
     nodes = jnp.asarray(c, jnp.result_type(inputs.t0))
     (k, y, vf), _ = lax.scan(stage, carry, (jnp.arange(num_known, num_all), nodes, jnp.asarray(matrix)))
     return _Stages(unstacked(k, num_all), y, vf)

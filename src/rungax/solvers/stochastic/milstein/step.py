@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, add, cast_like
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm
 from ...facts import SolverNoise
@@ -53,6 +53,7 @@ class AbstractMilstein(AbstractTwoTermSolver):
         """One step; costs one evaluation of each field, and directional derivatives of the diffusion."""
         del solver_state, made_jump
         drift, diffusion = terms.terms
+        y0 = cast_like(y0, y0)  # floats, of which there is a derivative
         drifted = drift.vf_prod(t0, y0, args, drift.contr(t0, t1))
         y1 = add(y0, drifted, *self.diffuse(diffusion, t0, t1, y0, args))
         return y1, None, {"y0": y0, "y1": y1}, None, RESULTS.successful
