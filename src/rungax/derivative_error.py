@@ -12,6 +12,7 @@ from . import checks
 from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
+from .deprecated import event_of
 from .jaxkit import compiled, error_if, known, match_varying, shown
 from .report import explanations_of_input
 from .resolve import resolve
@@ -125,6 +126,7 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     throw, chose_solver = known(given.pop("throw"), "`throw`"), given["solver"] is None
     if chose_solver:
         given["solver"] = Auto()
+    given["event"] = event_of(given["event"], given.pop("discrete_terminating_event"))
     call = Call.of(**given)
     checks.before_tracing(call, chose_solver=chose_solver)
     checks.known_values(call)

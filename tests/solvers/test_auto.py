@@ -126,7 +126,7 @@ def test_it_switches_both_ways(solver: Any) -> None:
     assert stiff[-1]
     assert switches.size == 5, "to the stiff method after the start, and at each of the two jumps back and forth"
     assert int(solution.num_steps) < 1000
-    steps = np.diff(np.asarray(solution.interpolation.ends)[: stiff.size])  # pyright: ignore[reportOptionalMemberAccess]
+    steps = np.diff(np.asarray(solution.interpolation.ts)[1 : stiff.size + 1])  # pyright: ignore[reportOptionalMemberAccess]
     assert steps[~stiff[1:]].max() < 0.1 < 10 < steps[stiff[1:]].max()
     np.testing.assert_allclose(end(solution), reference(2000.0)[0], rtol=1e-4)
 
