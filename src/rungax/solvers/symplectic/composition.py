@@ -219,5 +219,6 @@ def _scan(inputs: StepInputs, point: _Point, moves: _Moves) -> _Point:
     """The moves as one loop, so that the program holds each vector field once."""
     dtype = jnp.result_type(inputs.t0)
     rows = jax.tree.map(lambda x: jnp.asarray(x, dtype), moves)
+    # Floats also if a step by hand starts from integers.
     point = match_varying(cast_like(point, point), inputs)
     return lax.scan(lambda point, move: (_drift_and_kick(inputs, point, move), None), point, rows)[0]

@@ -242,6 +242,7 @@ def _scan(inputs: StepInputs, ks: list[Y], c: np.ndarray, a_lower: tuple[np.ndar
         return (k, y, vf), None
 
     first_vf = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: inputs.terms.vf(inputs.t0, inputs.y0, inputs.args)))
+    # As the stages, floats also if a step by hand starts from integers.
     y0 = cast_like(inputs.y0, inputs.y0)
     carry = match_varying((jax.tree.map(allocate, *ks), y0, first_vf), inputs)
     nodes = jnp.asarray(c, jnp.result_type(inputs.t0))
