@@ -269,3 +269,9 @@ def test_the_tableau_may_be_given_further_down() -> None:
     assert Mine().interpretations == {"Stratonovich"}
     expected = diffeqsolve(ONE_TERM, rungax.Heun(), 0.0, 1.0, 0.25, 1.0).ys
     assert_trees_close(diffeqsolve(ONE_TERM, Mine(), 0.0, 1.0, 0.25, 1.0).ys, expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("base", [rungax.AbstractERK, rungax.Heun])
+def test_an_implicit_tableau_in_an_explicit_method_is_refused(base: Any) -> None:
+    with pytest.raises(ValueError, match=r"`Own.tableau` is that of an implicit method(.|\n)*AbstractRungeKutta"):
+        own(base, TRAPEZOIDAL)

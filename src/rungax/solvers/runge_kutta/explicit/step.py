@@ -84,6 +84,16 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
     extension: ClassVar[ContinuousExtension | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        tableau = getattr(cls, "tableau", None)
+        if cls.step is AbstractERK.step and tableau is not None and tableau.implicit:
+            raise ValueError(
+                f"`{cls.__name__}.tableau` is that of an implicit method, and the class is for explicit ones.\n"
+                "Expected: a tableau without `a_diagonal`\nFound:    one with `a_diagonal`\n"
+                "Subclass `AbstractRungeKutta`, which makes the step that suits the tableau."
+            )
+
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ERKState:
         """The vector field at the start for methods whose last stage is the next step's first, else no state."""
         del t1
