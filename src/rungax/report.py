@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from . import checks
 from .call import Call
@@ -39,18 +40,17 @@ class Ending(NamedTuple):
 
     Parameters
     ----------
-    t, t_next, y
-        Time, the end of the next attempt, and state.
-    failed_at
-        For controllers that go on after the state has stopped being finite: the last time at which it was.
+    times
+        The values of `t`, `t_next` and, if there is one, `failed_at`, along the last axis: one array, because each that
+        a program returns costs time.
+    y
+        The state.
     events
         The events; `None` in a solve without.
     """
 
-    t: Time
-    t_next: Time
+    times: Array
     y: Y
-    failed_at: Time | None
     events: _Events | None
 
     @classmethod
@@ -59,8 +59,23 @@ class Ending(NamedTuple):
         failed_at, direction, events = plan.controller.failed_at(state.controller_state), plan.problem.direction, None
         if state.events is not None:
             events = _Events(state.events.num_effects, state.events.active, state.events.bracket.is_open)
-        failed_at = None if failed_at is None else failed_at * direction
-        return cls(state.t * direction, state.t_next * direction, state.y, failed_at, events)
+        times = [state.t, state.t_next] if failed_at is None else [state.t, state.t_next, failed_at]
+        return cls(jnp.stack(times) * direction, state.y, events)
+
+    @property
+    def t(self) -> Time:
+        """The time."""
+        return self.times[..., 0]
+
+    @property
+    def t_next(self) -> Time:
+        """The end of the next attempt."""
+        return self.times[..., 1]
+
+    @property
+    def failed_at(self) -> Time | None:
+        """For controllers that go on after the state has stopped being finite: the last time at which it was."""
+        return self.times[..., 2] if self.times.shape[-1] > 2 else None
 
 
 class _Values(NamedTuple):
