@@ -119,7 +119,7 @@ def test_values_inside_a_step_by_hand_are_of_the_interpolants_order(solver: Any)
         errors = jax.tree.map(lambda y, ref: jnp.max(jnp.abs(y - ref)), jax.vmap(solution.evaluate)(ts), saved)
         return jnp.max(jnp.stack(jax.tree.leaves(errors)))
 
-    sizes = 0.3 * 0.5 ** np.arange(3) if dense_order(solver) < 5 else 0.8 * 0.7 ** np.arange(3)
+    sizes = 0.15 * 0.5 ** np.arange(3) if dense_order(solver) < 5 else 0.8 * 0.7 ** np.arange(3)
     errors = np.array([error(jnp.asarray(h)) for h in sizes])
     assert np.polyfit(np.log(sizes), np.log(errors), 1)[0] > min(dense_order(solver), 5) + 0.5
 
