@@ -1,4 +1,4 @@
-"""Whether operations are executed, or become part of a program."""
+"""Tests of whether operations are executed, or become part of a program."""
 
 from typing import Any
 

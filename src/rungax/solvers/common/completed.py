@@ -1,4 +1,4 @@
-"""A step with all that its interpolation needs, from the attempt that a solve makes."""
+"""A step with all that its interpolation needs, made of the attempt that a solve makes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,44 +10,51 @@ from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y
 from ...results import Result
 from ...step import Step
 
+type Made = tuple[Y, Y | None, DenseInfo, Any, Result]
+"""What `AbstractSolver.step` returns."""
 
-def completed_step[SolverState](
-    attempt: Callable[..., tuple[Y, Y | None, DenseInfo, SolverState, Result]],
-    complete: Callable[[Step], DenseInfo],
-    terms: PyTree[Any],
-    t0: RealScalar,
-    t1: RealScalar,
-    y0: Y,
-    args: Args,
-    solver_state: SolverState,
-    made_jump: BoolScalar,
-) -> tuple[Y, Y | None, DenseInfo, SolverState, Result]:
-    """An attempt with the complete `dense_info`: what `AbstractSolver.step` returns.
+
+def completed(attempt: Callable[..., Any], complete: Callable[[Any, Step], DenseInfo]) -> Callable[..., Made]:
+    """The method `step` of a class of solvers, from two other methods in the body of that class.
+
+    It calls these and not what a subclass has in their place: a subclass with a `step` of its own, which may call this
+    one, has another `dense_info`.
 
     Parameters
     ----------
     attempt
-        The solver's attempt. It and `complete` are those of the class whose `step` this is: a subclass with a `step` of
-        its own, which may call this one, has others.
+        The method `attempt`.
     complete
-        The complete `dense_info` as a function of the record of the attempt.
-    terms, t0, t1, y0, args, solver_state, made_jump
-        As for `AbstractSolver.step`.
+        A method that gives the complete `dense_info` for the record of an attempt, mostly `densify`.
     """
-    y1, y_error, dense_info, after, result = attempt(terms, t0, t1, y0, args, solver_state, made_jump)
-    step = Step(
-        terms=terms,
-        args=args,
-        drivers=(),
-        t0=jnp.asarray(t0),
-        t1=jnp.asarray(t1),
-        y0=y0,
-        solver_state0=solver_state,
-        made_jump=made_jump,
-        y1=y1,
-        y_error=y_error,
-        dense_info=dense_info,
-        solver_state=after,
-        result=result,
-    )
-    return y1, y_error, complete(step), after, result
+
+    def step(
+        self: Any,
+        terms: PyTree[Any],
+        t0: RealScalar,
+        t1: RealScalar,
+        y0: Y,
+        args: Args,
+        solver_state: Any,
+        made_jump: BoolScalar,
+    ) -> Made:
+        """One step: the attempt, and for its `dense_info` the evaluations that dense output inside it takes."""
+        y1, y_error, dense_info, after, result = attempt(self, terms, t0, t1, y0, args, solver_state, made_jump)
+        made = Step(
+            terms=terms,
+            args=args,
+            drivers=(),
+            t0=jnp.asarray(t0),
+            t1=jnp.asarray(t1),
+            y0=y0,
+            solver_state0=solver_state,
+            made_jump=made_jump,
+            y1=y1,
+            y_error=y_error,
+            dense_info=dense_info,
+            solver_state=after,
+            result=result,
+        )
+        return y1, y_error, complete(self, made), after, result
+
+    return step

@@ -13,7 +13,7 @@ def without_effect() -> Any:
 
 
 def _ignored(scan_kind: str | None) -> None:
-    """Nothing; warn if a `scan_kind` is given."""
+    """The value of the field, `None`; warn if a `scan_kind` is given."""
     if scan_kind is not None:
         warn_deprecated(
             f"`scan_kind={shown(scan_kind)}` has no effect: every adjoint differentiates every solver. Leave it out."

@@ -12,7 +12,7 @@ from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y
 from ...nonlinear import Vector
 from ...results import Result
 from ...step import Step
-from ..common.completed import completed_step
+from ..common.completed import completed
 from ..common.slopes import slopes_at_ends
 from ..tableaus.rodas4 import RODAS4
 from ..tableaus.rodas5p import RODAS5P
@@ -127,29 +127,6 @@ class ROS3P(AbstractRosenbrock):
         assert embedded is not None, "the tableau has an embedded solution"
         return embedded - stages.solve(change - 0.5 * (stages.first + last))
 
-    def step(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        args: Args,
-        solver_state: None,
-        made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
-        """One step, with the slopes at both ends in `dense_info`, which take two evaluations."""
-        return completed_step(
-            partial(ROS3P.attempt, self),
-            partial(ROS3P.densify, self),
-            terms,
-            t0,
-            t1,
-            y0,
-            args,
-            solver_state,
-            made_jump,
-        )
-
     def attempt(
         self,
         terms: PyTree[Any],
@@ -166,6 +143,8 @@ class ROS3P(AbstractRosenbrock):
     def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends, which take two evaluations."""
         return slopes_at_ends(step)
+
+    step = completed(attempt, densify)
 
 
 class Rodas4(AbstractRosenbrock):

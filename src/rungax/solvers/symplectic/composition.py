@@ -7,7 +7,6 @@ use the same evaluation.
 
 import abc
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -30,7 +29,7 @@ from ...jaxkit import (
 from ...results import RESULTS, Result
 from ...step import Step
 from ...terms import is_stochastic
-from ..common.completed import completed_step
+from ..common.completed import completed
 from ..common.restart import after_jump
 from ..common.stage_loop import StepInputs, are_unrolled
 from ..common.step_again import StepsAgain
@@ -91,29 +90,6 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         check_pair(y0)
         return terms[0].vf(t0, y0[1], args)
 
-    def step(
-        self,
-        terms: PairTerms,
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Pair,
-        args: Args,
-        solver_state: Y,
-        made_jump: BoolScalar,
-    ) -> tuple[Pair, Pair | None, DenseInfo, Y, Result]:
-        """One step; costs two evaluations of the vector field of the drifts more than `attempt`, for the cubic."""
-        return completed_step(
-            partial(AbstractSymmetricComposition.attempt, self),
-            self._slopes_at_ends,
-            terms,
-            t0,
-            t1,
-            y0,
-            args,
-            solver_state,
-            made_jump,
-        )
-
     def attempt(
         self,
         terms: PairTerms,
@@ -147,6 +123,8 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
         ends = (step.t0, step.y0, step.dense_info["kick0"]), (step.t1, step.y1, step.dense_info["kick1"])
         k0, k1 = (cast_like((kick, g.vf_prod(t, y[0], step.args, control)), y) for t, y, kick in ends)
         return {"y0": step.y0, "y1": step.y1, "k0": k0, "k1": k1}
+
+    step = completed(attempt, _slopes_at_ends)
 
     def interpolation_for(self, terms: PairTerms, args: Args) -> Callable[..., AbstractLocalInterpolation]:
         """The step made again; with noise, whose increments are over whole steps, the cubic through both ends."""

@@ -10,7 +10,6 @@ here.
 """
 
 import abc
-from functools import partial
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -37,7 +36,7 @@ from ....results import Result, first_failure, is_successful
 from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
-from ...common.completed import completed_step
+from ...common.completed import completed
 from ...common.failures import failure_of_derivative, failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
@@ -119,29 +118,6 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         space = FlatField.for_step(implicit, t0, t1, y0, args).space
         return DIRKState(first, stage_solver(self._finder(y0), space).outdated(solver_state.cache))
 
-    def step(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        args: Args,
-        solver_state: DIRKState,
-        made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, DIRKState, Result]:
-        """One step, with the stages that only `dense_coefficients` has in `dense_info`; they are solved as well."""
-        return completed_step(
-            partial(AbstractImplicitRK.attempt, self),
-            partial(AbstractImplicitRK.densify, self),
-            terms,
-            t0,
-            t1,
-            y0,
-            args,
-            solver_state,
-            made_jump,
-        )
-
     def attempt(
         self,
         terms: PyTree[Any],
@@ -198,6 +174,8 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         k = _stacked_increments(values, space)
         k = jax.tree.map(lambda x: jnp.where(solved, x, jnp.asarray(jnp.nan, x.dtype)), k)
         return {"y0": y0, "y1": step.y1, "k": k}
+
+    step = completed(attempt, densify)
 
     def after_rejection(self, before: DIRKState, after: DIRKState) -> DIRKState:
         """The slope from before the attempt, and the cache from after it."""

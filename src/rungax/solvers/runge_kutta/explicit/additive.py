@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import PyTree
 
-from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, combination, optimization_barrier
+from ....jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y, combination, optimization_barrier
 from ....results import RESULTS, Result
 from ....terms import AbstractTerm, MultiTerm
 from ...common.restart import after_jump
@@ -20,14 +20,13 @@ from ...common.stage_loop import stage_time
 from ...common.stage_vectors import stacked
 from ...facts import fact, has_time_past_end
 from ...tableaus.types.butcher import MultiButcherTableau
-from ..base import AbstractRungeKutta, CalculateJacobian
-from .step import ERKState
+from .base import AbstractExplicitRK, ERKState
 
 type Stage = tuple[Y, ...]
 """The increments of all terms in one stage."""
 
 
-class AbstractAdditiveERK(AbstractRungeKutta[ERKState]):
+class AbstractAdditiveERK(AbstractExplicitRK):
     """An explicit Runge–Kutta method for a sum of terms, given by coefficients for each of them.
 
     The terms share the states of the stages; each is evaluated at its own nodes. A subclass of `AbstractRungeKutta`
@@ -48,12 +47,6 @@ class AbstractAdditiveERK(AbstractRungeKutta[ERKState]):
     term_structure: ClassVar[PyTree[Any]] = fact(lambda cls: MultiTerm[(AbstractTerm,) * len(cls.tableau.tableaus)])
     tableau: ClassVar[MultiButcherTableau]
     evaluates_past_steps: ClassVar[bool] = fact(lambda cls: any(has_time_past_end(t.c) for t in cls.tableau.tableaus))
-    calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
-
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ERKState:
-        """The vector fields at the start for methods whose last stage is the next step's first, else no state."""
-        del t1
-        return terms.vf(t0, y0, args) if self.tableau.fsal else None
 
     def step(
         self,
@@ -82,19 +75,6 @@ class AbstractAdditiveERK(AbstractRungeKutta[ERKState]):
         y_error = _sum(b_error, stages) if len(b_error) == len(tableaus) else None
         dense_info = {"y0": y0, "y1": y1, "k": tuple(stacked(k) for k in zip(*stages, strict=True))}
         return y1, y_error, dense_info, fields if fsal else None, RESULTS.successful
-
-    def checkpoint_state(self, solver_state: ERKState) -> None:
-        """No checkpoint: the first stage can be evaluated again."""
-        del solver_state
-
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> ERKState:
-        """The vector fields at `t0`, `y0` for methods whose last stage is the next step's first, else no state."""
-        del checkpoint
-        return terms.vf(t0, y0, args) if self.tableau.fsal else None
-
-    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
-        """The vector fields at `t0`, `y0`."""
-        return terms.vf(t0, y0, args)
 
 
 def _increments(terms: MultiTerm, fields: tuple[Any, ...], controls: tuple[Any, ...]) -> Stage:

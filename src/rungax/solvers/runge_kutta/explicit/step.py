@@ -7,7 +7,6 @@ implementation serves ordinary, controlled and Stratonovich equations.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -23,7 +22,6 @@ from ....jaxkit import (
     DenseInfo,
     FlatSpace,
     RealScalar,
-    Time,
     Y,
     accumulation,
     cast_like,
@@ -35,19 +33,16 @@ from ....jaxkit import (
 from ....results import RESULTS, Result
 from ....step import Step
 from ....terms import AbstractTerm
-from ...common.completed import completed_step
+from ...common.completed import completed
 from ...common.restart import after_jump
 from ...common.stage_loop import StepInputs, are_unrolled
 from ...common.stage_vectors import stacked, unstacked
 from ...facts import fact, has_time_past_end
 from ...tableaus.types.butcher import ButcherTableau, ContinuousExtension
-from ..base import AbstractRungeKutta, CalculateJacobian
-
-type ERKState = Any | None
-"""The vector field at the start of the next step if the method's last stage is evaluated there, else `None`."""
+from .base import AbstractExplicitRK, ERKState
 
 
-class AbstractERK(AbstractRungeKutta[ERKState]):
+class AbstractERK(AbstractExplicitRK):
     """An explicit Runge–Kutta method, given by its coefficients.
 
     Subclass it for a method of your own: define `tableau`, `interpolation_cls` and `order`. `interpolation_cls`
@@ -82,7 +77,6 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
     tableau: ClassVar[ButcherTableau]
     evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.c))
     extension: ClassVar[ContinuousExtension | None] = None
-    calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.never
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -93,34 +87,6 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
                 "Expected: a tableau without `a_diagonal`\nFound:    one with `a_diagonal`\n"
                 "Subclass `AbstractRungeKutta`, which makes the step that suits the tableau."
             )
-
-    def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> ERKState:
-        """The vector field at the start for methods whose last stage is the next step's first, else no state."""
-        del t1
-        return terms.vf(t0, y0, args) if self.tableau.fsal else None
-
-    def step(
-        self,
-        terms: PyTree[Any],
-        t0: RealScalar,
-        t1: RealScalar,
-        y0: Y,
-        args: Args,
-        solver_state: ERKState,
-        made_jump: BoolScalar,
-    ) -> tuple[Y, Y | None, DenseInfo, ERKState, Result]:
-        """One step, with the stages of the extension in `dense_info`; costs one evaluation for each of them more."""
-        return completed_step(
-            partial(AbstractERK.attempt, self),
-            partial(AbstractERK.densify, self),
-            terms,
-            t0,
-            t1,
-            y0,
-            args,
-            solver_state,
-            made_jump,
-        )
 
     def attempt(
         self,
@@ -161,6 +127,8 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         )
         return {**info, "k": tuple(stages.ks)}
 
+    step = completed(attempt, densify)
+
     def stiffness(self, step: Step, norm: Callable[[Y], RealScalar] | None = None) -> RealScalar | None:
         """The difference of the last two stages' slopes divided by that of their arguments.
 
@@ -185,19 +153,6 @@ class AbstractERK(AbstractRungeKutta[ERKState]):
         slopes = norm(jax.tree.map(jnp.subtract, ks[self.tableau.num_stages - 1], ks[self.tableau.num_stages - 2]))
         scale = scaled(step.t1 - step.t0, jnp.asarray(norm(jax.tree.map(jnp.subtract, *arguments))))
         return jnp.where(scale > 0, slopes / jnp.where(scale > 0, scale, 1.0), 0.0)
-
-    def checkpoint_state(self, solver_state: ERKState) -> None:
-        """No checkpoint: the first stage can be evaluated again."""
-        del solver_state
-
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> ERKState:
-        """The vector field at `t0`, `y0` for methods whose last stage is the next step's first, else no state."""
-        del checkpoint
-        return terms.vf(t0, y0, args) if self.tableau.fsal else None
-
-    def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
-        """The vector field at `t0`, `y0`."""
-        return terms.vf(t0, y0, args)
 
 
 def _two_norm(tree: Y) -> jax.Array:
