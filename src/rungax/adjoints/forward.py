@@ -5,7 +5,7 @@ from dataclasses import replace
 import equinox as eqx
 import jax
 
-from ..jaxkit import forward_only, nan_derivative_where
+from ..jaxkit import forward_only, nan_derivative_where, without_captures
 from ..loop import run
 from ..plan import Plan
 from ..step import Outcome, State
@@ -58,7 +58,8 @@ class ForwardMode(AbstractErrorControllingAdjoint):
 
     def integrate(self, plan: Plan, state: State) -> Outcome:
         """The solve, with an outcome that refuses reverse mode."""
-        outcome = run(*self.with_error_control(plan, state))
+        # The rules of the stages' equations live longer than the traces of what a field has captured.
+        outcome = run(*without_captures(self.with_error_control(plan, state)))
         failed = outcome.state.lacks_end
         outcome = replace(outcome, state=nan_derivative_where(failed, outcome.state, outcome.state.y))
         return jax.tree.map(lambda x: forward_only(x, _REFUSAL) if eqx.is_inexact_array(x) else x, outcome)
