@@ -10,6 +10,7 @@ from .solve import diffeqsolve
 from .solution import Solution
 from .results import (
     RESULTS,
+    SolveError,
     is_okay,
     is_successful,
     is_event,
@@ -175,6 +176,7 @@ __all__ = [
     "diffeqsolve",
     "Solution",
     "RESULTS",
+    "SolveError",
     "is_okay",
     "is_successful",
     "is_event",

@@ -3,7 +3,6 @@
 import inspect
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -13,10 +12,10 @@ from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
 from .deprecated import event_of
-from .jaxkit import compiled, error_if, known, match_varying, shown
-from .report import explanations_of_input
+from .jaxkit import compiled, known, match_varying, shown
+from .report import explanations
 from .resolve import resolve
-from .results import RESULTS, Result, is_okay, known_failure
+from .results import Result, is_okay, raise_unless_okay
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solve import diffeqsolve
 from .solvers import Auto
@@ -132,12 +131,9 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     checks.known_values(call)
     call, wrong = checks.values_of_parts(call)
     found, result = _estimated(call, directions)
-    failed = known_failure(result)
-    if throw and failed is None:
-        return error_if(found, jnp.logical_not(is_okay(result)), *explanations_of_input(call, result, wrong))
-    if throw and failed:
-        raise eqx.EquinoxRuntimeError(RESULTS[result])
-    return found
+    if not throw:
+        return found
+    return raise_unless_okay(found, result, *explanations(call, result, wrong))
 
 
 def _check_number(directions: Any) -> None:

@@ -159,6 +159,8 @@ class EventDetector(Protocol):
 
     def has_differentiable_time(self, events: EventState) -> BoolScalar: ...
 
+    def values(self, problem: Problem, t: Time, y: Y) -> Array: ...
+
 
 class TangentControl(Protocol):
     """The tangents that the error control covers; `rungax.adjoints.tangents` documents it."""

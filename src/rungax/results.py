@@ -1,76 +1,107 @@
 """Results of a solve: success, an event, or the reason of a failure."""
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
 
-from .jaxkit import BoolScalar, is_traced
+from .jaxkit import BoolScalar, is_traced, raise_where
 
 type Result = Any
 """An item of `RESULTS`. (An Equinox enumeration replaces its members by items, which type checkers cannot see.)"""
 
 
-# Equinox enumerations may be extended; type checkers take them for Python's, which may not.
-class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
-    """The result of a solve: an enumeration whose items carry an explanation.
+with warnings.catch_warnings():
+    # Two items have texts of their own: Optimistix's are empty, or give advice that is wrong for most causes.
+    warnings.filterwarnings("ignore", "Enumeration has duplicate incompatible values")
 
-    `RESULTS[item]` is the explanation of an item; that of `successful` is empty. Failures of nonlinear and linear
-    solvers are members as well: `RESULTS.promote(optimistix_result)` converts a result of Optimistix.
-    `RESULTS.where(pred, a, b)` selects between two items.
+    # Equinox enumerations may be extended; type checkers take them for Python's, which may not.
+    class RESULTS(optx.RESULTS):  # pyright: ignore[reportGeneralTypeIssues]
+        """The result of a solve: an enumeration whose items carry an explanation.
 
-    Attributes
-    ----------
-    successful
-        The solve reached the end of its interval.
-    event_occurred
-        An event ended the solve.
-    max_steps_reached
-        The solve made `max_steps` attempts without reaching the end.
-    dt_min_reached
-        The step size fell below its minimum, or below what the floating-point type of time resolves.
-    max_steps_rejected
-        More steps in a row were rejected than `ClipStepSizeController(store_rejected_steps=...)` stores.
-    max_effects_reached
-        Events would have changed the state more often than `Event(max_effects=...)` allows.
-    nonfinite
-        The state, or the vector field, became infinite or not a number.
-    nonfinite_jacobian
-        The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a number.
-    invalid_input
-        A value was invalid: one that is known only at run time, or one in a program (`jit`, `lax.cond`, `lax.scan`).
-    nonlinear_max_steps_reached, nonlinear_divergence
-        The equations of an implicit stage were not solved.
-    internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
-        Failures of root finders of Optimistix and of linear solvers of Lineax.
+        `RESULTS[item]` is the explanation of an item, which printing it shows. Failures of nonlinear and linear
+        solvers are members as well: `RESULTS.promote(optimistix_result)` converts a result of Optimistix.
+        `RESULTS.where(pred, a, b)` selects between two items.
 
-    Raises
-    ------
-    ValueError
-        If an item is compared with an item of another enumeration; use `promote` first.
+        Attributes
+        ----------
+        successful
+            The solve reached the end of its interval.
+        event_occurred
+            An event ended the solve.
+        max_steps_reached
+            The solve made `max_steps` attempts without reaching the end.
+        dt_min_reached
+            The step size fell below its minimum, or below what the floating-point type of time resolves.
+        max_steps_rejected
+            More steps in a row were rejected than `ClipStepSizeController(store_rejected_steps=...)` stores.
+        max_effects_reached
+            Events would have changed the state more often than `Event(max_effects=...)` allows.
+        nonfinite
+            The state, or the vector field, became infinite or not a number.
+        nonfinite_jacobian
+            The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a
+            number.
+        invalid_input
+            A value was invalid: one that is known only at run time, or one in a program (`jit`, `lax.cond`,
+            `lax.scan`).
+        nonlinear_max_steps_reached, nonlinear_divergence
+            The equations of an implicit stage were not solved.
+        internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
+            Failures of root finders of Optimistix and of linear solvers of Lineax.
+
+        Raises
+        ------
+        ValueError
+            If an item is compared with an item of another enumeration; use `promote` first.
+
+        Examples
+        --------
+        >>> import optimistix
+        >>> import rungax
+        >>> rungax.RESULTS[rungax.RESULTS.event_occurred]
+        'The solve was ended by an event before it reached the end of its interval.'
+        >>> bool(rungax.RESULTS.promote(optimistix.RESULTS.successful) == rungax.RESULTS.successful)
+        True
+        """
+
+        successful = "The solve reached the end of its interval."
+        max_steps_reached = "The maximum number of solver steps was reached."
+        dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
+        event_occurred = "The solve was ended by an event before it reached the end of its interval."
+        max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and retried."
+        max_effects_reached = "Events would have changed the state more often than `Event(max_effects=...)` allows."
+        nonfinite_jacobian = (
+            "The Jacobian of the vector field became infinite or not a number where the field itself is finite, as "
+            "that of sqrt(y) at 0. (For Rosenbrock methods this may be the derivative by time.) Write the field so "
+            "that its derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
+        )
+        internal_error = "Something that should not happen in Rungax has happened; please report it."
+        invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
+
+
+# Equinox's error, so that programs which handle that of another library's solves handle this one.
+class SolveError(eqx.EquinoxRuntimeError):
+    """The error of a failed solve, also a `RuntimeError`; its message is a report.
+
+    The report says how many batch elements failed and which, and for the first the reason, where it was, and what to do
+    about it. A program that was compiled with `jax.jit` raises what JAX makes of an error in a callback, with a message
+    that ends with the report: `jax.errors.JaxRuntimeError`, and in a program that is called again `ValueError`.
 
     Examples
     --------
-    >>> import optimistix
     >>> import rungax
-    >>> rungax.RESULTS[rungax.RESULTS.event_occurred]
-    'The solve was ended by an event before it reached the end of its interval.'
-    >>> bool(rungax.RESULTS.promote(optimistix.RESULTS.successful) == rungax.RESULTS.successful)
-    True
+    >>> try:
+    ...     rungax.diffeqsolve(lambda t, y, args: -y, rungax.Euler(), 0.0, 1.0, 0.25, 1.0, max_steps=2)
+    ... except rungax.SolveError as error:
+    ...     print(str(error).splitlines()[0])
+    The solve failed: `RESULTS.max_steps_reached`: The maximum number of solver steps was reached, max_steps=2.
     """
-
-    dt_min_reached = "The step size fell below its minimum, or below what the floating-point type of time resolves."
-    event_occurred = "The solve was ended by an event before it reached the end of its interval."
-    max_steps_rejected = "Too many steps in a row were rejected for their times to be stored and retried."
-    max_effects_reached = "Events would have changed the state more often than `Event(max_effects=...)` allows."
-    nonfinite_jacobian = (
-        "The Jacobian of the vector field became infinite or not a number where the field itself is finite, as that of "
-        "sqrt(y) at 0. (For Rosenbrock methods this may be the derivative by time.) Write the field so that its "
-        "derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
-    )
-    internal_error = "Something that should not happen in Rungax has happened; please report it."
-    invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
 
 _NAMES = (
@@ -83,6 +114,11 @@ _NAMES = (
 def name_of(result: Result) -> str:
     """The name of an item of `RESULTS` whose value is known; printing the item shows its explanation."""
     return next(name for name in _NAMES if bool(result == getattr(RESULTS, name)))
+
+
+def name_of_code(code: int) -> str:
+    """The name of the item of `RESULTS` with a number."""
+    return _NAME_OF_CODE[code]
 
 
 def is_okay(result: Result) -> bool:
@@ -192,6 +228,19 @@ def code_and_messages(result: Result, wrong: str | None = None) -> tuple[jax.Arr
     return code, [explanations[number] for number in range(len(explanations))]
 
 
+def raise_unless_okay[T](tree: T, result: Result, code: jax.Array, messages: Sequence[str]) -> T:
+    """`tree`; computing it raises a `SolveError` with the message of number `code` if the result is a failure."""
+    messages = tuple(messages)
+
+    def make_error(failed: np.ndarray, values: tuple[np.ndarray, np.ndarray]) -> SolveError:
+        result, code = (int(x[failed][0]) for x in values)
+        return SolveError(f"The solve failed: `RESULTS.{name_of_code(result)}`: {messages[code]}")
+
+    (result_code,) = jax.tree.leaves(result)
+    return raise_where(tree, jnp.logical_not(is_okay(result)), (result_code, code), make_error)
+
+
 _SUCCESSFUL, _EVENT_OCCURRED, _INVALID_INPUT = (
     int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred, RESULTS.invalid_input)
 )
+_NAME_OF_CODE = {int(jax.tree.leaves(getattr(RESULTS, name))[0]): name for name in _NAMES}

@@ -1,6 +1,7 @@
 """The front door: `diffeqsolve`."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -13,10 +14,21 @@ from .call import Call
 from .controllers import AbstractStepSizeController, ConstantStepSize
 from .deprecated import event_of
 from .events import Event
-from .jaxkit import Args, BoolScalar, RealScalar, Y, compiled, error_if, in_wrapper, known, match_varying
+from .jaxkit import (
+    Args,
+    BoolScalar,
+    RealScalar,
+    Y,
+    compiled,
+    in_wrapper,
+    is_transforming,
+    known,
+    match_varying,
+    raise_where,
+)
 from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
-from .report import Ending, explanations, report
+from .report import Ending, Examination, Failure, Subject, examine, examine_if, explanations, solve_error
 from .resolve import resolve
 from .results import is_event, is_okay, known_failure
 from .saving import SOLVER_STATE, SaveAt
@@ -109,9 +121,11 @@ def diffeqsolve(
         this holds for structure, shapes, dtypes and static arguments. A value that is wrong, among them those of parts
         such as controllers and paths, is the result `RESULTS.invalid_input` there: a branch may never be taken. An
         error about the values of times is a `RuntimeError` too, which it is when only the compiled program knows them.
+    SolveError
+        With `throw=True`, if the solve or any batch element of it fails; also a `RuntimeError`. A program that was
+        compiled with `jax.jit` raises an error of JAX's whose message ends with the same report.
     RuntimeError
-        With `throw=True`, if the solve fails, also inside `jit`, and if any element of a `vmap` does. If the controller
-        needs an error estimate and the solver has none.
+        If the controller needs an error estimate and the solver has none.
 
     Warns
     -----
@@ -178,32 +192,65 @@ def diffeqsolve(
     if not throw:
         checks.known_values(call)
         return _with_known_values(call, _run(call)[0])
+    if is_transforming():
+        return _raise_if_failed(call, wrong, *_run_and_examine(call))
     solution, ending = _run(call)
-    solution = _with_known_values(call, solution)
-    failed = known_failure(solution.result)
-    if failed is not False:
+    if known_failure(solution.result):
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
-    if failed is None:
-        code, messages = explanations(call, solution.result, ending, wrong)
-        return error_if(solution, jnp.logical_not(is_okay(solution.result)), code, messages)
-    if failed:
-        raise eqx.EquinoxRuntimeError(report(call, solution, ending))
-    return solution
+        _raise_if_failed(call, wrong, solution, ending, _examine(call, ending))
+    return _with_known_values(call, solution)
+
+
+def _raise_if_failed(
+    call: Call, wrong: str | None, solution: Solution, ending: Ending, found: Examination | None
+) -> Solution:
+    """The solution; a solve that has failed raises an error, at once if its result is known."""
+    checks.known_values(call)
+    code, messages = explanations(call, solution.result, wrong)
+    failed, failure = jnp.logical_not(is_okay(solution.result)), Failure.of(call, solution, ending, code, found)
+    checked = raise_where(solution, failed, failure, partial(solve_error, Subject.of(call, messages)))
+    return _with_known_values(call, checked)
 
 
 @compiled
 def _run(call: Call) -> tuple[Solution, Ending]:
     """The whole solve, as one program."""
+    plan, outcome = _integrated(call)
+    return _solution(call, plan, outcome), Ending.of(plan, outcome.state)
+
+
+@compiled
+def _run_and_examine(call: Call) -> tuple[Solution, Ending, Examination | None]:
+    """The whole solve, and if it has failed an examination, as one program."""
+    plan, outcome = _integrated(call)
+    ending = Ending.of(plan, outcome.state)
+    found = examine_if(jnp.logical_not(is_okay(outcome.result)), call.solver, plan, ending)
+    return _solution(call, plan, outcome), ending, found
+
+
+@compiled
+def _examine(call: Call, ending: Ending) -> Examination | None:
+    """The examination of a solve that has failed, as a program of its own."""
+    plan, _ = resolve(call)
+    return examine(call.solver, plan, ending)
+
+
+def _integrated(call: Call) -> tuple[Plan, Outcome]:
+    """The plan of a call and the outcome of its solve."""
     # Before anything is traced: a function traced with a value that does not vary cannot be called with one that does.
     call = match_varying(call, call)
     checks.argument_types(call)
     plan, state = resolve(call)
-    outcome = call.adjoint.integrate(plan, state)
+    return plan, call.adjoint.integrate(plan, state)
+
+
+def _solution(call: Call, plan: Plan, outcome: Outcome) -> Solution:
+    """The solution, in true time."""
     state, saveat, outputs = outcome.state, call.saveat, outcome.outputs
     saved = [outputs[sub_name(i)] for i in range(len(subs_of(saveat)))]
     direction = plan.problem.direction
-    solution = Solution(
+    return Solution(
         t0=plan.problem.t0 * direction,
         t1=plan.problem.t1 * direction,
         ts=in_structure_of(saveat, [ts for ts, _ in saved]),
@@ -217,7 +264,6 @@ def _run(call: Call) -> tuple[Solution, Ending]:
         event_mask=_event_mask(call, plan, outcome),
         internals=outputs.get("internals"),
     )
-    return solution, Ending.of(plan, state)
 
 
 def _next_attempt(plan: Plan, outcome: Outcome) -> NextAttempt:

@@ -24,6 +24,8 @@ from tests.tracing.hlo import compiled
 NAN = float("nan")
 KEY = jax.random.key(0)
 ONE = jnp.asarray(1.0)
+AS_JAX_RAISES = (RuntimeError, ValueError)
+"""The error of a callback is a `JaxRuntimeError`, and a `ValueError` if the program has been called before."""
 KNOTS, OUT_OF_ORDER = np.asarray([0.0, 0.5, 1.0]), np.asarray([0.0, 0.7, 0.6])
 KNOTS_OF_JAX, OUT_OF_ORDER_OF_JAX, NAN_OF_JAX = jnp.asarray(KNOTS), jnp.asarray(OUT_OF_ORDER), jnp.asarray([NAN])
 
@@ -159,7 +161,7 @@ def test_a_wrong_value_raises_unless_a_branch_with_it_is_not_taken(name: str) ->
     result, ys = program(jnp.asarray(1))
     assert result == RESULTS.invalid_input
     assert all(np.isnan(y) for y in jax.tree.leaves(ys))
-    with pytest.raises(eqx.EquinoxRuntimeError) as error:
+    with pytest.raises(AS_JAX_RAISES) as error:
         program(jnp.asarray(2))
     assert message in str(error.value)
 
@@ -256,9 +258,9 @@ def test_a_program_says_which_of_the_traced_values_is_wrong(name: str) -> None:
     y0 = (ONE, ONE) if name == "friction" else ONE
     program = eqx.filter_jit(lambda x, t1: solve(y0, t1=t1, **make(x), throw=True).ys)
     assert all(np.isfinite(y).all() for y in jax.tree.leaves(program(jnp.asarray(right), ONE)))
-    with pytest.raises(eqx.EquinoxRuntimeError, match=re.escape(CLAIMS[name])):
+    with pytest.raises(AS_JAX_RAISES, match=re.escape(CLAIMS[name])):
         program(jnp.asarray(wrong), ONE)
-    with pytest.raises(eqx.EquinoxRuntimeError, match=r"invalid.*`t1` must be a number"):
+    with pytest.raises(AS_JAX_RAISES, match=r"invalid.*`t1` must be a number"):
         program(jnp.asarray(right), NAN * ONE)
 
 
@@ -330,7 +332,7 @@ def test_an_estimate_of_the_error_of_derivatives_says_the_same() -> None:
 
     program = jax.jit(lambda y0: estimate(y0, throw=False))
     assert np.isnan(program(ONE)).all()
-    with pytest.raises(eqx.EquinoxRuntimeError, match="`dt0` must lead from `t0` towards `t1`"):
+    with pytest.raises(RuntimeError, match="`dt0` must lead from `t0` towards `t1`"):
         eqx.filter_jit(lambda y0: estimate(y0, throw=True))(ONE)
 
 

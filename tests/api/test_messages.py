@@ -269,7 +269,7 @@ def test_a_wrong_value_is_refused_when_the_program_runs_and_not_while_it_is_trac
     values, words = VALUES[name]
     for throw in (True, False):
         jax.eval_shape(lambda y0, throw=throw: solve_with_values(values, y0=y0, throw=throw).ys, ONE)
-    with pytest.raises(eqx.EquinoxRuntimeError, match="`") as error:
+    with pytest.raises(RuntimeError, match="`") as error:
         eqx.filter_jit(lambda y0: solve_with_values(values, y0=y0).ys)(ONE)
     for word in words:
         assert word in str(error.value)
@@ -381,7 +381,7 @@ def test_without_throwing_a_failed_solve_tells_by_its_result() -> None:
     assert not rungax.is_okay(solution.result)
     assert not rungax.is_successful(solution.result)
     assert "maximum number of solver steps" in RESULTS[solution.result]
-    assert RESULTS[solve().result] == ""
+    assert RESULTS[solve().result] == "The solve reached the end of its interval."
 
 
 def test_an_exception_of_the_users_own_comes_out_as_it_is() -> None:

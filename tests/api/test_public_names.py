@@ -108,7 +108,7 @@ WITHOUT_EFFECT = {"scan_kind"}
 
 def arguments(value: Any) -> list[str]:
     """The names of what a function or a constructor takes."""
-    takes_none = inspect.isclass(value) and issubclass(value, enum.Enum)
+    takes_none = inspect.isclass(value) and issubclass(value, enum.Enum | Exception)
     return [] if takes_none or not callable(value) else list(inspect.signature(value).parameters)
 
 

@@ -52,6 +52,8 @@ def describe(module: Any, entry: str) -> str:
         return describe_member(value, member)
     if not inspect.isclass(value) and not inspect.isfunction(value):
         return "value"
+    if inspect.isclass(value) and issubclass(value, Exception):
+        return "error"
     return "enumeration" if is_enumeration(value) else parameters(value)
 
 

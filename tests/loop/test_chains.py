@@ -1,5 +1,6 @@
 """A chain of solves with few attempts each makes the attempts of one solve: times, states and counts, bit for bit.
 
+With noise the states may differ by roundings: the increments of a Brownian path are rounded as each program fuses them.
 Each solve ends by `max_steps` and hands its states to the next one, which is given no `dt0`.
 """
 
@@ -183,16 +184,27 @@ def problem(
     return {**args, "y0": jnp.asarray([1.0, -0.2], dtype)}
 
 
-def assert_same(program: Programs, args: Any) -> rungax.Solution:
-    """The one solve, which the chain equals."""
+def assert_equal(found: Any, expected: Any) -> None:
+    np.testing.assert_array_equal(found, expected)
+
+
+def assert_equal_up_to_roundings(found: Any, expected: Any) -> None:
+    expected = np.asarray(expected)
+    roundings = 32 * np.finfo(expected.dtype).eps if expected.dtype.kind == "f" else 0
+    np.testing.assert_allclose(found, expected, rtol=roundings, atol=roundings)
+
+
+def assert_same(program: Programs, args: Any, of_states: Callable[[Any, Any], None] = assert_equal) -> rungax.Solution:
+    """The one solve, which the chain equals; `of_states` compares what is not a time or a number of steps."""
     whole, chain = program.whole(args), chained(program, args)
     made = int(whole.num_accepted_steps)
     assert chain.num_steps == int(whole.num_steps)
     np.testing.assert_array_equal(chain.ts, np.asarray(whole.ts["steps"])[:made])
-    np.testing.assert_array_equal(chain.ys, np.asarray(whole.ys["steps"])[:made])
+    of_states(chain.ys, np.asarray(whole.ys["steps"])[:made])
     assert chain.last.result == whole.result
-    last, expected = ((s.ts["end"], s.ys["end"], *(getattr(s, key) for key in KEYS)) for s in (chain.last, whole))
-    jax.tree.map(np.testing.assert_array_equal, last, expected)
+    np.testing.assert_array_equal(chain.last.ts["end"], whole.ts["end"])
+    last, expected = ((s.ys["end"], *(getattr(s, key) for key in KEYS)) for s in (chain.last, whole))
+    jax.tree.map(of_states, last, expected)
     return whole
 
 
@@ -235,7 +247,8 @@ def test_a_chain_makes_the_attempts_of_one_solve(
     for sign in (1.0, -1.0):
         # The first step of an adaptive solve is far too long, so that the first solves of the chain are rejections.
         is_fixed = controller in ("constant", "given", "of a user")
-        whole = assert_same(program, problem(sign, dtype, dt0=0.09 if is_fixed else 1.5))
+        of_states = assert_equal_up_to_roundings if solver in NOISY else assert_equal
+        whole = assert_same(program, problem(sign, dtype, dt0=0.09 if is_fixed else 1.5), of_states)
         assert whole.result == rungax.RESULTS.successful
         if gives_dt0 and controller in ("integral", "all coefficients"):
             assert int(whole.stats["num_rejected_steps"]) > 0

@@ -15,7 +15,7 @@ from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
 PROBLEMS = (HIRES, OREGONATOR, VAN_DER_POL, ROBERTSON_LONG)
 RTOL, ATOL = 1e-6, 1e-10
-ACCURACY, NEGLIGIBLE = 5e-3, 1e-8
+ACCURACY, NEGLIGIBLE = 6e-3, 1e-8
 """Relative error allowed for each component, and the absolute value below which it counts as zero."""
 
 OFTEN = {

@@ -18,7 +18,6 @@ from ..jaxkit import (
     LinearPrograms,
     RealScalar,
     Y,
-    error_if,
     finite_or_one,
     known_zero,
     match_varying,
@@ -27,7 +26,7 @@ from ..jaxkit import (
 )
 from ..loop import run
 from ..plan import Plan
-from ..results import RESULTS, Result, choose, code_and_messages, first_failure, is_okay
+from ..results import RESULTS, Result, choose, code_and_messages, first_failure, is_okay, raise_unless_okay
 from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
 from ..setup import Stepping, set_up
@@ -269,7 +268,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         back = (stop_at_start.y, adjoint, *of_parameters)
         okay = is_okay(result)
         if self.kwargs.get("throw", False):
-            back = error_if(back, jnp.logical_not(okay), *code_and_messages(result))
+            back = raise_unless_okay(back, result, *code_and_messages(result))
         return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
 
     def _solve(

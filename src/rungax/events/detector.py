@@ -76,6 +76,10 @@ class ConditionDetector(eqx.Module):
         """True if any event changes the state."""
         return any(effect is not None for effect in self.event_map.effects)
 
+    def values(self, problem: Problem, t: Time, y: Y) -> Array:
+        """The values of the conditions at `t` in the direction of travel."""
+        return self.conditions.values(problem, t, y)
+
     def init(self, problem: Problem, t_next: Time) -> EventState:
         """The detector's state before the first step; no real condition can have passed zero yet."""
         signs, zero_within = self.conditions.at_start(problem, self.search.tolerances(problem.t0))

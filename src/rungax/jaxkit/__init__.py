@@ -35,7 +35,7 @@ from .derivatives import (
     nan_derivative_where as nan_derivative_where,
     with_derivatives_of as with_derivatives_of,
 )
-from .errors import InvalidValueError as InvalidValueError, error_if as error_if
+from .errors import InvalidValueError as InvalidValueError, raise_where as raise_where
 from .flat import FlatSpace as FlatSpace
 from .forward_only import forward_only as forward_only
 from .messages import (

@@ -1,0 +1,103 @@
+"""What a report is made of: arrays that a program computes, and facts that are known when it is built."""
+
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from ..call import Call
+from ..jaxkit import checked_objects
+from ..solution import Solution
+from ..terms import is_stochastic
+from .ending import Ending
+from .examination import Examination
+
+
+class Failure(NamedTuple):
+    """The arrays that a report is made of. With axes of a batch in front, until one element is chosen.
+
+    Parameters
+    ----------
+    code
+        The number of the explanation.
+    result
+        The number of the result.
+    ending
+        The end of the solve.
+    counts
+        The numbers of attempts by their outcome, as in `Solution.stats`.
+    t0, t1
+        The interval that was asked for.
+    y0
+        The initial state.
+    rtol
+        The smallest relative tolerance; `None` without error control.
+    found
+        The examination, `None` if there is none.
+    """
+
+    code: Any
+    result: Any
+    ending: Ending
+    counts: dict[str, Any]
+    t0: Any
+    t1: Any
+    y0: Any
+    rtol: Any
+    found: Examination | None
+
+    @classmethod
+    def of(cls, call: Call, solution: Solution, ending: Ending, code: Array, found: Examination | None) -> Self:
+        """The failure of a solve."""
+        tolerances, rtol = call.controller.tolerances(), None
+        if tolerances is not None:
+            rtol = jnp.min(jnp.stack([jnp.min(jnp.asarray(x)) for x in jax.tree.leaves(tolerances.rtol)]))
+        counts = {name: number for name, number in solution.stats.items() if name != "max_steps"}
+        (result,) = jax.tree.leaves(solution.result)
+        t0, t1 = solution.t0, solution.t1
+        return cls(code, result, ending, counts, t0, t1, call.y0, rtol, found)
+
+    def element(self, index: tuple[int, ...]) -> Self:
+        """The failure of one element of a batch."""
+        return jax.tree.map(lambda x: np.asarray(x)[index], self)
+
+
+class Subject(NamedTuple):
+    """The facts about a solve that are known when its program is built. None of them is an array.
+
+    Parameters
+    ----------
+    messages
+        The explanations by their numbers.
+    events
+        The names of the events; empty without.
+    max_steps
+        The bound on attempts.
+    is_explicit
+        Whether the solver is explicit, and the equation has no noise.
+    may_reject
+        Whether steps are made again if their errors are too large.
+    has_dtmin
+        Whether a part of the controller has a smallest step.
+    """
+
+    messages: tuple[str, ...]
+    events: tuple[str, ...]
+    max_steps: int | None
+    is_explicit: bool
+    may_reject: bool
+    has_dtmin: bool
+
+    @classmethod
+    def of(cls, call: Call, messages: list[str]) -> Self:
+        """The facts about a call."""
+        return cls(
+            messages=tuple(messages),
+            events=() if call.event is None else tuple(call.event.names),
+            max_steps=call.max_steps,
+            is_explicit=not call.solver.facts.uses_jacobian and not is_stochastic(call.terms),
+            may_reject=call.controller.may_reject,
+            has_dtmin=any(getattr(part, "dtmin", None) is not None for part in checked_objects([call.controller])),
+        )
