@@ -178,3 +178,19 @@ def test_a_field_without_a_derivative_has_a_report() -> None:
         rungax.diffeqsolve(
             lambda t, y, args: field(t, y), rungax.Tsit5(), 0.0, 10.0, y0=np.ones(1), **pid(), max_steps=200
         )
+
+
+def test_a_field_without_a_derivative_is_solved_with_noise_in_a_program() -> None:
+    """The examination, which only runs after a failure, asks for no derivative of the field."""
+
+    @jax.custom_vjp
+    def drift(y: Any) -> Any:
+        return -y
+
+    drift.defvjp(lambda y: (drift(y), None), lambda _, c: (-c,))
+    path = rungax.UnsafeBrownianPath((), jax.random.key(0))
+    terms = rungax.MultiTerm(
+        rungax.ODETerm(lambda t, y, args: drift(y)), rungax.ControlTerm(lambda t, y, args: 0.1, path)
+    )
+    program = jax.jit(lambda y0: rungax.diffeqsolve(terms, rungax.Euler(), 0.0, 1.0, 0.25, y0).ys)
+    assert np.isfinite(program(1.0)).all()

@@ -25,7 +25,7 @@ from ..jaxkit import (
 )
 from ..plan import Plan
 from ..solvers import AbstractSolver
-from ..terms import is_stochastic, leaf_terms
+from ..terms import leaf_terms
 from .ending import Ending
 
 type Field = Callable[[Time, Y], Any]
@@ -105,9 +105,9 @@ def examine(solver: AbstractSolver[Any], plan: Plan, ending: Ending) -> Examinat
     except Exception:
         # A solver's `func` is for controllers and events: one of a user's own may be left out.
         return None
-    if jax.tree.structure(like) != jax.tree.structure(y):
+    if not _are_alike(like, y):
         values = Evaluations(field(travelled, y), None, None, None)
-    elif solver.facts.uses_jacobian or is_stochastic(problem.terms):
+    elif solver.facts.uses_jacobian:
         values = _with_jacobian(problem.terms, field, travelled, y, problem.args, step)
     else:
         values = _with_fastest_rate(field, travelled, y, step)
@@ -152,6 +152,12 @@ def _with_fastest_rate(field: Field, t: Time, y: Y, step: Time) -> Evaluations:
     carry = match_varying((y, zeros, zeros, jnp.zeros_like(t)), (y, t, step, jax.eval_shape(field, t, y)))
     _, slope, ahead, rate = lax.fori_loop(0, _ITERATIONS, turn, carry)
     return Evaluations(slope, ahead, None, rate)
+
+
+def _are_alike(a: Any, b: Any) -> bool:
+    """True if two pytrees have the same structure, shapes and dtypes."""
+    types = [[(x.shape, x.dtype) for x in jax.tree.leaves(tree)] for tree in (a, b)]
+    return jax.tree.structure(a) == jax.tree.structure(b) and types[0] == types[1]
 
 
 def _moved(y: Y, by: RealScalar, direction: Y) -> Y:
