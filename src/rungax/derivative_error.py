@@ -50,10 +50,11 @@ class DerivativeError(NamedTuple):
 def derivative_error(*arguments: Any, directions: Any = None, **options: Any) -> DerivativeError:
     r"""Estimate the error of the derivatives of a solve.
 
-    The steps of a solve are chosen for the solution, and its derivatives are those of these steps. Where the solution
-    is easy and its derivative is not, the derivative may be wrong at any tolerance. Each step's error estimate
-    $e_n(y_n, \theta)$ has a derivative too, which is the estimate of the error that the step adds to the derivative of
-    the solution. With the steps $\Psi_n$, a direction $\vartheta$ and a share $s$ of the estimates, the error is
+    The steps of a solve are chosen for the solution, and its derivatives are those of these steps. Where long steps are
+    enough for the solution and not for its derivative, the derivative may be wrong at any tolerance. Each step's error
+    estimate $e_n(y_n, \theta)$ has a derivative too, which is the estimate of the error that the step adds to the
+    derivative of the solution. With the steps $\Psi_n$, a direction $\vartheta$ and a factor $s$ of the estimates, the
+    error is
 
     $$\varepsilon = \frac{\mathrm{d}}{\mathrm{d}\vartheta} \frac{\mathrm{d}}{\mathrm{d}s}\, y_N \Big|_{s=0}, \qquad
     y_{n+1} = \Psi_n(y_n, \theta) + s\, e_n(y_n, \theta).$$
@@ -66,8 +67,8 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
         The arguments of `diffeqsolve`, in its order.
     directions
         A tuple `(of_y0, of_args)` of tangents like `y0` and `args`, each array with a first axis of the same length; or
-        a number of random directions through `y0`, `args` and all values that the terms hold, the same in every call.
-        The default is two of these.
+        the number of random directions through `y0`, `args` and all values that the terms hold, which are the same in
+        every call. The default is two of these.
     **options
         The arguments of `diffeqsolve` by their names.
 
@@ -97,8 +98,8 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
 
     Notes
     -----
-    It sees the error of the steps, not of Newton's iterations in them. In chaotic equations both numbers grow without
-    bound, as the derivatives do.
+    The estimate covers the error of the steps, not that of Newton's iterations in them. In chaotic equations both
+    numbers grow without bound, as the derivatives do.
 
     Examples
     --------

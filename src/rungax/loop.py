@@ -125,8 +125,8 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
         result = choose(events.phase == EventPhase.ENDED, RESULTS.event_occurred, result)
     accepted = optimization_barrier(running & verdict.accepted)
     rejected = running & jnp.logical_not(accepted)
-    # A state of the drivers from after a rejected step is not wrong, only slower to go on from. So it is put back after
-    # a rejection, and nothing is selected in solves that never reject.
+    # The state of the drivers after a rejected step is valid, but continuing from it is slower. So it is reset after a
+    # rejection, and solves that never reject select nothing.
     may_reject = plan.controller.may_reject or plan.detector is not None
     drivers = select(accepted, step.drivers, state.drivers) if may_reject else step.drivers
     rejected_state = plan.solver.after_rejection(state.solver_state, step.solver_state)
@@ -200,7 +200,7 @@ def step_failure(plan: Plan, step: Step, verdict: Verdict) -> Result:
 def final_result(plan: Plan, state: State) -> Result:
     """The result of the solve, from the state in which the loop left it.
 
-    The reasons that show in that state are read off here, so that the loop need not carry them.
+    Reasons that this state shows are determined here, so that the loop need not carry them.
     """
     stuck = choose(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
     reason = choose(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)

@@ -320,7 +320,7 @@ class Plan(eqx.Module):
         return self.controller.differentiable_step_times(t0, t1, index, start, end, self.initial_controller_state)
 
     def was_finite(self, state: State, t: Array) -> BoolScalar:
-        """True for times up to which the solve that has ended in `state` was finite, as far as it came."""
+        """True for times up to which the solve that has ended in `state` was finite."""
         failed_at = self.controller.failed_at(state.controller_state)
         return jnp.ones(jnp.shape(t), bool) if failed_at is None else t <= failed_at
 

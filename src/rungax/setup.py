@@ -18,7 +18,7 @@ from .terms import is_stochastic, start_drivers, stops_of
 
 
 class Resumed(NamedTuple):
-    """The part of an earlier solve's outcome with which another one goes on; each may be `None`.
+    """The part of an earlier solve's outcome with which another one continues; each may be `None`.
 
     `controller_state` is a `NextAttempt`, or the own state of a controller.
     """
@@ -29,7 +29,7 @@ class Resumed(NamedTuple):
 
     @property
     def next_attempt(self) -> NextAttempt | None:
-        """The attempt that the earlier solve left, if it has given it out."""
+        """The next attempt of the earlier solve, if it has returned it."""
         return self.controller_state if isinstance(self.controller_state, NextAttempt) else None
 
 
@@ -78,7 +78,7 @@ def set_up(
     detector
         The event detector, if there are events.
     resumed
-        The part of an earlier solve's outcome to go on with.
+        The part of an earlier solve's outcome with which this one continues.
     result
         The result so far: a failure ends the solve before its first step.
     stops
@@ -86,14 +86,14 @@ def set_up(
     user_state_update, user_state
         The change of the user's own state with each accepted step, and its first value.
     hands_on
-        Whether another solve is to go on from the end of this one, so that the proposed end of each attempt is kept.
+        Whether another solve may continue from the end of this one, so that the proposed end of each attempt is stored.
     """
     terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
     controller, stops = _controller_and_stops(problem, stepping, stops)
     solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
     error_order = solver.error_order(terms)
     start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
-    # The first step is chosen without a look beyond the first stop, where the field may be another one.
+    # The first step is chosen before the first stop, because the field may change there.
     horizon = t1 if stops is None else stops.clip(False, start, t1)
     init = partial(controller.init, terms, start, horizon, y0, stepping.dt0, args, solver.func, error_order)
     controller_state, proposed_end, is_new = _first_attempt(controller, init, start, t1, stepping.dt0, resumed)

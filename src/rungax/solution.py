@@ -17,7 +17,7 @@ class Solution(AbstractPath[Any]):
     Attributes
     ----------
     t0, t1
-        The interval that was asked for, in the dtype of the times.
+        The requested interval, in the dtype of the times.
     ts, ys
         Saved times, shape `(slots,)`, and values, each leaf of shape `(slots, ...)`, in the structure of `SaveAt.subs`.
         Unused slots hold infinity, the smallest integer, or `True`, depending on the dtype. `None` if nothing was to be
@@ -33,10 +33,10 @@ class Solution(AbstractPath[Any]):
     result
         The result: success, the end by an event, or the reason of a failure.
     solver_state, controller_state, made_jump
-        The states from which another solve can go on, if asked for. `controller_state` holds the attempt that would
-        have been the next, and in it the controller's own state, again as `controller_state`.
+        The states from which another solve can continue, if requested. `controller_state` holds the next attempt, which
+        this solve did not make, and the controller's own state as `controller_state.controller_state`.
     internals
-        Differentiable measures of how hard the solve was, if asked for.
+        Differentiable measures of how hard the solve was, if requested.
     event_mask
         The condition that ended the solve: a pytree like `Event.cond_fn`, `True` for one; `None` without events.
     num_steps, num_accepted_steps

@@ -1,4 +1,4 @@
-"""The front door: `diffeqsolve`."""
+"""`diffeqsolve`: the entry point."""
 
 from collections.abc import Callable
 from functools import partial
@@ -85,14 +85,14 @@ def diffeqsolve(
         The third argument of the vector field: anything, by default nothing. Arrays and floats in it may change without
         recompilation.
     saveat
-        The outputs to save; by default the state at `t1`, which takes least memory.
+        The outputs to save; by default the state at `t1`, which takes the least memory.
     stepsize_controller
         The choice of the length of each step, and of whether it is accepted. By default all steps have the size `dt0`:
         error control needs tolerances, and none suit every problem.
     adjoint
         The way in which derivatives are computed; the default serves every mode.
     event
-        Conditions that end the solve early, or change its state on the way.
+        Conditions that end the solve early, or change its state.
     max_steps
         The bound on the number of attempted steps, at which the solve fails. It sizes the buffers of
         `SaveAt(steps=..., dense=True)` and the tape of reverse mode. The default, 4096, is enough for most solves.
@@ -103,9 +103,9 @@ def diffeqsolve(
     progress_meter
         A display of the progress of the solve.
     solver_state, controller_state, made_jump
-        The outputs of an earlier solve (see `SaveAt`) from whose end this one goes on. With a `controller_state`,
-        `dt0=None` means the step that the earlier solve would have made next: if that one ended by `max_steps`, the
-        two make the same attempts as one solve.
+        The outputs of an earlier solve (see `SaveAt`), from whose end this one continues. With a `controller_state`,
+        `dt0=None` means the step that the earlier solve would have made next: if that one ended by `max_steps`, the two
+        make the same attempts as one solve.
     discrete_terminating_event
         Deprecated: write `event`.
 
@@ -267,7 +267,7 @@ def _solution(call: Call, plan: Plan, outcome: Outcome) -> Solution:
 
 
 def _next_attempt(plan: Plan, outcome: Outcome) -> NextAttempt:
-    """The attempt from which another solve goes on, as `Solution.controller_state`."""
+    """The attempt from which another solve continues, as `Solution.controller_state`."""
     state = outcome.state
     assert state.proposed_end is not None, "the loop of a solve that hands it on carries it"
     is_due = (state.t < plan.problem.t1) & jnp.logical_not(is_event(outcome.result))

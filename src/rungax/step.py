@@ -1,4 +1,4 @@
-"""The records that flow through a solve."""
+"""The records that pass through a solve."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -31,7 +31,7 @@ type Flags = Bool[Array, " conditions"]
 
 
 class Tangents(eqx.Module):
-    """Tangents of the solution, carried beside it so that its steps resolve them too.
+    """Tangents of the solution, carried with it so that its steps resolve them too.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ class Tangents(eqx.Module):
 
 
 class Step(eqx.Module):
-    """One attempt: where it starts (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver makes of it.
+    """One attempt: its start (`t0`, `y0`, `solver_state0`, `made_jump`) and what the solver returned.
 
     Parameters
     ----------
     terms, args
-        The equation; the terms have the increments of their drivers from `t0` to `t1` at hand, if they carry any.
+        The equation; the terms hold the increments from `t0` to `t1` of those drivers that carry a state.
     drivers
         The state of the random drivers at `t1`.
     t0, t1
@@ -63,7 +63,7 @@ class Step(eqx.Module):
         The state, the solver state, and whether the equation jumped, at `t0`; `made_jump` is `None` in solves that
         never jump.
     y1, y_error, dense_info, solver_state, result
-        The solver's answer, see `rungax.AbstractSolver.step`.
+        What the solver returned, see `rungax.AbstractSolver.step`.
     user_state0
         The user's own state at `t0`.
     active_events
@@ -113,7 +113,7 @@ class EventBracket(eqx.Module):
     Parameters
     ----------
     lower, upper
-        The times between which the event lies: nothing has passed zero at the first, something has at the second.
+        The times between which the event lies: no condition has crossed zero at the first, and one has at the second.
     at_lower, at_upper
         The distances from zero at these times, of the condition that is nearest to its passage; negative after it.
     target
@@ -171,11 +171,11 @@ class EventPhase:
     """The phases of the search for events after an attempt, as numbers."""
 
     NOTHING = 0
-    """The attempt is as if there were no events, but for effects at its end."""
+    """The attempt is judged as without events, except for effects at its end."""
     SEARCHED = 1
     """The attempt is rejected, because an event lies inside it: the next one ends at `EventBracket.next_end`."""
     FOUND = 2
-    """The attempt has ended the search, and the next step goes on to `EventBracket.next_end`."""
+    """The attempt has ended the search, and the next step ends at `EventBracket.next_end`."""
     POSTPONED = 3
     """The attempt does not count, because other batch elements go first; it is made once more as it is."""
     ENDED = 4
@@ -192,7 +192,8 @@ class EventVerdict(eqx.Module):
     active
         The events that change the state at the end of the step; `None` in solves in which none does.
     y
-        The state to go on with from an accepted step: its end, changed by the effects of these events.
+        The state from which the solve continues after an accepted step: its end, changed by the effects of these
+        events.
     state
         The detector's state after the attempt.
     """
@@ -340,7 +341,7 @@ class State(eqx.Module):
         `None` in solves that reject nothing.
     proposed_end
         The end that was proposed for the next attempt, before it is clipped to any given time; `None` unless another
-        solve is to go on from the end of this one.
+        solve may continue from the end of this one.
     """
 
     t: Time
@@ -371,7 +372,7 @@ class State(eqx.Module):
 
     @property
     def lacks_end(self) -> BoolScalar:
-        """True in the last state of a solve that failed, so that the end that was asked for has no derivatives.
+        """True in the last state of a solve that failed, so that the requested end has no derivatives.
 
         A solve that another one is to continue has come to an end at its bound on the number of attempts.
         """
@@ -382,7 +383,7 @@ class State(eqx.Module):
 
 
 class NextAttempt(eqx.Module):
-    """The attempt that would follow the end of a solve: with the solver's state, all that another solve goes on from.
+    """The attempt that would follow the end of a solve; with the solver's state, all that a continued solve needs.
 
     Times are in the direction of travel.
 

@@ -1,4 +1,4 @@
-"""The stop queue: the times at which steps must end, whatever error control would like.
+"""The stop queue: the times at which steps must end, whatever size error control proposes.
 
 Controllers and terms put times into it, each with an order: at a time of order k the k-th derivative of the solution
 jumps. Where the vector field jumps (k = 1) or the state does (k = 0), a step ends on the floating-point number before

@@ -97,7 +97,7 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         return True
 
     def continued_times_fit(self, t0: RealScalar, t1: RealScalar) -> BoolScalar:
-        """True if these times suit a solve from `t0` to `t1` that goes on from another one; by default, any solve."""
+        """True if these times suit a solve from `t0` to `t1` that continues another one; by default, always."""
         return self.times_fit(t0, t1)
 
     @abc.abstractmethod
@@ -137,9 +137,9 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         """
 
     def stops(self) -> tuple[Stops, ...]:
-        """The times at which steps must end, whatever error control would like; after `wrap`.
+        """The times at which steps must end, whatever size error control proposes; after `wrap`.
 
-        A solve puts them into its stop queue, and goes on with `without_stops()`.
+        A solve puts them into its stop queue, and uses the controller `without_stops()`.
         """
         return ()
 
@@ -165,7 +165,7 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         accepted, dt
             Whether that attempt was accepted, and its size.
         next_t0, next_t1, controller_state
-            The controller's answer of `adapt_step_size`.
+            What `adapt_step_size` returned.
         """
         del factor, accepted, dt, next_t0, controller_state
         return next_t1
@@ -205,7 +205,7 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         return start, end
 
     def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: ControllerState) -> ControllerState:
-        """The first state of a solve that goes on from another one; by default the state `earlier` of that one.
+        """The first state of a solve that continues another one; by default the state `earlier` of that one.
 
         Parameters
         ----------
@@ -225,7 +225,7 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         return t1
 
     def final_state(self, initial: ControllerState, final: ControllerState) -> ControllerState:
-        """The state to hand on, made of the first and the last one of a solve; by default the last one.
+        """The state from which another solve can continue, made of the first and the last one; by default the last.
 
         Derivatives of `initial`, and of the times that this controller holds, are right; those of `final` may be zero.
         """
@@ -265,12 +265,12 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
         -------
         keep_step, next_t0, next_t1, made_jump, controller_state, result
             Whether to accept it; start (`t1` if accepted, up to a jump, else `t0`) and end of the next attempt, which
-            the loop clips to the end of the interval, NaN for no way on; whether the equation jumps between `t1` and
-            `next_t0`; the controller's state; and `RESULTS.successful` or the reason why the solve must end.
+            the loop clips to the end of the interval, NaN if no step is possible; whether the equation jumps between
+            `t1` and `next_t0`; the controller's state; and `RESULTS.successful` or the reason why the solve must end.
         """
 
     def failed_at(self, controller_state: ControllerState) -> Time | None:
-        """The time at which the state stopped being finite, for a controller that goes on nevertheless.
+        """The time at which the state stopped being finite, for a controller that continues nevertheless.
 
         Infinity if it has not; `None`, the default, for controllers whose verdicts end a solve that fails.
         """

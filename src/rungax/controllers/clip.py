@@ -1,4 +1,4 @@
-"""Steps that end at chosen times, whatever the error control would like."""
+"""Steps that end at given times, whatever size error control proposes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -55,7 +55,7 @@ class ClipState(eqx.Module):
 
 
 class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeController[ClipState, Dt0], AbstractChecked):
-    """Shortens the steps of another controller so that they end at chosen times.
+    """Shortens the steps of another controller so that they end at given times.
 
     Parameters
     ----------
@@ -68,12 +68,14 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         Times at which the vector field itself jumps, shape `(n,)`, floating, in any order. A step ends on the
         floating-point number before such a time and the next one starts on the number after it (around zero, on the
         smallest normal numbers), so that each side is evaluated with its own values; the solver discards its
-        evaluations of the vector field. Such a time less than a few roundings from `t1` is merely the end of the solve.
+        evaluations of the vector field. If such a time is within a few roundings of `t1`, the solve ends there without
+        a jump.
     store_rejected_steps
         The number of rejected ends to store. Each is then retried: a later step ends on it exactly. Adaptive steps of a
-        stochastic equation need this, because the path is known there already and must not be forgotten.
-        With more rejections in a row the solve ends with `RESULTS.max_steps_rejected`. `None` stores nothing; the solve
-        of an equation with noise then stores 100 by itself.
+        stochastic equation need this: the path is known at these ends, and steps that skip them would favour paths on
+        which the error happens to be small. With more rejections in a row the solve ends with
+        `RESULTS.max_steps_rejected`. `None` stores nothing, except in the solve of an equation with noise, which then
+        stores 100.
 
     Raises
     ------
@@ -221,7 +223,7 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         return replace(earlier, inner_state=self.controller.resume(t0, t1, dt0, earlier.inner_state))
 
     def final_state(self, initial: ClipState, final: ClipState) -> ClipState:
-        """The last state, in which that of the controller inside is as that one gives it out."""
+        """The last state, with the final state of the controller inside."""
         return replace(final, inner_state=self.controller.final_state(initial.inner_state, final.inner_state))
 
     def first_end(self, t0: Time, t1: Time, controller_state: ClipState) -> Time:

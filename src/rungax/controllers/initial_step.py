@@ -11,7 +11,7 @@ from ..jaxkit import Args, RealScalar, Time, Y, resolution, scaled
 from ..terms import is_term
 
 FALLBACK = 0.01
-"""The first step of an equation whose time derivative nobody knows."""
+"""The first step of an equation whose time derivative is not known."""
 
 NUM_ROUNDINGS = 10
 """The length of the shortest first step, in roundings of its start."""
@@ -71,7 +71,8 @@ def initial_step(
     h = jnp.minimum(100 * h0, h1)
     if deviation is not None:
         h = jnp.minimum(h, _noise_step(terms, t0, y0, args, size, (slope, deviation, positive_h0)))
-    # A vector field that is not finite here says nothing; start small and let the error control see.
+    # A vector field that is not finite here gives no information; start with a small step and leave the rest to error
+    # control.
     h = jnp.where(jnp.isfinite(h) & (h > 0), h, 1e-6)
     return jax.lax.stop_gradient(jnp.clip(h, shortest, span))
 

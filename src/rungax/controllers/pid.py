@@ -84,21 +84,21 @@ class PIDController(
     norm
         Reduces a pytree of scaled errors to one number; by default the root mean square over all entries.
     pcoeff, icoeff, dcoeff
-        Coefficients of the rule, in this order below. The default (0, 1, 0) is the elementary controller. If none is
-        given, the solver may choose others: `Kvaerno4`, `Kvaerno5`, `KenCarp4` and `KenCarp5` are run with
-        (0.2, 0.6, 0), with which they reject fewer steps. From the literature: PI4020 (0.2, 0.4, 0), PI3333 (1/3, 1/3,
-        0) and PI3040 (0.4, 0.3, 0) for moderately stiff problems; the digital filters H211PI (-1/6, 1/3, 0) and H312PID
-        (-2/9, 2/9, 1/18), whose step sizes are smoother, for stochastic and irregular ones. (Söderlind's table gives
-        the exponents themselves, $k\beta_1 = i + p + d$, $k\beta_2 = -(p + 2d)$, $k\beta_3 = d$: H211PI is 1/6, 1/6 and
-        H312PID is 1/18, 1/9, 1/18 there.)
+        Coefficients of the rule; the triples below are in this order. The default (0, 1, 0) is the elementary
+        controller. If none is given, the solver may choose others: `Kvaerno4`, `Kvaerno5`, `KenCarp4` and `KenCarp5`
+        are run with (0.2, 0.6, 0), with which they reject fewer steps. From the literature: PI4020 (0.2, 0.4, 0),
+        PI3333 (1/3, 1/3, 0) and PI3040 (0.4, 0.3, 0) for moderately stiff problems; the digital filters H211PI (-1/6,
+        1/3, 0) and H312PID (-2/9, 2/9, 1/18), whose step sizes are smoother, for stochastic and irregular ones.
+        (Söderlind's table gives the exponents themselves, $k\beta_1 = i + p + d$, $k\beta_2 = -(p + 2d)$,
+        $k\beta_3 = d$: H211PI is 1/6, 1/6 and H312PID is 1/18, 1/9, 1/18 there.)
     dtmin, dtmax
         Bounds on the step size, positive, in units of time; by default none.
     force_dtmin
         At `dtmin`, accept the step whatever its error, which is the default; otherwise the solve ends with
         `RESULTS.dt_min_reached`.
     factormin, factormax
-        Bounds on the factor from one step to the next, by default a fifth and ten: one estimate says no more. An
-        accepted step never shortens the next one.
+        Bounds on the factor from one step to the next, by default a fifth and ten: one error estimate does not justify
+        larger changes. An accepted step never shortens the next one.
     safety
         Multiplies the factor: aiming a little below the tolerance, by default with 0.9, avoids rejections.
     error_order
@@ -110,12 +110,12 @@ class PIDController(
         In a solve, if the solver gives no error estimate.
     ValueError
         If a tolerance is negative or no number, or both are zero; in a solve, if it is a pytree unlike the state, or
-        neither the solver nor `error_order` says of which order the estimate is.
+        the order of the estimate is given neither by the solver nor by `error_order`.
 
     Notes
     -----
     `PIDController(..., step_ts=, jump_ts=)` is `ClipStepSizeController(PIDController(...), step_ts, jump_ts)`: an older
-    spelling, for code that has it.
+    spelling, which existing code may use.
 
     Differentiability
     -----------------
@@ -328,7 +328,7 @@ def _is_zero(coefficient: RealScalar) -> bool:
 
 
 def _ratio(x: Y, scale: PyTree[Any], dtype: np.dtype[Any]) -> PyTree[Any]:
-    """|x| / scale, infinite where the scale is not finite: an infinite state must not excuse an infinite error.
+    """|x| / scale, infinite where the scale is not finite, so that an infinite state does not hide an infinite error.
 
     Where both are zero it is zero: without an absolute tolerance, so are both for an entry that stays at zero.
     """

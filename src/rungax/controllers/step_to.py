@@ -38,8 +38,8 @@ class StepTo(AbstractFixedTimes[StepToState, None]):
     ----------
     ts
         The times, shape `(n,)` with n at least 2, from the `t0` to the `t1` of the solve, strictly monotone in the
-        direction of travel. `dt0` must be `None`. A solve that goes on from the `controller_state` of another one may
-        start at any of them, and between two.
+        direction of travel. `dt0` must be `None`. A solve that continues from the `controller_state` of another one may
+        start at any of them, or between two.
 
     Raises
     ------

@@ -142,9 +142,9 @@ class Conditions(eqx.Module):
         return self._with_booleans(values, signs), zero_within
 
     def may_happen(self, values: Values, signs: Signs, zero_within: Values) -> Flags:
-        """False for conditions with `values` that surely change nothing after the signs `signs`.
+        """False only for conditions whose `values` cannot cause an event after the signs `signs`.
 
-        That is a real value, not near zero, with the sign that it had, or a boolean one that stays as it was.
+        These are real values, not near zero, with an unchanged sign, and boolean values that have not changed.
         """
         last = signs.astype(values.dtype)
         stays = (values * last > 0) & (zero_within < 0)

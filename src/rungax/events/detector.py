@@ -107,7 +107,7 @@ class ConditionDetector(eqx.Module):
         assert state.events is not None, "the loop of a solve with events carries their state"
         events, running = state.events, jnp.asarray(running)
         accepted = running & jnp.asarray(verdict.accepted)
-        # In most steps nothing happens, and then they must not cost more than to see that.
+        # In most steps no event happens; these must cost no more than this test.
         may_happen = accepted & self.search.may_happen(plan, events, step)
         is_needed = may_happen | (running & events.bracket.is_open)
         effects = (jnp.zeros_like(events.active), step.y1) if self.has_effects else (None, None)

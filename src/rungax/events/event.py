@@ -18,53 +18,53 @@ MAX_EFFECTS = 4096
 
 
 class Event(eqx.Module):
-    """An event: when its condition is met, the solve ends, or its state changes and the solve goes on.
+    """An event: when its condition is met, the solve ends, or its state changes and the solve continues.
 
-    A real condition is met where its value passes zero, a boolean one where it is true. Conditions are tested at the
+    A real condition is met where its value crosses zero, a boolean one where it is true. Conditions are tested at the
     start and at the end of every accepted step; boolean ones that end the solve are tested after each effect too. With
-    a `root_finder`, the step in which a real condition passes zero is made again until it ends at the time of the
-    event: before the passage, with a value and a time within the root finder's tolerances. Without one, the event is at
+    a `root_finder`, the step in which a real condition crosses zero is repeated until it ends at the time of the event:
+    just before the crossing, with a value and a time within the root finder's tolerances. Without one, the event is at
     the end of the step. Of two events in a step the earlier one comes first. A value of zero at `t0`, or after an
-    effect, is no passage.
+    effect, is not a crossing.
 
     Parameters
     ----------
     cond_fn
         A function `cond_fn(t, y, args, *, terms, solver, t0, t1, dt0, saveat, stepsize_controller, max_steps,
         **kwargs)` that returns one boolean or one real number, or a pytree of such functions. `t`, `y` and `args` are
-        passed by position, `t` is the true time. Write `**kwargs` for what is not needed.
+        passed by position; `t` is the true time. `**kwargs` takes the arguments that are not needed.
     root_finder
-        An Optimistix root finder, such as `optimistix.Newton(rtol=1e-8, atol=1e-8)`, which gives the tolerances of real
-        conditions: `atol` that of the value, and `rtol` and `atol` those of the time. The search is Rungax's own: it
+        An Optimistix root finder, such as `optimistix.Newton(rtol=1e-8, atol=1e-8)`, whose tolerances hold for real
+        conditions: its `atol` for the value, its `rtol` and `atol` for the time. Rungax makes the search itself, which
         keeps the event between two times and always finds it.
     direction
-        The direction in which a real condition passes zero: `True` for upwards, `False` for downwards, `None` for both.
-        One for all conditions, or a pytree like `cond_fn`.
+        The direction in which a real condition crosses zero: `True` for upwards, `False` for downwards, `None` for
+        both. One value for all conditions, or a pytree like `cond_fn`.
     effect
         `None`: the solve ends with `RESULTS.event_occurred`. Otherwise a function `effect(t, y, args)` that returns the
-        new state, with which the solve goes on; or a pytree like `cond_fn` of such functions and `None`s. If it has a
+        new state, from which the solve continues; or a pytree like `cond_fn` of such functions and `None`s. If it has a
         parameter named `index` without a default, it receives the number of times that this event has happened before.
         A boolean condition with an effect counts when it becomes true.
     interior
-        The number of times inside each step at which real conditions are tested too, on its interpolation, so that an
-        even number of passages within a step is seen. With 0 only the ends are tested.
+        The number of times inside each step at which real conditions are tested too, on its interpolation, so that two
+        crossings within a step are detected. With 0 only the ends are tested.
     max_effects
-        The largest number of times that the state is changed in a solve; once more ends it with
-        `RESULTS.max_effects_reached`. Events at the same time change it once.
+        The largest number of changes of the state in a solve; one more ends it with `RESULTS.max_effects_reached`.
+        Events at the same time count as one change.
 
     Raises
     ------
     ValueError
-        If a condition or an effect is no function, `root_finder` is no root finder, `direction` or `effect` has another
-        structure than `cond_fn`, or a number is negative; in a solve, if a condition has other parameters or returns
-        something else than one boolean or one real number.
+        If a condition or an effect is not a function, `root_finder` is not a root finder, `direction` or `effect` has
+        another structure than `cond_fn`, or a number is negative; in a solve, if a condition has other parameters or
+        returns something else than one boolean or one real number.
 
     Differentiability
     -----------------
     The time of an event found by a root finder, the state there and the state after its effect have derivatives with
-    respect to all parameters, by the implicit function theorem. Other events have fixed times, also one whose condition
-    an effect has made true: derivatives are those of the state at the fixed time. With noise the time of an event has
-    no derivative: it is NaN, and so are the derivatives of everything that depends on it.
+    respect to all parameters, by the implicit function theorem. Other events have fixed times, among them those whose
+    condition an effect has made true: derivatives are those of the state at the fixed time. With noise the time of an
+    event has no derivative: it is NaN, and so are the derivatives of everything that depends on it.
 
     Cost
     ----
@@ -208,14 +208,14 @@ def steady_state_event(
     Raises
     ------
     ValueError
-        In a solve, if one is missing and the step size controller has no tolerances, or if a pytree of tolerances has
-        another structure than the state.
+        In a solve, if one of them is missing and the step size controller has no tolerances, or if a pytree of
+        tolerances has another structure than the state.
 
     Notes
     -----
-    Near a steady state an explicit method goes to the end of its stability, where the slope stays about as large as the
-    tolerance of a step allows. It may then never fall below the controller's own tolerances: give some that are ten
-    times looser, and keep `max_steps`.
+    Near a steady state an explicit method makes steps at the limit of its stability, and the slope stays about as large
+    as the tolerance of a step allows. It may then never fall below the controller's own tolerances: give tolerances
+    that are ten times larger, and keep `max_steps`.
 
     Differentiability
     -----------------

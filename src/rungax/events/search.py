@@ -1,7 +1,7 @@
-"""The search for the first event inside an attempt, by further attempts that end nearer and nearer to it.
+"""The search for the first event inside an attempt, by further attempts that end closer and closer to it.
 
-The interpolation of an attempt tells where the next one should end; whether a condition has passed zero by then, the
-attempt itself tells. The search ends with an attempt before the passage, and its end is the time of the event.
+The interpolation of an attempt proposes the end of the next one, and the state at that end shows whether a condition
+has passed zero. The search ends with an attempt just before the passage; its end is the time of the event.
 """
 
 from collections.abc import Callable
@@ -133,7 +133,7 @@ class EventSearch(eqx.Module):
         return jnp.where(self.searched, jnp.asarray(atol).astype(t.dtype), 0.0)
 
     def may_happen(self, plan: Plan, events: EventState, step: Step) -> BoolScalar:
-        """False if surely no condition is near zero, passes it or becomes true in an attempt: a test of little cost."""
+        """False only if no condition is near zero, passes it or becomes true in an attempt: a cheap test."""
         at = lambda values: jnp.any(self.conditions.may_happen(values, events.signs, events.zero_within))
         at_end = at(self.conditions.values(plan.problem, step.t1, step.y1))
         return at_end if self.interior == 0 else at_end | jnp.any(jax.vmap(at)(self._inside(plan, step)[1]))
@@ -193,7 +193,7 @@ class EventSearch(eqx.Module):
         happens = (near | counts) & ((events.signs.astype(rates.dtype) * rates <= 0) | (at_end.values == 0))
         happens, has_ended = optimization_barrier((happens, is_closed | is_short | jnp.any(happens)))
         slope = jnp.where(step.t1 == upper, margins.slope(at_end.values, rates), jnp.nan)
-        # After the search no root is wanted, and any width will do.
+        # After the search no root is needed, so the width does not matter.
         width = jnp.where(has_ended, jnp.inf, 0.5 * shortest(upper))
         margin = lambda t: jnp.min(margins.on_interpolation(t))
         at_ends = bracket.at_lower, bracket.at_upper
@@ -236,11 +236,11 @@ class EventSearch(eqx.Module):
 
 
 def _next_end(step: Step, bracket: EventBracket, active: Flags, within: Time, root: Time) -> Time:
-    """The end of the next attempt: just before the passage, as far as one knows.
+    """The end of the next attempt: just before the passage, as far as it is known.
 
     The first attempts take the interpolation of the one before them for the solution, and its `root` for the passage.
-    Where that does not do, as with noise, the later ones take the line through the values at the ends of the bracket,
-    or its middle. `within` is the time tolerance.
+    Where that is not exact enough, as with noise, the later ones take the line through the values at the ends of the
+    bracket, or its middle. `within` is the time tolerance.
     """
     lower, upper, count = bracket.lower, bracket.upper, bracket.num_attempts
     least, is_made = 0.5 * shortest(upper), jnp.any(active)

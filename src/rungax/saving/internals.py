@@ -17,7 +17,7 @@ from .savers import AbstractSaver, SavedParts, StepsSaver
 class SolverInternals(eqx.Module):
     r"""Sums over the accepted steps that measure how hard a solve was, with derivatives.
 
-    Added to a training loss they make a neural differential equation cheaper to solve.
+    If one of them is added to a training loss, the trained neural differential equation is cheaper to solve.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class SolverInternals(eqx.Module):
     Raises
     ------
     ValueError
-        In a solve with `SaveAt(internals=True)`, if the solver has no error estimate or sees no stiffness, as explicit
-        Runge–Kutta methods with an embedded estimate do; or if `max_steps=None`.
+        In a solve with `SaveAt(internals=True)`, if the solver does not estimate both its error and the stiffness, as
+        explicit Runge–Kutta methods with an embedded error estimate do; or if `max_steps=None`.
 
     Differentiability
     -----------------

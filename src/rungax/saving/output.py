@@ -1,7 +1,7 @@
-"""The saved values of one `SubSaveAt`: a buffer that fills from the front as the solve passes its times.
+"""The saved values of one `SubSaveAt`: a buffer that is filled from the front as the solve passes its times.
 
 Order of entries: the start; then, for each accepted step, the requested times inside it and after them its end, if
-steps are asked for; at last the end of the solve, unless it is the end of a step just saved.
+steps are asked for; finally the end of the solve, unless it is the end of a step just saved.
 """
 
 from collections.abc import Callable, Mapping
@@ -50,7 +50,7 @@ class Output(eqx.Module):
 
 
 class OutputRecorder(AbstractRecorder):
-    """The recorder of `fn(t, y, args)` at the start, at given times, at steps, at the end: whichever are asked for.
+    """The recorder of `fn(t, y, args)` at the start, at given times, at steps, at the end: whichever are requested.
 
     Parameters
     ----------

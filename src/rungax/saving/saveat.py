@@ -129,7 +129,7 @@ class SaveAt(eqx.Module):
         The solution as a function of time, for `Solution.evaluate` and `Solution.derivative`.
     solver_state, controller_state, made_jump
         The states of solver and controller, and whether the equation just jumped, from which another `diffeqsolve` can
-        go on: pass them to it, with `t0` and `y0` where this one ended, and `dt0=None`.
+        continue: pass them to it, with `t0` and `y0` where this one ended, and `dt0=None`.
     internals
         Differentiable sums of the steps' error and stiffness estimates, as `Solution.internals`; see `SolverInternals`.
 

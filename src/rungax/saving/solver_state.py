@@ -1,4 +1,4 @@
-"""The solver state that a solve hands out, from which another solve goes on."""
+"""The solver state that a solve returns, from which another solve continues."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ SOLVER_STATE = "solver_state"
 class SolverStateRecorder(AbstractRecorder):
     """The recorder of the final solver state.
 
-    Its derivatives are those of the state that the solver restores from the last checkpoint: whatever of it a solver
-    can make again from time, state and checkpoint follows these.
+    Its derivatives are those of the state that the solver restores from the last checkpoint: the parts that a solver
+    can recompute from time, state and checkpoint have these derivatives.
     """
 
     def init(self, plan: Plan, state: State) -> None:

@@ -133,8 +133,9 @@ class Tape(eqx.Module):
 class TapeRecorder(AbstractRecorder):
     """The recorder of the tape.
 
-    The tape holds at most `size.slots` checkpoints. When they are full, their number is halved: every second one goes,
-    and from then on half as many are recorded. So any number of steps leaves between half of `size.slots` and all.
+    The tape holds at most `size.slots` checkpoints. When they are full, every second one is discarded, and from then on
+    half as many are recorded. So after any number of steps at least half of the `size.slots` are in use, if there were
+    that many steps.
 
     Parameters
     ----------
