@@ -1,4 +1,4 @@
-"""Adjoints: how derivatives flow through a solve.
+"""Adjoints: how derivatives pass through a solve.
 
 The default, `RecursiveCheckpointAdjoint`, passes through these files when `jax.grad` is taken of a solve:
 
@@ -20,7 +20,7 @@ A *saved part* is what an output needs of one step, and the index of that step: 
 the interpolation, for its end time and state (`saving/savers.py`).
 
 `DirectAdjoint` differentiates `play_bounded`, `ReversibleAdjoint` goes back without checkpoints, `ForwardMode` lets JAX
-differentiate the loop; `BacksolveAdjoint` and `ImplicitAdjoint` have rules of their own and leave no tape.
+differentiate the loop; `BacksolveAdjoint` and `ImplicitAdjoint` have derivative rules of their own and no tape.
 """
 
 from .backsolve import BacksolveAdjoint as BacksolveAdjoint, adjoint_rms_seminorm as adjoint_rms_seminorm

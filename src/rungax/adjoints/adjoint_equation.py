@@ -7,8 +7,8 @@ $$\mathrm{d}a = -a^\top \frac{\partial f}{\partial y}\,\mathrm{d}x, \qquad
 \mathrm{d}a_\theta = -a^\top \Big(\frac{\partial f}{\partial \theta}\,\mathrm{d}x
 + f\,\mathrm{d}\frac{\partial x}{\partial \theta}\Big).$$
 
-Only the parameters that a derivative is taken by are differentiated: of all others, time among them, the derivative may
-not exist.
+Derivatives are computed only with respect to the parameters for which they are requested. With respect to others, such
+as time, a derivative may not exist.
 """
 
 from typing import Any, NamedTuple, Self
@@ -52,7 +52,7 @@ class _Increment(NamedTuple):
 class AdjointTerm(AbstractTerm[Any, Any]):
     """The adjoint equation of a part of `terms`.
 
-    Its vector field is the pair of time and state: more is not known before the increment is.
+    Its vector field is the pair of time and state, because the rest can be computed only together with the increment.
 
     Parameters
     ----------

@@ -74,9 +74,9 @@ def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
 class BacksolveAdjoint(AbstractAdjoint):
     """First derivatives in reverse mode by solving the adjoint equation backwards, without a tape.
 
-    Use it where even a few states do not fit into memory and an approximate gradient will do: the gradient is that of
-    the equation, not of the solve, and its error is that of two more solves. Where the state contracts strongly,
-    solving it backwards is unstable. `RecursiveCheckpointAdjoint` is exact, and usually faster.
+    Use it where even a few states do not fit into memory and an approximate gradient is enough: the gradient is that of
+    the equation, not of the solve, and has the errors of two more solves. Where the state contracts strongly, solving
+    it backwards is unstable. `RecursiveCheckpointAdjoint` is exact, and usually faster.
 
     Parameters
     ----------
@@ -92,24 +92,25 @@ class BacksolveAdjoint(AbstractAdjoint):
     NotImplementedError
         If more is saved than states at `t0`, at `ts` and at `t1`. For an equation with noise: if the solver is not for
         Stratonovich equations, or if it is for additive noise and the noise of the adjoint equation is not. It is
-        additive only if that of the equation is, and no derivative is taken by parameters of the diffusion.
+        additive only if that of the equation is, and no derivative with respect to parameters of the diffusion is
+        requested.
 
     Differentiability
     -----------------
-    Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, closures over traced values and
-    the values of paths among them. The vector field is differentiated by the state and by what the derivative is taken
-    by, and by nothing else: it needs no derivative by time, unless the solver uses one, as Rosenbrock methods do.
-    Derivatives with respect to times, `step_ts` and `jump_ts` among them, raise a `ValueError`; those with respect to
-    step sizes and tolerances are zero, because the equation does not depend on these.
+    Reverse mode, once, with respect to `y0`, `args` and parameters inside the terms, including closures over traced
+    values and the values of paths. The vector field is differentiated with respect to the state and these inputs only:
+    it needs no derivative with respect to time, unless the solver uses one, as Rosenbrock methods do. Derivatives with
+    respect to times, `step_ts` and `jump_ts` among them, raise a `ValueError`; those with respect to step sizes and
+    tolerances are zero, because the equation does not depend on these.
 
-    If the solve fails, values saved before that have their derivatives, and those of all others are NaN. Where nothing
-    has a cotangent, nothing is solved and the gradient is zero.
+    If the solve fails, values saved before the failure have their derivatives, and those of all others are NaN. If all
+    cotangents are zero, nothing is solved and the gradient is zero.
 
     Cost
     ----
-    A solve backwards of an equation of twice the size of the state plus the size of the parameters that the derivative
-    is taken by. If these are values of a path, each step takes a vector–Jacobian product of the path for each component
-    of its increment. Memory: a state.
+    A solve backwards of an equation of twice the size of the state plus the size of the differentiated parameters. If
+    these are values of a path, each step takes a vector–Jacobian product of the path for each component of its
+    increment. Memory: a state.
 
     References
     ----------
@@ -246,7 +247,7 @@ class BacksolveAdjoint(AbstractAdjoint):
     def backwards(self, solve: Solve, parameters: Parameters, outcome: Outcome, cotangents: Y) -> Augmented:
         """The adjoints at the start.
 
-        Where nothing has a cotangent nothing is solved, so that zero is the answer even if the solve has failed.
+        If all cotangents are zero nothing is solved, so that the result is zero even if the solve has failed.
         """
         plan, state = solve.plan, solve.state
         stops = stops_of(plan, state, outcome, cotangents)
@@ -349,7 +350,7 @@ def _parameters(restore: Restore, leaves: Sequence[jax.Array], differentiable: l
 
 
 def _refuse_times(differentiated: Solve) -> None:
-    """Raise a `ValueError` if a time is differentiated by: its derivative would silently be zero."""
+    """Raise a `ValueError` if a derivative with respect to a time is requested: it would silently be zero."""
     plan, controller = differentiated.plan, _options(differentiated).get("stepsize_controller")
     of_saves = [getattr(recorder, "ts", None) for recorder in plan.recorders.values()]
     of_stops = plan.stops, None if controller is None else controller.stops()
@@ -363,7 +364,7 @@ def _refuse_times(differentiated: Solve) -> None:
 
 
 def _refuse_others(differentiated: Solve) -> None:
-    """Raise a `ValueError` if the solver or a captured value is differentiated by: that would silently be zero."""
+    """Raise a `ValueError` for derivatives by the solver or a captured value, which would silently be zero."""
     in_solver = _has_arrays((differentiated.plan.solver, _options(differentiated).get("solver")))
     if in_solver or _has_arrays(differentiated.captured):
         found = "a value inside the solver" if in_solver else "a traced value captured by a function elsewhere"

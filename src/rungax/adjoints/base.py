@@ -17,7 +17,7 @@ from ..step import Outcome, State
 class AbstractAdjoint(eqx.Module):
     """An adjoint: a way to compute the derivatives of a solve.
 
-    Subclass it for a way of your own: give `integrate`, which makes the whole solve and which JAX differentiates.
+    To define your own, subclass it and implement `integrate`, which makes the whole solve and which JAX differentiates.
 
     Raises
     ------

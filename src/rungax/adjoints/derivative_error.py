@@ -1,9 +1,9 @@
 r"""The error of the derivatives of a solve, estimated from the error estimates of its steps.
 
-Adding a share $s$ of each step's error estimate $e$ to its end, $y_{n+1} = \Psi(y_n) + s\, e(y_n)$, changes the saved
-values by $s$ times the sum of all estimates, each carried to where it is saved. The derivative of that sum in a
-direction is the error of the derivative in that direction. It contains the errors of the steps for the linearised
-equation, and the effect of the solution's error on it.
+Adding $s$ times each step's error estimate $e$ to its end, $y_{n+1} = \Psi(y_n) + s\, e(y_n)$, changes the saved values
+by $s$ times the sum of all estimates, each carried on to the saved time. The derivative of that sum in a direction is
+the error of the derivative in that direction. It contains the errors of the steps for the linearised equation, and the
+effect of the solution's error on it.
 """
 
 from collections.abc import Callable

@@ -25,8 +25,8 @@ class DirectAdjoint(AbstractErrorControllingAdjoint):
     Parameters
     ----------
     error_control, num_tangents
-        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`, and the
-        number of these; see `RecursiveCheckpointAdjoint`.
+        The errors that determine the size of a step, those of the `"solution"` or also those of its `"tangents"`, and
+        the number of tangents; see `RecursiveCheckpointAdjoint`.
 
     Raises
     ------

@@ -24,7 +24,7 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
     Attributes
     ----------
     error_control
-        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`.
+        The errors that determine the size of a step: those of the `"solution"`, or also those of its `"tangents"`.
     num_tangents
         The number of tangents.
     """

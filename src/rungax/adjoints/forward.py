@@ -15,15 +15,15 @@ from .error_control import AbstractErrorControllingAdjoint
 class ForwardMode(AbstractErrorControllingAdjoint):
     """Derivatives by forward mode only, carried along with the solve itself.
 
-    Use it where `jax.jvp` or `jax.jacfwd` is all that is needed and memory matters: no tape is left, so nothing grows
-    with the number of steps, and that number needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as
+    Use it where only `jax.jvp` or `jax.jacfwd` is needed and memory matters: there is no tape, so the memory does not
+    grow with the number of steps, and that number needs no bound. `RecursiveCheckpointAdjoint` supports forward mode as
     well.
 
     Parameters
     ----------
     error_control, num_tangents
-        The errors that the size of a step is chosen for, of the `"solution"` or also of its `"tangents"`, and the
-        number of these; see `RecursiveCheckpointAdjoint`.
+        The errors that determine the size of a step, those of the `"solution"` or also those of its `"tangents"`, and
+        the number of tangents; see `RecursiveCheckpointAdjoint`.
 
     Raises
     ------

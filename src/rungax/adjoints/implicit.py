@@ -23,14 +23,14 @@ class ImplicitAdjoint(AbstractAdjoint):
 
     $$\mathrm{d}y = -\Big(\frac{\partial f}{\partial y}\Big)^{-1} \frac{\partial f}{\partial \theta}\,\mathrm{d}\theta$$
 
-    Use it where the solve runs until nothing changes any more. It takes the final state for a steady state and does not
-    check that it is one.
+    Use it if the solve runs until the state no longer changes. The final state is assumed to be steady; this is not
+    checked.
 
     Parameters
     ----------
     linear_solver
-        A Lineax solver for the linear system with the Jacobian of the vector field; by default Lineax's choice by what
-        the `tags` say. Where something is conserved the Jacobian is singular: give
+        A Lineax solver for the linear system with the Jacobian of the vector field; by default the choice of Lineax
+        according to `tags`. If a quantity is conserved the Jacobian is singular: give
         `lineax.AutoLinearSolver(well_posed=False)`.
     tags
         Lineax tags of the Jacobian, one or several, such as `lineax.negative_semidefinite_tag`; by default none.
@@ -42,8 +42,8 @@ class ImplicitAdjoint(AbstractAdjoint):
 
     Differentiability
     -----------------
-    Every mode, with respect to `args` and parameters inside the terms. The initial state has no influence on which
-    steady state is found, but for jumping to another: its derivative is zero, as are those with respect to times.
+    Every mode, with respect to `args` and parameters inside the terms. A small change of the initial state or of the
+    times leads to the same steady state, so derivatives with respect to them are zero.
 
     Cost
     ----

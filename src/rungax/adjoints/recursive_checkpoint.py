@@ -24,29 +24,30 @@ Allocating the tape takes time, which `vmap` multiplies; most solves take fewer 
 
 
 class RecursiveCheckpointAdjoint(AbstractErrorControllingAdjoint):
-    """Derivatives of the solve as it was made, in every mode and to any order: the default.
+    """Derivatives of the computed solution, in every mode and to any order: the default.
 
-    The solve leaves a tape of its accepted steps. Forward mode replays it forwards, reverse mode backwards, one
-    Jacobian product a step on the grid of times that the solve chose; rejected attempts cost nothing, and neither the
-    step size control nor the saving is differentiated. `jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian` and their
-    combinations work, inside `jit`, `vmap` and `shard_map`, with respect to the initial state, `args`, parameters
+    The solve leaves a tape of its accepted steps. Forward mode replays it forwards, reverse mode backwards, with one
+    product with a Jacobian for each step between the times that the solve chose; rejected attempts cost nothing, and
+    neither the step size control nor the saving is differentiated. `jvp`, `vjp`, `jacfwd`, `jacrev`, `hessian` and
+    their combinations work, inside `jit`, `vmap` and `shard_map`, with respect to the initial state, `args`, parameters
     inside the terms, `t0`, `t1` and `SaveAt(ts=...)`.
 
     Parameters
     ----------
     checkpoints
-        The largest number of checkpoints (states) on the tape. Where a solve takes more steps, the tape holds every
-        k-th state, k doubling as needed, and reverse mode makes the steps in between again: it takes up to half as long
+        The largest number of checkpoints (states) on the tape. If a solve makes more steps, the tape holds every k-th
+        state, with k doubled as needed, and reverse mode repeats the steps in between: it takes up to half as long
         again, in the same memory. By default 1024, or fewer if 16 MiB hold no more; never more than `max_steps`.
     budget
         The bytes that the checkpoints may take, for each solve of a `vmap`, instead of their number. It has no effect
         where `checkpoints` is given.
     error_control
-        The errors that the size of a step is chosen for: of the `"solution"`, or also of its `"tangents"`. The steps of
-        a solution at rest, say, are too long for its derivatives, which then are wrong at any tolerance. With
-        `"tangents"`, random tangents of the solution (through `y0`, `args` and the values that the terms hold, the same
-        in every solve) are carried beside it, whether anything is differentiated or not, and the error of a step in
-        each is kept below `rtol` times the tangent's size. It has no effect with constant steps.
+        The errors that determine the size of a step: those of the `"solution"`, or also those of its `"tangents"`. For
+        example, the steps of a solution at an equilibrium are too long for its derivatives, which are then wrong at any
+        tolerance. With `"tangents"`, random tangents of the solution (through `y0`, `args` and the values that the
+        terms hold, the same in every solve) are carried with it, whether anything is differentiated or not, and the
+        error that a step adds to each is kept below `rtol` times the tangent's size. It has no effect with constant
+        steps.
     num_tangents
         The number of tangents, by default two. Every second one goes through the parameters alone.
 
@@ -67,9 +68,9 @@ class RecursiveCheckpointAdjoint(AbstractErrorControllingAdjoint):
     ----
     Reverse mode: the solve, and for each accepted step one evaluation of the step and one of its vector–Jacobian
     product, together 2 to 4 times the solve. Memory: `checkpoints` states, and one number for each of `max_steps`, but
-    no more than 2²⁰. With a larger `max_steps`, or none, there is room for the times of 2¹⁷ steps, and a solve that
-    makes more makes them again, a few times each. With `error_control="tangents"` an attempt costs a
-    Jacobian–vector product for each tangent more.
+    no more than 2²⁰. With a larger `max_steps`, or none, there is room for the times of 2¹⁷ steps, and a derivative of
+    a longer solve repeats its steps, a few times each. With `error_control="tangents"` an attempt costs one more
+    Jacobian–vector product for each tangent.
 
     References
     ----------

@@ -59,7 +59,7 @@ from .taped_solve import rebuild_outcome, taped
 
 
 class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
-    r"""Derivatives of a solve that is made reversible, with memory for one state and the times of the steps.
+    r"""Derivatives of a solve by a reversible method, with memory for one state and the times of the steps.
 
     The solve itself changes: each step of the given solver becomes a step of the reversible method made of it
     (McCallum and Foster), of the same order, for twice the evaluations. Reverse mode then undoes the steps, so that the
@@ -84,12 +84,12 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
 
     Notes
     -----
-    Between a decaying component of the solution, $\mu < 0$, and its companion a difference grows by a factor of about
+    The difference between a decaying component of the solution, $\mu < 0$, and its companion grows by a factor of about
     $\lambda e^{|\mu| h}$ a step. The solution itself is lost where steps are much longer than $(1 - \lambda) / |\mu|$
-    for a time of many $1 / |\mu|$: take another adjoint for equations that contract strongly.
+    for a time of many $1 / |\mu|$: use another adjoint for equations that contract strongly.
 
-    What `SaveAt(solver_state=True)` gives is the state of the given solver at the end. Another solve goes on from there
-    with a companion of its own.
+    `SaveAt(solver_state=True)` returns the state of the given solver at the end. A solve that continues from there has
+    a new companion.
 
     Differentiability
     -----------------
@@ -134,7 +134,7 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
         )
 
     def check(self, saveat: SaveAt) -> None:
-        """Raise a `ValueError` if the solver's own estimates are asked for: its steps are not those of the solve."""
+        """Raise a `ValueError` if the solver's own estimates are requested: its steps are not those of the solve."""
         if saveat.internals:
             raise ValueError(
                 "`ReversibleAdjoint` makes a method of its own, which has no stiffness estimate.\n"
@@ -169,7 +169,7 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
         outcome = differentiated_as(replayed, Solve(plan, state))
         if not hands_out_state:
             return outcome
-        # The companion means nothing to another solve, which starts from the state.
+        # The companion has no meaning for another solve, which starts from the state.
         end = outcome.state
         known, (problem, t, y) = constant_where(end.lacks_end, (given, (plan.problem, end.t, end.y)))
         solver_state = handed_out(known.restore(problem.terms, t, y, problem.args, None), end)

@@ -6,7 +6,7 @@ $$\frac{\mathrm{d}v}{\mathrm{d}t} = \frac{\partial f}{\partial y} v + \frac{\par
 \qquad v(t_0) = v_0.$$
 
 The derivative of a solver's step is the same solver's step for this equation, and the derivative of its error estimate
-is the estimate of the tangent's error. So a few tangents in random directions, carried beside the solution, show where
+is the estimate of the tangent's error. So a few tangents in random directions, carried with the solution, show where
 the steps are too long for its derivatives.
 """
 
@@ -52,7 +52,7 @@ class Inputs(NamedTuple):
 
 
 def check_no_noise(name: str, plan: Plan) -> None:
-    """Raise a `ValueError` if the equation of a plan has noise: `name` has no meaning there."""
+    """Raise a `ValueError` if the equation of a plan has noise: what `name` names has no meaning there."""
     if plan.is_noisy:
         raise ValueError(
             f"`{name}` needs an equation whose solution is smooth in time.\n"
@@ -65,8 +65,8 @@ def random_directions(plan: Plan, y: Y, number: int) -> Inputs:
     """Random directions through the inputs of a solve, stacked along the first axis of each leaf; `None` for others.
 
     Each entry is normal, with the root mean square of its leaf as the standard deviation, or one where that is zero. Of
-    several directions every second one goes through the parameters alone and the others through the state alone: so
-    the error of neither is small beside the other's, whatever their units are.
+    several directions every second one goes through the parameters alone and the others through the state alone: so the
+    error of neither is small compared with the other's, whatever their units are.
     """
     inputs = eqx.filter(Inputs.of(plan, y), eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(inputs)

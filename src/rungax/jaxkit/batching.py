@@ -67,9 +67,9 @@ def optimization_barrier[T](tree: T) -> T:
 def update_if[T, S](pred: BoolScalar, update: Callable[[T, S], T], value: T, operands: S) -> T:
     """`update(value, operands)` if `pred` is true for any batch element, else `value`.
 
-    A loop of at most one turn: `value` stays where it is, where `lax.cond` copies what its branches return. In a loop
-    of small steps that costs more than to test `pred`. The barrier keeps XLA from moving what depends on the operands
-    alone out of this loop, into every turn of the one around it.
+    A loop of at most one iteration: `value` stays in place, whereas `lax.cond` copies what its branches return. In a
+    loop of small steps that costs more than to test `pred`. The barrier keeps XLA from moving what depends on the
+    operands alone out of this loop, into every iteration of the one around it.
     """
     like = (pred, value, operands)
     arrays, others = eqx.partition(operands, eqx.is_array)

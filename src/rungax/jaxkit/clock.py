@@ -30,7 +30,7 @@ def clip_next_end(accepted: BoolScalar, end: jax.Array, t_next: jax.Array) -> ja
 
 
 def is_stuck(t: jax.Array, t_next: jax.Array) -> jax.Array:
-    """True if a step from `t` to `t_next` goes nowhere: if it has size zero, or goes backwards, or is NaN."""
+    """True if a step from `t` to `t_next` does not advance: if it has size zero, or goes backwards, or is NaN."""
     return ~(t_next > t)
 
 

@@ -34,7 +34,7 @@ def _(primals: tuple[Any, Any], tangents: tuple[Any, Any]) -> tuple[Any, Any]:
 def constant_where[T](where: BoolScalar | jax.Array, tree: T) -> T:
     """`tree`, whose derivatives are zero if `where` holds.
 
-    Give it to what is computed for nothing then: zero times a derivative that is not finite would be NaN.
+    Apply it to values that are not used in that case: zero times a derivative that is not finite would be NaN.
     """
 
     def leaf(x: Any) -> Any:

@@ -25,7 +25,7 @@ def _interpretations(cls: type[Any]) -> frozenset[Interpretation]:
 
 
 _OF_STEP = ("attempt", "densify", "interpolation_for")
-"""The methods of a solver that know the `dense_info` of its step."""
+"""The methods of a solver that depend on the `dense_info` of its step."""
 
 
 class AbstractSolver[SolverState](eqx.Module):
@@ -33,7 +33,7 @@ class AbstractSolver[SolverState](eqx.Module):
 
     Subclass it for a method of your own: define the class attributes `term_structure` and `interpolation_cls` and the
     abstract methods. A solver never loops over time and never decides how long a step is. In a solve it always sees
-    `t0 < t1`; in a solve backwards in time the terms show vector fields and drivers the true time.
+    `t0 < t1`; in a solve backwards in time the terms pass the true time to vector fields and drivers.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class AbstractSolver[SolverState](eqx.Module):
     noise
         For stochastic equations, the widest kind of noise for which `strong_order` holds.
     minimal_levy_area
-        The Lévy areas that the solver needs of a Brownian path over a step.
+        The Lévy areas of a Brownian path over a step that the solver needs.
     interpretations
         The interpretations of a stochastic equation, Itô or Stratonovich, whose solution the method converges to: both
         for additive noise, else one at most. A base class states it: `AbstractItoSolver`, `AbstractStratonovichSolver`.
@@ -116,7 +116,7 @@ class AbstractSolver[SolverState](eqx.Module):
         def place_of(name: str) -> int:
             return next(i for i, base in enumerate(cls.__mro__) if name in vars(base))
 
-        # A class with a `step` of its own has a `dense_info` of its own, of which its bases know nothing.
+        # A class with a `step` of its own has a `dense_info` of its own, which its base classes do not know.
         for name in _OF_STEP:
             if place_of(name) > place_of("step"):
                 setattr(cls, name, vars(AbstractSolver)[name])
@@ -206,7 +206,7 @@ class AbstractSolver[SolverState](eqx.Module):
         -------
         y1, y_error, dense_info, solver_state, result
             The state at `t1`; an estimate of its local error with the structure of `y0`, or `None`; the keyword
-            arguments of `interpolation_cls` besides `t0` and `t1`; the solver state for the next step; and
+            arguments of `interpolation_cls` other than `t0` and `t1`; the solver state for the next step; and
             `RESULTS.successful` or the reason of a failure.
         """
 
@@ -262,15 +262,15 @@ class AbstractSolver[SolverState](eqx.Module):
         Returns
         -------
         DenseInfo
-            The keyword arguments of `interpolation_cls` besides `t0` and `t1`.
+            The keyword arguments of `interpolation_cls` other than `t0` and `t1`.
         """
         return step.dense_info
 
     def interpolation_for(self, terms: PyTree[Any], args: Args) -> Callable[..., AbstractLocalInterpolation]:
         """The maker of the interpolations over the steps of an equation: by default `interpolation_cls`.
 
-        Overridden by solvers whose interpolation evaluates the equation. What the maker holds is the same for all
-        steps, `dense_info` is what differs.
+        Overridden by solvers whose interpolation evaluates the equation. The maker holds what is the same for all
+        steps; `dense_info` holds what differs.
 
         Parameters
         ----------
@@ -349,9 +349,9 @@ class AbstractSolver[SolverState](eqx.Module):
         return before
 
     def improves_when_repeated(self, step: Step) -> BoolScalar | None:
-        """True if a failed step, made once more without a change, may succeed; by default `None`: it never does.
+        """True if a failed step may succeed when it is repeated unchanged; by default `None`: it never does.
 
-        For methods that then use a newer Jacobian. It must be false for the second of two such steps.
+        For methods that then use a new Jacobian. It must be false for the second of two such steps.
 
         Parameters
         ----------
@@ -365,7 +365,7 @@ class AbstractSolver[SolverState](eqx.Module):
     ) -> Result:
         """The reason why no step from `t0`, `y0` succeeds: by default a vector field that is not finite there.
 
-        Asked after an attempt to `t1` that was rejected and whose end is not finite, and with constant steps after one
+        Called after an attempt to `t1` that was rejected and whose end is not finite, and with constant steps after one
         whose stages were not solved. Successful if a shorter step may succeed.
 
         Parameters

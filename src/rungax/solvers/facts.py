@@ -20,7 +20,7 @@ type SolverNoise = Literal["additive", "diagonal", "commutative", "general"]
 
 @dataclass(frozen=True)
 class SolverFacts:
-    """The facts that checks, the tables of the manual, and tests know a solver by.
+    """The facts about a solver that checks, the tables of the manual, and tests use.
 
     A solver states them as class attributes of the same names, which `AbstractSolver` documents. A solver made of
     other solvers overrides `AbstractSolver.facts`.

@@ -17,8 +17,8 @@ type Made = tuple[Y, Y | None, DenseInfo, Any, Result]
 def completed(attempt: Callable[..., Any], complete: Callable[[Any, Step], DenseInfo]) -> Callable[..., Made]:
     """The method `step` of a class of solvers, from two other methods in the body of that class.
 
-    It calls these and not what a subclass has in their place: a subclass with a `step` of its own, which may call this
-    one, has another `dense_info`.
+    It calls these and not the methods by which a subclass replaces them: a subclass with a `step` of its own, which may
+    call this one, has another `dense_info`.
 
     Parameters
     ----------

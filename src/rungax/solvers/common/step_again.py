@@ -1,4 +1,4 @@
-"""Interpolation by the method itself: the step is made again, with the length asked for."""
+"""Interpolation by the method itself: the step is repeated up to the requested time."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from ..base import AbstractSolver
 
 
 class StepAgain(AbstractLocalInterpolation):
-    """The step made again from its start to the time of evaluation, for one-step methods without a checkpoint.
+    """The step repeated from its start to the time of evaluation, for one-step methods without a checkpoint.
 
     As exact as the step itself, whatever its order. Each value costs a step, and the evaluations of `restore`.
 
@@ -45,7 +45,7 @@ class StepAgain(AbstractLocalInterpolation):
 
 
 class StepsAgain(eqx.Module):
-    """A maker of the interpolations over the steps of an equation, which are made again.
+    """A maker of the interpolations over the steps of an equation, which repeat the steps.
 
     Parameters
     ----------

@@ -45,9 +45,9 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     """A Runge–Kutta method, whose class attribute `tableau` holds its coefficients.
 
     A subclass with a `tableau`, and without a step of its own, is a method of the family that the tableau belongs to:
-    `AbstractERK`, `AbstractDIRK`, or `AbstractIMEXRK`, which become its base classes, with what they ask of a subclass.
-    With a `MultiButcherTableau` of explicit tableaus it solves a `MultiTerm`, each term at the nodes of its tableau;
-    `interpolation_cls` then receives `y0`, `y1`, and as `k` a tuple with the stages of each term.
+    `AbstractERK`, `AbstractDIRK`, or `AbstractIMEXRK`, which become its base classes, with their requirements for a
+    subclass. With a `MultiButcherTableau` of explicit tableaus it solves a `MultiTerm`, each term at the nodes of its
+    tableau; `interpolation_cls` then receives `y0`, `y1`, and as `k` a tuple with the stages of each term.
 
     Parameters
     ----------

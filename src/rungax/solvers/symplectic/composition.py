@@ -56,10 +56,10 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
 
     Cost
     ----
-    One evaluation of each vector field for each weight. Dense output makes the step again with the length asked for,
-    because states inside it are of low order: each time inside a step costs a step and one evaluation of `f` more, and
-    `SaveAt(dense=True)` stores `y0`, `y1` for each step and the arrays of terms and `args` once. With noise it is the
-    cubic through both ends, for two more evaluations of `g`.
+    One evaluation of each vector field for each weight. Dense output repeats the step up to the requested time, because
+    states inside a step are of low order: each time inside a step costs one more step and one more evaluation of `f`,
+    and `SaveAt(dense=True)` stores `y0`, `y1` for each step and the arrays of terms and `args` once. With noise it is
+    the cubic through both ends, for two more evaluations of `g`.
 
     References
     ----------
@@ -127,7 +127,7 @@ class AbstractSymmetricComposition(AbstractSymplectic[Y]):
     step = completed(attempt, _slopes_at_ends)
 
     def interpolation_for(self, terms: PairTerms, args: Args) -> Callable[..., AbstractLocalInterpolation]:
-        """The step made again; with noise, whose increments are over whole steps, the cubic through both ends."""
+        """The repeated step; with noise, whose increments are over whole steps, the cubic through both ends."""
         return ThirdOrderHermitePolynomialInterpolation if is_stochastic(terms) else StepsAgain(self, terms, args)
 
     def checkpoint_state(self, solver_state: Y) -> None:

@@ -93,11 +93,11 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     Differentiability
     -----------------
-    That of the two methods. The choice of the method has no derivative, nor has the size of a step.
+    That of the two methods. The choice of the method and the size of a step have no derivatives.
 
     Cost
     ----
-    That of the method in use. With the stiff method, a step takes one product of the Jacobian with a vector more.
+    That of the method in use. With the stiff method, a step takes one more product of the Jacobian with a vector.
 
     References
     ----------

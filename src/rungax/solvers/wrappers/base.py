@@ -8,7 +8,7 @@ from ..base import AbstractSolver
 
 
 class AbstractWrappedSolver[SolverState](AbstractSolver[SolverState]):
-    """A solver that makes its steps of those of another solver.
+    """A solver that makes its steps from those of another solver.
 
     Attributes
     ----------

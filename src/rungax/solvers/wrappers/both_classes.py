@@ -1,6 +1,7 @@
-"""The class that `isinstance` finds a solver around another one to be an instance of: both of their classes.
+"""The class by which `isinstance` takes a wrapping solver for an instance of both its own and the wrapped class.
 
-For programs written for Diffrax, where `HalfSolver(Euler())` is an instance of `Euler`. Nothing in this package asks.
+For programs written for Diffrax, where `HalfSolver(Euler())` is an instance of `Euler`. Nothing in this package uses
+it.
 """
 
 from abc import ABCMeta

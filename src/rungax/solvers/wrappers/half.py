@@ -29,13 +29,13 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     All facts are those of the wrapped solver: the terms and the noise that it is for, the Lévy areas that it needs, and
     its orders. The order of the estimate is that of the local error: `order + 1` for ordinary equations,
-    `strong_order + 0.5` for stochastic ones. To `isinstance` it is also an instance of the wrapped solver's class.
+    `strong_order + 0.5` for stochastic ones. For `isinstance` it is also an instance of the wrapped solver's class.
 
     Parameters
     ----------
     solver
-        The wrapped solver. If it has an error estimate, that is not used. If one of the three steps fails, the whole
-        step fails, with an infinite estimate; at `dtmin` it is not made once more with a new Jacobian, because the
+        The wrapped solver. Its own error estimate, if it has one, is not used. If one of the three steps fails, the
+        whole step fails, with an infinite estimate; at `dtmin` it is not repeated with a new Jacobian, because the
         cache does not say which of the three has failed.
 
     Raises
@@ -49,8 +49,8 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
 
     Cost
     ----
-    Three steps of the wrapped solver. A Brownian path is evaluated over three intervals, and a solve has only the
-    increment over the whole step at hand. `UnsafeBrownianPath` raises an error, because its increments over the halves
+    Three steps of the wrapped solver. A Brownian path is evaluated over three intervals, of which a solve has stored
+    only the increment over the whole step. `UnsafeBrownianPath` raises an error, because its increments over the halves
     do not add up to that over the whole step.
 
     References

@@ -194,9 +194,9 @@ class Kvaerno4(_PublishedESDIRK):
     Notes
     -----
     A stage is evaluated at 1.15 of the step, at times after its end. Before a jump (`jump_ts`) it is evaluated at the
-    last time before the jump instead: that is exact for a field that depends on time by its jumps only, and otherwise
-    of lower order, which the error estimate sees. The field and its data must be defined a little beyond the `t1` of a
-    solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
+    last time before the jump instead: that is exact if the field depends on time only through its jumps, and otherwise
+    of lower order, which the error estimate takes into account. The field and its data must be defined a little beyond
+    the `t1` of a solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
 
     Differentiability
     -----------------
@@ -244,9 +244,9 @@ class Kvaerno5(_PublishedESDIRK):
     Notes
     -----
     A stage is evaluated at 1.23 of the step, at times after its end. Before a jump (`jump_ts`) it is evaluated at the
-    last time before the jump instead: that is exact for a field that depends on time by its jumps only, and otherwise
-    of lower order, which the error estimate sees. The field and its data must be defined a little beyond the `t1` of a
-    solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
+    last time before the jump instead: that is exact if the field depends on time only through its jumps, and otherwise
+    of lower order, which the error estimate takes into account. The field and its data must be defined a little beyond
+    the `t1` of a solve; for `Kvaerno3`, `KenCarp4`, `KenCarp5` and `Rodas5P` they need not be.
 
     Differentiability
     -----------------

@@ -41,8 +41,8 @@ class ALIGN(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveSo
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
-        if `gamma` or `u` are known to differ between them, or if the path has no space-time Lévy area.
+        If `taylor_threshold` is not a Python number of at least 0; in a solve, if the terms are not those above, if
+        `gamma` or `u` are known to differ between them, or if the path has no space-time Lévy area.
 
     Differentiability
     -----------------
@@ -122,8 +122,8 @@ class ShOULD(AbstractFosterLangevinSRK[Response, tuple[X, X]], AbstractAdaptiveS
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
-        if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
+        If `taylor_threshold` is not a Python number of at least 0; in a solve, if the terms are not those above, if
+        `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
 
     Differentiability
     -----------------
@@ -217,8 +217,8 @@ class QUICSORT(AbstractFosterLangevinSRK[Response, None]):
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number from 0; in a solve, if the terms are not those above,
-        if `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
+        If `taylor_threshold` is not a Python number of at least 0; in a solve, if the terms are not those above, if
+        `gamma` or `u` are known to differ between them, or if the path has no space-time-time Lévy area.
 
     Differentiability
     -----------------

@@ -161,18 +161,18 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
     Attributes
     ----------
     taylor_threshold
-        The value of $|γh|$ below which Taylor series replace the closed formulas of the coefficients. Most
-        of these formulas lose a factor of $2/|γh|$ of their precision to cancellation. Those that lose more use their
-        series up to the value at which they lose as much as the others at the threshold. Any number from 0: one above 1
-        acts as 1, where the formulas lose nothing any more, and one below the square root of the rounding unit as that,
-        where they lose half of the digits.
+        The value of $|γh|$ below which Taylor series replace the closed formulas of the coefficients. Most of these
+        formulas lose a factor of $2/|γh|$ of their precision to cancellation. Those that lose more use their series up
+        to the value at which they lose as much as the others at the threshold. Any number of at least 0. A number above
+        1 acts as 1, where the formulas no longer lose precision, and one below the square root of the rounding unit
+        acts as that root, where they lose half of the digits.
     reuses_gradient
         True if the gradient at the end of a step serves at the start of the next one.
 
     Raises
     ------
     ValueError
-        If `taylor_threshold` is no Python number from 0.
+        If `taylor_threshold` is not a Python number of at least 0.
 
     See Also
     --------
@@ -208,7 +208,7 @@ class AbstractFosterLangevinSRK[Coeffs, ErrorEstimate](
         """
 
     def conditions_on(self, terms: PyTree[Any], y0: Y) -> Iterable[Condition]:
-        """`gamma` and `u` are the same in drift and diffusion; none if the terms are others, which a check refuses."""
+        """`gamma` and `u` are the same in drift and diffusion; none for other terms, which a check refuses."""
         if not fits(self.term_structure, terms):
             return ()
         return equal_coefficients(*_unwrapped(terms), position_and_velocity(y0)[0])
