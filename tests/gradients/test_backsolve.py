@@ -201,7 +201,7 @@ def loss_with_stops(time: Any, name: str, is_of_the_adjoint: bool) -> jax.Array:
 @pytest.mark.parametrize("is_of_the_adjoint", [False, True], ids=["of the solve", "of the adjoint"])
 @pytest.mark.parametrize("name", ["step_ts", "jump_ts"])
 def test_there_is_no_silent_zero_for_the_times_of_stops(name: str, is_of_the_adjoint: bool) -> None:
-    match = r"`BacksolveAdjoint` knows no derivatives with respect to times.*\n.*\nFound: .*`jump_ts`"
+    match = r"`BacksolveAdjoint` has no derivatives with respect to times.*\n.*\nFound: .*`jump_ts`"
     with pytest.raises(ValueError, match=match):
         jax.grad(lambda time: loss_with_stops(time, name, is_of_the_adjoint))(np.asarray(0.4))
 

@@ -133,7 +133,7 @@ def test_backsolving_refuses_ito_solvers() -> None:
 
 
 def test_a_steady_state_has_no_noise() -> None:
-    with pytest.raises(ValueError, match="which an equation with noise has not"):
+    with pytest.raises(ValueError, match="which an equation with noise does not have"):
         solve(Heun(), multiplicative, tree(), adjoint=rungax.ImplicitAdjoint())
 
 

@@ -196,8 +196,8 @@ class BacksolveAdjoint(AbstractAdjoint):
         solver = self.kwargs.get("solver", plan.solver)
         if not (is_term(problem.terms) and fits(solver.term_structure, _without_parameters(problem))):
             raise NotImplementedError(
-                "`BacksolveAdjoint` solves an equation of terms of its own, which a solver for particular terms does"
-                f" not know.\nExpected: a solver for any term, or for a MultiTerm of any\n"
+                "`BacksolveAdjoint` solves an equation of terms of its own, which a solver for particular terms cannot"
+                f" solve.\nExpected: a solver for any term, or for a MultiTerm of any\n"
                 f"Found:    {type(solver).__name__}, for {describe(solver.term_structure)}\n"
                 "Give it another, `BacksolveAdjoint(solver=...)`, or use `RecursiveCheckpointAdjoint`, the default."
             )
@@ -238,7 +238,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         if not has_additive_noise(terms, problem.t0, augmented):
             raise NotImplementedError(
                 "`BacksolveAdjoint` solves an equation of its own, whose noise depends on its state where the"
-                " diffusion\ndepends on the state, or on what is differentiated by.\n"
+                " diffusion\ndepends on the state, or on an input of the derivative.\n"
                 "Expected: a solver for any noise, such as SPaRK, or no derivatives of the diffusion\n"
                 f"Found:    {type(solver).__name__}, for additive noise\n"
                 "Give it another, `BacksolveAdjoint(solver=...)`, or use `RecursiveCheckpointAdjoint`, the default."
@@ -356,7 +356,7 @@ def _refuse_times(differentiated: Solve) -> None:
     of_stops = plan.stops, None if controller is None else controller.stops()
     if _has_arrays((plan.problem.t0, plan.problem.t1, differentiated.state.t, of_saves, of_stops)):
         raise ValueError(
-            "`BacksolveAdjoint` knows no derivatives with respect to times.\n"
+            "`BacksolveAdjoint` has no derivatives with respect to times.\n"
             "Expected: derivatives of y0, args or terms\n"
             "Found:    one of t0, t1, SaveAt(ts=...), or the `step_ts` and `jump_ts` at which steps end\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."
@@ -369,7 +369,7 @@ def _refuse_others(differentiated: Solve) -> None:
     if in_solver or _has_arrays(differentiated.captured):
         found = "a value inside the solver" if in_solver else "a traced value captured by a function elsewhere"
         raise ValueError(
-            "`BacksolveAdjoint` knows no derivatives with respect to values inside a solver, or that a solver, a"
+            "`BacksolveAdjoint` has no derivatives with respect to values inside a solver, or that a solver, a"
             " controller\nor a path has captured.\n"
             f"Expected: derivatives of y0, args or terms\nFound:    {found}\n"
             "Use `RecursiveCheckpointAdjoint`, the default, or stop the gradient."

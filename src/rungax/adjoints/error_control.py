@@ -35,7 +35,7 @@ class AbstractErrorControllingAdjoint(AbstractAdjoint):
     def __check_init__(self) -> None:
         if self.error_control not in ERROR_CONTROLS:
             raise ValueError(
-                "`error_control` says which errors the size of a step is chosen for.\n"
+                "`error_control` says which errors determine the size of a step.\n"
                 f"Expected: 'solution' or 'tangents'\nFound:    {shown(self.error_control)}\nThe default is 'solution'."
             )
         number = self.num_tangents

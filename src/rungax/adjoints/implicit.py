@@ -79,7 +79,7 @@ class ImplicitAdjoint(AbstractAdjoint):
         others = saveat.dense or saveat.solver_state or saveat.controller_state or saveat.made_jump or saveat.internals
         if not only_end or others or sub.fn is not save_y:
             raise ValueError(
-                "`ImplicitAdjoint` knows the derivative of the steady state alone.\nExpected: SaveAt(t1=True)\n"
+                "`ImplicitAdjoint` differentiates the steady state only.\nExpected: SaveAt(t1=True)\n"
                 f"Found:    {saveat}\nSave nothing else, or use `RecursiveCheckpointAdjoint`."
             )
 
@@ -93,7 +93,7 @@ class ImplicitAdjoint(AbstractAdjoint):
             )
         if is_stochastic(plan.problem.terms):
             raise ValueError(
-                "`ImplicitAdjoint` differentiates a steady state, which an equation with noise has not.\n"
+                "`ImplicitAdjoint` differentiates a steady state, which an equation with noise does not have.\n"
                 "Expected: terms without a Brownian path\nFound:    terms with one\n"
                 "Use `RecursiveCheckpointAdjoint`, the default."
             )

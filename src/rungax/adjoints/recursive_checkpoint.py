@@ -128,6 +128,6 @@ class RecursiveCheckpointAdjoint(AbstractErrorControllingAdjoint):
         if self.budget < 2 * size:
             raise ValueError(
                 "`RecursiveCheckpointAdjoint(budget=...)` must have room for two states.\n"
-                f"Expected: at least {2 * size} bytes\nFound:    {self.budget}\nGive it more."
+                f"Expected: at least {2 * size} bytes\nFound:    {self.budget}\nIncrease it, or leave it out."
             )
         return self.budget // max(size, 1)

@@ -288,7 +288,7 @@ class _Chain(NamedTuple):
         return Replay(solve.plan, residuals.tape, residuals.saved, solve.captured), first
 
     def stretches(self, residuals: _Residuals) -> Stretches:
-        """The accepted steps in stretches, in case the tape has not room for all."""
+        """The accepted steps in stretches, in case the tape has no room for all."""
         return Stretches(self.restore(residuals.leaves), self.size, residuals.tape, residuals.end)
 
     def cotangents_of_parameters(self, residuals: _Residuals, end: PyTree[Array], saved: Parts) -> list[jax.Array]:

@@ -168,7 +168,7 @@ def _constant_time(t: jax.Array) -> jax.Array:
 def _refuse_derivative(primals: tuple[Any], tangents: tuple[Any]) -> tuple[Any, Any]:
     # A Brownian path has no derivative anywhere, and a derivative of zero would be wrong for functions of increments.
     if not known_zero(tangents[0]):
-        raise RuntimeError("A Brownian path cannot be differentiated with respect to the times it is asked at.")
+        raise RuntimeError("A Brownian path cannot be differentiated with respect to the times of its values.")
     return _constant_time(primals[0]), zero_tangent(primals[0])
 
 

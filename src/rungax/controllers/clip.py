@@ -118,7 +118,7 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
     ):
         if not isinstance(controller, AbstractAdaptiveStepSizeController):
             raise ValueError(
-                "`ClipStepSizeController(controller, ...)` shortens steps, which only error control makes up for.\n"
+                "`ClipStepSizeController(controller, ...)` shortens steps, which only error control can compensate.\n"
                 "Expected: an adaptive controller, such as PIDController\n"
                 f"Found:    {kind_of(controller)}\nTo end steps at times you know, use `StepTo(ts)`."
             )
@@ -126,7 +126,8 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n <= 0):
             raise ValueError(
                 "`store_rejected_steps` is how many rejected steps can be stored.\n"
-                f"Expected: a positive integer or None\nFound:    {shown(n)}\nUse `None` to store none; 100 is plenty."
+                f"Expected: a positive integer or None\nFound:    {shown(n)}\n"
+                "Use `None` to store none; 100 is nearly always enough."
             )
         self.controller = controller
         self.step_ts = _times("step_ts", step_ts, jnp.integer, jnp.floating)

@@ -66,7 +66,7 @@ class ConstantStepSize(AbstractFixedTimes[GridState, RealScalar]):
         del terms, y0, args, func, error_order
         if dt0 is None:
             raise ValueError(
-                "`dt0=None` asks for a first step chosen by error control, which a fixed step size has not.\n"
+                "`dt0=None` asks for a first step chosen by error control, which a fixed step size does not have.\n"
                 "Expected: a step size `dt0`\nFound:    None\n"
                 "Give `dt0`, or use `stepsize_controller=PIDController(rtol=..., atol=...)`."
             )

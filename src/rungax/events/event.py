@@ -123,8 +123,7 @@ class Event(eqx.Module):
             number = getattr(self, name)
             if isinstance(number, bool) or not isinstance(number, int) or number < 0:
                 raise ValueError(
-                    f"`Event({name}=...)` is a number of things.\nExpected: an integer, at least 0\n"
-                    f"Found:    {shown(number)}"
+                    f"`Event({name}=...)` is a count.\nExpected: an integer, at least 0\nFound:    {shown(number)}"
                 )
 
     @property
@@ -166,7 +165,7 @@ class Event(eqx.Module):
         for leaf in leaves:
             fits = isinstance(leaf, bool) if name == "direction" else callable(leaf)
             if leaf is not None and not fits:
-                raise ValueError(f"`Event({name}=...)` is not understood.\nExpected: {wanted}\nFound:    {shown(leaf)}")
+                raise ValueError(f"`Event({name}=...)` is not valid.\nExpected: {wanted}\nFound:    {shown(leaf)}")
         return leaves
 
 

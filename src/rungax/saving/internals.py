@@ -103,7 +103,7 @@ def internals_of(plan: Plan, step: Step, end: tuple[Time, Y]) -> SolverInternals
     stiffness = plan.solver.stiffness(step)
     if step.y_error is None or stiffness is None:
         raise ValueError(
-            "`SaveAt(internals=True)` needs a solver that estimates its error and sees stiffness.\n"
+            "`SaveAt(internals=True)` needs a solver that estimates its error and the stiffness.\n"
             "Expected: an explicit Runge–Kutta method with an embedded estimate\n"
             f"Found:    {type(plan.solver).__name__}\nUse `Tsit5`, for example."
         )
