@@ -42,8 +42,8 @@ def van_der_pol(t: jax.Array, y: jax.Array, args: None) -> jax.Array:
 
 @jax.jit
 def ask(solution: Solution, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The state and its derivative at each of `ts`; both methods take a single time, so `jax.vmap` is used."""
-    return jax.vmap(solution.evaluate)(ts), jax.vmap(solution.derivative)(ts)
+    """The state and its derivative at each of `ts`."""
+    return solution.evaluate(ts), solution.derivative(ts)
 
 
 @jax.jit
