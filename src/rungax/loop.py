@@ -89,7 +89,8 @@ def examine(plan: Plan, state: State) -> State:
 def needs_attempt(plan: Plan, state: State) -> jax.Array:
     """True if this batch element is running, and not a failed solve on an endless interval.
 
-    Controllers of fixed steps go on after the state has stopped being finite (`failed_at`), and would never stop there.
+    Controllers of fixed steps continue after the state has stopped being finite (`failed_at`), and would never stop
+    there.
     """
     failed_at = plan.controller.failed_at(state.controller_state)
     if failed_at is None:
@@ -153,7 +154,7 @@ def next_state(plan: Plan, state: State, step: Step, verdict: Verdict, running: 
 
 
 def proposed_end(plan: Plan, state: State, step: Step, verdict: Verdict) -> Time | None:
-    """The end proposed for the attempt after this one, before it is clipped; `None` if it is not handed on."""
+    """The end proposed for the attempt after this one, before it is clipped; `None` if it is not stored."""
     if state.proposed_end is None:
         return None
     proposed, ends = verdict.proposed_end, ~(verdict.next_t0 < plan.problem.t1)

@@ -101,7 +101,7 @@ def set_up(
     t_next = proposed_end if stops is None else stops.clip(is_new, start, proposed_end)
     t_next = clip_next_end(is_new, t1, t_next)
     if controller.failed_at(controller_state) is None:
-        # Other controllers go on, and report the time themselves.
+        # Other controllers continue, and report the time themselves.
         result = first_failure(result, choose(all_finite(y0), RESULTS.successful, RESULTS.nonfinite))
     events = None
     if detector is not None:
@@ -182,7 +182,7 @@ def _first_events(
 ) -> tuple[EventState, Time, BoolScalar]:
     """The event detector's first state, the end of the first attempt, and whether an event ends the solve before it.
 
-    A solve that makes the attempt that an earlier one left goes on with that one's events.
+    A solve that makes the next attempt of an earlier one continues with that one's events.
     """
     events = detector.init(problem, t_next)
     # A boolean condition that is true at the start ends the solve there.

@@ -220,7 +220,7 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
 
     def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: ClipState) -> ClipState:
-        """The earlier state, in which the controller inside goes on from its own."""
+        """The earlier state, with which the controller inside continues from its own."""
         return replace(earlier, inner_state=self.controller.resume(t0, t1, dt0, earlier.inner_state))
 
     def final_state(self, initial: ClipState, final: ClipState) -> ClipState:

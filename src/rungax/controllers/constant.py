@@ -24,8 +24,8 @@ class ConstantStepSize(AbstractFixedTimes[GridState, RealScalar]):
     """Steps of the size `dt0`; the last one is shortened to end on `t1`.
 
     Step i ends at `t0 + i dt0`, computed as such, so no rounding accumulates: a step of 0.3 on [0, 1] visits 0.3, 0.6,
-    0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`. The steps go on, with the values that the
-    vector field gives for such a state, so that under `vmap` all batch elements share their times.
+    0.9 and 1. Once the state is not finite the result is `RESULTS.nonfinite`. The steps continue, with the values that
+    the vector field gives for such a state, so that under `vmap` all batch elements share their times.
 
     Raises
     ------
@@ -74,7 +74,7 @@ class ConstantStepSize(AbstractFixedTimes[GridState, RealScalar]):
         return grid_time(t0, t1, dt0, 1), GridState(first_index(), never(t0), t0, t1, dt0)
 
     def resume(self, t0: Time, t1: Time, dt0: RealScalar | None, earlier: GridState) -> GridState:
-        """The grid of the earlier solve if it goes on at `t0`; else one from there, of the size `dt0` or as before."""
+        """The grid of the earlier solve if `t0` is on it; else one from `t0`, of the size `dt0` or as before."""
         if dt0 is not None:
             return GridState(first_index(), never(t0), t0, t1, dt0)
         goes_on = is_in_grid_step(earlier.t0, earlier.dt, earlier.index, t0)

@@ -30,7 +30,7 @@ class AbstractFixedTimesState(eqx.Module):
 class AbstractFixedTimes[TimesState: AbstractFixedTimesState, Dt0](AbstractStepSizeController[TimesState, Dt0]):
     """A controller of steps that end at times known beforehand; none is rejected.
 
-    Once the state is not finite the steps go on, so that under `vmap` all batch elements share their times.
+    Once the state is not finite the steps continue, so that under `vmap` all batch elements share their times.
     """
 
     @abc.abstractmethod
@@ -81,7 +81,7 @@ class AbstractFixedTimes[TimesState: AbstractFixedTimesState, Dt0](AbstractStepS
         error_order: RealScalar | None,
         controller_state: TimesState,
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, TimesState, Result]:
-        """Accept the step; go on to the next of the times."""
+        """Accept the step; the next one ends at the next of the times."""
         del y0, args, y_error, error_order
         index, failed_at = controller_state.index + 1, controller_state.failed_at
         failed_at = jnp.where(all_finite(y1_candidate), failed_at, jnp.minimum(failed_at, t0))

@@ -46,7 +46,7 @@ type PIDState = tuple[Time, Time] | None
 class Unchosen(int):
     """A coefficient with its default value, which the user leaves to the solver.
 
-    It is a pytree without leaves, so that a compiled program for it is another one than for the same number.
+    It is a pytree without leaves, so that it and the same number, given explicitly, have different compiled programs.
     """
 
 

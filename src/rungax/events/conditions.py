@@ -21,7 +21,7 @@ type Values = Float[Array, " conditions"]
 """The value of each condition, as a number of the type of time; of a boolean one 0 or 1."""
 
 UNKNOWN = 0
-"""The sign of a condition whose value has not been a number yet; a change from it is no passage."""
+"""The sign of a condition whose value has not been a number yet; a change from it is not a passage."""
 
 HAS_LEFT = -1.0
 """The size up to which a value counts as zero, for a condition whose value has been larger since it was zero."""

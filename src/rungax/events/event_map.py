@@ -71,10 +71,10 @@ class EventMap(eqx.Module):
         return self._at(plan, t, y, self._time_shift(plan, active, t, y))
 
     def apply_effects(self, plan: Plan, active: Flags, num_effects: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
-        """Time and state at the `active` events, as `at_event_time` gives them, and the state to go on with from `t`.
+        """Time and state at the `active` events, as from `at_event_time`, and the state in which the solve continues.
 
-        That is the state after their effects, one after another; `y` where no event is active. `num_effects` counts,
-        for each event, its earlier effects: it is the index of this one.
+        That is the state at `t` after their effects, one after another; `y` where no event is active. `num_effects`
+        counts, for each event, its earlier effects: it is the index of this one.
         """
         problem, shift = plan.problem, self._time_shift(plan, active, t, y)
         event_time, before = self._at(plan, t, y, shift)

@@ -47,8 +47,8 @@ def bracketed_root(
     """A time at most `width` from a sign change of `function`, from positive to negative, in an interval.
 
     The values at the ends are not trusted: `function` counts as positive at the lower end and as negative at the upper
-    one, whatever rounding says. What is no number counts as positive. `slope` is that at the upper end, NaN where it is
-    not known; only the first iteration depends on it. `like` are the arrays that `function` depends on.
+    one, whatever rounding says. What is not a number counts as positive. `slope` is that at the upper end, NaN where it
+    is not known; only the first iteration depends on it. `like` are the arrays that `function` depends on.
     """
     lower, upper = interval
     tiny, largest = float(jnp.finfo(lower.dtype).tiny), float(jnp.finfo(lower.dtype).max) ** 0.25

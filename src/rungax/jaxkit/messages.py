@@ -51,7 +51,7 @@ def as_array(value: Any, where: str, expected: str) -> jax.Array | np.ndarray:
     Raises
     ------
     ValueError
-        If it is no array of numbers.
+        If it is not an array of numbers.
     """
     if isinstance(value, jax.Array | np.ndarray):
         return value

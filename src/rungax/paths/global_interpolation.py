@@ -290,7 +290,7 @@ def over_times(function: Callable[..., PyTree[Any]], *times: Any) -> PyTree[Any]
     Raises
     ------
     ValueError
-        If a time is no number, or the shapes of the times do not fit together.
+        If a time is not a number, or the shapes of the times do not fit together.
     """
     arrays = [jnp.asarray(as_array(t, "A time", "a number, or an array of numbers")) for t in times]
     arrays = jnp.broadcast_arrays(*arrays)

@@ -56,7 +56,7 @@ def visit_due[Carry](
 ) -> tuple[IntScalar, Carry]:
     """Visit the entries of a sequence from `cursor` on while they are due; returns the cursor after them.
 
-    Under `vmap` the visits go on until no batch element has an entry that is due; `visit(cursor, due, carry)` must
+    Under `vmap` the visits continue until no batch element has an entry that is due; `visit(cursor, due, carry)` must
     leave `carry` unchanged where `due` is false.
     """
 
