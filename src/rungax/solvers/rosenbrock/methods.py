@@ -56,7 +56,7 @@ class Rosenbrock23(AbstractRosenbrock):
 
     Cost
     ----
-    Every attempt takes three evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    Every attempt takes three evaluations of the vector field, one time derivative, one Jacobian, one factorisation,
     and three solves with it: see `AbstractRosenbrock`.
 
     References
@@ -100,7 +100,7 @@ class ROS3P(AbstractRosenbrock):
 
     Cost
     ----
-    Every attempt takes four evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    Every attempt takes four evaluations of the vector field, one time derivative, one Jacobian, one factorisation,
     and four solves with it: see `AbstractRosenbrock`. Dense output takes two more evaluations a step.
 
     References
@@ -168,7 +168,7 @@ class Rodas4(AbstractRosenbrock):
 
     Cost
     ----
-    Every attempt takes six evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    Every attempt takes six evaluations of the vector field, one time derivative, one Jacobian, one factorisation,
     and six solves with it: see `AbstractRosenbrock`.
 
     References
@@ -209,7 +209,7 @@ class Rodas5P(AbstractRosenbrock):
 
     Cost
     ----
-    Every attempt takes eight evaluations of the vector field, one derivative by time, one Jacobian, one factorisation,
+    Every attempt takes eight evaluations of the vector field, one time derivative, one Jacobian, one factorisation,
     and eight solves with it: see `AbstractRosenbrock`.
 
     References

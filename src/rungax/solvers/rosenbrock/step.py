@@ -54,7 +54,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
 
     Cost
     ----
-    Every attempt, rejected ones too, takes one evaluation of the vector field for each stage, one derivative by time,
+    Every attempt, rejected ones too, takes one evaluation of the vector field for each stage, one time derivative,
     one Jacobian (a directional derivative for each column, or for each diagonal of a band that `ODETerm(tags=...)`
     declares), one factorisation, and a solve with it for each stage. Memory: the Jacobian and its factors.
 
