@@ -43,7 +43,7 @@ class ImplicitAdjoint(AbstractAdjoint):
     Differentiability
     -----------------
     Every mode, with respect to `args` and parameters inside the terms. A small change of the initial state or of the
-    times leads to the same steady state, so derivatives with respect to them are zero.
+    times is assumed to lead to the same steady state: derivatives with respect to them are zero.
 
     Cost
     ----
