@@ -26,7 +26,8 @@ import statistics
 import time
 from typing import Any, NamedTuple
 
-# Dense matrices are factorised by LAPACK, whose threads may spend more time waiting for each other than working.
+# Dense matrices are factorised by LAPACK, whose threads may spend more time waiting
+# for each other than working.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import jax
@@ -35,7 +36,16 @@ import lineax
 import numpy as np
 from matplotlib import pyplot as plt
 
-from rungax import Banded, ODETerm, PIDController, Rodas5P, SaveAt, Solution, Tsit5, diffeqsolve
+from rungax import (
+    Banded,
+    ODETerm,
+    PIDController,
+    Rodas5P,
+    SaveAt,
+    Solution,
+    Tsit5,
+    diffeqsolve,
+)
 
 jax.config.update("jax_enable_x64", True)
 
@@ -43,12 +53,14 @@ FIGURES = pathlib.Path(__file__).parent / "figures"
 
 TS = np.linspace(0.0, 10.0, 201)
 TOLERANCE = 1e-5
-# Iterative solutions of the linear systems must be more accurate than the steps that use them.
+# Iterative solutions of the linear systems must be more accurate than the steps that
+# use them.
 GMRES = lineax.GMRES(rtol=1e-7, atol=1e-7)
 
 
 class Run(NamedTuple):
-    """A solve: its solution, its median time in seconds, and its distance from the solution of the first run."""
+    """A solve: its solution, its median time in seconds, and its distance from the
+    solution of the first run."""
 
     solution: Solution
     seconds: float
@@ -71,7 +83,9 @@ def diffusion(values: jax.Array, boundary: float) -> jax.Array:
 
 def start(cells: int) -> np.ndarray:
     x = np.arange(1, cells + 1) / (cells + 1)
-    return np.stack([1 + np.sin(2 * np.pi * x), np.full(cells, 3.0)], axis=1).reshape(-1)
+    return np.stack([1 + np.sin(2 * np.pi * x), np.full(cells, 3.0)], axis=1).reshape(
+        -1
+    )
 
 
 def solve(term: ODETerm, solver: Any, y0: np.ndarray) -> Solution:
@@ -89,7 +103,8 @@ def solve(term: ODETerm, solver: Any, y0: np.ndarray) -> Solution:
 
 
 def main(cells: int = 200, repeats: int = 3) -> dict[str, Run]:
-    """Solve in four ways, each compiled first and then timed; the first way is the recommended one."""
+    """Solve in four ways, each compiled first and then timed; the first way is the
+    recommended one."""
     ways: dict[str, tuple[ODETerm, Any]] = {
         "Rodas5P, banded": (ODETerm(brusselator, tags=Banded(2, 2)), Rodas5P()),
         "Rodas5P, dense": (ODETerm(brusselator), Rodas5P()),
@@ -108,7 +123,10 @@ def main(cells: int = 200, repeats: int = 3) -> dict[str, Run]:
         difference = float(jnp.max(jnp.abs(solution.ys - first.ys)))
         runs[name] = run = Run(solution, statistics.median(times), difference)
         steps = int(solution.stats["num_steps"])
-        print(f"{name:>15}: {steps:5d} steps, {1000 * run.seconds:8.2f} ms, differs by {difference:.0e}")
+        print(
+            f"{name:>15}: {steps:5d} steps, {1000 * run.seconds:8.2f} "
+            f"ms, differs by {difference:.0e}"
+        )
     ratio = runs["Rodas5P, dense"].seconds / runs["Rodas5P, banded"].seconds
     print(f"{2 * cells} unknowns: the band makes it {ratio:.0f} times as fast")
     draw(runs)
@@ -116,10 +134,13 @@ def main(cells: int = 200, repeats: int = 3) -> dict[str, Run]:
 
 
 def draw(runs: dict[str, Run]) -> None:
-    """Draw the first chemical in the solution of the first run, and the time of each run."""
+    """Draw the first chemical in the solution of the first run, and the time of each
+    run."""
     u = np.asarray(runs["Rodas5P, banded"].solution.ys)[:, 0::2].T
     u = np.pad(u, ((1, 1), (0, 0)), constant_values=1.0)
-    figure, (field, times) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained", width_ratios=(2, 1))
+    figure, (field, times) = plt.subplots(
+        1, 2, figsize=(11, 4), layout="constrained", width_ratios=(2, 1)
+    )
     image = field.pcolormesh(TS, np.linspace(0.0, 1.0, len(u)), u, shading="gouraud")
     figure.colorbar(image, ax=field, label="u")
     field.set(xlabel="time", ylabel="x", title="The Brusselator in one dimension")

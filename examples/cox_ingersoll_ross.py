@@ -55,7 +55,8 @@ FINEST = 2**14
 
 
 class StrangSplitting(AbstractItoSolver[None]):
-    """The two flows along a path of five pieces, with strong order 1.5 where the square root is smooth."""
+    """The two flows along a path of five pieces, with strong order 1.5 where the square
+    root is smooth."""
 
     term_structure = MultiTerm[tuple[AbstractTerm, AbstractTerm]]
     interpolation_cls = LocalLinearInterpolation
@@ -64,7 +65,16 @@ class StrangSplitting(AbstractItoSolver[None]):
     def init(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any) -> None:
         """The solver has no state."""
 
-    def step(self, terms: Any, t0: Any, t1: Any, y0: Any, args: Any, solver_state: None, made_jump: Any) -> Any:
+    def step(
+        self,
+        terms: Any,
+        t0: Any,
+        t1: Any,
+        y0: Any,
+        args: Any,
+        solver_state: None,
+        made_jump: Any,
+    ) -> Any:
         h, noise = terms.contr(t0, t1, use_levy=True)
         W, H = noise.W, noise.H
         C = jnp.where(W < 0, -1.0, 1.0) * jnp.sqrt(W**2 / 3 + 4 * H**2 / 5 + 4 * h / 15)
@@ -90,11 +100,25 @@ def noise_flow(x: jax.Array, w: jax.Array) -> jax.Array:
 
 
 def solve(key: jax.Array, dt0: Any, **options: Any) -> Solution:
-    path = VirtualBrownianTree(0.0, END, END / 2 / FINEST, (), key, levy_area=SpaceTimeLevyArea)
+    path = VirtualBrownianTree(
+        0.0, END, END / 2 / FINEST, (), key, levy_area=SpaceTimeLevyArea
+    )
     drift = ODETerm(lambda t, x, args: A * (B - x))
     diffusion = ControlTerm(lambda t, x, args: VOLATILITY * jnp.sqrt(x), path)
-    options = {"solver": StrangSplitting(), "max_steps": None, "throw": False, **options}
-    return diffeqsolve(MultiTerm(drift, diffusion), t0=0.0, t1=END, dt0=dt0, y0=jnp.array(START), **options)
+    options = {
+        "solver": StrangSplitting(),
+        "max_steps": None,
+        "throw": False,
+        **options,
+    }
+    return diffeqsolve(
+        MultiTerm(drift, diffusion),
+        t0=0.0,
+        t1=END,
+        dt0=dt0,
+        y0=jnp.array(START),
+        **options,
+    )
 
 
 @jax.jit
@@ -108,8 +132,15 @@ def adaptive(keys: jax.Array, tolerance: jax.Array) -> tuple[jax.Array, jax.Arra
     """The last state of each path and the number of its steps, with error control."""
 
     def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        controller = PIDController(rtol=0.0, atol=tolerance, pcoeff=0.1, icoeff=0.3, dtmin=END / FINEST)
-        solution = solve(key, END / 64, solver=HalfSolver(StrangSplitting()), stepsize_controller=controller)
+        controller = PIDController(
+            rtol=0.0, atol=tolerance, pcoeff=0.1, icoeff=0.3, dtmin=END / FINEST
+        )
+        solution = solve(
+            key,
+            END / 64,
+            solver=HalfSolver(StrangSplitting()),
+            stepsize_controller=controller,
+        )
         return solution.ys[0], solution.stats["num_accepted_steps"]
 
     return jax.vmap(one)(keys)
@@ -128,7 +159,10 @@ def main(paths: int = PATHS) -> tuple[float, float]:
     numbers = np.array([float(steps.mean()) for _, steps in found])
     errors = np.array([error(xs) for xs, _ in found])
     orders = order(NUMBERS, fixed), order(numbers, errors)
-    print(f"root mean square error over {paths} paths falls with the number of steps to the power of")
+    print(
+        f"root mean square error over {paths} paths falls with "
+        "the number of steps to the power of"
+    )
     print(f"-{orders[0]:.2f} with constant steps, -{orders[1]:.2f} with adaptive ones")
     draw((NUMBERS, fixed), (numbers, errors), orders)
     return orders
@@ -138,11 +172,19 @@ def order(numbers: np.ndarray, errors: np.ndarray) -> float:
     return -float(np.polyfit(np.log(numbers), np.log(errors), 1)[0])
 
 
-def draw(constant: tuple[Any, Any], adaptive: tuple[Any, Any], orders: tuple[float, float]) -> None:
+def draw(
+    constant: tuple[Any, Any], adaptive: tuple[Any, Any], orders: tuple[float, float]
+) -> None:
     figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for points, name, rate in zip((constant, adaptive), ("constant steps", "adaptive steps"), orders, strict=True):
+    for points, name, rate in zip(
+        (constant, adaptive), ("constant steps", "adaptive steps"), orders, strict=True
+    ):
         axes.loglog(*points, "o-", label=f"{name}, order {rate:.2f}")
-    axes.set(xlabel="steps (mean over paths)", ylabel="root mean square error", title="CIR process that touches zero")
+    axes.set(
+        xlabel="steps (mean over paths)",
+        ylabel="root mean square error",
+        title="CIR process that touches zero",
+    )
     axes.legend()
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "cox_ingersoll_ross.png")

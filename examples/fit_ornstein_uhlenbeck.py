@@ -18,7 +18,16 @@ import numpy as np
 import optax
 from matplotlib import pyplot as plt
 
-from rungax import ControlTerm, MultiTerm, ODETerm, SaveAt, ShARK, SpaceTimeLevyArea, VirtualBrownianTree, diffeqsolve
+from rungax import (
+    ControlTerm,
+    MultiTerm,
+    ODETerm,
+    SaveAt,
+    ShARK,
+    SpaceTimeLevyArea,
+    VirtualBrownianTree,
+    diffeqsolve,
+)
 
 jax.config.update("jax_enable_x64", True)
 
@@ -35,7 +44,8 @@ type Logs = dict[str, jax.Array]
 
 
 class Statistics(NamedTuple):
-    """The statistics that are compared, of shape `(times,)`; there is one covariance less."""
+    """The statistics that are compared, of shape `(times,)`; there is one covariance
+    less."""
 
     mean: jax.Array
     variance: jax.Array
@@ -58,19 +68,34 @@ def simulated(parameters: dict[str, jax.Array], keys: jax.Array) -> jax.Array:
     """An ensemble of the model, at the times of the data."""
 
     def one(key: jax.Array) -> jax.Array:
-        noise = VirtualBrownianTree(0.0, TIMES[-1], tol=STEP / 2, shape=(), key=key, levy_area=SpaceTimeLevyArea)
+        noise = VirtualBrownianTree(
+            0.0, TIMES[-1], tol=STEP / 2, shape=(), key=key, levy_area=SpaceTimeLevyArea
+        )
         drift = ODETerm(lambda t, x, p: p["rate"] * (p["level"] - x))
         diffusion = ControlTerm(lambda t, x, p: p["volatility"], noise)
         saveat = SaveAt(ts=TIMES)
         terms = MultiTerm(drift, diffusion)
-        return diffeqsolve(terms, ShARK(), 0.0, TIMES[-1], STEP, jnp.array(START), parameters, saveat=saveat).ys
+        return diffeqsolve(
+            terms,
+            ShARK(),
+            0.0,
+            TIMES[-1],
+            STEP,
+            jnp.array(START),
+            parameters,
+            saveat=saveat,
+        ).ys
 
     return jax.vmap(one)(keys)
 
 
 def statistics(xs: jax.Array) -> Statistics:
     centred = xs - xs.mean(axis=0, keepdims=True)
-    return Statistics(xs.mean(axis=0), (centred**2).mean(axis=0), (centred[:, 1:] * centred[:, :-1]).mean(axis=0))
+    return Statistics(
+        xs.mean(axis=0),
+        (centred**2).mean(axis=0),
+        (centred[:, 1:] * centred[:, :-1]).mean(axis=0),
+    )
 
 
 def positive(logs: Logs) -> dict[str, jax.Array]:
@@ -79,7 +104,8 @@ def positive(logs: Logs) -> dict[str, jax.Array]:
 
 
 def main(iterations: int = ITERATIONS) -> dict[str, float]:
-    """Fit the parameters, compare and draw the statistics, and return the parameters."""
+    """Fit the parameters, compare and draw the statistics, and return the
+    parameters."""
     observed = data(np.random.default_rng(0))
     target = statistics(jnp.asarray(observed))
 
@@ -89,7 +115,10 @@ def main(iterations: int = ITERATIONS) -> dict[str, float]:
         return parts.mean + 10 * (parts.variance + parts.covariance)
 
     optimiser = optax.adam(0.05)
-    logs = {name: jnp.log(jnp.array(guess)) for name, guess in (("rate", 0.5), ("level", 1.0), ("volatility", 1.0))}
+    logs = {
+        name: jnp.log(jnp.array(guess))
+        for name, guess in (("rate", 0.5), ("level", 1.0), ("volatility", 1.0))
+    }
     state = optimiser.init(logs)
 
     @jax.jit
@@ -108,7 +137,9 @@ def main(iterations: int = ITERATIONS) -> dict[str, float]:
         visited.append(logs)
     # The mean over the last steps reduces the noise.
     last = visited[-iterations // 4 :]
-    fitted = {name: float(np.exp(np.mean([float(x[name]) for x in last]))) for name in TRUE}
+    fitted = {
+        name: float(np.exp(np.mean([float(x[name]) for x in last]))) for name in TRUE
+    }
     for name, value in fitted.items():
         print(f"{name}: {value:.3f} (data drawn with {TRUE[name]})")
     draw(observed, fitted, history)
@@ -117,9 +148,15 @@ def main(iterations: int = ITERATIONS) -> dict[str, float]:
 
 def draw(observed: np.ndarray, fitted: dict[str, float], history: list[float]) -> None:
     figure, (fit, losses) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    model = np.asarray(simulated(jax.tree.map(jnp.array, fitted), jax.random.split(jax.random.key(2), SERIES)))
+    model = np.asarray(
+        simulated(
+            jax.tree.map(jnp.array, fitted), jax.random.split(jax.random.key(2), SERIES)
+        )
+    )
     for xs, name, style in ((observed, "data", "o"), (model, "fitted model", "x")):
-        fit.errorbar(TIMES, xs.mean(axis=0), xs.std(axis=0), fmt=style, capsize=3, label=name)
+        fit.errorbar(
+            TIMES, xs.mean(axis=0), xs.std(axis=0), fmt=style, capsize=3, label=name
+        )
     fit.set(xlabel="t", ylabel="X", title="Mean and standard deviation")
     fit.legend()
     losses.semilogy(history)

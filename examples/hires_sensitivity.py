@@ -57,7 +57,8 @@ T1 = 321.8122
 
 
 class Sensitivity(NamedTuple):
-    """The final state, its sensitivities of shape (substances, constants), and the error of finite differences."""
+    """The final state, its sensitivities of shape (substances, constants), and the
+    error of finite differences."""
 
     state: np.ndarray
     table: np.ndarray
@@ -101,7 +102,9 @@ def log_final(log_constants: jax.Array) -> jax.Array:
 sensitivities = jax.jit(jax.jacfwd(log_final))
 
 
-def seconds(function: Callable[[jax.Array], jax.Array], log_constants: jax.Array) -> float:
+def seconds(
+    function: Callable[[jax.Array], jax.Array], log_constants: jax.Array
+) -> float:
     """The median time of a call that is already compiled."""
     times: list[float] = []
     for _ in range(21):
@@ -112,20 +115,35 @@ def seconds(function: Callable[[jax.Array], jax.Array], log_constants: jax.Array
 
 
 def main(checked: str = "done") -> Sensitivity:
-    """Compute all sensitivities, and compare those to one constant with central differences."""
+    """Compute all sensitivities, and compare those to one constant with central
+    differences."""
     log_constants = jnp.log(jnp.asarray(list(CONSTANTS.values())))
-    state, table = np.exp(log_final(log_constants)), np.asarray(sensitivities(log_constants))
+    state, table = (
+        np.exp(log_final(log_constants)),
+        np.asarray(sensitivities(log_constants)),
+    )
     column = list(CONSTANTS).index(checked)
     nudge = jnp.zeros_like(log_constants).at[column].set(1e-4)
-    finite = np.asarray(log_final(log_constants + nudge) - log_final(log_constants - nudge)) / 2e-4
+    finite = (
+        np.asarray(log_final(log_constants + nudge) - log_final(log_constants - nudge))
+        / 2e-4
+    )
     mismatch = float(np.max(np.abs(finite / table[:, column] - 1)))
 
     print(f"sensitivity to {checked}, by derivative and by differences:")
-    for name, exact, difference in zip(SUBSTANCES, table[:, column], finite, strict=True):
+    for name, exact, difference in zip(
+        SUBSTANCES, table[:, column], finite, strict=True
+    ):
         print(f"{name:>4}  {exact:10.5f}  {difference:10.5f}")
-    once, all_at_once = seconds(log_final, log_constants), seconds(sensitivities, log_constants)
+    once, all_at_once = (
+        seconds(log_final, log_constants),
+        seconds(sensitivities, log_constants),
+    )
     print(f"they differ by {mismatch:.0e} of themselves at most")
-    print(f"a solve takes {1000 * once:.2f} ms, all {table.size} sensitivities {1000 * all_at_once:.2f} ms")
+    print(
+        f"a solve takes {1000 * once:.2f} ms, all {table.size} "
+        f"sensitivities {1000 * all_at_once:.2f} ms"
+    )
     draw(table)
     return Sensitivity(state, table, mismatch)
 
@@ -134,13 +152,27 @@ def draw(table: np.ndarray) -> None:
     """Draw a heat map whose colours are linear from -1 to 1 and logarithmic beyond."""
     figure, axis = plt.subplots(figsize=(8, 5.5), layout="constrained")
     largest = np.max(np.abs(table))
-    image = axis.imshow(table, cmap="RdBu_r", norm="symlog", clim=(-largest, largest), aspect="auto")
+    image = axis.imshow(
+        table, cmap="RdBu_r", norm="symlog", clim=(-largest, largest), aspect="auto"
+    )
     for (row, column), value in np.ndenumerate(table):
         color = "white" if abs(value) > 5 else "black"
-        axis.text(column, row, f"{value:.2g}", ha="center", va="center", color=color, fontsize=8)
+        axis.text(
+            column,
+            row,
+            f"{value:.2g}",
+            ha="center",
+            va="center",
+            color=color,
+            fontsize=8,
+        )
     axis.set_xticks(range(len(CONSTANTS)), list(CONSTANTS))
     axis.set_yticks(range(len(SUBSTANCES)), list(SUBSTANCES))
-    axis.set(xlabel="rate constant", ylabel="substance", title=f"HIRES at t = {T1}: d log y / d log k")
+    axis.set(
+        xlabel="rate constant",
+        ylabel="substance",
+        title=f"HIRES at t = {T1}: d log y / d log k",
+    )
     figure.colorbar(image, ax=axis)
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "hires_sensitivity.png")

@@ -43,7 +43,8 @@ PIECES = 400  # of a solve, at whose ends the energy is computed
 
 
 class Problem(NamedTuple):
-    """A Hamiltonian of the form |v|^2 / 2 + potential(w); `need` is a factor for the number of steps."""
+    """A Hamiltonian of the form |v|^2 / 2 + potential(w); `need` is a factor for the
+    number of steps."""
 
     name: str
     potential: Any
@@ -57,7 +58,8 @@ class Problem(NamedTuple):
 
 
 class Method(NamedTuple):
-    """A solver and its number of steps in a period; without that, a controller chooses the steps."""
+    """A solver and its number of steps in a period; without that, a controller chooses
+    the steps."""
 
     solver: AbstractSolver[Any]
     steps: int | None
@@ -73,7 +75,8 @@ def henon_heiles(w: jax.Array) -> jax.Array:
     return 0.5 * (x * x + y * y) + x * x * y - y**3 / 3.0
 
 
-# From the point nearest to the sun, and with the energy 0.1, at which regular and chaotic orbits coexist.
+# From the point nearest to the sun, and with the energy 0.1, at which regular and
+# chaotic orbits coexist.
 PROBLEMS = (
     Problem("Kepler", kepler, 1.0, (0.0, 2.0), (0.4, 0.0)),
     Problem("Hénon-Heiles", henon_heiles, 0.25, (0.35, 0.2), (0.1, 0.17)),
@@ -93,13 +96,28 @@ def energies(
     """The energies at the ends of all pieces of `length`, and the number of steps."""
     force = ODETerm(lambda t, w, args: -jax.grad(problem.potential)(w))
     velocity = ODETerm(lambda t, v, args: v)
-    both = ODETerm(lambda t, y, args: (force.vf(t, y[1], args), velocity.vf(t, y[0], args)))
-    terms, dt0, controller = (force, velocity), PERIOD / (steps or 1), ConstantStepSize()
+    both = ODETerm(
+        lambda t, y, args: (force.vf(t, y[1], args), velocity.vf(t, y[0], args))
+    )
+    terms, dt0, controller = (
+        (force, velocity),
+        PERIOD / (steps or 1),
+        ConstantStepSize(),
+    )
     if steps is None:
         terms, dt0, controller = both, None, PIDController(rtol=1e-8, atol=1e-8)
 
     def piece(y: Any, _: None) -> Any:
-        solution = diffeqsolve(terms, solver, 0.0, length, dt0, y, stepsize_controller=controller, max_steps=None)
+        solution = diffeqsolve(
+            terms,
+            solver,
+            0.0,
+            length,
+            dt0,
+            y,
+            stepsize_controller=controller,
+            max_steps=None,
+        )
         y = jax.tree.map(lambda x: x[-1], solution.ys)
         return y, (problem.energy(y), solution.stats["num_steps"])
 
@@ -109,24 +127,43 @@ def energies(
 
 
 def main(periods: float = 100_000.0) -> dict[tuple[str, str], tuple[float, float]]:
-    """Solve and draw; return the largest error of the energy in the first and in the last tenth of the time."""
+    """Solve and draw; return the largest error of the energy in the first and in the
+    last tenth of the time."""
     errors = {}
     print(f"relative error of the energy over {periods:,.0f} periods")
     print("problem       method          steps a period  first tenth  last tenth")
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained", sharey=True)
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 4), layout="constrained", sharey=True
+    )
     for problem, ax in zip(PROBLEMS, axes, strict=True):
         for method in METHODS:
             steps = method.steps and round(method.steps * problem.need)
-            # Each piece ends at another point of the orbit, after a whole number of steps: all steps have one size.
+            # Each piece ends at another point of the orbit, after a whole
+            # number of steps: all steps have one size.
             length = np.floor(periods / PIECES) + 0.382
             length = round(length * steps) / steps if steps else length
-            energy, made = energies(problem, method.solver, steps, jnp.asarray(length * PERIOD))
+            energy, made = energies(
+                problem, method.solver, steps, jnp.asarray(length * PERIOD)
+            )
             error = np.abs(np.asarray(energy) / float(energy[0]) - 1)
             tenth = PIECES // 10
             name = type(method.solver).__name__
-            errors[problem.name, name] = first, last = float(error[1:tenth].max()), float(error[-tenth:].max())
-            print(f"{problem.name:13} {name:15} {int(made) / (PIECES * length):14.0f}  {first:11.1e}  {last:10.1e}")
-            ax.loglog(np.arange(1, PIECES + 1) * length, error[1:], ".", color=method.colour, markersize=3, label=name)
+            errors[problem.name, name] = first, last = (
+                float(error[1:tenth].max()),
+                float(error[-tenth:].max()),
+            )
+            print(
+                f"{problem.name:13} {name:15} {int(made) / (PIECES * length):14.0f} "
+                f" {first:11.1e}  {last:10.1e}"
+            )
+            ax.loglog(
+                np.arange(1, PIECES + 1) * length,
+                error[1:],
+                ".",
+                color=method.colour,
+                markersize=3,
+                label=name,
+            )
         ax.set(xlabel="periods", title=problem.name)
     axes[0].set(ylabel="relative error of the energy")
     axes[0].legend(markerscale=4)

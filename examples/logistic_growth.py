@@ -25,7 +25,8 @@ RATE, CAPACITY, START = 0.8, 100.0, 2.0
 
 
 def growth(t: jax.Array, y: jax.Array, args: tuple[float, float]) -> jax.Array:
-    """The right-hand side. Its parameters are always time, state and `args`, even if they are not used."""
+    """The right-hand side. Its parameters are always time, state and `args`, even if
+    they are not used."""
     rate, capacity = args
     return rate * y * (1 - y / capacity)
 
@@ -50,7 +51,10 @@ def main() -> tuple[Solution, float]:
     )
     error = float(jnp.max(jnp.abs(solution.ys / exact(ts) - 1)))
     print(f"population at t = 15: {solution.ys[-1]:.6f} of {CAPACITY:g}")
-    print(f"{solution.stats['num_accepted_steps']} steps; largest relative error {error:.1e}")
+    print(
+        f"{solution.stats['num_accepted_steps']} steps; "
+        f"largest relative error {error:.1e}"
+    )
     draw(np.asarray(ts), np.asarray(solution.ys), np.asarray(exact(ts)))
     return solution, error
 

@@ -42,7 +42,8 @@ def conserved(y: np.ndarray) -> np.ndarray:
 
 
 def main() -> tuple[Solution, float]:
-    """Solve, draw, and return the solution and the largest change of the conserved quantity."""
+    """Solve, draw, and return the solution and the largest change of the conserved
+    quantity."""
     solution = diffeqsolve(
         ODETerm(populations),
         Dopri5(),
@@ -58,7 +59,10 @@ def main() -> tuple[Solution, float]:
     ts, ys = np.asarray(solution.ts)[:made], np.asarray(solution.ys)[:made]
     drift = float(np.max(np.abs(conserved(ys) - conserved(ys)[0])))
     steps = np.diff(ts)
-    print(f"40 years in {len(steps)} steps, the longest {np.max(steps):.2f} and the shortest {np.min(steps):.2f}")
+    print(
+        f"40 years in {len(steps)} steps, the longest {np.max(steps):.2f} "
+        f"and the shortest {np.min(steps):.2f}"
+    )
     print(f"the conserved quantity changed by at most {drift:.1e}")
     draw(ts, ys)
     return solution, drift
@@ -70,7 +74,9 @@ def draw(ts: np.ndarray, ys: np.ndarray) -> None:
     in_time.set(xlabel="years", ylabel="thousands", title="Every step that was made")
     in_time.legend()
     phase.plot(ys[:, 0], ys[:, 1])
-    phase.set(xlabel="hare", ylabel="lynx", title="Orbits close: something is conserved")
+    phase.set(
+        xlabel="hare", ylabel="lynx", title="Orbits close: something is conserved"
+    )
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "lotka_volterra.png")
     plt.close(figure)

@@ -70,15 +70,23 @@ class Summary(NamedTuple):
 
 
 def grad_f(x: Position, coupling: jax.Array) -> Position:
-    """The gradient of minus the log density; without coupling, z does not depend on y."""
+    """The gradient of minus the log density; without coupling, z does not depend on
+    y."""
     z, y = x
     pull = 4.5 - 0.5 * jnp.exp(-z) * jnp.sum(y**2)
     return z / 9 + coupling * pull, jnp.exp(-z) * y
 
 
-def chain(key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray) -> tuple[Position, jax.Array]:
-    shape = (jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct((9,), np.float64))
-    path = VirtualBrownianTree(0.0, ts[-1], SHORTEST / 2, shape, key, levy_area=SpaceTimeTimeLevyArea)
+def chain(
+    key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray
+) -> tuple[Position, jax.Array]:
+    shape = (
+        jax.ShapeDtypeStruct((), np.float64),
+        jax.ShapeDtypeStruct((9,), np.float64),
+    )
+    path = VirtualBrownianTree(
+        0.0, ts[-1], SHORTEST / 2, shape, key, levy_area=SpaceTimeTimeLevyArea
+    )
     drift = UnderdampedLangevinDriftTerm(GAMMA, U, grad_f)
     diffusion = UnderdampedLangevinDiffusionTerm(GAMMA, U, path)
     control = PIDController(rtol=0.0, atol=atol, pcoeff=0.1, icoeff=0.4, dtmin=SHORTEST)
@@ -92,8 +100,11 @@ def chain(key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray) 
         y0=(at_rest, at_rest),
         args=coupling,
         saveat=SaveAt(ts=ts),
-        # Steps end at the saved times, because within a step the solution is only interpolated.
-        stepsize_controller=ClipStepSizeController(control, step_ts=ts, store_rejected_steps=100),
+        # Steps end at the saved times, because within a step the solution is
+        # only interpolated.
+        stepsize_controller=ClipStepSizeController(
+            control, step_ts=ts, store_rejected_steps=100
+        ),
         max_steps=2**17,
     )
     position, _ = solution.ys
@@ -101,7 +112,8 @@ def chain(key: jax.Array, coupling: jax.Array, atol: jax.Array, ts: np.ndarray) 
 
 
 def effective_size(values: np.ndarray, mean: float, variance: float) -> float:
-    """The effective sample size of all chains together, from the mean square error of each chain's mean."""
+    """The effective sample size of all chains together, from the mean square error of
+    each chain's mean."""
     errors = np.mean(values, axis=1) - mean
     return len(values) * variance / float(np.mean(errors**2))
 
@@ -120,22 +132,42 @@ def summarise(samples: Samples) -> Summary:
 
 
 def main(chains: int = 32, samples: int = 40) -> dict[str, Summary]:
-    """Sample with both fields, draw the marginals, and return the summary for each field."""
+    """Sample with both fields, draw the marginals, and return the summary for each
+    field."""
     ts = WARM_UP + SPACING * np.arange(1, samples + 1)
     keys = jax.random.split(jax.random.key(0), chains)
-    run = jax.jit(jax.vmap(lambda key, coupling, atol: chain(key, coupling, atol, ts), in_axes=(0, None, None)))
+    run = jax.jit(
+        jax.vmap(
+            lambda key, coupling, atol: chain(key, coupling, atol, ts),
+            in_axes=(0, None, None),
+        )
+    )
     found: dict[str, Samples] = {}
-    # In the neck y is about a hundredth. Where it exerts a force on z, an error of that size would disturb z strongly.
+    # In the neck y is about a hundredth. Where it exerts a force on z, an error
+    # of that size would disturb z strongly.
     for name, coupling, atol in (("funnel", 1.0, 2.0**-9), ("z alone", 0.0, 2.0**-6)):
         (z, y), num_steps = run(keys, jnp.asarray(coupling), jnp.asarray(atol))
         found[name] = Samples(*(np.asarray(part) for part in (z, y, num_steps)))
     summaries = {name: summarise(part) for name, part in found.items()}
-    print(f"{chains} chains of {samples} samples; exact: mean of z 0, variance 9, variance of y exp(-z/2) 1")
+    print(
+        f"{chains} chains of {samples} samples; exact: mean of z 0, "
+        "variance 9, variance of y exp(-z/2) 1"
+    )
     for name, summary in summaries.items():
         steps = found[name].num_steps
-        print(f"{name}: {np.mean(steps):.0f} steps a chain, mean of z {summary.mean_z:.2f}, variance", end=" ")
-        print(f"{summary.variance_z:.2f}, variance of y exp(-z/2) {summary.variance_ratio:.2f}")
-        print(f"    gradients per effective sample of z {summary.per_effective_z:.0f}", end=", ")
+        print(
+            f"{name}: {np.mean(steps):.0f} steps a chain, mean "
+            f"of z {summary.mean_z:.2f}, variance",
+            end=" ",
+        )
+        print(
+            f"{summary.variance_z:.2f}, variance of y exp(-z/2) "
+            f"{summary.variance_ratio:.2f}"
+        )
+        print(
+            f"    gradients per effective sample of z {summary.per_effective_z:.0f}",
+            end=", ",
+        )
         print(f"of y exp(-z/2) {summary.per_effective_y:.0f}")
     draw(found)
     return summaries
@@ -145,14 +177,30 @@ def draw(found: dict[str, Samples]) -> None:
     figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
     height = np.linspace(-9, 9, 200)
     for axis, (name, samples) in zip(axes, found.items(), strict=False):
-        axis.plot(samples.y[..., 0].ravel(), samples.z.ravel(), ".", markersize=2, alpha=0.5)
+        axis.plot(
+            samples.y[..., 0].ravel(), samples.z.ravel(), ".", markersize=2, alpha=0.5
+        )
         for side in (-2, 2):
             axis.plot(side * np.exp(height / 2), height, color="black", linewidth=0.8)
-        axis.set(xlim=(-30, 30), ylim=(-10, 10), xlabel="y", ylabel="z", title=f"{name}: samples, and 95% of y given z")
+        axis.set(
+            xlim=(-30, 30),
+            ylim=(-10, 10),
+            xlabel="y",
+            ylabel="z",
+            title=f"{name}: samples, and 95% of y given z",
+        )
     edges = np.linspace(-10, 10, 41)
     for name, samples in found.items():
-        axes[2].hist(samples.z.ravel(), edges, density=True, histtype="step", label=name)
-    axes[2].plot(height, np.exp(-(height**2) / 18) / np.sqrt(18 * np.pi), color="black", linewidth=0.8, label="exact")
+        axes[2].hist(
+            samples.z.ravel(), edges, density=True, histtype="step", label=name
+        )
+    axes[2].plot(
+        height,
+        np.exp(-(height**2) / 18) / np.sqrt(18 * np.pi),
+        color="black",
+        linewidth=0.8,
+        label="exact",
+    )
     axes[2].set(xlabel="z", title="Marginal of z")
     axes[2].legend()
     FIGURES.mkdir(exist_ok=True)

@@ -28,7 +28,8 @@ TS = np.linspace(0.0, 20.0, 101)
 
 
 class Sweep(NamedTuple):
-    """The positions of shape (solves, times), their error, and the run times in seconds."""
+    """The positions of shape (solves, times), their error, and the run times in
+    seconds."""
 
     dampings: jax.Array
     positions: jax.Array
@@ -61,11 +62,16 @@ def position(damping: jax.Array) -> jax.Array:
 def exact_position(damping: jax.Array) -> jax.Array:
     """The exact position, for less than critical damping."""
     frequency = jnp.sqrt(1 - damping**2)
-    return jnp.exp(-damping * TS) * (jnp.cos(frequency * TS) + damping / frequency * jnp.sin(frequency * TS))
+    return jnp.exp(-damping * TS) * (
+        jnp.cos(frequency * TS) + damping / frequency * jnp.sin(frequency * TS)
+    )
 
 
-def seconds(function: Callable[..., jax.Array], *args: jax.Array, repeats: int) -> float:
-    """The median time of a call that is already compiled, with waiting: JAX returns before the work is done."""
+def seconds(
+    function: Callable[..., jax.Array], *args: jax.Array, repeats: int
+) -> float:
+    """The median time of a call that is already compiled, with waiting: JAX returns
+    before the work is done."""
     jax.block_until_ready(function(*args))
     times: list[float] = []
     for _ in range(repeats):
@@ -84,7 +90,10 @@ def main(solves: int = 10_000) -> Sweep:
     positions = many(dampings)
     error = float(jnp.max(jnp.abs(positions - jax.vmap(exact_position)(dampings))))
     print(f"one solve:     {1e3 * latency:.3f} ms")
-    print(f"{solves} solves: {1e3 * sweep_time:.0f} ms, {solves / sweep_time:,.0f} a second; largest error {error:.1e}")
+    print(
+        f"{solves} solves: {1e3 * sweep_time:.0f} ms, {solves / sweep_time:,.0f} "
+        f"a second; largest error {error:.1e}"
+    )
     draw(np.asarray(dampings), np.asarray(positions))
     return Sweep(dampings, positions, error, latency, sweep_time)
 

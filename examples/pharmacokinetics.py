@@ -56,9 +56,11 @@ SWITCHED = ClipStepSizeController(TOLERANCE, jump_ts=np.concatenate([STARTS, END
 
 
 class Fit(NamedTuple):
-    """The four numbers in the order of `NAMES`, and the standard errors of their logarithms.
+    """The four numbers in the order of `NAMES`, and the standard errors of their
+    logarithms.
 
-    Also the true concentration at each of `SAMPLES`, by solves with and without `jump_ts`.
+    Also the true concentration at each of `SAMPLES`, by solves with and without
+    `jump_ts`.
     """
 
     parameters: np.ndarray
@@ -76,9 +78,12 @@ def amounts(t: jax.Array, y: jax.Array, parameters: jax.Array) -> jax.Array:
 
 
 def concentration(
-    log_parameters: jax.Array, hours: np.ndarray, controller: AbstractStepSizeController = SWITCHED
+    log_parameters: jax.Array,
+    hours: np.ndarray,
+    controller: AbstractStepSizeController = SWITCHED,
 ) -> jax.Array:
-    """The concentration in the blood, in mg/l, at each of `hours`. Logarithms keep all four numbers positive."""
+    """The concentration in the blood, in mg/l, at each of `hours`. Logarithms keep all
+    four numbers positive."""
     parameters = jnp.exp(log_parameters)
     solution = diffeqsolve(
         ODETerm(amounts),
@@ -110,15 +115,23 @@ def fit(data: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def main(seed: int = 0) -> Fit:
     """Make the data, fit, and compare with the truth; then solve without `jump_ts`."""
-    truth, without_jumps = (concentration(jnp.log(TRUTH), SAMPLES, controller) for controller in (SWITCHED, TOLERANCE))
+    truth, without_jumps = (
+        concentration(jnp.log(TRUTH), SAMPLES, controller)
+        for controller in (SWITCHED, TOLERANCE)
+    )
     data = truth * jnp.exp(NOISE * jax.random.normal(jax.random.key(seed), truth.shape))
     best, errors = fit(data)
     answer = Fit(*map(np.asarray, (jnp.exp(best), errors, truth, without_jumps)))
 
-    for name, value, error, true in zip(NAMES, answer.parameters, answer.errors, TRUTH, strict=True):
+    for name, value, error, true in zip(
+        NAMES, answer.parameters, answer.errors, TRUTH, strict=True
+    ):
         print(f"{name:>16}  {value:5.2f} ± {100 * error:.0f} %   (truth: {true:g})")
     second = len(AFTER)  # the first sample after the start of the second infusion
-    print(f"after the second infusion: {truth[second]:.1f} mg/l; without `jump_ts`: {without_jumps[second]:.1f} mg/l")
+    print(
+        f"after the second infusion: {truth[second]:.1f} mg/l; without "
+        f"`jump_ts`: {without_jumps[second]:.1f} mg/l"
+    )
     draw(np.asarray(data), best)
     return answer
 
@@ -127,12 +140,36 @@ def draw(data: np.ndarray, best: jax.Array) -> None:
     hours = np.linspace(0.0, 72.0, 1441)
     figure, axis = plt.subplots(figsize=(9, 4.5), layout="constrained")
     for start, end in zip(STARTS, ENDS, strict=True):
-        axis.axvspan(start, end, color="tab:orange", alpha=0.3, linewidth=0, label="infusion" if start == 0 else None)
-    axis.plot(hours, concentration(jnp.log(TRUTH), hours), color="lightgray", linewidth=6, label="truth")
+        axis.axvspan(
+            start,
+            end,
+            color="tab:orange",
+            alpha=0.3,
+            linewidth=0,
+            label="infusion" if start == 0 else None,
+        )
+    axis.plot(
+        hours,
+        concentration(jnp.log(TRUTH), hours),
+        color="lightgray",
+        linewidth=6,
+        label="truth",
+    )
     axis.plot(hours, concentration(best, hours), label="fit")
-    axis.plot(hours, concentration(best, hours, TOLERANCE), color="tab:red", linestyle=":", label="without jump_ts")
+    axis.plot(
+        hours,
+        concentration(best, hours, TOLERANCE),
+        color="tab:red",
+        linestyle=":",
+        label="without jump_ts",
+    )
     axis.plot(SAMPLES, data, "o", color="black", label="samples")
-    axis.set(xlabel="hours", ylabel="mg/l", ylim=(0, None), title="Concentration in the blood, three infusions")
+    axis.set(
+        xlabel="hours",
+        ylabel="mg/l",
+        ylim=(0, None),
+        title="Concentration in the blood, three infusions",
+    )
     axis.legend()
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "pharmacokinetics.png")

@@ -39,7 +39,9 @@ TS = np.array([0.0, 2.0])
 FINE_TS = np.linspace(0.0, 2.0, 101)
 NOISE = 0.02
 TOLERANCE = 1e-5
-STAGES = 6  # evaluations of the field in a step of Tsit5, whose last stage is the first of the next step
+# Evaluations of the field in a step of Tsit5: the last stage is the first of the next
+# step.
+STAGES = 6
 WEIGHT = 100.0
 SPIRAL = np.array([[-0.15, 2.0], [-2.0, -0.15]])
 
@@ -53,14 +55,17 @@ class Field(eqx.Module):
     network: eqx.nn.MLP
 
     def __init__(self, key: jax.Array):
-        self.network = eqx.nn.MLP(3, 2, width_size=32, depth=2, activation=jnp.tanh, key=key)
+        self.network = eqx.nn.MLP(
+            3, 2, width_size=32, depth=2, activation=jnp.tanh, key=key
+        )
 
     def __call__(self, t: jax.Array, y: jax.Array, args: None) -> jax.Array:
         return self.network(jnp.append(y, t))
 
 
 class Trained(NamedTuple):
-    """A trained field, the mean square of model - data, and the mean number of steps of a trajectory."""
+    """A trained field, the mean square of model - data, and the mean number of steps of
+    a trajectory."""
 
     field: Field
     loss: float
@@ -78,7 +83,9 @@ def spiral(t: jax.Array, y: jax.Array, args: None) -> jax.Array:
     return SPIRAL @ y
 
 
-def solve(field: VectorField, y0: jax.Array, ts: np.ndarray = TS, tolerance: float = TOLERANCE) -> Solution:
+def solve(
+    field: VectorField, y0: jax.Array, ts: np.ndarray = TS, tolerance: float = TOLERANCE
+) -> Solution:
     return diffeqsolve(
         ODETerm(field),
         Tsit5(),
@@ -134,10 +141,16 @@ def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Comparison:
     """Make the data, and train the same network twice."""
     data_key, field_key = jax.random.split(jax.random.key(seed))
     data, initial = observe(data_key, trajectories), Field(field_key)
-    comparison = Comparison(*(train(initial, data, steps, weight) for weight in (0.0, WEIGHT)))
+    comparison = Comparison(
+        *(train(initial, data, steps, weight) for weight in (0.0, WEIGHT))
+    )
     for name, trained in zip(("without", "with"), comparison, strict=True):
         evaluations = STAGES * trained.steps
-        print(f"{name:>7} the regulariser: loss {trained.loss:.2e}, {trained.steps:.2f} steps, ", end="")
+        print(
+            f"{name:>7} the regulariser: loss {trained.loss:.2e}, "
+            f"{trained.steps:.2f} steps, ",
+            end="",
+        )
         print(f"{evaluations:.1f} evaluations of the field for each trajectory")
     truth = jax.vmap(lambda y0: solve(spiral, y0).ys)(data[:, 0])
     print(f"the true field's loss, noise alone: {jnp.mean((truth - data) ** 2):.2e}")
@@ -147,14 +160,23 @@ def main(steps: int = 200, trajectories: int = 16, seed: int = 0) -> Comparison:
 
 def draw(data: np.ndarray, comparison: Comparison) -> None:
     """Draw some trajectories of each field in the plane."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 5), sharex=True, sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(10, 5), sharex=True, sharey=True, layout="constrained"
+    )
     for axis, name, trained in zip(axes, ("Without", "With"), comparison, strict=True):
         for start, end in data[:5]:
-            axis.plot(*solve(spiral, start, FINE_TS).ys.T, color="lightgray", linewidth=6)
+            axis.plot(
+                *solve(spiral, start, FINE_TS).ys.T, color="lightgray", linewidth=6
+            )
             axis.plot(*solve(trained.field, start, FINE_TS).ys.T, color="tab:blue")
             axis.plot(*start, "o", color="white", markeredgecolor="black")
             axis.plot(*end, "o", color="black")
-        axis.set(title=f"{name} the regulariser: {trained.steps:.2f} steps", xlabel="x", ylabel="y", aspect="equal")
+        axis.set(
+            title=f"{name} the regulariser: {trained.steps:.2f} steps",
+            xlabel="x",
+            ylabel="y",
+            aspect="equal",
+        )
     FIGURES.mkdir(exist_ok=True)
     figure.savefig(FIGURES / "regularized_neural_ode.png")
     plt.close(figure)

@@ -27,7 +27,15 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib import pyplot as plt
 
-from rungax import Kvaerno5, ODETerm, PIDController, Rodas5P, SaveAt, Solution, diffeqsolve
+from rungax import (
+    Kvaerno5,
+    ODETerm,
+    PIDController,
+    Rodas5P,
+    SaveAt,
+    Solution,
+    diffeqsolve,
+)
 
 jax.config.update("jax_enable_x64", True)
 
@@ -41,7 +49,8 @@ FINAL = np.array([2.083340149701294e-08, 8.333360770334784e-14, 0.99999997916651
 
 
 class Run(NamedTuple):
-    """A solve: the solution, the largest relative error at the end, and the time in seconds when compiled."""
+    """A solve: the solution, the largest relative error at the end, and the time in
+    seconds when compiled."""
 
     solution: Solution
     error: float
@@ -83,13 +92,25 @@ def measure(solver: Any, repeats: int = 21) -> Run:
 
 
 def main() -> dict[str, Run]:
-    """Solve with a Rosenbrock and a Runge-Kutta method at the same tolerance, and draw the solution."""
-    runs = {type(solver).__name__: measure(solver) for solver in (Rodas5P(), Kvaerno5())}
+    """Solve with a Rosenbrock and a Runge-Kutta method at the same tolerance, and draw
+    the solution."""
+    runs = {
+        type(solver).__name__: measure(solver) for solver in (Rodas5P(), Kvaerno5())
+    }
     for name, run in runs.items():
         a, b, c = run.solution.ys[-1]
-        steps, rejected = (int(run.solution.stats[f"num_{kind}_steps"]) for kind in ("accepted", "rejected"))
-        print(f"{name:>8}: {steps} steps and {rejected} rejected ones in {1000 * run.seconds:.2f} ms")
-        print(f"          a = {a:.6e}, b = {b:.6e}, 1 - c = {1 - c:.6e}, relative error {run.error:.1e}")
+        steps, rejected = (
+            int(run.solution.stats[f"num_{kind}_steps"])
+            for kind in ("accepted", "rejected")
+        )
+        print(
+            f"{name:>8}: {steps} steps and {rejected} rejected "
+            f"ones in {1000 * run.seconds:.2f} ms"
+        )
+        print(
+            f"          a = {a:.6e}, b = {b:.6e}, 1 - c = {1 - c:.6e}, "
+            f"relative error {run.error:.1e}"
+        )
     draw(np.asarray(runs["Rodas5P"].solution.ys))
     return runs
 

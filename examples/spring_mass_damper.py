@@ -37,11 +37,16 @@ def exact_position(ts: jax.Array) -> jax.Array:
     """The exact position after release at rest, for less than critical damping."""
     decay = DAMPING / (2 * MASS)
     frequency = (STIFFNESS / MASS - decay**2) ** 0.5
-    return START * jnp.exp(-decay * ts) * (jnp.cos(frequency * ts) + decay / frequency * jnp.sin(frequency * ts))
+    return (
+        START
+        * jnp.exp(-decay * ts)
+        * (jnp.cos(frequency * ts) + decay / frequency * jnp.sin(frequency * ts))
+    )
 
 
 def main() -> tuple[Solution, float]:
-    """Solve, draw, and return the solution and the largest error of the position in metres."""
+    """Solve, draw, and return the solution and the largest error of the position in
+    metres."""
     ts = jnp.linspace(0.0, 20.0, 201)
     solution = diffeqsolve(
         ODETerm(motion),
@@ -52,10 +57,15 @@ def main() -> tuple[Solution, float]:
         y0={"position": jnp.asarray(START), "velocity": jnp.asarray(0.0)},
         args=(MASS, DAMPING, STIFFNESS),
         saveat=SaveAt(ts=ts),
-        stepsize_controller=PIDController(rtol=1e-8, atol={"position": 1e-10, "velocity": 1e-9}),
+        stepsize_controller=PIDController(
+            rtol=1e-8, atol={"position": 1e-10, "velocity": 1e-9}
+        ),
     )
     error = float(jnp.max(jnp.abs(solution.ys["position"] - exact_position(ts))))
-    print(f"position after 20 s: {1e3 * solution.ys['position'][-1]:.4f} mm, largest error {1e3 * error:.1e} mm")
+    print(
+        f"position after 20 s: {1e3 * solution.ys['position'][-1]:.4f} "
+        f"mm, largest error {1e3 * error:.1e} mm"
+    )
     draw(np.asarray(ts), jax.tree.map(np.asarray, solution.ys))
     return solution, error
 

@@ -46,7 +46,9 @@ def WeaklyDiagonalControlTerm(
     --------
     >>> import jax.numpy as jnp
     >>> import rungax
-    >>> path = rungax.LinearInterpolation(jnp.array([0.0, 1.0]), jnp.array([[0.0, 0.0], [1.0, 2.0]]))
+    >>> path = rungax.LinearInterpolation(
+    ...     jnp.array([0.0, 1.0]), jnp.array([[0.0, 0.0], [1.0, 2.0]])
+    ... )
     >>> term = rungax.WeaklyDiagonalControlTerm(lambda t, y, args: args * y, path)
     >>> print(term.vf_prod(0.0, jnp.array([1.0, 1.0]), 3.0, path.evaluate(0.0, 1.0)))
     [3. 6.]
@@ -127,7 +129,13 @@ class DiscreteTerminatingEvent(AbstractDiscreteTerminatingEvent):
     >>> import rungax
     >>> event = rungax.DiscreteTerminatingEvent(lambda state, **kwargs: state.y < 0.5)
     >>> solution = rungax.diffeqsolve(
-    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, discrete_terminating_event=event
+    ...     lambda t, y, args: -y,
+    ...     rungax.Heun(),
+    ...     0.0,
+    ...     1.0,
+    ...     0.1,
+    ...     1.0,
+    ...     discrete_terminating_event=event,
     ... )
     >>> print(f"{solution.ts[-1]:.1f}")
     0.7
@@ -162,7 +170,13 @@ class SteadyStateEvent(AbstractDiscreteTerminatingEvent):
     >>> import rungax
     >>> event = rungax.SteadyStateEvent(rtol=1e-3, atol=1e-3)
     >>> solution = rungax.diffeqsolve(
-    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 10.0, 0.1, 1.0, discrete_terminating_event=event
+    ...     lambda t, y, args: -y,
+    ...     rungax.Heun(),
+    ...     0.0,
+    ...     10.0,
+    ...     0.1,
+    ...     1.0,
+    ...     discrete_terminating_event=event,
     ... )
     >>> bool(solution.result == rungax.RESULTS.event_occurred)
     True

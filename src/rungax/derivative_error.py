@@ -38,7 +38,9 @@ class DerivativeError(NamedTuple):
     Examples
     --------
     >>> import rungax
-    >>> found = rungax.derivative_error(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, directions=1)
+    >>> found = rungax.derivative_error(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, directions=1
+    ... )
     >>> found.derivative.shape, found.error.shape
     ((1, 1), (1, 1))
     """
@@ -110,11 +112,15 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     >>> problem = lambda t, y, args: -y, rungax.Tsit5(), 0.0, 10.0, None, jnp.array(0.0)
     >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-6)
     >>> one = (jnp.array([1.0]), None)
-    >>> found = rungax.derivative_error(*problem, stepsize_controller=controller, directions=one)
+    >>> found = rungax.derivative_error(
+    ...     *problem, stepsize_controller=controller, directions=one
+    ... )
     >>> bool(found.error[0, -1] > 1)
     True
     >>> adjoint = rungax.RecursiveCheckpointAdjoint(error_control="tangents")
-    >>> found = rungax.derivative_error(*problem, stepsize_controller=controller, directions=one, adjoint=adjoint)
+    >>> found = rungax.derivative_error(
+    ...     *problem, stepsize_controller=controller, directions=one, adjoint=adjoint
+    ... )
     >>> bool(found.error[0, -1] < 1e-6)
     True
     """

@@ -137,7 +137,11 @@ def is_okay(result: Result) -> bool:
     Examples
     --------
     >>> import rungax
-    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> results = (
+    ...     rungax.RESULTS.successful,
+    ...     rungax.RESULTS.event_occurred,
+    ...     rungax.RESULTS.max_steps_reached,
+    ... )
     >>> [bool(rungax.is_okay(result)) for result in results]
     [True, True, False]
     """
@@ -160,7 +164,11 @@ def is_successful(result: Result) -> bool:
     Examples
     --------
     >>> import rungax
-    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> results = (
+    ...     rungax.RESULTS.successful,
+    ...     rungax.RESULTS.event_occurred,
+    ...     rungax.RESULTS.max_steps_reached,
+    ... )
     >>> [bool(rungax.is_successful(result)) for result in results]
     [True, False, False]
     """
@@ -183,7 +191,11 @@ def is_event(result: Result) -> bool:
     Examples
     --------
     >>> import rungax
-    >>> results = rungax.RESULTS.successful, rungax.RESULTS.event_occurred, rungax.RESULTS.max_steps_reached
+    >>> results = (
+    ...     rungax.RESULTS.successful,
+    ...     rungax.RESULTS.event_occurred,
+    ...     rungax.RESULTS.max_steps_reached,
+    ... )
     >>> [bool(rungax.is_event(result)) for result in results]
     [False, True, False]
     """

@@ -52,7 +52,9 @@ class Solution(AbstractPath[Any]):
     >>> import jax.numpy as jnp
     >>> import rungax
     >>> saveat = rungax.SaveAt(ts=jnp.array([0.0, 0.5, 1.0]), dense=True)
-    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat
+    ... )
     >>> print(solution.ys.round(2))
     [1.   0.61 0.37]
     >>> print(f"{solution.evaluate(0.25):.2f}")

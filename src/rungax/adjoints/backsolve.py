@@ -64,7 +64,9 @@ def adjoint_rms_seminorm(x: Augmented) -> RealScalar:
     Examples
     --------
     >>> import rungax
-    >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-6, norm=rungax.adjoint_rms_seminorm)
+    >>> controller = rungax.PIDController(
+    ...     rtol=1e-6, atol=1e-6, norm=rungax.adjoint_rms_seminorm
+    ... )
     >>> adjoint = rungax.BacksolveAdjoint(stepsize_controller=controller)
     """
     y, adjoint, _, _ = x
@@ -127,7 +129,14 @@ class BacksolveAdjoint(AbstractAdjoint):
     >>> adjoint = rungax.BacksolveAdjoint()
     >>> def end(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: -rate * y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...         lambda t, y, rate: -rate * y,
+    ...         rungax.Heun(),
+    ...         0.0,
+    ...         1.0,
+    ...         0.1,
+    ...         1.0,
+    ...         rate,
+    ...         adjoint=adjoint,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.grad(end)(1.0):.2f}")

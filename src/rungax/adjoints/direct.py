@@ -49,7 +49,15 @@ class DirectAdjoint(AbstractErrorControllingAdjoint):
     >>> adjoint = rungax.DirectAdjoint()
     >>> def end(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: -rate * y, rungax.Euler(), 0.0, 1.0, 0.5, 1.0, rate, adjoint=adjoint, max_steps=2
+    ...         lambda t, y, rate: -rate * y,
+    ...         rungax.Euler(),
+    ...         0.0,
+    ...         1.0,
+    ...         0.5,
+    ...         1.0,
+    ...         rate,
+    ...         adjoint=adjoint,
+    ...         max_steps=2,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.grad(end)(1.0):.2f}")

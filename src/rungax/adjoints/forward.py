@@ -46,7 +46,14 @@ class ForwardMode(AbstractErrorControllingAdjoint):
     >>> adjoint = rungax.ForwardMode()
     >>> def end(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: -rate * y, rungax.Euler(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...         lambda t, y, rate: -rate * y,
+    ...         rungax.Euler(),
+    ...         0.0,
+    ...         1.0,
+    ...         0.1,
+    ...         1.0,
+    ...         rate,
+    ...         adjoint=adjoint,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.jacfwd(end)(1.0):.2f}")

@@ -60,7 +60,14 @@ class ImplicitAdjoint(AbstractAdjoint):
     >>> adjoint = rungax.ImplicitAdjoint()
     >>> def steady(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: 1.0 - rate * y, rungax.Euler(), 0.0, 20.0, 0.5, 0.0, rate, adjoint=adjoint
+    ...         lambda t, y, rate: 1.0 - rate * y,
+    ...         rungax.Euler(),
+    ...         0.0,
+    ...         20.0,
+    ...         0.5,
+    ...         0.0,
+    ...         rate,
+    ...         adjoint=adjoint,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.grad(steady)(2.0):.3f}")

@@ -84,7 +84,14 @@ class RecursiveCheckpointAdjoint(AbstractErrorControllingAdjoint):
     >>> adjoint = rungax.RecursiveCheckpointAdjoint(checkpoints=8)
     >>> def end(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: -rate * y, rungax.Euler(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...         lambda t, y, rate: -rate * y,
+    ...         rungax.Euler(),
+    ...         0.0,
+    ...         1.0,
+    ...         0.1,
+    ...         1.0,
+    ...         rate,
+    ...         adjoint=adjoint,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.grad(end)(1.0):.2f}")

@@ -114,7 +114,14 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
     >>> adjoint = rungax.ReversibleAdjoint()
     >>> def end(rate):
     ...     solution = rungax.diffeqsolve(
-    ...         lambda t, y, rate: -rate * y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, rate, adjoint=adjoint
+    ...         lambda t, y, rate: -rate * y,
+    ...         rungax.Heun(),
+    ...         0.0,
+    ...         1.0,
+    ...         0.1,
+    ...         1.0,
+    ...         rate,
+    ...         adjoint=adjoint,
     ...     )
     ...     return solution.ys[-1]
     >>> print(f"{jax.grad(end)(1.0):.2f}")

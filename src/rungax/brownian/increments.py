@@ -116,7 +116,9 @@ class SpaceTimeLevyArea(AbstractSpaceTimeLevyArea):
     --------
     >>> import jax
     >>> import rungax
-    >>> path = rungax.UnsafeBrownianPath((3,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+    >>> path = rungax.UnsafeBrownianPath(
+    ...     (3,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea
+    ... )
     >>> increment = path.evaluate(0.0, 0.1, use_levy=True)
     >>> increment.W.shape, increment.H.shape
     ((3,), (3,))
@@ -146,7 +148,9 @@ class SpaceTimeTimeLevyArea(AbstractSpaceTimeTimeLevyArea):
     --------
     >>> import jax
     >>> import rungax
-    >>> path = rungax.UnsafeBrownianPath((3,), jax.random.key(0), levy_area=rungax.SpaceTimeTimeLevyArea)
+    >>> path = rungax.UnsafeBrownianPath(
+    ...     (3,), jax.random.key(0), levy_area=rungax.SpaceTimeTimeLevyArea
+    ... )
     >>> increment = path.evaluate(0.0, 0.1, use_levy=True)
     >>> increment.W.shape, increment.K.shape
     ((3,), (3,))

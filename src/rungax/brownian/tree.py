@@ -78,7 +78,9 @@ class VirtualBrownianTree(AbstractBrownianPath[Any], AbstractChecked):
     --------
     >>> import jax
     >>> import rungax
-    >>> path = rungax.VirtualBrownianTree(0.0, 1.0, 1e-3, (2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+    >>> path = rungax.VirtualBrownianTree(
+    ...     0.0, 1.0, 1e-3, (2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea
+    ... )
     >>> path.evaluate(0.3, 0.7).shape
     (2,)
     >>> increment = path.evaluate(0.3, 0.7, use_levy=True)

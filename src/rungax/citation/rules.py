@@ -106,7 +106,8 @@ Examples
 --------
 >>> import rungax
 >>> def of_my_solver(solver):
-...     return "@misc{mine, title={My solver}}" if type(solver).__name__ == "MySolver" else None
+...     if type(solver).__name__ == "MySolver":
+...         return "@misc{mine, title={My solver}}"
 >>> rungax.citation_rules.append(of_my_solver)
 >>> _ = rungax.citation_rules.pop()
 """

@@ -36,11 +36,19 @@ class AbstractStepSizeController[ControllerState, Dt0](eqx.Module):
     ...     def init(self, terms, t0, t1, y0, dt0, args, func, error_order):
     ...         return t0 + dt0, None
     ...
-    ...     def adapt_step_size(self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state):
+    ...     def adapt_step_size(
+    ...         self, t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state
+    ...     ):
     ...         keep, next_t1 = jnp.array(True), t1 + 1.1 * (t1 - t0)
     ...         return keep, t1, next_t1, jnp.array(False), None, rungax.RESULTS.successful
     >>> solution = rungax.diffeqsolve(
-    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, stepsize_controller=Growing()
+    ...     lambda t, y, args: -y,
+    ...     rungax.Heun(),
+    ...     0.0,
+    ...     1.0,
+    ...     0.1,
+    ...     1.0,
+    ...     stepsize_controller=Growing(),
     ... )
     >>> int(solution.stats["num_steps"])
     8

@@ -62,7 +62,13 @@ class StepTo(AbstractFixedTimes[StepToState, None]):
     >>> import rungax
     >>> ts = jnp.array([0.0, 0.1, 0.3, 1.0])
     >>> solution = rungax.diffeqsolve(
-    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, None, 1.0, stepsize_controller=rungax.StepTo(ts)
+    ...     lambda t, y, args: -y,
+    ...     rungax.Heun(),
+    ...     0.0,
+    ...     1.0,
+    ...     None,
+    ...     1.0,
+    ...     stepsize_controller=rungax.StepTo(ts),
     ... )
     >>> int(solution.stats["num_steps"])
     3

@@ -78,7 +78,9 @@ class Event(eqx.Module):
     >>> import jax.numpy as jnp
     >>> import optimistix as optx
     >>> import rungax
-    >>> ground = rungax.Event(lambda t, y, args, **kwargs: y[0], optx.Newton(rtol=1e-8, atol=1e-8))
+    >>> ground = rungax.Event(
+    ...     lambda t, y, args, **kwargs: y[0], optx.Newton(rtol=1e-8, atol=1e-8)
+    ... )
     >>> solution = rungax.diffeqsolve(
     ...     lambda t, y, args: jnp.stack([y[1], jnp.full((), -9.81)]),
     ...     rungax.Tsit5(),

@@ -80,7 +80,9 @@ class DenseInterpolation(AbstractGlobalInterpolation):
     >>> import jax.numpy as jnp
     >>> import rungax
     >>> saveat = rungax.SaveAt(dense=True)
-    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Euler(), 0.0, 1.0, 0.5, 1.0, saveat=saveat)
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Euler(), 0.0, 1.0, 0.5, 1.0, saveat=saveat
+    ... )
     >>> print(solution.interpolation.evaluate(jnp.array([0.25, 0.5])))
     [0.75 0.5 ]
     """

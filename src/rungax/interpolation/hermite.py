@@ -41,7 +41,9 @@ class ThirdOrderHermitePolynomialInterpolation(AbstractLocalInterpolation):
     The cubic t³ over a step from 0 to 2, from its values and its slopes times 2:
 
     >>> import rungax
-    >>> cubic = rungax.ThirdOrderHermitePolynomialInterpolation(t0=0.0, t1=2.0, y0=0.0, y1=8.0, k0=0.0, k1=24.0)
+    >>> cubic = rungax.ThirdOrderHermitePolynomialInterpolation(
+    ...     t0=0.0, t1=2.0, y0=0.0, y1=8.0, k0=0.0, k1=24.0
+    ... )
     >>> float(cubic.evaluate(1.0)), float(cubic.derivative(1.0))
     (1.0, 3.0)
     """

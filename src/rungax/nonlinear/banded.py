@@ -52,7 +52,9 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
      [1. 2. 0. 0.]
      [0. 2. 4. 0.]
      [0. 0. 4. 8.]]
-    >>> print(lx.linear_solve(operator, jnp.array([1.0, 3.0, 6.0, 12.0]), rungax.BandedLU()).value)
+    >>> print(
+    ...     lx.linear_solve(operator, jnp.array([1.0, 3.0, 6.0, 12.0]), rungax.BandedLU()).value
+    ... )
     [1. 1. 1. 1.]
     """
 

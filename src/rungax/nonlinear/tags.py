@@ -64,5 +64,6 @@ Examples
 --------
 >>> import lineax
 >>> import rungax
->>> term = rungax.ODETerm(lambda t, y, args: 1j * y, tags=(rungax.holomorphic_tag, lineax.diagonal_tag))
+>>> tags = (rungax.holomorphic_tag, lineax.diagonal_tag)
+>>> term = rungax.ODETerm(lambda t, y, args: 1j * y, tags=tags)
 """

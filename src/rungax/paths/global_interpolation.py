@@ -136,7 +136,11 @@ class LinearInterpolation(_AbstractKnots):
     >>> path = rungax.LinearInterpolation(ts, ys)
     >>> [float(path.evaluate(t)) for t in (0.5, 1.0, 1.5)]
     [2.0, 4.0, 6.0]
-    >>> float(path.evaluate(1.0, left=False)), float(path.evaluate(0.5, 1.5)), float(path.derivative(0.5))
+    >>> (
+    ...     float(path.evaluate(1.0, left=False)),
+    ...     float(path.evaluate(0.5, 1.5)),
+    ...     float(path.derivative(0.5)),
+    ... )
     (6.0, 4.0, 4.0)
     """
 

@@ -53,7 +53,9 @@ class SolverInternals(eqx.Module):
     --------
     >>> import rungax
     >>> saveat = rungax.SaveAt(t1=True, internals=True)
-    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat
+    ... )
     >>> print(f"{solution.internals.stiffness_estimate:.0f}")
     10
     """

@@ -153,7 +153,9 @@ class SaveAt(eqx.Module):
     >>> import jax.numpy as jnp
     >>> import rungax
     >>> saveat = rungax.SaveAt(t0=True, ts=jnp.array([0.25, 0.5]), t1=True)
-    >>> solution = rungax.diffeqsolve(lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat)
+    >>> solution = rungax.diffeqsolve(
+    ...     lambda t, y, args: -y, rungax.Heun(), 0.0, 1.0, 0.1, 1.0, saveat=saveat
+    ... )
     >>> print(solution.ts)
     [0.   0.25 0.5  1.  ]
     >>> print(solution.ys.round(2))

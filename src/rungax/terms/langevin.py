@@ -77,12 +77,19 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar], Abstra
     >>> import jax.numpy as jnp
     >>> import rungax
     >>> path = rungax.VirtualBrownianTree(
-    ...     0.0, 1.0, tol=1e-3, shape=(2,), key=jax.random.key(0), levy_area=rungax.SpaceTimeTimeLevyArea
+    ...     0.0,
+    ...     1.0,
+    ...     tol=1e-3,
+    ...     shape=(2,),
+    ...     key=jax.random.key(0),
+    ...     levy_area=rungax.SpaceTimeTimeLevyArea,
     ... )
     >>> drift = rungax.UnderdampedLangevinDriftTerm(gamma=1.0, u=1.0, grad_f=lambda x, args: x)
     >>> diffusion = rungax.UnderdampedLangevinDiffusionTerm(gamma=1.0, u=1.0, bm=path)
     >>> y0 = (jnp.zeros(2), jnp.zeros(2))
-    >>> solution = rungax.diffeqsolve(rungax.MultiTerm(drift, diffusion), rungax.QUICSORT(), 0.0, 1.0, 0.1, y0)
+    >>> solution = rungax.diffeqsolve(
+    ...     rungax.MultiTerm(drift, diffusion), rungax.QUICSORT(), 0.0, 1.0, 0.1, y0
+    ... )
     >>> x, v = solution.ys
     >>> x.shape
     (1, 2)
@@ -198,7 +205,9 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X], AbstractChe
     --------
     >>> import jax
     >>> import rungax
-    >>> path = rungax.UnsafeBrownianPath((2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea)
+    >>> path = rungax.UnsafeBrownianPath(
+    ...     (2,), jax.random.key(0), levy_area=rungax.SpaceTimeLevyArea
+    ... )
     >>> diffusion = rungax.UnderdampedLangevinDiffusionTerm(gamma=1.0, u=1.0, bm=path)
     """
 

@@ -84,7 +84,9 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     ...         error_order=1,
     ...     )
     ...     interpolation_cls = staticmethod(
-    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(
+    ...             t0=t0, t1=t1, y0=y0, y1=y1
+    ...         )
     ...     )
     """
 

@@ -77,7 +77,9 @@ class AbstractRungeKutta[SolverState](AbstractAdaptiveSolver[SolverState]):
     ...     )
     ...     calculate_jacobian = rungax.CalculateJacobian.never
     ...     interpolation_cls = staticmethod(
-    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(
+    ...             t0=t0, t1=t1, y0=y0, y1=y1
+    ...         )
     ...     )
     ...
     ...     def order(self, terms):

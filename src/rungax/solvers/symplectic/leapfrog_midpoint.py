@@ -63,7 +63,9 @@ class LeapfrogMidpoint(AbstractSolver[LeapfrogState]):
     >>> import jax.numpy as jnp
     >>> import rungax
     >>> wave = rungax.ODETerm(lambda t, y, args: 1j * y)
-    >>> y1 = rungax.diffeqsolve(wave, rungax.LeapfrogMidpoint(), 0.0, 1000.0, 0.25, jnp.array(1.0 + 0j)).ys[-1]
+    >>> y1 = rungax.diffeqsolve(
+    ...     wave, rungax.LeapfrogMidpoint(), 0.0, 1000.0, 0.25, jnp.array(1.0 + 0j)
+    ... ).ys[-1]
     >>> print(f"{abs(y1):.1f}")
     1.0
     """

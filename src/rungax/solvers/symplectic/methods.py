@@ -50,7 +50,10 @@ class SemiImplicitEuler(AbstractSymplectic[None]):
     --------
     >>> import jax.numpy as jnp
     >>> import rungax
-    >>> oscillator = (rungax.ODETerm(lambda t, w, args: -w), rungax.ODETerm(lambda t, v, args: v))
+    >>> oscillator = (
+    ...     rungax.ODETerm(lambda t, w, args: -w),
+    ...     rungax.ODETerm(lambda t, v, args: v),
+    ... )
     >>> y0 = (jnp.array(0.0), jnp.array(1.0))
     >>> v, w = rungax.diffeqsolve(oscillator, rungax.SemiImplicitEuler(), 0.0, 1.0, 0.1, y0).ys
     >>> print(f"{w[-1]:.2f}")
@@ -123,7 +126,10 @@ class VelocityVerlet(AbstractSymmetricComposition):
     --------
     >>> import jax.numpy as jnp
     >>> import rungax
-    >>> oscillator = (rungax.ODETerm(lambda t, w, args: -w), rungax.ODETerm(lambda t, v, args: v))
+    >>> oscillator = (
+    ...     rungax.ODETerm(lambda t, w, args: -w),
+    ...     rungax.ODETerm(lambda t, v, args: v),
+    ... )
     >>> y0 = (jnp.array(0.0), jnp.array(1.0))
     >>> v, w = rungax.diffeqsolve(oscillator, rungax.VelocityVerlet(), 0.0, 1000.0, 0.25, y0).ys
     >>> print(f"{0.5 * (v[-1] ** 2 + w[-1] ** 2):.2f}")

@@ -268,7 +268,13 @@ class Kvaerno5(_PublishedESDIRK):
     >>> term = rungax.ODETerm(lambda t, y, args: -1e6 * (y - jnp.cos(t)))
     >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-6)
     >>> solution = rungax.diffeqsolve(
-    ...     term, rungax.Kvaerno5(), 0.0, 1.0, None, jnp.array(1.0), stepsize_controller=controller
+    ...     term,
+    ...     rungax.Kvaerno5(),
+    ...     0.0,
+    ...     1.0,
+    ...     None,
+    ...     jnp.array(1.0),
+    ...     stepsize_controller=controller,
     ... )
     >>> print(f"{solution.ys[-1] - jnp.cos(1.0):.0e}")
     8e-07

@@ -317,10 +317,18 @@ class AbstractDIRK(AbstractImplicitRK):
     >>> import rungax
     >>> class Midpoint(rungax.AbstractDIRK):
     ...     tableau = rungax.ButcherTableau(
-    ...         c=[], b_sol=[1.0], b_error=None, a_lower=[], a_diagonal=[0.5], a_predictor=[], c1=0.5
+    ...         c=[],
+    ...         b_sol=[1.0],
+    ...         b_error=None,
+    ...         a_lower=[],
+    ...         a_diagonal=[0.5],
+    ...         a_predictor=[],
+    ...         c1=0.5,
     ...     )
     ...     interpolation_cls = staticmethod(
-    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(
+    ...             t0=t0, t1=t1, y0=y0, y1=y1
+    ...         )
     ...     )
     ...
     ...     def order(self, terms):

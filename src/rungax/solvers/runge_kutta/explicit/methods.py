@@ -220,7 +220,11 @@ class Bosh3(_PublishedERK):
     --------
     >>> import rungax
     >>> term = rungax.ODETerm(lambda t, y, args: -y)
-    >>> rungax.Bosh3().order(term), rungax.Bosh3().tableau.num_stages, rungax.Bosh3().tableau.fsal
+    >>> (
+    ...     rungax.Bosh3().order(term),
+    ...     rungax.Bosh3().tableau.num_stages,
+    ...     rungax.Bosh3().tableau.fsal,
+    ... )
     (3, 4, True)
     """
 
@@ -293,7 +297,11 @@ class Dopri5(_PublishedERK):
     --------
     >>> import rungax
     >>> term = rungax.ODETerm(lambda t, y, args: -y)
-    >>> rungax.Dopri5().order(term), rungax.Dopri5().tableau.num_stages, rungax.Dopri5().tableau.fsal
+    >>> (
+    ...     rungax.Dopri5().order(term),
+    ...     rungax.Dopri5().tableau.num_stages,
+    ...     rungax.Dopri5().tableau.fsal,
+    ... )
     (5, 7, True)
     """
 
@@ -325,7 +333,11 @@ class Dopri8(_PublishedERK):
     --------
     >>> import rungax
     >>> term = rungax.ODETerm(lambda t, y, args: -y)
-    >>> rungax.Dopri8().order(term), rungax.Dopri8().tableau.num_stages, rungax.Dopri8().tableau.fsal
+    >>> (
+    ...     rungax.Dopri8().order(term),
+    ...     rungax.Dopri8().tableau.num_stages,
+    ...     rungax.Dopri8().tableau.fsal,
+    ... )
     (8, 14, True)
     """
 
@@ -357,7 +369,11 @@ class Vern6(_PublishedERK):
     --------
     >>> import rungax
     >>> term = rungax.ODETerm(lambda t, y, args: -y)
-    >>> rungax.Vern6().order(term), rungax.Vern6().tableau.num_stages, rungax.Vern6().tableau.fsal
+    >>> (
+    ...     rungax.Vern6().order(term),
+    ...     rungax.Vern6().tableau.num_stages,
+    ...     rungax.Vern6().tableau.fsal,
+    ... )
     (6, 9, True)
     """
 

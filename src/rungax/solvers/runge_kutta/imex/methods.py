@@ -146,7 +146,13 @@ class KenCarp4(_PublishedIMEXRK):
     >>> terms = rungax.MultiTerm(slow, stiff)
     >>> controller = rungax.PIDController(rtol=1e-6, atol=1e-8)
     >>> solution = rungax.diffeqsolve(
-    ...     terms, rungax.KenCarp4(), 0.0, 1.0, None, jnp.array(0.0), stepsize_controller=controller
+    ...     terms,
+    ...     rungax.KenCarp4(),
+    ...     0.0,
+    ...     1.0,
+    ...     None,
+    ...     jnp.array(0.0),
+    ...     stepsize_controller=controller,
     ... )
     >>> print(f"{solution.ys[-1]:.1e}")
     5.4e-05

@@ -62,12 +62,19 @@ class AbstractIMEXRK(AbstractImplicitRK):
     ...     tableau = rungax.MultiButcherTableau(
     ...         rungax.ButcherTableau(c=[1.0], b_sol=[1.0, 0.0], b_error=None, a_lower=[[1.0]]),
     ...         rungax.ButcherTableau(
-    ...             c=[1.0], b_sol=[0.0, 1.0], b_error=None, a_lower=[[0.0]], a_diagonal=[0.0, 1.0], a_predictor=[[1.0]]
+    ...             c=[1.0],
+    ...             b_sol=[0.0, 1.0],
+    ...             b_error=None,
+    ...             a_lower=[[0.0]],
+    ...             a_diagonal=[0.0, 1.0],
+    ...             a_predictor=[[1.0]],
     ...         ),
     ...     )
     ...     calculate_jacobian = rungax.CalculateJacobian.second_stage
     ...     interpolation_cls = staticmethod(
-    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(t0=t0, t1=t1, y0=y0, y1=y1)
+    ...         lambda *, t0, t1, y0, y1, k: rungax.LocalLinearInterpolation(
+    ...             t0=t0, t1=t1, y0=y0, y1=y1
+    ...         )
     ...     )
     ...
     ...     def order(self, terms):

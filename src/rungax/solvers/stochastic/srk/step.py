@@ -77,7 +77,9 @@ class AbstractSRK(AbstractTwoTermSolver):
     >>> drift = rungax.ODETerm(lambda t, y, args: -y)
     >>> diffusion = rungax.ControlTerm(lambda t, y, args: 0.1 * y, path)
     >>> terms = rungax.MultiTerm(drift, diffusion)
-    >>> solution = rungax.diffeqsolve(terms, StochasticMidpoint(), 0.0, 1.0, 0.01, jnp.array(1.0))
+    >>> solution = rungax.diffeqsolve(
+    ...     terms, StochasticMidpoint(), 0.0, 1.0, 0.01, jnp.array(1.0)
+    ... )
     >>> exact = jnp.exp(-1.0 + 0.1 * path.evaluate(0.0, 1.0))
     >>> bool(abs(solution.ys[0] - exact) < 1e-3)
     True

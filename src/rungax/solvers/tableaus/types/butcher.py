@@ -62,7 +62,9 @@ class ButcherTableau:
     Heun's method, with an embedded Euler step:
 
     >>> import rungax
-    >>> tableau = rungax.ButcherTableau(c=[1.0], a_lower=[[1.0]], b_sol=[0.5, 0.5], b_error=[-0.5, 0.5])
+    >>> tableau = rungax.ButcherTableau(
+    ...     c=[1.0], a_lower=[[1.0]], b_sol=[0.5, 0.5], b_error=[-0.5, 0.5]
+    ... )
     >>> tableau.num_stages, tableau.implicit, tableau.fsal
     (2, False, False)
     """
@@ -197,9 +199,16 @@ class MultiButcherTableau:
     Examples
     --------
     >>> import rungax
-    >>> explicit = rungax.ButcherTableau(c=[1.0], b_sol=[1.0, 0.0], b_error=None, a_lower=[[1.0]])
+    >>> explicit = rungax.ButcherTableau(
+    ...     c=[1.0], b_sol=[1.0, 0.0], b_error=None, a_lower=[[1.0]]
+    ... )
     >>> implicit = rungax.ButcherTableau(
-    ...     c=[1.0], b_sol=[0.0, 1.0], b_error=None, a_lower=[[0.0]], a_diagonal=[0.0, 1.0], a_predictor=[[1.0]]
+    ...     c=[1.0],
+    ...     b_sol=[0.0, 1.0],
+    ...     b_error=None,
+    ...     a_lower=[[0.0]],
+    ...     a_diagonal=[0.0, 1.0],
+    ...     a_predictor=[[1.0]],
     ... )
     >>> rungax.MultiButcherTableau(explicit, implicit).num_stages
     2

@@ -97,7 +97,9 @@ class RosenbrockTableau:
     The linearly implicit Euler method:
 
     >>> import rungax
-    >>> tableau = rungax.RosenbrockTableau(gamma=1, alpha=[0], gamma_sums=[1], a=[], c=[], m=[1], order=1)
+    >>> tableau = rungax.RosenbrockTableau(
+    ...     gamma=1, alpha=[0], gamma_sums=[1], a=[], c=[], m=[1], order=1
+    ... )
     >>> tableau.num_stages, tableau.num_evaluations
     (1, 1)
     """

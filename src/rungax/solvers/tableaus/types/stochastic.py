@@ -202,7 +202,9 @@ class StochasticButcherTableau[Coeffs: AbstractNoiseCoeffs]:
 
     >>> import rungax
     >>> noise = rungax.GeneralCoeffs(a=[[1.0]], b_sol=[0.5, 0.5])
-    >>> tableau = rungax.StochasticButcherTableau(a=[[1.0]], b_sol=[0.5, 0.5], b_error=None, c=[1.0], coeffs_w=noise)
+    >>> tableau = rungax.StochasticButcherTableau(
+    ...     a=[[1.0]], b_sol=[0.5, 0.5], b_error=None, c=[1.0], coeffs_w=noise
+    ... )
     >>> tableau.num_stages
     2
     """
