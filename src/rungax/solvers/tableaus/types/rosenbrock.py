@@ -77,7 +77,7 @@ class RosenbrockTableau:
         or `None` for a method without one of its own.
     order, error_order, interpolant_order
         Orders of `m`, `m_hat` and `interpolant`. The local error of the dense output is
-        $O(h^{\mathrm{interpolant\_order} + 1})$ at every $\theta$.
+        $O(h^{\text{interpolant order} + 1})$ at every $\theta$.
     reference
         The source.
 
