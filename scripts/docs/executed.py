@@ -1,15 +1,20 @@
 """A hook of the manual that runs the Python code of its pages and the examples, and shows their output and figures.
 
-Results are cached in `.cache/docs`, under a hash of everything on which they depend.
+Results are cached in `.cache/docs`, under a hash of everything on which they depend. What has changed runs in parallel,
+the longest first, and the log has a line for each run.
 """
 
 import ast
+import functools
 import hashlib
 import json
+import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from mkdocs.config.defaults import MkDocsConfig
@@ -20,95 +25,160 @@ from mkdocs.structure.pages import Page
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from scripts.docs.run_page import blocks  # noqa: E402  (a hook is loaded from its file, outside any package)
+from scripts.docs.run_page import Block, blocks  # noqa: E402  (a hook is loaded from its file, outside any package)
 
 CACHE = ROOT / ".cache" / "docs"
+SECONDS = CACHE / "seconds.json"
+"""How long the last run of each source took."""
 LONGEST_RUN = 1200  # seconds
+DATA = {
+    "benchmarks": ("scripts/docs/stored_benchmarks.py", "benchmarks/results/*.md"),
+    "hudson_bay": ("examples/data/*.csv",),
+}
+"""Files that code may read, by a word that is in such code."""
+log = logging.getLogger("mkdocs.hooks.executed")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Run all pages and examples in parallel; add the figures and the pages of the examples."""
-    pages = {file.src_uri: pathlib.Path(file.abs_src_path or "") for file in files.documentation_pages()}
-    pages = {uri: path for uri, path in pages.items() if blocks(path.read_text(encoding="utf-8"))}
+    """Run what has changed; add the figures and the pages of the examples."""
+    library.cache_clear()  # `mkdocs serve` comes here again
+    found = {pathlib.Path(file.abs_src_path or ""): file.src_uri for file in files.documentation_pages()}
+    pages = {path: uri for path, uri in found.items() if path.is_file() and blocks(path.read_text(encoding="utf-8"))}
     examples = sorted((ROOT / "examples").glob("*.py"))
-    with ThreadPoolExecutor(os.process_cpu_count()) as pool:
-        ran = dict(zip(pages, pool.map(run_page, pages.values()), strict=True))
-        shown = list(pool.map(run_example, examples))
-    for uri, folder in ran.items():
-        config.extra.setdefault("ran", {})[uri] = folder
-        for figure in folder.glob("*.png"):
+    run_all([*pages, *examples])
+    for path, uri in pages.items():
+        config.extra.setdefault("ran", {})[uri] = folder(path)
+        for figure in folder(path).glob("*.png"):
             files.append(File.generated(config, f"figures/{figure.name}", abs_src_path=str(figure)))
-    for path, folder in zip(examples, shown, strict=True):
-        files.append(File.generated(config, f"examples/{path.stem}.md", content=example_page(path, folder)))
-        files.append(File.generated(config, f"examples/{path.stem}.png", abs_src_path=str(folder / f"{path.stem}.png")))
+    for path in examples:
+        figure = str(folder(path) / f"{path.stem}.png")
+        files.append(File.generated(config, f"examples/{path.stem}.md", content=example_page(path)))
+        files.append(File.generated(config, f"examples/{path.stem}.png", abs_src_path=figure))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Insert the output and the figures of each block below it."""
     del files
-    folder = config.extra.get("ran", {}).get(page.file.src_uri)
-    if folder is None:
+    ran = config.extra.get("ran", {}).get(page.file.src_uri)
+    if ran is None:
         return markdown
     up = "../" * page.file.src_uri.count("/")
-    shown = json.loads((folder / "shown.json").read_text(encoding="utf-8"))
+    shown = json.loads((ran / "shown.json").read_text(encoding="utf-8"))
     for block, (text, figures) in reversed(list(zip(blocks(markdown), shown, strict=True))):
-        below = [f"```text\n{text.rstrip()}\n```"] if text.strip() else []
-        below += [f"![Figure drawn by the code above]({up}figures/{name})" for name in figures]
-        added = "\n\n".join(["", *below]).replace("\n", "\n" + block.indent)
-        markdown = markdown[: block.end] + added + markdown[block.end :]
+        parts = [collapsed(block) if block.hidden else markdown[block.start : block.end].removeprefix(block.indent)]
+        parts += [f"```text\n{text.rstrip()}\n```"] if text.strip() else []
+        parts += [f"![Figure drawn by the code above]({up}figures/{name})" for name in figures]
+        below = "\n\n".join(parts[1:]).replace("\n", "\n" + block.indent)
+        added = block.indent + parts[0] + (f"\n\n{block.indent}{below}" if below else "")
+        markdown = markdown[: block.start] + added + markdown[block.end :]
     return markdown
 
 
-def run_page(page: pathlib.Path) -> pathlib.Path:
-    """The folder with the output and the figures of a page's blocks."""
-    return run(page, [str(ROOT / "scripts" / "docs" / "run_page.py"), str(page)])
+def collapsed(block: Block) -> str:
+    """A box that shows the code when it is opened."""
+    lines = ["```py", *block.code.splitlines(), "```"]
+    return "\n".join(['??? quote "The code"', "", *(f"    {line}".rstrip() for line in lines)])
 
 
-def run_example(path: pathlib.Path) -> pathlib.Path:
-    """The folder with the output of an example and its figure."""
-    draw_here = f"import runpy, pathlib, sys; main = runpy.run_path({str(path)!r})['main']; "
-    draw_here += "main.__globals__['FIGURES'] = pathlib.Path(sys.argv[1]); main()"
-    return run(path, ["-c", draw_here])
+# -------------------------------------------------------------------------------------------------------------- running
 
 
-def run(source: pathlib.Path, arguments: list[str]) -> pathlib.Path:
-    """Run Python with a folder as its last argument, unless its results are cached; return the folder."""
-    folder = CACHE / f"{source.stem}-{fingerprint(source)}"
-    if (folder / "printed.txt").exists():
-        return folder
-    folder.mkdir(parents=True, exist_ok=True)
+def run_all(sources: list[pathlib.Path]) -> None:
+    """Run the pages and examples whose results are not cached, and log the time of each."""
+    changed = [source for source in sources if not (folder(source) / "printed.txt").exists()]
+    log.info("%d pages and examples are unchanged, %d run", len(sources) - len(changed), len(changed))
+    seconds = json.loads(SECONDS.read_text(encoding="utf-8")) if SECONDS.exists() else {}
+    changed.sort(key=lambda source: -seconds.get(name(source), LONGEST_RUN))
+    with ThreadPoolExecutor(os.process_cpu_count()) as pool:
+        for source, taken in zip(changed, pool.map(run, changed), strict=True):
+            seconds[name(source)] = taken
+    if changed:
+        SECONDS.write_text(json.dumps(seconds, indent=1), encoding="utf-8")
+
+
+def run(source: pathlib.Path) -> float:
+    """Run a page or an example, store its output and its figures in its folder, and return the seconds it took."""
+    began = time.perf_counter()
+    target = folder(source)
+    for old in CACHE.glob(f"{target.name.rpartition('-')[0]}-*"):
+        shutil.rmtree(old)
+    target.mkdir(parents=True)
     environment = {
         "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
         "MPLBACKEND": "Agg",
         **os.environ,
     }
-    command = [sys.executable, *arguments, str(folder)]
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LONGEST_RUN, check=False
+        [sys.executable, *program(source), str(target)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST_RUN,
+        check=False,
     )
     if done.returncode != 0:
-        raise PluginError(f"{source.relative_to(ROOT)} does not run:\n{done.stderr[-3000:]}")
-    (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
-    return folder
+        raise PluginError(f"{name(source)} does not run:\n{done.stderr[-3000:]}")
+    (target / "printed.txt").write_text(done.stdout, encoding="utf-8")
+    taken = round(time.perf_counter() - began, 1)
+    log.info("%6.1f s  %s", taken, name(source))
+    return taken
+
+
+def program(source: pathlib.Path) -> list[str]:
+    """The arguments of Python that run a page or an example; the folder of its figures goes last."""
+    if source.suffix == ".md":
+        return [str(ROOT / "scripts" / "docs" / "run_page.py"), str(source)]
+    draw_here = f"import runpy, pathlib, sys; main = runpy.run_path({str(source)!r})['main']; "
+    return ["-c", draw_here + "main.__globals__['FIGURES'] = pathlib.Path(sys.argv[1]); main()"]
+
+
+def name(source: pathlib.Path) -> str:
+    """The path of a source, below the root."""
+    return str(source.relative_to(ROOT))
+
+
+def folder(source: pathlib.Path) -> pathlib.Path:
+    """The folder of the results of a source, as it stands."""
+    return CACHE / f"{name(source.with_suffix('')).replace(os.sep, '_')}-{fingerprint(source)}"
 
 
 def fingerprint(source: pathlib.Path) -> str:
-    """A hash of `source`, the library, these scripts, and the measurements that pages draw."""
-    digest = hashlib.sha256(source.read_bytes())
-    parts = ("src/**/*.py", "scripts/docs/*.py", "benchmarks/results/*.md")
-    for path in sorted(path for part in parts for path in ROOT.glob(part)):
-        digest.update(path.read_bytes())
+    """A hash of the code in `source`, the library, the script that runs pages, and data that the code may read."""
+    text = source.read_text(encoding="utf-8")
+    code = "\n".join(block.code for block in blocks(text)) if source.suffix == ".md" else text
+    digest = hashlib.sha256(code.encode() + library())
+    for word, patterns in DATA.items():
+        for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern) if word in code):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def example_page(path: pathlib.Path, folder: pathlib.Path) -> str:
+@functools.cache
+def library() -> bytes:
+    """A hash of the library's code and the script that runs pages, without docstrings and comments."""
+    digest = hashlib.sha256()
+    for path in (*sorted(ROOT.glob("src/**/*.py")), ROOT / "scripts" / "docs" / "run_page.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            match node:
+                case ast.Module() | ast.ClassDef() | ast.FunctionDef() if ast.get_docstring(node, clean=False):
+                    node.body[0] = ast.Pass()
+        digest.update(ast.dump(tree).encode())
+    return digest.digest()
+
+
+# --------------------------------------------------------------------------------------------------------- the examples
+
+
+def example_page(path: pathlib.Path) -> str:
     """The page of an example: its docstring, its figure, its output and its code."""
     source = path.read_text(encoding="utf-8")
     module = ast.parse(source)
     title, _, explanation = (ast.get_docstring(module) or "").partition("\n")
     code = "\n".join(source.splitlines()[module.body[0].end_lineno or 0 :]).strip()
-    printed = (folder / "printed.txt").read_text(encoding="utf-8").rstrip()
+    printed = (folder(path) / "printed.txt").read_text(encoding="utf-8").rstrip()
     return "\n".join(
         [
             f"# {title.rstrip('.:')}",

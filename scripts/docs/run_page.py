@@ -16,16 +16,21 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-BLOCK = re.compile(r"^( *)```python\b.*\n(?P<code>(?s:.*?))^\1```$", re.MULTILINE)
+BLOCK = re.compile(r"^( *)```python\b(?P<info>.*)\n(?P<code>(?s:.*?))^\1```$", re.MULTILINE)
 
 
 class Block(NamedTuple):
-    """A block of code, the number of lines before it in its page, its indentation, and the end of its fence."""
+    """A block of code, the number of lines before it in its page, its indentation, and the ends of its fence.
+
+    The code of a block fenced as `python hidden` is shown on request only.
+    """
 
     code: str
     line: int
     indent: str
+    start: int
     end: int
+    hidden: bool
 
 
 class Shown(NamedTuple):
@@ -40,7 +45,8 @@ def blocks(text: str) -> list[Block]:
     found: list[Block] = []
     for match in BLOCK.finditer(text):
         code = re.sub(f"^{match[1]}", "", match["code"], flags=re.MULTILINE)
-        found.append(Block(code, text.count("\n", 0, match.start("code")), match[1], match.end()))
+        line, hidden = text.count("\n", 0, match.start("code")), "hidden" in match["info"].split()
+        found.append(Block(code, line, match[1], match.start(), match.end(), hidden))
     return found
 
 
@@ -79,5 +85,6 @@ def main(page: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.path[0] = str(pathlib.Path(__file__).resolve().parents[2])  # a page may import what is in `scripts`
     page = pathlib.Path(sys.argv[1])
     main(page, pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else pathlib.Path(".cache/docs") / page.stem)
