@@ -93,17 +93,46 @@ def evaluations(solver: Solver) -> object:
 
 
 def steps_may_adapt(solver: Solver) -> str:
-    """Yes if steps may be adapted to the solver's error estimate, or only to that of `HalfSolver`."""
+    """Yes if steps may be adapted to the solver's error estimate; or whether they may be to that of `HalfSolver`."""
     if not solver.facts.safe_with_adaptive_steps:
         return "no"
-    return "yes" if isinstance(solver, rungax.AbstractAdaptiveSolver) else "in `HalfSolver`"
+    return "yes" if isinstance(solver, rungax.AbstractAdaptiveSolver) else "with `HalfSolver`"
 
 
-def area(solver: Solver) -> str:
-    """The values that a Brownian path must have: the increment W, the Lévy areas H and K."""
+def areas(solver: Solver) -> str:
+    """The Lévy areas that a Brownian path must have, in addition to its increments."""
     if issubclass(solver.facts.minimal_levy_area, rungax.AbstractSpaceTimeTimeLevyArea):
-        return "W, H, K"
-    return "W, H" if issubclass(solver.facts.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "W"
+        return "H, K"
+    return "H" if issubclass(solver.facts.minimal_levy_area, rungax.AbstractSpaceTimeLevyArea) else "–"
+
+
+def noise(solver: Solver) -> str:
+    """The kind of noise, or of equation, that the solver is for."""
+    if is_for_langevin(solver):
+        return "Langevin only"
+    return {"general": "any", "diagonal": "scalar, diagonal"}.get(solver.facts.noise, solver.facts.noise)
+
+
+def is_for_langevin(solver: Solver) -> bool:
+    """True if the solver accepts the terms of the underdamped Langevin equation only."""
+    return isinstance(solver, rungax.AbstractFosterLangevinSRK)
+
+
+def strong_orders(solver: Solver) -> str:
+    """The strong order, and the orders for simpler noise if they are higher."""
+    higher = HIGHER_STRONG_ORDERS.get(type(solver).__name__, {})
+    return "; ".join([f"{solver.strong_order(SDE):g}", *(f"{kind} {order:g}" for kind, order in higher.items())])
+
+
+def weak_order(solver: Solver) -> str:
+    """The weak order, or a dash if none is claimed."""
+    order = solver.weak_order(SDE)
+    return "–" if order is None else f"{order:g}"
+
+
+def interpretation(solver: Solver) -> str:
+    """The interpretation of the stochastic integral."""
+    return " or ".join(sorted(solver.facts.interpretations))
 
 
 def is_stiff(solver: Solver) -> bool:
@@ -119,19 +148,36 @@ def is_pair(solver: Solver) -> bool:
 PLAIN: Columns = {"order": order, "error estimate": estimate}
 STAGED: Columns = {**PLAIN, "stages a step": evaluations}
 NOISY: Columns = {
-    "interpretation": lambda solver: ", ".join(sorted(solver.facts.interpretations)),
-    "noise": lambda solver: solver.facts.noise,
-    "strong order": lambda solver: solver.strong_order(SDE),
-    "weak order": lambda solver: solver.weak_order(SDE) or "–",
-    "needs": area,
+    "equation": interpretation,
+    "noise": noise,
+    "strong order": strong_orders,
+    "weak order": weak_order,
+    "Lévy areas": areas,
     "adaptive steps": steps_may_adapt,
 }
+HIGHER_STRONG_ORDERS = {
+    "Euler": {"additive": 1},
+    "Heun": {"commutative": 1},
+    "Midpoint": {"commutative": 1},
+    "Ralston": {"commutative": 1},
+    "EulerHeun": {"commutative": 1},
+    "ReversibleHeun": {"commutative": 1},
+    "DRI1": {"commutative": 1},
+    "SPaRK": {"commutative": 1, "additive": 1.5},
+    "GeneralShARK": {"commutative": 1, "additive": 1.5},
+    "SlowRK": {"commutative": 1.5},
+}
+"""Strong orders for simpler noise, as the docstrings give them: a solver cannot know whether noise commutes."""
 
 FAMILIES: tuple[tuple[str, Callable[[Solver], bool], Columns], ...] = (
-    ("Not stiff", lambda solver: isinstance(solver, rungax.AbstractERK | rungax.Euler), STAGED),
-    ("Stiff", lambda solver: is_stiff(solver) and not isinstance(solver, rungax.AbstractIMEXRK), STAGED),
-    ("Stiff in one of two terms", lambda solver: isinstance(solver, rungax.AbstractIMEXRK), STAGED),
-    ("Symplectic, for a pair of terms", is_pair, PLAIN),
-    ("Reversible", lambda solver: isinstance(solver, rungax.LeapfrogMidpoint | rungax.ReversibleHeun), PLAIN),
-    ("With noise", lambda solver: bool(solver.facts.interpretations), NOISY),
+    ("Explicit methods", lambda solver: isinstance(solver, rungax.AbstractERK | rungax.Euler), STAGED),
+    (
+        "Methods for stiff equations",
+        lambda solver: is_stiff(solver) and not isinstance(solver, rungax.AbstractIMEXRK),
+        STAGED,
+    ),
+    ("Implicit–explicit methods", lambda solver: isinstance(solver, rungax.AbstractIMEXRK), STAGED),
+    ("Symplectic methods, for a pair of terms", is_pair, PLAIN),
+    ("Reversible methods", lambda solver: isinstance(solver, rungax.LeapfrogMidpoint | rungax.ReversibleHeun), PLAIN),
+    ("Methods for equations with noise", lambda solver: bool(solver.facts.interpretations), NOISY),
 )
