@@ -1,10 +1,11 @@
-"""An extension of Griffe that adds the signatures of the public classes, as Python itself sees them.
+"""An extension of Griffe: the signatures of the public classes, an entry for each parameter, and the order of members.
 
 Equinox generates the `__init__` of a module from its fields and those of its bases. Griffe reads the source, which does
-not contain it.
+not contain it. Docstrings describe related parameters together, and Griffe gives all of them the type of the first.
 """
 
 import inspect
+import re
 from typing import Any
 
 import griffe
@@ -20,8 +21,28 @@ KINDS = {
 }
 
 
+SECTION = re.compile(r"^(?:Parameters|Attributes|Other Parameters)\n-+\n", re.MULTILINE)
+NEXT_SECTION = re.compile(r"^\w[\w ]*\n-+\n", re.MULTILINE)
+ENTRY = re.compile(r"^(?P<names>[*\w]+(?:, [*\w]+)+)\n(?P<text>(?:(?:[ ]+.*)?\n?)+)", re.MULTILINE)
+"""Parameters that are described together: their names, and the indented lines below."""
+FIRST = ("vf", "contr", "prod", "init", "step", "func", "order", "strong_order", "weak_order", "error_order")
+"""The members that users call or write themselves; those by which the parts of a solve work together come later."""
+
+
 class Signatures(griffe.Extension):
-    """The extension, which adds a signature to each public class."""
+    """The extension."""
+
+    def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
+        """Describe each parameter by itself."""
+        del kwargs
+        if obj.docstring is not None:
+            obj.docstring.value = one_by_one(obj.docstring.value)
+
+    def on_class_members(self, *, cls: griffe.Class, **kwargs: Any) -> None:
+        """Put the members in order."""
+        del kwargs
+        rank = {name: place for place, name in enumerate(FIRST)}
+        cls.members = dict(sorted(cls.members.items(), key=lambda item: rank.get(item[0], len(FIRST))))
 
     def on_class(self, *, cls: griffe.Class, **kwargs: Any) -> None:
         """Add an `__init__` with the signature of the one that Equinox generated."""
@@ -36,6 +57,24 @@ class Signatures(griffe.Extension):
         parameters = [griffe.Parameter("self", kind=griffe.ParameterKind.positional_or_keyword)]
         parameters += [parameter(found) for found in signature.parameters.values()]
         cls.set_member("__init__", griffe.Function("__init__", parameters=griffe.Parameters(*parameters)))
+
+
+def one_by_one(docstring: str) -> str:
+    """The docstring with an entry for each parameter."""
+    parts, rest = [], docstring
+    while heading := SECTION.search(rest):
+        end = NEXT_SECTION.search(rest, heading.end())
+        stop = len(rest) if end is None else end.start()
+        parts += [rest[: heading.end()], ENTRY.sub(separated, rest[heading.end() : stop])]
+        rest = rest[stop:]
+    return "".join([*parts, rest])
+
+
+def separated(entry: re.Match[str]) -> str:
+    """The same text below each of the names of an entry."""
+    text = entry["text"].rstrip("\n")
+    blank = entry["text"][len(text) :]
+    return "\n".join(f"{name}\n{text}" for name in entry["names"].split(", ")) + blank
 
 
 def parameter(found: inspect.Parameter) -> griffe.Parameter:

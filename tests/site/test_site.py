@@ -103,3 +103,31 @@ def test_formulas_are_converted(page: str) -> None:
     assert not [formula for formula in formulas if re.search(r"<mi>&(amp;)?</mi>|\\", formula)]
     # `\mathrm` of one letter becomes this, which browsers set in italics.
     assert not [formula for formula in formulas if re.search(r"<mi>&#x000[46]\w;</mi>", formula)]
+
+
+INTERNAL_TYPES = {"Branch", "Augmented", "LangevinStep"}
+"""Types of protocol methods that no page describes."""
+
+
+@needs_site
+def test_types_in_the_reference_are_links() -> None:
+    pages = [path.read_text(encoding="utf-8") for path in (SITE / "reference").rglob("*.html")]
+    names = {name for page in pages for name in re.findall(r'<span title="rungax\.[a-z_.]+\.([A-Z]\w*)">', page)}
+    assert names <= INTERNAL_TYPES
+
+
+@needs_site
+def test_each_parameter_has_its_own_type() -> None:
+    page = (SITE / "reference" / "saving" / "index.html").read_text(encoding="utf-8")
+    text = re.sub(r"<[^>]*>|\s", "", page)
+    for entry in ("ts(ArrayLike|None,default:None)", "steps(bool|int,default:False)", "t1(bool,default:False)"):
+        assert f"{entry}–AsinSubSaveAt" in text
+
+
+def test_parameters_are_described_one_by_one() -> None:
+    pytest.importorskip("griffe", reason="the manual is built with it: pip install rungax[docs]")
+    from scripts.docs.signatures import one_by_one
+
+    text, rest = "    Two\n\n    numbers.\n", "c : int\n    One.\n\nRaises\n------\nE, F\n    No.\n"
+    start = "A sum.\n\nParameters\n----------\n"
+    assert one_by_one(f"{start}a, *b\n{text}{rest}") == f"{start}a\n{text}*b\n{text}{rest}"

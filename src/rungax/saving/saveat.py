@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, Real
+from numpy.typing import ArrayLike
 
 from ..jaxkit import Args, RealScalar, Y, as_array, kind_of, known, shown
 
@@ -174,7 +175,7 @@ class SaveAt(eqx.Module):
         *,
         t0: bool = False,
         t1: bool = False,
-        ts: Any = None,
+        ts: ArrayLike | None = None,
         steps: bool | int = False,
         fn: Callable[..., PyTree[Any]] = save_y,
         subs: PyTree[SubSaveAt] = None,
