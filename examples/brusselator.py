@@ -1,7 +1,11 @@
-"""Two chemicals react and diffuse along a line: using the band structure of a Jacobian.
+r"""The Brusselator: two chemicals react and diffuse along a line, and the Jacobian has a band structure.
 
-    u_t = 1 + u² v - 4 u + u_xx / 50      u = 1 at both ends,    u = 1 + sin(2 pi x) at the start
-    v_t = 3 u - u² v + v_xx / 50          v = 3 at both ends and at the start
+$$\begin{aligned}
+u_t &= 1 + u^2 v - 4 u + u_{xx} / 50, &\quad u &= 1 \text{ at both ends},
+&\quad u &= 1 + \sin(2 \pi x) \text{ at the start} \\
+v_t &= 3 u - u^2 v + v_{xx} / 50, &\quad v &= 3 \text{ at both ends},
+&\quad v &= 3 \text{ at the start}
+\end{aligned}$$
 
 The method of lines turns it into an ordinary differential equation for u and v at points a distance 1/(n + 1) apart,
 with differences of neighbours in place of the second derivative. Diffusion between neighbours is faster the closer they
@@ -9,9 +13,9 @@ are, at a rate of up to 4 (n + 1)² / 50. The finer the grid, the stiffer is the
 of an explicit method, however smooth the solution is.
 
 The steps of an implicit method are as long as the solution allows, but each step solves linear systems with the
-Jacobian. It has 2n rows, and nearly all its entries are zero: in the order u1, v1, u2, v2, ... each unknown depends
-only on those at most two places away. `tags=Banded(2, 2)` states that. The Jacobian then takes five derivatives of the
-field instead of 2n, and factorising it takes a time proportional to n instead of n³. The solution is the same.
+Jacobian. It has 2n rows, and nearly all its entries are zero: in the order $u_1, v_1, u_2, v_2, \dots$ each unknown
+depends only on those at most two places away. `tags=Banded(2, 2)` states that. The Jacobian then takes five derivatives
+of the field instead of 2n, and factorising it takes a time proportional to n instead of n³. The solution is the same.
 
 Without the tag the implicit method is slower here than the explicit one, because its fewer steps cost too much each.
 Where the unknowns cannot be ordered like this, an iterative linear solver may help:

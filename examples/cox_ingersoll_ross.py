@@ -1,6 +1,6 @@
-"""A Cox-Ingersoll-Ross process with high volatility: adaptive steps about double the order of convergence.
+r"""A Cox-Ingersoll-Ross process: with high volatility, adaptive steps about double the order of convergence.
 
-    dX = a (b - X) dt + volatility sqrt(X) dW,    4 a b > volatility^2 > 2 a b
+$$\mathrm{d}X = a (b - X)\,\mathrm{d}t + \sigma \sqrt{X}\,\mathrm{d}W, \qquad 4 a b > \sigma^2 > 2 a b$$
 
 With so much volatility the process touches zero, where the square root is not smooth. With constant steps even a method
 of high order then converges at a rate below one. Error control finds the few places that need short steps. Jelincic,
@@ -9,12 +9,12 @@ Foster and Kidger (arXiv:2405.06464) report rates of 0.78 with constant and 1.82
 The example defines its own solver: the high order Strang splitting of Foster, dos Reis and Strange (arXiv:2210.17543)
 without its last random variable. In the Stratonovich form
 
-    dX = a (c - X) dt + volatility sqrt(X) o dW,    c = b - volatility^2 / (4 a)
+$$\mathrm{d}X = a (c - X)\,\mathrm{d}t + \sigma \sqrt{X} \circ \mathrm{d}W, \qquad c = b - \frac{\sigma^2}{4 a}$$
 
 the flows of both parts are known. A step follows them along a path of five straight pieces: noise A, drift for half the
 step, noise C, drift for half the step, noise D. The path has the increment W and the area H of the Brownian path, so
-A + C + D = W and A + C / 2 = W / 2 + H. Its mean square is the expected one of the Brownian path given W and H:
-C^2 = W^2 / 3 + 4 H^2 / 5 + 4 h / 15.
+$A + C + D = W$ and $A + C / 2 = W / 2 + H$. Its mean square is the expected one of the Brownian path given W and H:
+$C^2 = W^2 / 3 + 4 H^2 / 5 + 4 h / 15$.
 """
 
 import pathlib

@@ -1,6 +1,8 @@
-"""The solution as a function of time: dense output, its derivative, and a search for a peak after the solve.
+r"""Dense output: the solution as a function of time, its derivative, and a search for a peak after the solve.
 
-    x'' = (1 - x²) x' - x    (van der Pol)
+The equation is van der Pol's:
+
+$$\ddot x = (1 - x^2)\,\dot x - x$$
 
 With `SaveAt(dense=True)` the solution can be evaluated at any time, as accurately as at the steps themselves, and
 differentiated: `solution.evaluate(t)` and `solution.derivative(t)` are JAX functions of `t`, for use under `jit` and

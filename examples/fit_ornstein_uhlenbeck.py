@@ -1,6 +1,6 @@
-"""Fitting an Ornstein-Uhlenbeck process to data by the gradient of simulated paths.
+r"""A fit with noise: an Ornstein-Uhlenbeck process is fitted to data by the gradient of simulated paths.
 
-    dX = rate (level - X) dt + volatility dW
+$$\mathrm{d}X = \text{rate}\,(\text{level} - X)\,\mathrm{d}t + \text{volatility}\,\mathrm{d}W$$
 
 The data are series observed at ten times. The model simulates an ensemble from the same initial values, and its three
 parameters are changed until means, variances and covariances of neighbouring times agree. The random paths are

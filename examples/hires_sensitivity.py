@@ -1,12 +1,14 @@
-"""Which rate constant matters? The sensitivity of a stiff reaction network to each of its constants, in one call.
+r"""Sensitivities: how much each rate constant of a stiff reaction network matters, in one call.
 
 HIRES, "high irradiance response", models how light controls the growth of a plant by phytochrome. It has eight
 substances and ten constants.
 
-    a' = -k1 a + k2 b + k6 c + supply          e' = -(k1 + k5) e + k2 (f + g)
-    b' = k1 a - (k2 + k3) b                    f' = -bind f h + k4 d + k1 e - k2 f + free g
-    c' = -(k1 + k6) c + k2 d + k5 e            g' = bind f h - (k2 + free + done) g
-    d' = k3 b + k1 c - (k2 + k4) d             h' = -bind f h + (k2 + free + done) g
+$$\begin{aligned}
+\dot a &= -k_1 a + k_2 b + k_6 c + \text{supply}, &\quad \dot e &= -(k_1 + k_5) e + k_2 (f + g), \\
+\dot b &= k_1 a - (k_2 + k_3) b, &\quad \dot f &= -\text{bind}\,f h + k_4 d + k_1 e - k_2 f + \text{free}\,g, \\
+\dot c &= -(k_1 + k_6) c + k_2 d + k_5 e, &\quad \dot g &= \text{bind}\,f h - (k_2 + \text{free} + \text{done}) g, \\
+\dot d &= k_3 b + k_1 c - (k_2 + k_4) d, &\quad \dot h &= -\text{bind}\,f h + (k_2 + \text{free} + \text{done}) g
+\end{aligned}$$
 
 The constants are `args` of the solve, so `jax.jacfwd` differentiates the final state with respect to all of them at
 once: it carries ten tangents through the steps of the solve and the implicit equations of every stage. With logarithms

@@ -1,7 +1,10 @@
-"""Planets for a hundred thousand years: energy conservation of symplectic methods.
+r"""Planets for a hundred thousand years: energy conservation of symplectic methods.
 
-    v' = -w / |w|^3,  w' = v                              a planet of eccentricity 0.6, Kepler's problem
-    v' = -(x + 2xy, y + x^2 - y^2),  w' = v,  w = (x, y)  a star in a galaxy, Hénon and Heiles' problem
+Kepler's problem is a planet of eccentricity 0.6, with the position $w$ and the velocity $v$; Hénon and Heiles' problem
+is a star in a galaxy, with $w = (x, y)$:
+
+$$\dot v = -\frac{w}{|w|^3}, \quad \dot w = v \qquad\text{and}\qquad
+\dot v = -\left(x + 2 x y,\; y + x^2 - y^2\right), \quad \dot w = v$$
 
 Both equations conserve the energy. With an ordinary method the error of the energy grows with time, however small the
 steps are. A symplectic method conserves a quantity close to the energy, so that after ten or a hundred thousand periods

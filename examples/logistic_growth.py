@@ -1,6 +1,6 @@
-"""A first solve: logistic growth, compared with its exact solution.
+r"""A first solve: logistic growth, compared with its exact solution.
 
-    y' = r y (1 - y / K)
+$$\dot y = r\,y\,\left(1 - \frac{y}{K}\right)$$
 
 A population y grows at the rate r while it is small and levels off at the capacity K. A solve needs five things: the
 right-hand side as a `term`, a `solver` that makes steps, the interval, the initial state, and a step-size controller;

@@ -1,11 +1,20 @@
-"""Predator and prey: the Lotka-Volterra equations with Dopri5, and a quantity they conserve.
+r"""Predator and prey: the Lotka-Volterra equations with Dopri5, and a quantity they conserve.
 
-    hare' = birth hare - hunt hare lynx
-    lynx' = grow hare lynx - death lynx
+$$\begin{aligned}
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{hare}
+&= \text{birth} \cdot \text{hare} - \text{hunt} \cdot \text{hare} \cdot \text{lynx} \\
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{lynx}
+&= \text{grow} \cdot \text{hare} \cdot \text{lynx} - \text{death} \cdot \text{lynx}
+\end{aligned}$$
 
-Along the exact solution V = grow hare - death log(hare) + hunt lynx - birth log(lynx) is constant, so its change
-measures the error even though the solution is not known. `SaveAt(steps=True)` saves the state after every step; steps
-are shorter where the populations change quickly. Unused slots of the saved arrays contain infinity.
+Along the exact solution
+
+$$V = \text{grow} \cdot \text{hare} - \text{death} \cdot \log(\text{hare})
++ \text{hunt} \cdot \text{lynx} - \text{birth} \cdot \log(\text{lynx})$$
+
+is constant, so its change measures the error even though the solution is not known. `SaveAt(steps=True)` saves the
+state after every step; steps are shorter where the populations change quickly. Unused slots of the saved arrays contain
+infinity.
 """
 
 import pathlib

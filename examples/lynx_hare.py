@@ -1,7 +1,11 @@
-"""Fit a predator-prey model to two decades of fur trade: Canada lynx and snowshoe hare, 1900-1920.
+r"""Lynx and hare: a predator-prey model is fitted to two decades of fur trade in Canada, 1900-1920.
 
-    hare' = birth hare - hunt hare lynx
-    lynx' = grow hare lynx - death lynx
+$$\begin{aligned}
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{hare}
+&= \text{birth} \cdot \text{hare} - \text{hunt} \cdot \text{hare} \cdot \text{lynx} \\
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{lynx}
+&= \text{grow} \cdot \text{hare} \cdot \text{lynx} - \text{death} \cdot \text{lynx}
+\end{aligned}$$
 
 The yearly pelts of the Hudson's Bay Company (in thousands, `data/hudson_bay.csv`) represent the two populations. Six
 positive numbers are unknown: the four rates and the two populations of 1900. The counts vary tenfold, so relative

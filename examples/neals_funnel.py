@@ -1,6 +1,6 @@
-"""Neal's funnel sampled by underdamped Langevin dynamics, with adaptive steps of QUICSORT.
+r"""Neal's funnel: a distribution is sampled by underdamped Langevin dynamics, with adaptive steps of QUICSORT.
 
-    z ~ N(0, 9),    y_i | z ~ N(0, exp(z)),  i = 1, ..., 9
+$$z \sim N(0, 9), \qquad y_i \mid z \sim N(0, \mathrm{e}^z), \quad i = 1, \dots, 9$$
 
 The funnel's neck is a hundred times narrower than its mouth, so no single step size suits both: adaptive steps are
 short in the neck and long in the mouth. The path of the noise does not depend on the steps, so a step can be rejected

@@ -1,9 +1,10 @@
-"""Classify spirals by their direction from incomplete observations: a neural controlled differential equation.
+r"""A neural controlled equation: spirals are classified by their direction from incomplete observations.
 
-    dz = network(z) dx    z(0) from the first observation, and from z(T) the odds that the spiral turns anticlockwise
+$$\mathrm{d}z = \text{network}(z)\,\mathrm{d}x$$
 
-The state z is driven by the data x as an ordinary equation is driven by time. Here x consists of time and a point in
-the plane, observed at irregular times, with half of the coordinates missing; each series has its own times and gaps.
+The first observation gives z(0), and z(T) the odds that the spiral turns anticlockwise. The state z is driven by the
+data x as an ordinary equation is driven by time. Here x consists of time and a point in the plane, observed at
+irregular times, with half of the coordinates missing; each series has its own times and gaps.
 `backward_hermite_coefficients` treats NaN as missing and interpolates each entry between its observations, with slopes
 that depend on the past alone. `CubicInterpolation` makes a path of the coefficients, and `ControlTerm(field, path)` the
 equation.

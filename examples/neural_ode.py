@@ -1,6 +1,8 @@
-"""Learn a damped oscillator from noisy observations, without a model of it: a neural ODE.
+r"""A neural ODE: a damped oscillator is learnt from noisy observations, without a model of it.
 
-    y' = network(y)    where the truth is x'' = -0.3 x' - 4 x, and y = (x, x') is observed with noise
+$$\dot y = \text{network}(y), \qquad\text{where the truth is}\qquad \ddot x = -0.3\,\dot x - 4 x$$
+
+and $y = (x, \dot x)$ is observed with noise.
 
 The vector field is an Equinox module, and a module is a pytree of its weights. `ODETerm(field)` makes them inputs of
 the solve, so `eqx.filter_value_and_grad` differentiates the loss with respect to them, as for any other function.

@@ -1,6 +1,7 @@
-"""An ensemble of Ornstein-Uhlenbeck processes, compared with its exact distribution.
+r"""An ensemble with noise: Ornstein-Uhlenbeck processes, compared with their exact distribution.
 
-    dX = rate (level - X) dt + volatility dW,    X(0) = start
+$$\mathrm{d}X = \text{rate}\,(\text{level} - X)\,\mathrm{d}t + \text{volatility}\,\mathrm{d}W, \qquad
+X(0) = \text{start}$$
 
 At every time X is normal with known mean and variance, and the correlation between two times is known too. The noise is
 additive, for which `ShARK` has strong order 1.5. Each path of the ensemble has its own key, and `jax.vmap` solves all

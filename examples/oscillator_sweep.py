@@ -1,6 +1,6 @@
-"""Thousands of solves in one call: a damped oscillator for many values of its damping.
+r"""Thousands of solves in one call: a damped oscillator for many values of its damping.
 
-    x'' = -2 damping x' - x,    x(0) = 1, x'(0) = 0
+$$\ddot x = -2 \cdot \text{damping} \cdot \dot x - x, \qquad x(0) = 1, \quad \dot x(0) = 0$$
 
 A solve is an ordinary JAX function: `jax.jit` compiles it, and `jax.vmap` turns it into one program that makes all
 solves of a sweep side by side, each with its own steps. The first call compiles. The printed times are those of later

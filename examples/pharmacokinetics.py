@@ -1,7 +1,11 @@
-"""A two-compartment model of a drug, with infusions at known times and a fit to blood samples.
+r"""Doses at known times: a two-compartment model of a drug, with infusions and a fit to blood samples.
 
-    central'    = infusion(t) - clearance central / blood - exchange
-    peripheral' = exchange,    exchange = flow (central / blood - peripheral / tissue)
+$$\begin{aligned}
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{central} &= \text{infusion}(t)
+- \text{clearance} \cdot \frac{\text{central}}{\text{blood}} - \text{exchange} \\
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{peripheral} &= \text{exchange}
+= \text{flow} \cdot \left(\frac{\text{central}}{\text{blood}} - \frac{\text{peripheral}}{\text{tissue}}\right)
+\end{aligned}$$
 
 The amounts are in mg, and the concentration central / blood is measured. Four numbers are unknown: the clearance, the
 flow between blood and tissue, and the volumes of both.

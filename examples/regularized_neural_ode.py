@@ -1,6 +1,7 @@
-"""A neural ODE that is cheap to solve: the solver's own error estimate as part of the training loss.
+r"""A neural ODE that is cheap to solve: the solver's own error estimate as part of the training loss.
 
-    minimise    mean (model - data)²  +  weight · Σ |h| ‖err‖
+$$\text{loss} = \text{mean}\,(\text{model} - \text{data})^2
++ \text{weight} \cdot \sum |h|\,\lVert \text{err} \rVert$$
 
 A spiral is observed, with noise, at its start and two time units later. Many vector fields fit these data equally
 well, and a loss that measures only the fit does not distinguish between them: the learnt field may be one for which the

@@ -1,8 +1,10 @@
-"""Robertson's reactions: three species, and rates that differ by nine powers of ten. The best known stiff equation.
+r"""Robertson's reactions: three species, and rates that differ by nine powers of ten. The best known stiff equation.
 
-    a -> b               at the rate k1 a
-    b + b -> c + b       at the rate k2 b²
-    b + c -> a + c       at the rate k3 b c
+$$\begin{aligned}
+a &\to b & &\quad\text{at the rate } k_1 a, \\
+b + b &\to c + b & &\quad\text{at the rate } k_2 b^2, \\
+b + c &\to a + c & &\quad\text{at the rate } k_3 b c
+\end{aligned}$$
 
 The second species reacts away as fast as it forms: it stays below 4e-5 and follows the others at a rate that soon
 reaches k3 c = 10,000 per second. The steps of an explicit method must be about as short as the inverse of this rate,

@@ -1,7 +1,8 @@
-"""A spring, a mass and a damper, with a state that is a dict.
+r"""A state with names: a spring, a mass and a damper, with a dict as the state.
 
-    position' = velocity
-    velocity' = -(damping velocity + stiffness position) / mass
+$$\frac{\mathrm{d}}{\mathrm{d}t}\,\text{position} = \text{velocity}, \qquad
+\frac{\mathrm{d}}{\mathrm{d}t}\,\text{velocity}
+= -\frac{\text{damping} \cdot \text{velocity} + \text{stiffness} \cdot \text{position}}{\text{mass}}$$
 
 A state may be any pytree of arrays. The vector field returns a pytree of the same structure, and so does the solution,
 with a new leading axis for the times; nothing has to be packed into one vector. With `atol` in the same structure each

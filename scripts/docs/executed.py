@@ -11,11 +11,13 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
@@ -44,7 +46,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     library.cache_clear()  # `mkdocs serve` comes here again
     found = {pathlib.Path(file.abs_src_path or ""): file.src_uri for file in files.documentation_pages()}
     pages = {path: uri for path, uri in found.items() if path.is_file() and blocks(path.read_text(encoding="utf-8"))}
-    examples = sorted((ROOT / "examples").glob("*.py"))
+    in_order = re.findall(r"examples/(\w+)\.md", str(config.nav))
+    examples = sorted((ROOT / "examples").glob("*.py"), key=lambda path: in_order.index(path.stem))
     run_all([*pages, *examples])
     for path, uri in pages.items():
         config.extra.setdefault("ran", {})[uri] = folder(path)
@@ -54,6 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         figure = str(folder(path) / f"{path.stem}.png")
         files.append(File.generated(config, f"examples/{path.stem}.md", content=example_page(path)))
         files.append(File.generated(config, f"examples/{path.stem}.png", abs_src_path=figure))
+    files.append(File.generated(config, "examples/index.md", content=index_page(examples)))
     return files
 
 
@@ -147,7 +151,7 @@ def folder(source: pathlib.Path) -> pathlib.Path:
 def fingerprint(source: pathlib.Path) -> str:
     """A hash of the code in `source`, the library, the script that runs pages, and data that the code may read."""
     text = source.read_text(encoding="utf-8")
-    code = "\n".join(block.code for block in blocks(text)) if source.suffix == ".md" else text
+    code = "\n".join(block.code for block in blocks(text)) if source.suffix == ".md" else without_docstrings(text)
     digest = hashlib.sha256(code.encode() + library())
     for word, patterns in DATA.items():
         for path in sorted(path for pattern in patterns for path in ROOT.glob(pattern) if word in code):
@@ -157,34 +161,67 @@ def fingerprint(source: pathlib.Path) -> str:
 
 @functools.cache
 def library() -> bytes:
-    """A hash of the library's code and the script that runs pages, without docstrings and comments."""
-    digest = hashlib.sha256()
-    for path in (*sorted(ROOT.glob("src/**/*.py")), ROOT / "scripts" / "docs" / "run_page.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            match node:
-                case ast.Module() | ast.ClassDef() | ast.FunctionDef() if ast.get_docstring(node, clean=False):
-                    node.body[0] = ast.Pass()
-        digest.update(ast.dump(tree).encode())
-    return digest.digest()
+    """A hash of the library's code and of the script that runs pages."""
+    paths = *sorted(ROOT.glob("src/**/*.py")), ROOT / "scripts" / "docs" / "run_page.py"
+    return hashlib.sha256(
+        "".join(without_docstrings(path.read_text(encoding="utf-8")) for path in paths).encode()
+    ).digest()
+
+
+def without_docstrings(text: str) -> str:
+    """The syntax tree of a file as text, without docstrings and comments."""
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() if ast.get_docstring(node, clean=False):
+                node.body[0] = ast.Pass()
+    return ast.dump(tree)
 
 
 # --------------------------------------------------------------------------------------------------------- the examples
 
 
+class Texts(NamedTuple):
+    """The parts of the docstring of an example: title, subtitle and explanation."""
+
+    title: str
+    subtitle: str
+    explanation: str
+
+
+def texts(path: pathlib.Path) -> Texts:
+    """The texts of an example. Its first line is its title, a colon and its subtitle."""
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    first, _, explanation = docstring.partition("\n")
+    title, _, subtitle = first.partition(": ")
+    return Texts(title, subtitle[:1].upper() + subtitle[1:], explanation)
+
+
 def example_page(path: pathlib.Path) -> str:
     """The page of an example: its docstring, its figure, its output and its code."""
     source = path.read_text(encoding="utf-8")
-    module = ast.parse(source)
-    title, _, explanation = (ast.get_docstring(module) or "").partition("\n")
-    code = "\n".join(source.splitlines()[module.body[0].end_lineno or 0 :]).strip()
+    shown = texts(path)
+    code = "\n".join(source.splitlines()[ast.parse(source).body[0].end_lineno or 0 :]).strip()
     printed = (folder(path) / "printed.txt").read_text(encoding="utf-8").rstrip()
     return "\n".join(
         [
-            f"# {title.rstrip('.:')}",
-            explanation,
+            f"# {shown.title}\n\n{shown.subtitle}",
+            shown.explanation,
             f"\n![The figure of this example]({path.stem}.png)\n",
             f"It prints\n\n```text\n{printed}\n```\n",
             f"The whole of `examples/{path.name}`:\n\n```py\n{code}\n```",
         ]
     )
+
+
+def index_page(examples: list[pathlib.Path]) -> str:
+    """The page of all examples, each with its figure."""
+    cards = []
+    for path in examples:
+        shown = texts(path)
+        text = f"**{shown.title}**<br>{shown.subtitle}"
+        cards.append(f"[![]({path.stem}.png){{ .thumbnail }} {text}]({path.stem}.md){{ .card }}")
+    start = "# Examples\n\nThese are complete programs, each a file in the folder `examples/` of the repository.\n"
+    end = "There are two notebooks too: [fit a model](../notebooks/fit_a_model.md) and [noise and events]"
+    end += "(../notebooks/noise_and_events.md)."
+    return "\n".join([start, '<div class="cards" markdown>\n', *(f"{card}\n" for card in cards), "</div>\n", end])

@@ -28,6 +28,10 @@ def test_links_to_names_lead_somewhere(page: pathlib.Path) -> None:
 
 def test_every_page_is_in_the_navigation() -> None:
     pages = {str(page.relative_to(DOCS).with_suffix(".md")) for page in [*PAGES, *DOCS.rglob("*.ipynb")]}
-    examples = {f"examples/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")}
+    examples = {f"examples/{path.stem}.md" for path in (ROOT / "examples").glob("*.py")} | {"examples/index.md"}
     listed = re.findall(r"[\w/]+\.md$", NAV, re.MULTILINE)
     assert sorted(listed) == sorted(pages | examples)
+
+
+def test_the_navigation_has_no_other_names_than_the_pages() -> None:
+    assert re.findall(r".*\S: .*\.md$", NAV, re.MULTILINE) == []
