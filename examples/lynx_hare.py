@@ -194,6 +194,10 @@ def uncertainty(bottom: Bottom, years: jax.Array, counts: jax.Array) -> jax.Arra
 def main(solves: int = 16_384) -> Fit:
     """Sweep with `solves` solves, minimise the loss, compute the uncertainty, and print
     and draw the results."""
+    print(
+        f"{solves} solves and a fit, about half a minute with compilation ...",
+        flush=True,
+    )
     years, *columns = np.loadtxt(DATA, delimiter=",", skiprows=1, unpack=True)
     counts = np.stack(columns, axis=1)
     began = time.perf_counter()
@@ -275,3 +279,4 @@ def draw(years: np.ndarray, counts: np.ndarray, fit: Fit) -> None:
 
 if __name__ == "__main__":
     main()
+    print(f"The figure is {FIGURES / 'lynx_hare.png'}")
