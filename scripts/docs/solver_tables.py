@@ -49,11 +49,11 @@ def solvers() -> list[Solver]:
 
 def table(rows: list[Solver], columns: Columns) -> str:
     """A table in Markdown, with a row for each solver."""
-    lines = [["solver", *columns, "description"], ["---"] * (len(columns) + 2)]
+    lines = [["solver", *columns], ["---"] * (len(columns) + 1)]
     for solver in rows:
         name = type(solver).__name__
         facts = [str(fact(solver)) for fact in columns.values()]
-        lines.append([f"[`{name}`][rungax.{name}]", *facts, summary(solver)])
+        lines.append([f"[`{name}`][rungax.{name}]", *facts])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -145,8 +145,8 @@ def is_pair(solver: Solver) -> bool:
     return isinstance(solver.facts.term_structure, tuple)
 
 
-PLAIN: Columns = {"order": order, "error estimate": estimate}
-STAGED: Columns = {**PLAIN, "stages a step": evaluations}
+PLAIN: Columns = {"order": order, "error estimate": estimate, "description": summary}
+STAGED: Columns = {"order": order, "error estimate": estimate, "stages a step": evaluations, "description": summary}
 NOISY: Columns = {
     "equation": interpretation,
     "noise": noise,

@@ -85,10 +85,13 @@ def visit(browser: str, site: pathlib.Path, pages: list[str], widths: list[int])
         with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as process:
             try:
                 measured = found.get(timeout=LONGEST_VISIT)
+            except queue.Empty:
+                measured = f"nothing in {LONGEST_VISIT} seconds"
             finally:
                 process.kill()
-        assert isinstance(measured, list), measured
-        return Visit(measured, missing, CONSOLE.findall(log.read_text(encoding="utf-8", errors="replace")))
+        said = log.read_text(encoding="utf-8", errors="replace")
+        assert isinstance(measured, list), f"{measured}\n{said}"
+        return Visit(measured, missing, CONSOLE.findall(said))
 
 
 @contextlib.contextmanager
