@@ -102,7 +102,7 @@ def test_formulas_are_converted(page: str) -> None:
     assert len(formulas) == text.count('class="arithmatex"')
     assert not [formula for formula in formulas if re.search(r"<mi>&(amp;)?</mi>|\\", formula)]
     # `\mathrm` of one letter becomes this, which browsers set in italics.
-    assert not [formula for formula in formulas if re.search(r"<mi>&#x000[46]\w;</mi>", formula)]
+    assert not [formula for formula in formulas if re.search(r"<mi>&#x000(?:[46][1-9A-F]|[57][0-9A]);</mi>", formula)]
 
 
 INTERNAL_TYPES = {"Branch", "Augmented", "LangevinStep"}
