@@ -52,7 +52,9 @@ def ask(solution: Solution, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
 def peak(solution: Solution, before: jax.Array, after: jax.Array) -> jax.Array:
     """The time between two others at which the velocity falls through zero, by bisection."""
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def halve(
+        _: int, bracket: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
         low, high = bracket
         middle = (low + high) / 2
         rising = solution.evaluate(middle)[1] > 0
@@ -75,7 +77,11 @@ def main() -> Answers:
     )
     ts = jnp.linspace(0.0, T1, 1001)
     ys, slopes = ask(solution, ts)
-    mismatch = float(jnp.max(jnp.abs(slopes - jax.vmap(van_der_pol, in_axes=(0, 0, None))(ts, ys, None))))
+    mismatch = float(
+        jnp.max(
+            jnp.abs(slopes - jax.vmap(van_der_pol, in_axes=(0, 0, None))(ts, ys, None))
+        )
+    )
 
     velocity = np.asarray(ys[:, 1])
     last = np.flatnonzero((velocity[:-1] > 0) & (velocity[1:] <= 0))[-1]
