@@ -163,7 +163,7 @@ def test_axes_of_times_come_first(times: str) -> None:
         assert_trees_close(jax.tree.map(lambda y, i=i: y[i], rows), path.evaluate(t), rtol=1e-13, atol=1e-14)
 
 
-@pytest.mark.parametrize("which", [*DATA, "Solution"])
+@pytest.mark.parametrize("which", [*DATA, pytest.param("Solution", marks=pytest.mark.slow)])
 def test_arrays_of_times_are_times_one_by_one(which: str) -> None:
     path, ts = INTERPOLATIONS[which](), jnp.asarray(ARRAYS["two axes"])
 

@@ -72,6 +72,7 @@ def test_batch_elements_with_different_times(area, key):
         assert_trees_close(one(found, i), rooted(tree(k, area), intervals[i]), atol=2e-15)
 
 
+@pytest.mark.slow
 def test_times_known_only_at_run_time(key):
     """With `t1` and `tol` traced, and different in each batch element, the path is that of a tree with known ones."""
     ends, tols = jnp.asarray([1.9, 2.0]), jnp.asarray([0.9, 1e-2])

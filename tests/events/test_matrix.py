@@ -110,8 +110,8 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-SHOWN_ALWAYS = ("ends, saves everything", "backwards")
-DERIVATIVES = [pytest.param(case, id=name, marks=slow_unless(name in SHOWN_ALWAYS)) for name, case in CASES.items()]
+# Closed forms show the derivatives of events that end a solve, and of what is saved before, in `test_gradients.py`.
+DERIVATIVES = [pytest.param(case, id=name, marks=slow_unless(name == "backwards")) for name, case in CASES.items()]
 
 
 def has_an_end(case: Case) -> bool:

@@ -247,6 +247,7 @@ P = {"rate": 0.7, "size": 0.4}
 ADDITIVE = [pytest.param(s, id=type(s).__name__, marks=slow_unless(s == ShARK())) for s in (SEA(), SRA1(), ShARK())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ADDITIVE)
 def test_a_solver_for_additive_noise_is_right_where_the_noise_of_the_adjoint_is_additive(solver: Any) -> None:
     """By parameters of the drift and by the start; on the path of the default adjoint."""
@@ -257,6 +258,7 @@ def test_a_solver_for_additive_noise_is_right_where_the_noise_of_the_adjoint_is_
     np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_a_solver_for_any_noise_gives_the_gradient_of_additive_noise() -> None:
     """The solve itself is by a solver for additive noise; the two differ by the error of their order."""
     adjoints = BacksolveAdjoint(solver=SPaRK()), DEFAULT

@@ -144,11 +144,14 @@ def quotient(function: Callable[[Any], Any], at: float = AT) -> Any:
 
 
 def cover() -> list[Any]:
-    """Every kind by the default in both modes, and every adjoint with the solver and the term."""
+    """Every kind with every adjoint and mode.
+
+    By default every kind in reverse mode, and the solver in forward mode and by the reversible adjoint too.
+    """
     cases: list[Any] = []
     for kind in KINDS:
         for name in ADJOINTS:
-            often = name.startswith("default") or kind == "solver"
+            often = name == "default, reverse" or (kind == "solver" and name in ("default, forward", "reversible"))
             refused = name == "reversible" and kind == "effect"
             if not refused:
                 cases.append(pytest.param(kind, name, marks=[] if often else [pytest.mark.slow]))
@@ -183,6 +186,7 @@ def test_under_vmap_it_is_a_loop() -> None:
     np.testing.assert_allclose(jax.jit(jax.vmap(slope))(rates), [jax.jit(slope)(p) for p in rates], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_norms_may_capture_without_influence_on_the_solution() -> None:
     def of_controller(p: Any) -> Any:
         controller = PIDController(rtol=1e-6, atol=1e-6, norm=lambda y: optx.rms_norm(y) + 0 * p)

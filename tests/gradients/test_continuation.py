@@ -57,7 +57,7 @@ WITH_STATE: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.HalfSolver(rungax.ReversibleHeun()),
     rungax.Auto(),
 )
-ONE_PER_STATE = ("ReversibleHeun", "LeapfrogMidpoint", "HalfSolver", "Bosh3", "TRBDF2")
+ONE_PER_STATE = ("ReversibleHeun", "LeapfrogMidpoint", "HalfSolver", "Bosh3")
 SOLVERS = [
     pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ONE_PER_STATE))
     for solver in (*WITH_STATE, *EXPLICIT, *STIFF)

@@ -263,6 +263,7 @@ def test_the_solution_does_not_depend_on_what_is_differentiated() -> None:
     assert int(plain) < int(steps)
 
 
+@pytest.mark.slow
 def test_a_batch_is_a_loop() -> None:
     end = end_of(pair, rungax.Tsit5(), RESOLVED["tape"])
     y0, args = jnp.asarray([[1.0, 0.0], [0.0, 0.0], [0.2, 3.0]]), jnp.asarray([0.0, 1.0, 2.0])
@@ -297,6 +298,7 @@ def restarted(adjoint: Any) -> Callable[[jax.Array], jax.Array]:
     return end
 
 
+@pytest.mark.slow
 def test_tangents_go_through_effects() -> None:
     push, expected = jnp.asarray(0.0), np.exp(-9.0)
     wrong = jax.jit(jax.grad(restarted(PLAIN)))(push)

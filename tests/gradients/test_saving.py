@@ -88,7 +88,7 @@ def often(name: str) -> Any:
     return [pytest.param(n, marks=slow_unless(n == name)) for n in SAVES]
 
 
-@pytest.mark.parametrize("name", often("subs"))
+@pytest.mark.parametrize("name", often("fn"))
 def test_derivatives_of_what_is_saved(name: str, grid: np.ndarray) -> None:
     saveat = SAVES[name]
     assert 4 <= grid.size <= MAX_STEPS

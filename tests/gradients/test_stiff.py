@@ -174,16 +174,17 @@ def compiled_gradient(problem: str, solver: str) -> Callable[..., Any]:
 
 CASES = [
     pytest.param("Robertson", "Kvaerno5", 1e-9, 1e-6, id="Robertson, Kvaerno5"),
-    pytest.param("Robertson", "KenCarp4", 1e-9, 1e-5, id="Robertson, KenCarp4", marks=pytest.mark.slow),
-    pytest.param("Robertson", "Rodas5P", 1e-9, 1e-6, id="Robertson, Rodas5P", marks=pytest.mark.slow),
-    pytest.param("Robertson", "TRBDF2", 1e-7, 1e-3, id="Robertson, TRBDF2", marks=pytest.mark.slow),
-    pytest.param("HIRES", "Kvaerno5", 1e-9, 1e-5, id="HIRES, Kvaerno5", marks=pytest.mark.slow),
-    pytest.param("HIRES", "KenCarp4", 1e-8, 1e-5, id="HIRES, KenCarp4", marks=pytest.mark.slow),
-    pytest.param("HIRES", "Rodas5P", 1e-9, 1e-5, id="HIRES, Rodas5P", marks=pytest.mark.slow),
-    pytest.param("HIRES", "Rosenbrock23", 1e-7, 1e-3, id="HIRES, Rosenbrock23", marks=pytest.mark.slow),
+    pytest.param("Robertson", "KenCarp4", 1e-9, 1e-5, id="Robertson, KenCarp4"),
+    pytest.param("Robertson", "Rodas5P", 1e-9, 1e-6, id="Robertson, Rodas5P"),
+    pytest.param("Robertson", "TRBDF2", 1e-7, 1e-3, id="Robertson, TRBDF2"),
+    pytest.param("HIRES", "Kvaerno5", 1e-9, 1e-5, id="HIRES, Kvaerno5"),
+    pytest.param("HIRES", "KenCarp4", 1e-8, 1e-5, id="HIRES, KenCarp4"),
+    pytest.param("HIRES", "Rodas5P", 1e-9, 1e-5, id="HIRES, Rodas5P"),
+    pytest.param("HIRES", "Rosenbrock23", 1e-7, 1e-3, id="HIRES, Rosenbrock23"),
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("problem", "solver", "rtol", "accuracy"), CASES)
 def test_of_all_rates_and_the_initial_state(problem: str, solver: str, rtol: float, accuracy: float) -> None:
     chemistry, method = CHEMISTRY[problem], getattr(rungax, solver)()
@@ -629,10 +630,11 @@ def spread_gradient(solver: str, x: Any = SPREAD, rtol: float = 1e-7) -> Any:
 
 
 METHODS = ("Kvaerno3", "Kvaerno5", "Rodas5P")
-ONE_METHOD = [pytest.param(solver, marks=slow_unless(solver == "Kvaerno3")) for solver in METHODS]
 
 
-@pytest.mark.parametrize("solver", ONE_METHOD)
+@pytest.mark.parametrize(
+    "solver", [pytest.param(solver, marks=slow_unless(solver == "Kvaerno3")) for solver in METHODS]
+)
 def test_the_gradient_that_others_are_compared_with(solver: str) -> None:
     direction = direction_like(SPREAD)
     expected = difference_quotient(lambda x: compiled_spread(solver)(x, 1e-7)[0], SPREAD, direction, h=1e-2)
@@ -665,7 +667,8 @@ def test_a_pytree(solver: str) -> None:
     assert_trees_close(gradient_in_a_tree(solver, np.float64, 1e-7), spread_gradient(solver), rtol=1e-8)
 
 
-@pytest.mark.parametrize("solver", ONE_METHOD)
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", METHODS)
 def test_a_pytree_in_single_precision(solver: str) -> None:
     """The gradient has the state's dtype, and the accuracy of single precision."""
     single = gradient_in_a_tree(solver, np.float32, 1e-4)
@@ -681,20 +684,16 @@ def test_single_precision(solver: str) -> None:
     assert_trees_close(single, spread_gradient(solver, rtol=1e-4), rtol=5e-3, atol=1e-5, dtypes=False)
 
 
-@pytest.mark.parametrize(
-    ("term", "solver"),
-    [
-        pytest.param(term, solver, marks=slow_unless(term == "wider band" and solver == "Kvaerno3"))
-        for term in TERMS
-        for solver in METHODS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", METHODS)
+@pytest.mark.parametrize("term", TERMS)
 def test_the_declared_structure_does_not_change_the_gradient(term: str, solver: str) -> None:
     found = jax.jit(jax.grad(lambda x: spread_loss(x, TERMS[term], getattr(rungax, solver)())))(SPREAD)
     assert_trees_close(found, spread_gradient(solver), rtol=1e-7, atol=1e-10)
 
 
-@pytest.mark.parametrize("solver", ONE_METHOD)
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", METHODS)
 def test_an_iterative_linear_solver_is_as_good_as_its_tolerance(solver: str) -> None:
     method = getattr(rungax, solver)(linear_solver=lx.GMRES(rtol=1e-9, atol=1e-11))
     found = jax.jit(jax.grad(lambda x: spread_loss(x, ODETerm(spread), method)))(SPREAD)

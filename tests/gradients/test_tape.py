@@ -119,6 +119,7 @@ def gradient_by_step(checkpoints: int | None) -> Callable[[Any], Any]:
     return jax.jit(jax.grad(lambda x: loss(x[0], dt0=x[1], adjoint=adjoint, solver=Heun(), saveat=SAVES["ts"])))
 
 
+@pytest.mark.slow
 def test_halving_in_elements_that_halve_at_different_times() -> None:
     scale = np.asarray([0.1, 1.0, 5.0, 20.0])
     elements = Y0 * scale[:, None], jax.tree.map(lambda x: x * scale, ARGS)
@@ -142,6 +143,7 @@ def test_a_budget_in_bytes_is_so_many_checkpoints() -> None:
     assert_trees_close(by_bytes(INPUTS), whole_gradient("t1"), **ROUNDING)
 
 
+@pytest.mark.slow
 def test_second_derivatives_and_forward_mode_of_a_halved_tape() -> None:
     def end(y0: Any, adjoint: Any = HALVED) -> jax.Array:
         return loss((y0, ARGS), adjoint=adjoint, solver=Euler(), max_steps=50)

@@ -175,6 +175,7 @@ def test_a_second_derivative_beside_integers_and_keys() -> None:
         assert jax.jit(second)(0.4) == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_a_field_captures() -> None:
     """Traced values of the caller, of a caller of the caller, and of a function that the field calls."""
 

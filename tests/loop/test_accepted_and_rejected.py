@@ -72,6 +72,7 @@ def forwards(seed: int) -> FakeController:
     return scripted(first, *lines)
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_chain_of_single_attempts_makes_those_of_one_solve(seed: int) -> None:

@@ -110,6 +110,7 @@ def test_the_causes_are_those_that_the_controller_saw(tolerance: float, limit: f
     assert [found["error"], found["nonlinear_solve"]] == solution.controller_state.controller_state[1].tolist()
 
 
+@pytest.mark.slow
 def test_vmap_equals_the_loop() -> None:
     tolerance = jnp.asarray(10.0 ** np.linspace(-5, -2, 6))
     limit, dt0 = jnp.asarray([0.03, 1.0, 0.1, 0.5, 0.4, 0.2]), jnp.asarray([0.1, 0.9, 1.0, 2.0, 0.5, 3.0])

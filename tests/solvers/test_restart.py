@@ -56,7 +56,7 @@ SOLVERS: dict[str, tuple[Any, Any]] = {
     "HalfSolver": (HalfSolver(Tsit5()), ONE_TERM),
     "Auto": (Auto(Heun(), ImplicitEuler()), ONE_TERM),
 }
-each = pytest.mark.parametrize("case", SOLVERS)
+each = pytest.mark.parametrize("case", [pytest.param(case, marks=slow_unless(case != "Auto")) for case in SOLVERS])
 often = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=slow_unless(case not in ("Auto", "KenCarp4"))) for case in SOLVERS]
 )

@@ -240,6 +240,7 @@ def dense(y0: Any, strength: Any, t: Any) -> Dense:
     return Dense(solution.evaluate(t), solution.evaluate(0.1, t), solution.derivative(t))
 
 
+@pytest.mark.slow
 def test_dense_output_is_as_exact_as_the_steps(reference: Any) -> None:
     found = jax.vmap(lambda t: dense(Y0, STRENGTH, t))(jnp.asarray(INSIDE))
     expected = jax.tree.map(lambda y: y[:-1], reference)
@@ -250,7 +251,8 @@ def test_dense_output_is_as_exact_as_the_steps(reference: Any) -> None:
     assert_trees_close(found.increment, jax.tree.map(lambda y, y0: y - y0, found.value, start), rtol=1e-14)
 
 
-@pytest.mark.parametrize("mode", [pytest.param(jax.jacfwd, marks=pytest.mark.slow), jax.jacrev])
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
 def test_derivatives_of_dense_output(mode: Any) -> None:
     point = (Y0, jnp.asarray(STRENGTH), jnp.asarray(1.4))
     found = mode(lambda *at: dense(*at).value, (0, 1, 2))(*point)

@@ -166,6 +166,7 @@ def mean_and_size(controller) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 WIDTHS = tuple(jnp.asarray(2.0**-k) for k in (3, 5, 7))
 
 
+@pytest.mark.slow
 def test_skipping_rejected_times_has_a_wrong_limit():
     """The mean of the area is 7/64 at all widths if the rejected middle is skipped.
 

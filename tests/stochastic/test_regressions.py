@@ -75,6 +75,7 @@ def test_half_solver_saves_the_same_at_times_and_at_steps(solver: Any) -> None:
     np.testing.assert_allclose(before_half, after_half, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_drift_comes_first_and_the_diffusion_is_one_term() -> None:
     """The defect: swapped or nested terms converged to another limit."""
 

@@ -25,6 +25,7 @@ from rungax.interpolation import LocalLinearInterpolation
 from rungax.solvers import AbstractItoSolver
 from rungax.terms import AbstractTerm
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 
 NAMES = ("W", "H", "K")
@@ -104,25 +105,29 @@ CONTROLLERS = {
 }
 
 
-@pytest.mark.parametrize("span", SPANS)
+# Both kinds of steps and both directions; `BrownianIncrement` is in the tests below.
+OFTEN = {
+    (SpaceTimeLevyArea, "complex", "adaptive", "backwards"),
+    (SpaceTimeTimeLevyArea, "pytree", "constant", "forwards"),
+}
+
+
 @pytest.mark.parametrize(
-    ("area", "shape", "steps"),
+    ("area", "shape", "steps", "span"),
     [
-        # Each area, each shape and both kinds of steps; the other combinations are marked slow.
-        (BrownianIncrement, "vector", "adaptive"),
-        (SpaceTimeLevyArea, "complex", "adaptive"),
-        (SpaceTimeTimeLevyArea, "pytree", "constant"),
-        pytest.param(SpaceTimeLevyArea, "vector", "constant", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeTimeLevyArea, "pytree", "adaptive", marks=pytest.mark.slow),
-        pytest.param(BrownianIncrement, "vector", "constant", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeLevyArea, "vector", "adaptive", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeLevyArea, "complex", "constant", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeTimeLevyArea, "vector", "constant", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeTimeLevyArea, "vector", "adaptive", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeLevyArea, "pytree", "constant", marks=pytest.mark.slow),
-        pytest.param(SpaceTimeLevyArea, "pytree", "adaptive", marks=pytest.mark.slow),
+        pytest.param(*case, id="-".join((case[0].__name__, *case[1:])), marks=slow_unless(case in OFTEN))
+        for area, shape in [
+            (BrownianIncrement, "vector"),
+            (SpaceTimeLevyArea, "vector"),
+            (SpaceTimeLevyArea, "complex"),
+            (SpaceTimeLevyArea, "pytree"),
+            (SpaceTimeTimeLevyArea, "vector"),
+            (SpaceTimeTimeLevyArea, "pytree"),
+        ]
+        for steps in CONTROLLERS
+        for span in SPANS
+        for case in [(area, shape, steps, span)]
     ],
-    ids=lambda x: x if isinstance(x, str) else x.__name__,
 )
 def test_increments_of_a_solve_are_those_by_hand(area, shape, steps, span, key):
     """Also in a solve backwards, which needs increments from the later to the earlier time."""

@@ -124,6 +124,7 @@ def test_trees_of_states_with_leaves_of_any_kind() -> None:
     np.testing.assert_allclose(together["narrow"][0], narrow, rtol=1e-5)
 
 
+@pytest.mark.slow  # `distribution/test_carried_branch.py` has the path inside `shard_map`
 def test_inside_shard_map() -> None:
     mesh = Mesh(np.array(jax.devices()[:2]), ("batch",))
     options = {"solver": rungax.Heun(), "saveat": SaveAt(t1=True), "max_steps": 32, "throw": False}

@@ -261,6 +261,7 @@ STIFF = {"solver": rungax.Kvaerno5(), **CONTROLS["adaptive"]}
 
 
 @pytest.mark.parametrize("options", [*OFTEN, pytest.param(STIFF, id="stiff", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("explicit", [pytest.param("set", marks=pytest.mark.slow), "of the arguments"], indirect=True)
 def test_a_batch_over_an_explicit_axis_equals_one_on_a_device(explicit: Mesh, options: dict[str, Any]) -> None:
     batch = jax.jit(jax.vmap(lambda y0: with_gradient(y0, **options)))
     found = batch(spread(ELEMENTS, explicit))

@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import CONTROLLERS, EXPLICIT, SOLVERS, estimates_error, name, order, slow_unless, terms_for
+from ..catalogue import CONTROLLERS, SOLVERS, estimates_error, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.ordinary import BELL, COMPLEX_OSCILLATOR, OSCILLATOR, SPRING
 from .pairs import Combination, pairwise
@@ -163,24 +163,26 @@ def check(combination: Combination) -> None:
             assert_values_are_exact(problem, FRACTIONS * t1, dense, accuracy)
 
 
-def is_quick(solver: str, controller: str, state: str, transform: str, **others: str) -> bool:
-    """By default explicit methods meet everything else, and the others one controller, in all outputs but "fn"."""
-    if BY_NAME[solver] not in EXPLICIT:
-        return controller == "StepTo"
-    return (state, transform) != ("complex", "vmap")
-
-
-@pytest.mark.parametrize(
-    "combination",
-    [
-        pytest.param(
-            combination,
-            id="-".join(combination),
-            marks=slow_unless(is_quick(**dict(zip(FEW, combination, strict=True)))),
-        )
-        for combination in pairwise(FEW, possible)
-    ],
+PLAN = pairwise(FEW, possible)
+OFTEN = (
+    ("Euler", "every third step", "constant", "pytree", "eager"),
+    ("Euler", "fn", "StepTo", "complex", "jit"),
+    ("Bosh3", "every third step", "StepTo", "float32", "vmap"),
+    ("Bosh3", "fn", "PID, dt0=None", "scalar", "eager"),
+    ("Vern7", "fn", "PID, clipped", "float32", "eager"),
+    ("Kvaerno3", "every third step", "StepTo", "float32", "eager"),
+    ("KenCarp3", "dense and ts", "StepTo", "float32", "eager"),
 )
+"""The cheapest combinations of the plan with every value."""
+
+
+def test_every_value_is_in_a_case_that_runs_often() -> None:
+    assert set(OFTEN) <= set(PLAN)
+    for values, occurring in zip(FEW.values(), zip(*OFTEN, strict=True), strict=True):
+        assert set(occurring) == set(values)
+
+
+@pytest.mark.parametrize("combination", [pytest.param(c, id="-".join(c), marks=slow_unless(c in OFTEN)) for c in PLAN])
 def test_pairs(combination: Combination) -> None:
     check(combination)
 
@@ -192,7 +194,7 @@ def test_pairs_with_every_solver(combination: Combination) -> None:
 
 
 def test_the_plan_has_every_possible_pair() -> None:
-    plan = [frozenset(enumerate(c)) for c in pairwise(FEW, possible)]
+    plan = [frozenset(enumerate(c)) for c in PLAN]
     for (i, first), (j, second) in combinations(enumerate(FEW.values()), 2):
         for a in first:
             for b in second:
