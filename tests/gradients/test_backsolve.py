@@ -258,7 +258,6 @@ def test_a_solver_for_additive_noise_is_right_where_the_noise_of_the_adjoint_is_
     np.testing.assert_allclose(found, expected, rtol=2e-3)
 
 
-@pytest.mark.slow
 def test_a_solver_for_any_noise_gives_the_gradient_of_additive_noise() -> None:
     """The solve itself is by a solver for additive noise; the two differ by the error of their order."""
     adjoints = BacksolveAdjoint(solver=SPaRK()), DEFAULT
