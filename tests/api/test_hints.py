@@ -194,3 +194,9 @@ def test_a_field_without_a_derivative_is_solved_with_noise_in_a_program() -> Non
     )
     program = jax.jit(lambda y0: rungax.diffeqsolve(terms, rungax.Euler(), 0.0, 1.0, 0.25, y0).ys)
     assert np.isfinite(program(1.0)).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float16, np.complex64])
+def test_states_of_any_dtype_have_a_report(dtype: Any) -> None:
+    with pytest.raises(rungax.SolveError, match="The maximum number of solver steps was reached"):
+        rungax.diffeqsolve(DECAY, rungax.Heun(), 0.0, 10.0, 0.5, jnp.ones(2, dtype), max_steps=2)

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..results import name_of_code
@@ -68,7 +69,7 @@ class Case:
     def resolution(self) -> float:
         """The distance between numbers next to the time reached."""
         dtype = np.asarray(self.failure.ending.t).dtype
-        return float(np.finfo(dtype).eps) * max(abs(self.t), float(np.finfo(dtype).tiny))
+        return float(jnp.finfo(dtype).eps) * max(abs(self.t), float(jnp.finfo(dtype).tiny))
 
     @cached_property
     def is_finite(self) -> bool:
@@ -167,13 +168,13 @@ def _too_narrow(case: Case) -> str | None:
     found = [text for text in (_narrow_times(case), _narrow_state(case)) if text is not None]
     if not found:
         return None
-    is_double = np.finfo(np.asarray(case.failure.ending.t).dtype).eps <= np.finfo(np.float64).eps
+    is_double = jnp.finfo(np.asarray(case.failure.ending.t).dtype).eps <= jnp.finfo(np.float64).eps
     return " ".join([*found, "Use larger tolerances." if is_double else _USE_FLOAT64])
 
 
 def _narrow_times(case: Case) -> str | None:
     dtype = np.asarray(case.failure.ending.t).dtype
-    if np.finfo(dtype).eps <= np.finfo(np.float64).eps or not case.is_finite:
+    if jnp.finfo(dtype).eps <= jnp.finfo(np.float64).eps or not case.is_finite:
         return None
     cannot_shorten = case.subject.may_reject and case.result in ("dt_min_reached", *_UNSOLVED)
     if not cannot_shorten and case.step >= TINY_STEPS * case.resolution:
@@ -184,8 +185,8 @@ def _narrow_times(case: Case) -> str | None:
 def _narrow_state(case: Case) -> str | None:
     if case.failure.rtol is None or case.result not in ("max_steps_reached", "dt_min_reached", *_UNSOLVED):
         return None
-    dtype = max((np.asarray(x).dtype for x in jax.tree.leaves(case.y)), key=lambda dtype: np.finfo(dtype).eps)
-    rounding, rtol = float(np.finfo(dtype).eps), float(case.failure.rtol)
+    dtype = max((np.asarray(x).dtype for x in jax.tree.leaves(case.y)), key=lambda dtype: jnp.finfo(dtype).eps)
+    rounding, rtol = float(jnp.finfo(dtype).eps), float(case.failure.rtol)
     if rtol >= MANY_ROUNDINGS * rounding:
         return None
     return f"The state is {dtype}, whose rounding, {rounding:.1e}, is not small beside `rtol={rtol:.1e}`."
@@ -220,7 +221,7 @@ def _is_stiff(case: Case) -> str | None:
     if found.field.fastest_rate is None or not case.sizes or not case.subject.may_reject:
         return None
     rate, size = float(found.field.fastest_rate), max(size.end for size in case.sizes)
-    change = max(size.slope for size in case.sizes) / max(size, np.finfo(float).tiny)
+    change = max(size.slope for size in case.sizes) / max(size, jnp.finfo(float).tiny)
     is_short = case.rest > TINY_STEPS * case.mean_step
     few_rejected = 2 * case.number("rejected_by_error") < case.number("steps")
     limited = rate * max(case.mean_step, case.step) > STABLE and rate > FASTER * change
