@@ -12,7 +12,7 @@ from .adjoints.derivative_error import derivatives_with_errors
 from .adjoints.tangents import check_no_noise, given_directions, random_directions
 from .call import Call
 from .deprecated import event_of
-from .jaxkit import compiled, known, match_varying, shown
+from .jaxkit import compiled, in_wrapper, known, match_varying, shown
 from .report import explanations
 from .resolve import resolve
 from .results import Result, is_okay, raise_unless_okay
@@ -49,6 +49,7 @@ class DerivativeError(NamedTuple):
     error: PyTree[Array]
 
 
+@in_wrapper
 def derivative_error(*arguments: Any, directions: Any = None, **options: Any) -> DerivativeError:
     r"""Estimate the error of the derivatives of a solve.
 

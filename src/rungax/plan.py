@@ -17,6 +17,7 @@ from .jaxkit import (
     RealScalar,
     Time,
     Y,
+    call_user,
     clip_next_end,
     is_stuck,
     optimization_barrier,
@@ -277,7 +278,9 @@ class Plan(eqx.Module):
         controller = self.controller
         if step.tangent_error is not None:
             controller = controller.bounding_also(step.tangent_error)
-        accepted, next_t0, next_t1, made_jump, controller_state, result = controller.adapt_step_size(
+        accepted, next_t0, next_t1, made_jump, controller_state, result = call_user(
+            "the controller",
+            controller.adapt_step_size,
             step.t0,
             step.t1,
             step.y0,

@@ -26,6 +26,7 @@ from .jaxkit import (
     RealScalar,
     Time,
     any_element,
+    call_user,
     shown,
 )
 from .jaxkit.slowest_element import slowest_element
@@ -267,7 +268,8 @@ class ProgressRecorder(AbstractRecorder):
         """The meter's first state."""
         del plan, state
         # The first state may contain Python numbers; those of the loop are arrays.
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), self.meter.init())
+        first = call_user("the progress meter", self.meter.init)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), first)
 
     def record(
         self, plan: Plan, record: PyTree[Any], step: Step, accepted: BoolScalar, index: IntScalar
@@ -277,14 +279,15 @@ class ProgressRecorder(AbstractRecorder):
         A batch element that has ended stays at its last progress, which is 1 unless it ended early.
         """
         del index
-        return self.meter.step(record, slowest_element(_progress(plan, jnp.where(accepted, step.t1, step.t0))))
+        progress = slowest_element(_progress(plan, jnp.where(accepted, step.t1, step.t0)))
+        return call_user("the progress meter", self.meter.step, record, progress)
 
     def finish(self, plan: Plan, record: PyTree[Any], state: State) -> None:
         """Close the meter; the recorder has no output."""
         del plan
         # Always true, but computed from the final state: callbacks are ordered by their data dependencies alone.
         has_ended = any_element(state.num_steps >= 0)
-        lax.cond(has_ended, lambda: self.meter.close(record), lambda: None)
+        lax.cond(has_ended, lambda: call_user("the progress meter", self.meter.close, record), lambda: None)
 
 
 def _progress(plan: Plan, t: Time) -> jax.Array:

@@ -4,11 +4,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from . import checks
 from .call import Call
 from .events import ConditionDetector
-from .jaxkit import BoolScalar, Time, Y, check_parameters, strong, trace_once, with_derivatives_of
+from .jaxkit import (
+    Args,
+    BoolScalar,
+    Time,
+    Y,
+    call_user,
+    check_parameters,
+    standing_for,
+    strong,
+    trace_once,
+    with_derivatives_of,
+)
 from .plan import AbstractRecorder, Plan
 from .progress import ProgressRecorder
 from .results import RESULTS, choose
@@ -89,6 +101,10 @@ def _output_recorder(call: Call, sub: SubSaveAt, problem: Problem) -> OutputReco
     t0 = problem.t0
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * problem.direction
     check_parameters(sub.fn, "`SaveAt(fn=...)`", "fn(t, y, args)", ("time", "state", "`args`"))
-    save = lambda t, y, args: jax.tree.map(jnp.asarray, sub.fn(t, y, args))
+
+    @standing_for(sub.fn)
+    def save(t: Time, y: Y, args: Args) -> PyTree[Any]:
+        return jax.tree.map(jnp.asarray, call_user("the function `SaveAt(fn=...)`", sub.fn, t, y, args))
+
     fn = trace_once(save, t0, problem.y0, call.args)
     return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)

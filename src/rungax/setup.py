@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
-from .jaxkit import BoolScalar, Time, all_finite, clip_next_end, select
+from .jaxkit import BoolScalar, Time, all_finite, call_user, clip_next_end, select
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
@@ -95,7 +95,8 @@ def set_up(
     start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
     # The first step is chosen before the first stop, because the field may change there.
     horizon = t1 if stops is None else stops.clip(False, start, t1)
-    init = partial(controller.init, terms, start, horizon, y0, stepping.dt0, args, solver.func, error_order)
+    of_controller = terms, start, horizon, y0, stepping.dt0, args, solver.func, error_order
+    init = partial(call_user, "the controller", controller.init, *of_controller)
     controller_state, proposed_end, is_new = _first_attempt(controller, init, start, t1, stepping.dt0, resumed)
     # The attempt that an earlier solve left may follow a rejected one.
     t_next = proposed_end if stops is None else stops.clip(is_new, start, proposed_end)
@@ -109,7 +110,7 @@ def set_up(
         result = first_failure(result, choose(at_start, RESULTS.event_occurred, RESULTS.successful))
     solver_state = resumed.solver_state
     if solver_state is None:
-        solver_state = solver.init(terms, start, t_next, y0, args)
+        solver_state = call_user("the solver", solver.init, terms, start, t_next, y0, args)
     plan = Plan(
         problem=problem,
         solver=solver,

@@ -19,6 +19,7 @@ from .jaxkit import (
     BoolScalar,
     RealScalar,
     Y,
+    call_user,
     compiled,
     in_wrapper,
     is_transforming,
@@ -242,7 +243,7 @@ def _integrated(call: Call) -> tuple[Plan, Outcome]:
     call = match_varying(call, call)
     checks.argument_types(call)
     plan, state = resolve(call)
-    return plan, call.adjoint.integrate(plan, state)
+    return plan, call_user("the adjoint", call.adjoint.integrate, plan, state)
 
 
 def _solution(call: Call, plan: Plan, outcome: Outcome) -> Solution:

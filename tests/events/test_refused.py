@@ -174,7 +174,8 @@ def test_what_is_wrong_with_an_effect_names_it(after: Any) -> None:
     event = Event([passes, passes], NEWTON, effect=[None, lambda t, y, args: after(y)])
     with pytest.raises((ValueError, KeyError)) as error:
         solve(event)
-    assert "the effect of the event `cond_fn[1]`" in " ".join(error.value.__notes__)
+    said = f"{error.value} {' '.join(getattr(error.value, '__notes__', []))}"
+    assert "the effect of the event `cond_fn[1]`" in said.replace("The effect", "the effect")
 
 
 @pytest.mark.parametrize("name", ["interior", "max_effects"])

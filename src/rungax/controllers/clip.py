@@ -20,6 +20,7 @@ from ..jaxkit import (
     Y,
     as_array,
     as_times,
+    call_user,
     clip_next_end,
     kind_of,
     operand,
@@ -214,7 +215,8 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
         t0, t1 = as_times(t0, t1)
         queue = self._queue(t0.dtype)
         t1 = t1 if queue is None else queue.clip(False, t0, t1)
-        t_next, inner_state = self.controller.init(terms, t0, t1, y0, dt0, args, func, error_order)
+        init = self.controller.init
+        t_next, inner_state = call_user("the controller", init, terms, t0, t1, y0, dt0, args, func, error_order)
         n = self.store_rejected_steps
         rejected = None if n is None else jnp.full(n, jnp.inf, t0.dtype)
         return self._clip(True, t0, t_next, rejected), ClipState(None, None, rejected, inner_state)
@@ -251,8 +253,17 @@ class ClipStepSizeController[ControllerState, Dt0](AbstractAdaptiveStepSizeContr
     ) -> tuple[BoolScalar, RealScalar, RealScalar, BoolScalar, ClipState, Result]:
         """The inner controller's answer, with the next step moved past a jump and shortened to the next time."""
         (t0, t1), rejected = as_times(t0, t1), controller_state.reject_info
-        keep, next_t0, next_t1, made_jump, inner_state, result = self.controller.adapt_step_size(
-            t0, t1, y0, y1_candidate, args, y_error, error_order, controller_state.inner_state
+        keep, next_t0, next_t1, made_jump, inner_state, result = call_user(
+            "the controller",
+            self.controller.adapt_step_size,
+            t0,
+            t1,
+            y0,
+            y1_candidate,
+            args,
+            y_error,
+            error_order,
+            controller_state.inner_state,
         )
         next_t0, next_t1, queue = jnp.asarray(next_t0), jnp.asarray(next_t1), self._queue(t0.dtype)
         if queue is not None and queue.can_jump:

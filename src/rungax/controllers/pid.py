@@ -27,6 +27,7 @@ from ..jaxkit import (
     Time,
     Y,
     as_times,
+    call_user,
     is_at_most,
     shown,
     single_power,
@@ -210,7 +211,7 @@ class PIDController(
             y0 = jax.tree.map(lambda y: strong(y, t0.dtype), y0)
             order = self._order(error_order)
             scale = self._scale(y0, y0)
-            dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self.norm(_ratio(x, scale, t0.dtype)), order)
+            dt0 = initial_step(terms, t0, t1, y0, args, lambda x: self._norm(_ratio(x, scale, t0.dtype)), order)
         dt = self._within_bounds(jnp.asarray(dt0).astype(t0.dtype))
         one = jnp.ones_like(t0)
         return t0 + lax.stop_gradient(dt), (one, one) if self._uses_earlier_errors() else None
@@ -270,9 +271,12 @@ class PIDController(
                 "Use a solver with an embedded estimate such as `Heun` or `Tsit5`, wrap this one in `HalfSolver`,\n"
                 "or step with `ConstantStepSize`."
             )
-        error = self.norm(_ratio(y_error, self._scale(y0, y1), dtype))
+        error = self._norm(_ratio(y_error, self._scale(y0, y1), dtype))
         error = lax.stop_gradient(jnp.asarray(error)).astype(dtype)
         return jnp.where(jnp.isnan(error), jnp.inf, error)
+
+    def _norm(self, errors: PyTree[Any]) -> RealScalar:
+        return call_user("the function `PIDController(norm=...)`", self.norm, errors)
 
     def _scale(self, y0: Y, y1: Y) -> PyTree[Any]:
         rtol, atol = (like_state("PIDController", x, y0) for x in (self.rtol, self.atol))

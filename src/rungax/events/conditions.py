@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..jaxkit import Args, Time, Y, check_parameters, trace_once
+from ..jaxkit import Args, Time, Y, call_user, check_parameters, standing_for, trace_once
 from ..step import Flags, Problem
 from ..terms import is_stochastic, is_term
-from .event import Event, failures_of
+from .event import Event
 
 type Signs = Int[Array, " conditions"]
 """For each real condition -1, 1 or `UNKNOWN`; for a boolean one 0 or 1."""
@@ -72,10 +72,8 @@ class Conditions(eqx.Module):
         for name, condition in zip(event.names, event.conditions, strict=True):
             expected = "cond_fn(t, y, args, **kwargs)"
             check_parameters(condition, f"`Event({name}=...)`", expected, ("time", "state", "`args`"), context)
-            with failures_of(f"the condition `{name}` of an `Event`"):
-                in_context = lambda t, y, args, c=condition: jnp.asarray(c(t, y, args, **context))
-                functions.append(trace_once(in_context, t0, y0, args))
-                is_real.append(_is_real(name, jax.eval_shape(functions[-1], t0, y0, args)))
+            functions.append(trace_once(_in_context(name, condition, context), t0, y0, args))
+            is_real.append(_is_real(name, jax.eval_shape(functions[-1], t0, y0, args)))
         ending = tuple(effect is None for effect in event.leaves_of("effect"))
         return cls(tuple(functions), tuple(is_real), tuple(event.leaves_of("direction")), ending)
 
@@ -173,6 +171,17 @@ class Conditions(eqx.Module):
     def _with_booleans(self, values: Values, signs: Signs) -> Signs:
         """`signs` of real conditions, and for boolean ones their values."""
         return jnp.where(self.real, signs, values.astype(jnp.int32))
+
+
+def _in_context(name: str, condition: Callable[..., Any], context: dict[str, Any]) -> Callable[..., Any]:
+    """A condition as a function of time, state and arguments alone."""
+
+    @standing_for(condition)
+    def value(t: Time, y: Y, args: Args) -> Any:
+        what = f"the condition `{name}` of an `Event`"
+        return jnp.asarray(call_user(what, condition, t, y, args, **context))
+
+    return value
 
 
 def signs_of(values: Values, last: Signs) -> Signs:

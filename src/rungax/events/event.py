@@ -1,7 +1,6 @@
 """`Event`: the conditions, effects and options that users give; and the condition of a steady state."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -169,16 +168,6 @@ class Event(eqx.Module):
             if leaf is not None and not fits:
                 raise ValueError(f"`Event({name}=...)` is not valid.\nExpected: {wanted}\nFound:    {shown(leaf)}")
         return leaves
-
-
-@contextmanager
-def failures_of(what: str) -> Generator[None]:
-    """A context in which an error gets a note that it happened in `what`."""
-    try:
-        yield
-    except Exception as error:
-        error.add_note(f"This happened in {what}.")
-        raise
 
 
 def steady_state_event(

@@ -27,17 +27,19 @@ from ..jaxkit import (
     Time,
     TracedFunction,
     Y,
+    call_user,
     check_parameters,
     scaled,
     scaled_derivative,
     select,
     shape_and_dtype,
+    standing_for,
     trace_once,
 )
 from ..plan import Plan
 from ..step import Flags
 from .conditions import slope_of
-from .event import Event, failures_of
+from .event import Event
 
 INDEX = 3
 """The position of the index among the arguments of an effect."""
@@ -131,8 +133,7 @@ def traced_effects(event: Event, t0: Time, y0: Y, args: Args) -> tuple[TracedFun
     def traced(name: str, effect: Callable[..., Y] | None) -> TracedFunction | None:
         if effect is None:
             return None
-        with failures_of(f"the effect of the event `{name}`"):
-            return trace_once(_checked(name, effect), t0, y0, args, index)
+        return trace_once(_checked(name, effect), t0, y0, args, index)
 
     return tuple(traced(*pair) for pair in zip(event.names, event.leaves_of("effect"), strict=True))
 
@@ -143,8 +144,10 @@ def _checked(name: str, effect: Callable[..., Y]) -> Callable[..., Y]:
     given, by_name = ("time", "state", "`args`"), ("index",) if wants_index else ()
     check_parameters(effect, f"`Event(effect=...)` of `{name}`", "effect(t, y, args)", given, by_name)
 
+    @standing_for(effect)
     def changed(t: RealScalar, y: Y, args: Args, index: IntScalar) -> Y:
-        value = effect(t, y, args, index=index) if wants_index else effect(t, y, args)
+        others = {"index": index} if wants_index else {}
+        value = call_user(f"the effect of the event `{name}`", effect, t, y, args, **others)
         if _described(value) != _described(y):
             raise ValueError(
                 f"The effect of the event `{name}` must return a state like `y`, of the same structure, shapes and"

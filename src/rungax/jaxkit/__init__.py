@@ -60,6 +60,7 @@ from .sweep import (
 )
 from .traced_function import (
     TracedFunction as TracedFunction,
+    standing_for as standing_for,
     trace_once as trace_once,
     without_captures as without_captures,
 )
@@ -92,4 +93,5 @@ from .types import (
     Time as Time,
     Y as Y,
 )
+from .user_functions import call_user as call_user
 from .wrapper import in_wrapper as in_wrapper

@@ -1,8 +1,9 @@
 """Functions that are traced once and evaluated from their jaxpr afterwards."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import partial, wraps
 from types import CellType, FunctionType, MethodType
 from typing import Any
 
@@ -12,6 +13,9 @@ import jax.core
 from jax.interpreters import partial_eval
 
 from .batching import match_varying
+
+_GIVEN = "_given_by_user"
+"""The attribute that holds the user's function for which another one stands."""
 
 
 class TracedFunction(eqx.Module):
@@ -53,18 +57,20 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
 
     other: list[Any] = []
 
-    def of_arrays(dynamic: Any) -> Any:
+    # By the name, the line and the parameters of the user's function, which messages of JAX show.
+    @wraps(as_given(function), assigned=(), updated=())
+    def of_arrays(*dynamic: Any) -> Any:
         arrays, rest = eqx.partition(function(*eqx.combine(dynamic, static)), eqx.is_array_like)
         other.append(rest)
         return arrays
 
     trace = jax.make_jaxpr(of_arrays, return_shape=True)
-    jaxpr, out = trace(dynamic)
+    jaxpr, out = trace(*dynamic)
     varying = match_varying(dynamic, jaxpr.consts)
     if _types(varying) != _types(dynamic):
         # Inside `shard_map`, the captured arrays vary over more axes than the arguments. In the loop, the arguments
         # will vary over these axes too.
-        jaxpr, out = trace(varying)
+        jaxpr, out = trace(*varying)
     out_tree = jax.tree.structure(out)
     # A jaxpr that takes the captured arrays as arguments: rules that hold it may not hold traced values.
     opened = partial_eval.convert_constvars_jaxpr(jaxpr.jaxpr)
@@ -82,6 +88,27 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
         _signature=_signature(dynamic),
         _num_leaves=tuple(len(jax.tree.leaves(arg)) for arg in dynamic),
     )
+
+
+def standing_for[**P, R](given: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator for a function that calls the user's function `given`, by whose name messages are to call it."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        # Not `__wrapped__`, because Equinox refuses modules that hold such a function of a module.
+        setattr(function, _GIVEN, given)
+        return function
+
+    return decorate
+
+
+def as_given(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The user's function that `function` stands for, or itself."""
+    while True:
+        inner = function.function if isinstance(function, TracedFunction) else getattr(function, _GIVEN, function)
+        inner = inspect.unwrap(inner)
+        if inner is function:
+            return function
+        function = inner
 
 
 def without_captures[T](tree: T) -> T:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..jaxkit import RealScalar
+from ..jaxkit import RealScalar, call_user
 
 
 class AbstractPath[Control](eqx.Module):
@@ -100,4 +100,5 @@ class AbstractPath[Control](eqx.Module):
             If the path has no derivative, like a Brownian path.
         """
         t = jnp.asarray(float(t) if isinstance(t, int) else t)
-        return jax.jvp(lambda t: self.evaluate(t, left=left), (t,), (jnp.ones_like(t),))[1]
+        value = lambda t: call_user("a path", self.evaluate, t, left=left)
+        return jax.jvp(value, (t,), (jnp.ones_like(t),))[1]

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement
 from ..interpolation import AbstractLocalInterpolation
-from ..jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y
+from ..jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y, call_user
 from ..nonlinear import Tolerances
 from ..results import Result
 from ..step import Proposal, Step
@@ -225,7 +225,7 @@ class AbstractSolver[SolverState](eqx.Module):
         By default `step` itself. Overridden, together with `densify` and in the same class as `step`, by solvers that
         evaluate the equation for their interpolation. The parameters and what is returned are those of `step`.
         """
-        return self.step(terms, t0, t1, y0, args, solver_state, made_jump)
+        return call_user("the solver", self.step, terms, t0, t1, y0, args, solver_state, made_jump)
 
     @abc.abstractmethod
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:

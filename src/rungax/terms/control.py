@@ -11,7 +11,19 @@ import lineax as lx
 from jaxtyping import Array, PyTree
 
 from ..brownian import AbstractBrownianPath
-from ..jaxkit import Args, FlatSpace, RealScalar, Time, Y, check_parameters, shown, trace_once, with_fields
+from ..jaxkit import (
+    Args,
+    FlatSpace,
+    RealScalar,
+    Time,
+    Y,
+    call_user,
+    check_parameters,
+    shown,
+    standing_for,
+    trace_once,
+    with_fields,
+)
 from ..paths import AbstractPath
 from .base import AbstractTerm, Noise, NoiseShape
 from .ode import ODETerm
@@ -93,11 +105,11 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
         """`vector_field(t, y, args)`: arrays or an operator."""
-        return self.vector_field(t, y, args)
+        return call_user("the vector field of a `ControlTerm`", self.vector_field, t, y, args)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
         """The path's increment from `t0` to `t1`; with `use_levy=True`, that of a Brownian path with its Lévy areas."""
-        return self.control.evaluate(t0, t1, **kwargs)
+        return call_user("the control of a `ControlTerm`", self.control.evaluate, t0, t1, **kwargs)
 
     def prod(self, vf: PyTree[Any], control: PyTree[Any]) -> Y:
         """The operator applied to the increment, or the arrays contracted with it, without complex conjugation."""
@@ -114,9 +126,10 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         """This term with its vector field traced once."""
         if self.num_equations() > 0:
             return self
-        like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
+        like = jax.eval_shape(lambda t: self.contr(t, t), t)
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", ("time", "state", "`args`"))
-        field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y, like), t, y, args)
+        fitted = standing_for(self.vector_field)(lambda t, y, args: _fit(self.vf(t, y, args), y, like))
+        field = trace_once(fitted, t, y, args)
         return with_fields(self, vector_field=field)
 
     def num_equations(self) -> int:
@@ -128,7 +141,7 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         if not isinstance(self.control, AbstractBrownianPath):
             return None
         uses = getattr(self.vector_field, "uses", (True, True, True))
-        like = jax.eval_shape(lambda t: self.control.evaluate(t, t), t)
+        like = jax.eval_shape(lambda t: self.contr(t, t), t)
         field = eqx.filter_eval_shape(self.vf, t, y, args)
         return Noise(self.control, is_additive=not uses[1], shape=_shape_of(field, y, like))
 
@@ -175,7 +188,7 @@ class _IncrementsOnly(AbstractPath):
                 "`ControlTerm(control=...)` was given as a function of increments and has no value at one time.\n"
                 "Expected: two times\nFound:    one\nUse an `AbstractPath` for a control with values."
             )
-        return self.increment(t0, t1)
+        return call_user("the control of a `ControlTerm`", self.increment, t0, t1)
 
 
 class _ControlledField(eqx.Module):
@@ -184,7 +197,8 @@ class _ControlledField(eqx.Module):
     term: ControlTerm
 
     def __call__(self, t: RealScalar, y: Y, args: Args) -> Y:
-        return self.term.vf_prod(t, y, args, self.term.control.derivative(t))
+        control = call_user("the derivative of a control", self.term.control.derivative, t)
+        return self.term.vf_prod(t, y, args, control)
 
 
 def _contract(field: Any, control: Any) -> Array:

@@ -25,12 +25,14 @@ from ..jaxkit import (
     RealScalar,
     Time,
     Y,
+    call_user,
     cast_like,
     check_parameters,
     inexact_dtype,
     operand,
     scaled,
     shown,
+    standing_for,
     trace_once,
     with_fields,
 )
@@ -115,7 +117,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar], Abstra
 
     def gradient(self, x: X, args: Args) -> X:
         """`grad_f(x, args)`, cast to the dtypes of `x`."""
-        return _fit(self.grad_f(x, args), x)
+        return _fit(call_user("the function `grad_f`", self.grad_f, x, args), x)
 
     def friction(self, x: X) -> X:
         """`gamma` as one real array for each leaf of `x`: a scalar, or of the leaf's rank and broadcasting to it."""
@@ -163,7 +165,7 @@ class UnderdampedLangevinDriftTerm(AbstractTerm[tuple[X, X], RealScalar], Abstra
         self.inverse_mass(x)
         where = "`UnderdampedLangevinDriftTerm(grad_f=...)`"
         check_parameters(self.grad_f, where, "grad_f(x, args)", ("position", "`args`"))
-        return with_fields(self, grad_f=trace_once(self.gradient, x, args))
+        return with_fields(self, grad_f=trace_once(standing_for(self.grad_f)(lambda *at: self.gradient(*at)), x, args))
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced gradient, 0 before `trace_once`."""
@@ -250,7 +252,7 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X], AbstractChe
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
         """The path's increment from `t0` to `t1`, with its Lévy areas if `use_levy=True`."""
-        return self.control.evaluate(t0, t1, **kwargs)
+        return call_user("the path", self.control.evaluate, t0, t1, **kwargs)
 
     def prod(self, vf: tuple[X, X], control: X) -> Y:
         """`vf * control`, entry by entry."""
@@ -286,7 +288,7 @@ class UnderdampedLangevinDiffusionTerm(AbstractTerm[tuple[X, X], X], AbstractChe
         del args
         x, _ = position_and_velocity(y)
         self.strength(x)
-        _check_path(jax.eval_shape(lambda t: self.control.evaluate(t, t), t), x)
+        _check_path(jax.eval_shape(lambda t: self.contr(t, t), t), x)
         return self
 
 

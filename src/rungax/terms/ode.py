@@ -7,8 +7,23 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, Y, check_parameters, inexact_dtype, scaled, shown, trace_once, with_fields
+from ..jaxkit import (
+    Args,
+    RealScalar,
+    Time,
+    Y,
+    call_user,
+    check_parameters,
+    inexact_dtype,
+    scaled,
+    shown,
+    standing_for,
+    trace_once,
+    with_fields,
+)
 from .base import AbstractTerm
+
+_JACOBIAN = "the function `ODETerm(jacobian=...)`"
 
 
 class ODETerm[VF](AbstractTerm[VF, RealScalar]):
@@ -70,7 +85,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
         """dy/dt at time `t` and state `y`, cast to the dtypes of `y`; to floats where `y` is of integers."""
-        return _fit(self.vector_field(t, y, args), y)
+        return _fit(call_user("the vector field", self.vector_field, t, y, args), y)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
         """`t1 - t0`; options meant for random drivers are ignored."""
@@ -87,7 +102,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
         """The value of the user's `jacobian`, or `None` if there is none."""
-        return None if self.jacobian is None else self.jacobian(t, y, args)
+        return None if self.jacobian is None else call_user(_JACOBIAN, self.jacobian, t, y, args)
 
     @property
     def jacobian_tags(self) -> frozenset[object]:
@@ -104,11 +119,11 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
             return self
         given = ("time", "state", "`args`")
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
-        field = trace_once(lambda t, y, args: _fit(self.vector_field(t, y, args), y), t, y, args)
+        field = trace_once(standing_for(self.vector_field)(lambda *at: self.vf(*at)), t, y, args)
         if self.jacobian is None:
             return with_fields(self, vector_field=field)
         check_parameters(self.jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
-        jacobian = trace_once(self.jacobian, t, y, args)
+        jacobian = trace_once(standing_for(self.jacobian)(lambda *at: self.jacobian_at(*at)), t, y, args)
         return with_fields(self, vector_field=field, jacobian=jacobian)
 
     def num_equations(self) -> int:

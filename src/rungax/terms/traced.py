@@ -1,10 +1,11 @@
 """A user's own term, traced once."""
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
 
-from ..jaxkit import Args, RealScalar, Time, TracedFunction, Y, trace_once
+from ..jaxkit import Args, RealScalar, Time, TracedFunction, Y, call_user, standing_for, trace_once
 from .base import AbstractTerm
 from .wrapped import AbstractWrappedTerm
 
@@ -29,15 +30,16 @@ class TracedTerm(AbstractWrappedTerm):
     @classmethod
     def of(cls, term: AbstractTerm[Any, Any], t: Time, y: Y, args: Args) -> Self:
         """`term`, traced for states like `y`."""
-        field = eqx.filter_eval_shape(term.vf, t, y, args)
-        control = eqx.filter_eval_shape(term.contr, t, t)
+        vf, contr, prod, vf_prod = (_noted(method) for method in (term.vf, term.contr, term.prod, term.vf_prod))
+        field = eqx.filter_eval_shape(vf, t, y, args)
+        control = eqx.filter_eval_shape(contr, t, t)
         has_own_product = type(term).vf_prod is not AbstractTerm.vf_prod
         return cls(
             term,
-            trace_once(term.vf, t, y, args),
-            trace_once(term.contr, t, t),
-            trace_once(term.prod, field, control),
-            trace_once(term.vf_prod, t, y, args, control) if has_own_product else None,
+            trace_once(vf, t, y, args),
+            trace_once(contr, t, t),
+            trace_once(prod, field, control),
+            trace_once(vf_prod, t, y, args, control) if has_own_product else None,
         )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
@@ -61,3 +63,8 @@ class TracedTerm(AbstractWrappedTerm):
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field."""
         return self.field.num_equations
+
+
+def _noted(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a term; an exception that leaves it says so."""
+    return standing_for(method)(lambda *args: call_user("a term", method, *args))
