@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
@@ -16,6 +17,7 @@ from .jaxkit import (
     Y,
     call_user,
     check_parameters,
+    layout,
     standing_for,
     strong,
     trace_once,
@@ -104,7 +106,13 @@ def _output_recorder(call: Call, sub: SubSaveAt, problem: Problem) -> OutputReco
 
     @standing_for(sub.fn)
     def save(t: Time, y: Y, args: Args) -> PyTree[Any]:
-        return jax.tree.map(jnp.asarray, call_user("the function `SaveAt(fn=...)`", sub.fn, t, y, args))
+        value = call_user("the function `SaveAt(fn=...)`", sub.fn, t, y, args)
+        if not all(map(eqx.is_array_like, jax.tree.leaves(value))):
+            raise ValueError(
+                "`SaveAt(fn=...)` must return arrays or numbers, or a pytree of them.\n"
+                f"Expected: such as float64[2]\nFound:    {layout(value)}"
+            )
+        return jax.tree.map(jnp.asarray, value)
 
     fn = trace_once(save, t0, problem.y0, call.args)
     return OutputRecorder(ts, fn, sub.t0, sub.t1, sub.stride)

@@ -41,6 +41,7 @@ from .terms import AbstractTerm
 
 
 @in_wrapper
+@checks.explaining_arguments
 def diffeqsolve(
     terms: PyTree[AbstractTerm[Any, Any]],
     solver: AbstractSolver[Any] | None,

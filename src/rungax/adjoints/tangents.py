@@ -222,7 +222,7 @@ class TangentControl(eqx.Module):
 
     def _by_rtol(self, error: Y) -> Y:
         """The error of a tangent divided by the relative tolerance."""
-        rtol = like_state("PIDController", self.tolerances.rtol, error)
+        rtol = like_state("PIDController(rtol=...)", self.tolerances.rtol, error)
         return jax.tree.map(lambda x, rtol: x / jnp.asarray(rtol).astype(x.dtype), error, rtol)
 
 

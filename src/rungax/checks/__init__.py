@@ -1,5 +1,6 @@
 """Validation of a call."""
 
+from .foreign import explaining_arguments as explaining_arguments
 from .stages import (
     argument_types as argument_types,
     as_terms as as_terms,

@@ -14,6 +14,7 @@ from ..saving import SaveAt
 from ..saving.saveat import subs_of
 from ..solvers import AbstractSolver
 from ..step import NextAttempt
+from .foreign import fix_of_kind
 
 
 def check_times(t0: Any, t1: Any, dt0: Any) -> None:
@@ -26,8 +27,9 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
         try:
             shape, dtype = jnp.shape(value), jnp.result_type(value)
         except TypeError as error:
+            fix = "\nGive the ends of the interval as two arguments, `t0` and `t1`." if _is_pair(value) else ""
             raise ValueError(
-                f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {shown(value)}"
+                f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {shown(value)}{fix}"
             ) from error
         if shape != ():
             raise ValueError(
@@ -36,6 +38,10 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
             )
         if not (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)):
             raise ValueError(f"`{name}` must be real.\nExpected: a float\nFound:    {dtype}")
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list | tuple) and len(value) == 2
 
 
 def check_made_jump(made_jump: Any) -> None:
@@ -114,8 +120,10 @@ def check_kinds(**given: Any) -> None:
         if not isinstance(value, cls):
             is_class = isinstance(value, type) and issubclass(value, cls)
             found = f"the class {value.__name__}" if is_class else kind_of(value)
-            hint = "Call it: add parentheses." if is_class else "Are the arguments in the order of the signature?"
-            raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{hint}")
+            if isinstance(value, str):
+                found = f"the text {value!r}"
+            fix = fix_of_kind(name, value, cls)
+            raise ValueError(f"`{name}` is of another kind.\nExpected: {expected}\nFound:    {found}\n{fix}")
 
 
 def check_next_attempt(earlier: NextAttempt | None, t0: Time) -> None:

@@ -38,13 +38,23 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
         raise ValueError(
             f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\n"
             f"Expected: {describe(structure)}\n"
-            f"Found:    {describe(terms)}\n"
-            "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
+            f"Found:    {describe(terms)}\n{_fix_of_terms(structure)}"
         )
     for mismatch in mismatches(structure, terms, t0, y0, args, solver.term_compatible_contr_kwargs):
         raise ValueError(
             f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\nExpected: {mismatch}"
         )
+
+
+def _fix_of_terms(structure: PyTree[Any]) -> str:
+    """How to write terms of a required structure."""
+    if isinstance(structure, tuple):
+        fields = ", ".join(f"ODETerm({name})" for name, _ in zip("fghk", structure, strict=False))
+        return f"Give a tuple with a term for each part of the state, `({fields})`, and `y0` as a tuple of the parts."
+    if parts := required_parts(structure):
+        fields = ", ".join(f"ODETerm({name})" for name, _ in zip("fghk", parts, strict=False))
+        return f"Give a sum of terms, such as `MultiTerm({fields})`, in the order that the solver's docstring gives."
+    return "For an ordinary differential equation use `ODETerm(vector_field)`; a sum of terms is `MultiTerm(...)`."
 
 
 def check_noise(

@@ -279,7 +279,7 @@ class PIDController(
         return call_user("the function `PIDController(norm=...)`", self.norm, errors)
 
     def _scale(self, y0: Y, y1: Y) -> PyTree[Any]:
-        rtol, atol = (like_state("PIDController", x, y0) for x in (self.rtol, self.atol))
+        rtol, atol = (like_state(f"PIDController({name}=...)", getattr(self, name), y0) for name in ("rtol", "atol"))
 
         def leaf(a: jax.Array, b: jax.Array, rtol: Any, atol: Any) -> jax.Array:
             size = jnp.maximum(jnp.abs(a), jnp.abs(b))

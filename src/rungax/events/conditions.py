@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..jaxkit import Args, Time, Y, call_user, check_parameters, standing_for, trace_once
+from ..jaxkit import Args, Time, Y, call_user, check_parameters, layout, standing_for, trace_once
 from ..step import Flags, Problem
 from ..terms import is_stochastic, is_term
 from .event import Event
@@ -179,7 +179,10 @@ def _in_context(name: str, condition: Callable[..., Any], context: dict[str, Any
     @standing_for(condition)
     def value(t: Time, y: Y, args: Args) -> Any:
         what = f"the condition `{name}` of an `Event`"
-        return jnp.asarray(call_user(what, condition, t, y, args, **context))
+        found = call_user(what, condition, t, y, args, **context)
+        if not eqx.is_array_like(found):
+            raise _not_one_number(name, found)
+        return jnp.asarray(found)
 
     return value
 
@@ -201,8 +204,13 @@ def _is_real(name: str, value: Any) -> bool:
     is_bool, is_float = (jnp.issubdtype(value.dtype, kind) for kind in (jnp.bool_, jnp.floating))
     if value.shape == () and (is_bool or is_float):
         return is_float
-    raise ValueError(
+    raise _not_one_number(name, value)
+
+
+def _not_one_number(name: str, value: Any) -> ValueError:
+    """The error about what a condition has returned."""
+    fix = "Reduce it, for example by `jnp.any` or `jnp.min`, or give a pytree of conditions."
+    return ValueError(
         f"The condition `{name}` of an `Event` must return one boolean or one real number.\n"
-        f"Expected: shape (), bool or float\nFound:    shape {value.shape}, {value.dtype}\n"
-        "Reduce it, for example by `jnp.any` or `jnp.min`, or give a pytree of conditions."
+        f"Expected: bool[] or float[]\nFound:    {layout(value)}\n{'Is `return` missing?' if value is None else fix}"
     )

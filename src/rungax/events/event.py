@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Bool, PyTree
 
-from ..jaxkit import Args, BoolScalar, RealScalar, Y, shown
+from ..jaxkit import Args, BoolScalar, RealScalar, Y, layout, shown
 from ..nonlinear import like_state
 
 MAX_EFFECTS = 4096
@@ -155,7 +155,7 @@ class Event(eqx.Module):
             if found != structure:
                 raise ValueError(
                     f"`Event({name}=...)` must be one for all conditions or have the structure of `cond_fn`.\n"
-                    f"Expected: {structure}\nFound:    {found}"
+                    f"Expected: {layout(self.cond_fn, callable)}\nFound:    {layout(value, is_leaf)}"
                 )
             leaves = jax.tree.leaves(value, is_leaf=is_leaf)
         wanted = (
@@ -250,7 +250,8 @@ class _SteadyState(eqx.Module):
             slope, size = jnp.asarray(norm(slope)), jnp.asarray(norm(y))
             rtol, atol = (jnp.asarray(x).astype(size.dtype) for x in (rtol, atol))
             return slope < atol + rtol * size
-        rtol, atol = (like_state("steady_state_event", x, y) for x in (rtol, atol))
+        rtol = like_state("steady_state_event(rtol=...)", rtol, y)
+        atol = like_state("steady_state_event(atol=...)", atol, y)
         return jnp.asarray(norm(jax.tree.map(_relative, slope, y, rtol, atol))) < 1
 
 

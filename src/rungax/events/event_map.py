@@ -29,10 +29,11 @@ from ..jaxkit import (
     Y,
     call_user,
     check_parameters,
+    check_structure,
+    layout,
     scaled,
     scaled_derivative,
     select,
-    shape_and_dtype,
     standing_for,
     trace_once,
 )
@@ -148,21 +149,16 @@ def _checked(name: str, effect: Callable[..., Y]) -> Callable[..., Y]:
     def changed(t: RealScalar, y: Y, args: Args, index: IntScalar) -> Y:
         others = {"index": index} if wants_index else {}
         value = call_user(f"the effect of the event `{name}`", effect, t, y, args, **others)
-        if _described(value) != _described(y):
+        what = f"The effect of the event `{name}` must return a state like `y`"
+        check_structure(value, y, what, name="y", returned="the effect returned")
+        if [layout(leaf) for leaf in jax.tree.leaves(value)] != [layout(leaf) for leaf in jax.tree.leaves(y)]:
             raise ValueError(
-                f"The effect of the event `{name}` must return a state like `y`, of the same structure, shapes and"
-                f" dtypes.\nExpected: {_described(y)}\nFound:    {_described(value)}\n"
+                f"{what}, of the same shapes and dtypes.\nExpected: {layout(y)}\nFound:    {layout(value)}\n"
                 "Return every leaf of the state, also those that do not change, cast by `.astype(y.dtype)`."
             )
         return jax.tree.map(jnp.asarray, value)
 
     return changed
-
-
-def _described(y: Y) -> str:
-    """Structure, dtypes and shapes of a state."""
-    leaves = [shape_and_dtype(x) if eqx.is_array_like(x) else type(x).__name__ for x in jax.tree.leaves(y)]
-    return f"{jax.tree.structure(y)} of {', '.join(leaves)}"
 
 
 def _needs_argument(function: Callable[..., Any], name: str) -> bool:

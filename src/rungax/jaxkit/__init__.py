@@ -43,11 +43,13 @@ from .messages import (
     check_parameters as check_parameters,
     kind_of as kind_of,
     known as known,
+    layout as layout,
     shape_and_dtype as shape_and_dtype,
     shown as shown,
     warn_deprecated as warn_deprecated,
 )
 from .staging import is_staging as is_staging, is_transforming as is_transforming
+from .structures import check_structure as check_structure, in_words as in_words
 from .sweep import (
     LinearPrograms as LinearPrograms,
     Program as Program,

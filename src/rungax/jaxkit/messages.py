@@ -18,6 +18,10 @@ _OURS = tuple(f"{folder}{os.sep}" for folder in (pathlib.Path(__file__).parents[
 """The folders of Rungax and of Equinox, which calls constructors: a warning is not about their lines."""
 
 
+_LONGEST = 200
+"""The number of characters after which the layout of a pytree is cut."""
+
+
 class _Text:
     """Stands in a pytree for a value that is shown as text."""
 
@@ -33,6 +37,24 @@ def shown(value: Any) -> str:
     if not is_traced(value):
         return repr(value)
     return repr(jax.tree.map(lambda leaf: _Text(shape_and_dtype(leaf)) if is_traced(leaf) else leaf, value))
+
+
+def layout(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> str:
+    """A pytree as it is written, with dtype and shape in place of arrays: `{'a': float64[3], 'b': float64[]}`."""
+    try:
+        text = repr(jax.tree.map(lambda leaf: _Text(_kind_of_leaf(leaf)), tree, is_leaf=is_leaf))
+    except Exception:
+        # Containers of the user's may refuse leaves that are no arrays.
+        return type(tree).__name__
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _kind_of_leaf(leaf: Any) -> str:
+    """Dtype and shape of an array or a number, else the class by its name."""
+    try:
+        return shape_and_dtype(leaf)
+    except TypeError:
+        return type(leaf).__name__
 
 
 def shape_and_dtype(leaf: Any) -> str:
@@ -114,6 +136,8 @@ def check_parameters(
         name = getattr(function, "__name__", type(function).__name__)
         and_others = ", and by name with the other arguments of the call" if others else ""
         fix = "`**kwargs` takes the others." if others else "What else it needs belongs in `args`."
+        if given[0] == "time" and "t" in list(signature.parameters)[1:3]:
+            fix = "The time is its first argument, and the state the second."
         raise ValueError(
             f"{where} is called with {', '.join(given[:-1])} and {given[-1]}{and_others}.\nExpected: {expected}\n"
             f"Found:    {name}{_shown_parameters(signature)}\n{fix}"

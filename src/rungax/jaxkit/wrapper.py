@@ -1,5 +1,6 @@
 """The functions by which a program enters the library: what their tracebacks show, and what they are wrapped in."""
 
+import inspect
 import pathlib
 from collections.abc import Callable
 
@@ -18,4 +19,6 @@ def in_wrapper[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     Functions compiled by `jax.jit` are wrapped like this. Programs that wrap a function read the defaults of its
     parameters in `__wrapped__`.
     """
-    return api_boundary(function)
+    wrapper = api_boundary(function)
+    setattr(wrapper, "__wrapped__", inspect.unwrap(function))  # noqa: B010
+    return wrapper

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree, inexact_dtype, trace_once
+from ..jaxkit import FlatSpace, RealScalar, Y, broadcast_to_tree, inexact_dtype, layout, trace_once
 from .jacobian import Vector
 
 type Norm = Callable[[PyTree[Any]], RealScalar]
@@ -23,8 +23,8 @@ class Tolerances(NamedTuple):
     norm: Norm
 
 
-def like_state(owner: str, tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
-    """The `tolerance` that was given to `owner`, as a pytree like `y`.
+def like_state(where: str, tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
+    """The `tolerance` that was given as the argument `where`, as a pytree like `y`.
 
     Raises
     ------
@@ -34,17 +34,18 @@ def like_state(owner: str, tolerance: PyTree[Any], y: Y) -> PyTree[Any]:
     expected, found = jax.tree.structure(y), jax.tree.structure(tolerance)
     if found != expected and not jax.tree_util.treedef_is_leaf(found):
         raise ValueError(
-            f"`{owner}(rtol=..., atol=...)` are numbers, arrays, or pytrees like the state.\n"
-            f"Expected (like y): {expected}\nFound:             {found}\nGive one for every leaf, or one for all."
+            f"`{where}` is a number, an array, or a pytree like the state.\n"
+            f"Expected: one number, or {layout(y)}\nFound:    {layout(tolerance)}\n"
+            "Give one for every leaf, or one for all."
         )
     tolerances = broadcast_to_tree(tolerance, y)
-    for x, leaf in zip(jax.tree.leaves(tolerances), jax.tree.leaves(y), strict=True):
+    for x, (path, leaf) in zip(jax.tree.leaves(tolerances), jax.tree.leaves_with_path(y), strict=True):
         ours, shape = jnp.shape(x), jnp.shape(leaf)
         if len(ours) > len(shape) or any(n not in (1, m) for n, m in zip(ours[::-1], shape[::-1], strict=False)):
             raise ValueError(
-                f"`{owner}(rtol=..., atol=...)` broadcast to each leaf of the state.\n"
-                f"Expected: shape {shape}, or one that broadcasts to it\nFound:    shape {ours}\n"
-                "Give a pytree like the state for leaves of different shapes."
+                f"`{where}` must broadcast to each leaf of the state.\n"
+                f"Expected: shape {shape}, or one that broadcasts to it, for `y0{jax.tree_util.keystr(path)}`\n"
+                f"Found:    shape {ours}\nGive a pytree like the state for leaves of different shapes."
             )
     return tolerances
 

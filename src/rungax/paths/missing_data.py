@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from ..jaxkit import Condition, in_wrapper, known, require
+from ..jaxkit import Condition, in_wrapper, known, layout, require
 from .global_interpolation import are_in_order, knot_times, knot_values, nan_unless
 
 
@@ -355,8 +355,8 @@ def _at_start(name: str, given: PyTree[Any], ys: PyTree[Any]) -> PyTree[Any]:
         given = jax.tree.unflatten(structure, [given] * structure.num_leaves)
     if jax.tree.structure(given) != structure:
         raise ValueError(
-            f"`{name}` must have the structure of `ys`, for one time.\nExpected: {structure}\n"
-            f"Found:    {jax.tree.structure(given)}\nGive one number, or a pytree of the same structure."
+            f"`{name}` must have the structure of `ys`, for one time.\nExpected: {layout(ys)}\n"
+            f"Found:    {layout(given)}\nGive one number, or a pytree of the same structure."
         )
 
     def leaf(path: Any, x: Any, y: Array) -> Array:

@@ -19,6 +19,8 @@ from ..jaxkit import (
     Y,
     call_user,
     check_parameters,
+    check_structure,
+    layout,
     shown,
     standing_for,
     trace_once,
@@ -240,18 +242,18 @@ def _fit(value: PyTree[Any], y: Y, control: PyTree[Any]) -> PyTree[Any]:
     if isinstance(value, lx.AbstractLinearOperator):
         _check_operator(value, y, control)
         return value
-    structures = [jax.tree.structure(x) for x in (y, value, control)]
-    if not structures[0] == structures[1] == structures[2]:
+    what = "A `ControlTerm` whose vector field returns arrays needs state, field and control of one structure"
+    if jax.tree.structure(y) != jax.tree.structure(control):
         raise ValueError(
-            "A `ControlTerm` whose vector field returns arrays needs state, field and control of one structure.\n"
-            f"State:   {structures[0]}\nField:   {structures[1]}\nControl: {structures[2]}\n"
+            f"{what}.\nState:   {layout(y)}\nField:   {layout(value)}\nControl: {layout(control)}\n"
             "Where several leaves share a source of noise, return a Lineax operator from control to state."
         )
+    check_structure(value, y, what)
     rows = zip(jax.tree.leaves_with_path(y), jax.tree.leaves(value), jax.tree.leaves(control), strict=True)
     fitted = [
         _fit_leaf(jax.tree_util.keystr(path), *leaves) for (path, *leaves) in ((p, f, y, c) for (p, y), f, c in rows)
     ]
-    return jax.tree.unflatten(structures[1], fitted)
+    return jax.tree.unflatten(jax.tree.structure(y), fitted)
 
 
 def _fit_leaf(path: str, field: Any, y: Any, control: Any) -> Array:
@@ -283,23 +285,13 @@ def _check_operator(operator: lx.AbstractLinearOperator, y: Y, control: PyTree[A
                 "The field of a `ControlTerm` is a real Lineax operator, but the control is complex.\n"
                 f"Expected: {taken.dtype}\nFound:    {given.dtype}\nMake state and operator complex, or the path real."
             )
-    found = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(s)] for s in _structures(operator)]
-    wanted = [[(x.shape, str(x.dtype)) for x in jax.tree.leaves(jax.eval_shape(lambda s: s, s))] for s in (control, y)]
-    trees = [jax.tree.structure(x) for x in (*_structures(operator), control, y)]
-    shapes_fit = [s for s, _ in found[0]] == [s for s, _ in wanted[0]] and found[1] == wanted[1]
-    if trees[:2] != trees[2:] or not shapes_fit:
+    found, wanted = (operator.in_structure(), operator.out_structure()), jax.eval_shape(lambda s: s, (control, y))
+    shapes = [[x.shape for x in jax.tree.leaves(s[0])] for s in (found, wanted)]
+    dtypes = [[(x.shape, x.dtype) for x in jax.tree.leaves(s[1])] for s in (found, wanted)]
+    same_structure = jax.tree.structure(found) == jax.tree.structure(wanted)
+    if not same_structure or shapes[0] != shapes[1] or dtypes[0] != dtypes[1]:
         raise ValueError(
             "The Lineax operator that the field of a `ControlTerm` returns must map the control to the state.\n"
-            f"Expected: {_arrow(trees[2:], wanted)}\nFound:    {_arrow(trees[:2], found)}\n"
+            f"Expected: {' -> '.join(map(layout, wanted))}\nFound:    {' -> '.join(map(layout, found))}\n"
             "Build it with these shapes, and in the state's dtype."
         )
-
-
-def _structures(operator: lx.AbstractLinearOperator) -> tuple[PyTree[Any], PyTree[Any]]:
-    return operator.in_structure(), operator.out_structure()
-
-
-def _arrow(trees: list[Any], leaves: list[list[Any]]) -> str:
-    return " -> ".join(
-        f"{tree} of {', '.join(f'{d}{list(s)}' for s, d in x)}" for tree, x in zip(trees, leaves, strict=True)
-    )

@@ -28,7 +28,9 @@ from ..jaxkit import (
     call_user,
     cast_like,
     check_parameters,
+    check_structure,
     inexact_dtype,
+    layout,
     operand,
     scaled,
     shown,
@@ -306,14 +308,14 @@ def position_and_velocity(y: Y) -> tuple[X, X]:
     if not isinstance(y, tuple) or len(y) != 2:
         raise ValueError(
             "The state of underdamped Langevin dynamics is position and velocity.\n"
-            f"Expected: a tuple `(x, v)` of two pytrees of the same structure\nFound:    {jax.tree.structure(y)}"
+            f"Expected: a tuple `(x, v)` of two pytrees of the same structure\nFound:    {layout(y)}"
         )
     x, v = y
     found = [(jax.tree.structure(part), [jnp.shape(leaf) for leaf in jax.tree.leaves(part)]) for part in (x, v)]
     if found[0] != found[1]:
         raise ValueError(
             "Position and velocity of underdamped Langevin dynamics must have the same structure and shapes.\n"
-            f"Position: {found[0][0]} of shapes {found[0][1]}\nVelocity: {found[1][0]} of shapes {found[1][1]}"
+            f"Position: {layout(x)}\nVelocity: {layout(v)}"
         )
     return cast_like(x, x), cast_like(v, v)
 
@@ -358,7 +360,7 @@ def broadcast_to_leaves(name: str, value: PyTree[Any], x: X) -> X:
     except ValueError as error:
         raise ValueError(
             f"`{name}` of underdamped Langevin dynamics must be a number, or a pytree that is a prefix of `x`.\n"
-            f"Expected: a prefix of {jax.tree.structure(x)}\nFound:    {jax.tree.structure(value)}"
+            f"Expected: a prefix of {layout(x)}\nFound:    {layout(value)}"
         ) from error
     paths = jax.tree.leaves_with_path(x)
     leaves = [
@@ -407,14 +409,9 @@ def _sign(where: str, value: Any) -> Condition:
 
 def _fit(gradient: X, x: X) -> X:
     """`gradient`, cast to the dtypes of `x`."""
-    expected, found = jax.tree.structure(x), jax.tree.structure(gradient)
-    if expected != found:
-        raise ValueError(
-            "`grad_f` must return a pytree of the same structure as the position `x`.\n"
-            f"Expected (like x): {expected}\nFound:             {found}"
-        )
-    pairs = zip(jax.tree.leaves_with_path(gradient), jax.tree.leaves(x), strict=True)
-    return jax.tree.unflatten(found, [_fit_leaf(jax.tree_util.keystr(path), g, leaf) for (path, g), leaf in pairs])
+    what = "`grad_f` must return a pytree of the same structure as the position `x`"
+    check_structure(gradient, x, what, name="x", returned="`grad_f` returned")
+    return jax.tree.map_with_path(lambda path, g, leaf: _fit_leaf(jax.tree_util.keystr(path), g, leaf), gradient, x)
 
 
 def _fit_leaf(path: str, gradient: Any, x: Any) -> Array:
@@ -439,7 +436,7 @@ def _check_path(like: PyTree[Any], x: X) -> None:
     if found[0] != found[1]:
         raise ValueError(
             "The path of `UnderdampedLangevinDiffusionTerm` must have values like the position.\n"
-            f"Expected: {found[0][0]} of shapes {found[0][1]}\nFound:    {found[1][0]} of shapes {found[1][1]}\n"
+            f"Expected: {layout(x)}\nFound:    {layout(like)}\n"
             "Give the path this `shape`; for a pytree, a pytree of `jax.ShapeDtypeStruct`."
         )
     for w, leaf in zip(jax.tree.leaves(like), jax.tree.leaves(x), strict=True):

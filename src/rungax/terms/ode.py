@@ -14,8 +14,11 @@ from ..jaxkit import (
     Y,
     call_user,
     check_parameters,
+    check_structure,
     inexact_dtype,
+    layout,
     scaled,
+    shape_and_dtype,
     shown,
     standing_for,
     trace_once,
@@ -139,15 +142,8 @@ def _fit(value: Y, y: Y) -> Y:
     ValueError
         If it differs from `y` in structure or in a shape, or is complex where `y` is real.
     """
-    expected, found = jax.tree.structure(y), jax.tree.structure(value)
-    if expected != found:
-        raise ValueError(
-            "`vector_field` must return a pytree of the same structure as the state `y`.\n"
-            f"Expected (like y): {expected}\nFound:             {found}\n"
-            "Return dy/dt with the same containers (a list is not a tuple) and keys as `y0`."
-        )
-    pairs = zip(jax.tree.leaves_with_path(value), jax.tree.leaves(y), strict=True)
-    return jax.tree.unflatten(found, [_fit_leaf(jax.tree_util.keystr(path), v, leaf) for (path, v), leaf in pairs])
+    check_structure(value, y, "`vector_field` must return dy/dt with the structure of the state")
+    return jax.tree.map_with_path(lambda path, v, leaf: _fit_leaf(jax.tree_util.keystr(path), v, leaf), value, y)
 
 
 def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
@@ -155,10 +151,17 @@ def _fit_leaf(path: str, value: Any, y: Any) -> jax.Array:
     where = f"leaf {path} of the value of `vector_field`" if path else "the value of `vector_field`"
     if isinstance(value, bool | int | float | complex):
         value = jnp.broadcast_to(jnp.asarray(value, dtype if not isinstance(value, complex) else complex), shape)
+    if not eqx.is_array_like(value):
+        raise ValueError(
+            f"{where[0].upper()}{where[1:]} must be numbers.\nExpected: {shape_and_dtype(y)}\nFound:    {layout(value)}"
+        )
     if jnp.shape(value) != shape:
+        fix = "Return dy/dt with the shape of `y0`, or give `y0` the shape of dy/dt (jnp.broadcast_to)."
+        if jnp.shape(value) == ():
+            fix = "Return dy/dt of every entry, `jnp.stack([...])`. Are its parameters in the order `(t, y, args)`?"
         raise ValueError(
             f"The shape of {where} must be that of the state `y`.\nExpected: {shape}\nFound:    {jnp.shape(value)}\n"
-            "Return dy/dt with the shape of `y0`, or give `y0` the shape of dy/dt (jnp.broadcast_to)."
+            f"{fix}"
         )
     found = jnp.result_type(value)
     if jnp.issubdtype(found, jnp.complexfloating) and not jnp.issubdtype(dtype, jnp.complexfloating):

@@ -4,8 +4,21 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
+import jax
+import jax.numpy as jnp
 
-from ..jaxkit import Args, RealScalar, Time, TracedFunction, Y, call_user, standing_for, trace_once
+from ..jaxkit import (
+    Args,
+    RealScalar,
+    Time,
+    TracedFunction,
+    Y,
+    call_user,
+    check_structure,
+    layout,
+    standing_for,
+    trace_once,
+)
 from .base import AbstractTerm
 from .wrapped import AbstractWrappedTerm
 
@@ -38,8 +51,8 @@ class TracedTerm(AbstractWrappedTerm):
             term,
             trace_once(vf, t, y, args),
             trace_once(contr, t, t),
-            trace_once(prod, field, control),
-            trace_once(vf_prod, t, y, args, control) if has_own_product else None,
+            trace_once(_like(y, term, prod), field, control),
+            trace_once(_like(y, term, vf_prod), t, y, args, control) if has_own_product else None,
         )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
@@ -63,6 +76,30 @@ class TracedTerm(AbstractWrappedTerm):
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field."""
         return self.field.num_equations
+
+
+def _like(y: Y, term: AbstractTerm[Any, Any], product: Callable[..., Y]) -> Callable[..., Y]:
+    """A product of a term; a `ValueError` unless it can be added to the state `y`."""
+
+    @standing_for(product)
+    def checked(*args: Any) -> Y:
+        value = product(*args)
+        what = f"`prod` of a `{type(term).__name__}` must return the change of the state, with its structure"
+        check_structure(value, y, what, returned="`prod` returned")
+        for found, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(y), strict=True):
+            if not _broadcasts(jnp.shape(found), jnp.shape(leaf)):
+                raise ValueError(f"{what} and shapes.\nExpected: {layout(y)}\nFound:    {layout(value)}")
+        return value
+
+    return checked
+
+
+def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
+    """True if an array of one shape can be added to one of the other, without making that larger."""
+    try:
+        return jnp.broadcast_shapes(shape, to) == to
+    except ValueError:
+        return False
 
 
 def _noted(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ...jaxkit import Args, RealScalar, Time, Y, inexact_dtype, kind_of, scaled
+from ...jaxkit import Args, RealScalar, Time, Y, inexact_dtype, layout, scaled
 from ...terms import AbstractTerm
 from ..base import AbstractSolver
 
@@ -66,18 +66,13 @@ def check_pair(y0: Any) -> None:
     if not isinstance(y0, tuple) or len(y0) != 2:
         raise ValueError(
             "A symplectic method changes two parts of the state in turn.\nExpected: y0 = (v, w), a tuple\n"
-            f"Found:    {kind_of(y0)} {jax.tree.structure(y0)}\nPut velocities first, then positions."
+            f"Found:    {layout(y0)}\nPut velocities first, then positions."
         )
     trees, leaves = [jax.tree.structure(part) for part in y0], [jax.tree.leaves(part) for part in y0]
     kinds = [[(jnp.shape(leaf), jnp.iscomplexobj(leaf)) for leaf in part] for part in leaves]
     if trees[0] != trees[1] or kinds[0] != kinds[1]:
-        found = [f"{tree}, {_described(part)}" for tree, part in zip(trees, leaves, strict=True)]
         raise ValueError(
             "The two parts of the state `y0 = (v, w)` of a symplectic method must have the same structure.\n"
-            f"Expected (like v): {found[0]}\nFound (w):         {found[1]}\n"
+            f"Expected (like v): {layout(y0[0])}\nFound (w):         {layout(y0[1])}\n"
             "Use the same containers, shapes and kind of number, real or complex, in both."
         )
-
-
-def _described(leaves: list[Any]) -> str:
-    return ", ".join(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}" for leaf in leaves)
