@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple, Self
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from .adjoints import AbstractAdjoint
@@ -54,9 +55,13 @@ class Call(NamedTuple):
         resumed = Resumed(solver_state, controller_state, made_jump)
         return cls(t0=t0, t1=t1, dt0=dt0, controller=stepsize_controller, resumed=resumed, **others)
 
+    def time_dtype(self) -> np.dtype[Any]:
+        """The dtype of time in the solve."""
+        given = [self.t0, self.t1, self.dt0, *(sub.ts for sub in subs_of(self.saveat))]
+        return time_dtype(*(t for t in given if t is not None))
+
     def times(self) -> tuple[Time, Time, Time | None]:
         """`t0`, `t1` and `dt0` as arrays of the dtype of time in the solve."""
-        given = [self.t0, self.t1, self.dt0, *(sub.ts for sub in subs_of(self.saveat))]
-        dtype = time_dtype(*(t for t in given if t is not None))
+        dtype = self.time_dtype()
         t0, t1 = jnp.asarray(self.t0, dtype), jnp.asarray(self.t1, dtype)
         return t0, t1, None if self.dt0 is None else jnp.asarray(self.dt0, dtype)

@@ -100,8 +100,10 @@ def _recorders(call: Call, problem: Problem) -> dict[str, AbstractRecorder]:
 
 
 def _output_recorder(call: Call, sub: SubSaveAt, problem: Problem) -> OutputRecorder:
-    t0 = problem.t0
+    t0, t1 = problem.t0, problem.t1
     ts = jnp.zeros(0, t0.dtype) if sub.ts is None else jnp.asarray(sub.ts).astype(t0.dtype) * problem.direction
+    # Times may lie outside by a few roundings. Not by `jnp.clip`, which shares the derivative where they are equal.
+    ts = jnp.where(ts > t1, t1, jnp.where(ts < t0, t0, ts))
     check_parameters(sub.fn, "`SaveAt(fn=...)`", "fn(t, y, args)", ("time", "state", "`args`"))
 
     @standing_for(sub.fn)

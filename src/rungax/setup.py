@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
-from .jaxkit import BoolScalar, Time, all_finite, call_user, clip_next_end, select
+from .jaxkit import BoolScalar, Time, all_finite, any_element, call_user, clip_next_end, select
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
@@ -101,9 +101,9 @@ def set_up(
     # The attempt that an earlier solve left may follow a rejected one.
     t_next = proposed_end if stops is None else stops.clip(is_new, start, proposed_end)
     t_next = clip_next_end(is_new, t1, t_next)
-    if controller.failed_at(controller_state) is None:
-        # Other controllers continue, and report the time themselves.
-        result = first_failure(result, choose(all_finite(y0), RESULTS.successful, RESULTS.nonfinite))
+    # Controllers of fixed steps, whose batch elements share their times, continue if another element can, and report it.
+    starts = all_finite(y0) if controller.failed_at(controller_state) is None else any_element(all_finite(y0))
+    result = first_failure(result, choose(starts, RESULTS.successful, RESULTS.nonfinite))
     events = None
     if detector is not None:
         events, t_next, at_start = _first_events(detector, problem, resumed, is_new, t_next)

@@ -122,7 +122,8 @@ def diffeqsolve(
         If an argument is wrong in a way that is known when the call is made. Inside `jax.jit`, `lax.cond` and the like
         this holds for structure, shapes, dtypes and static arguments. A value that is wrong, among them those of parts
         such as controllers and paths, is the result `RESULTS.invalid_input` there: a branch may never be taken. An
-        error about the values of times is a `RuntimeError` too, which it is when only the compiled program knows them.
+        error about the values of times, or a `y0` that is not finite, is a `RuntimeError` too, which it is when only
+        the compiled program knows them.
     SolveError
         With `throw=True`, if the solve or any batch element of it fails; also a `RuntimeError`. A program that was
         compiled with `jax.jit` raises an error of JAX's whose message ends with the same report.
@@ -134,8 +135,9 @@ def diffeqsolve(
     DeprecationWarning
         For `discrete_terminating_event`.
     UserWarning
-        For equations with noise: if the solver may converge to another limit when steps are chosen by their error, or
-        is meant for equations without noise, or if constant steps are shorter than the resolution of the Brownian path.
+        If a relative tolerance that is known is smaller than the rounding of the state. For equations with noise: if
+        the solver may converge to another limit when steps are chosen by their error, or is meant for equations
+        without noise, or if constant steps are shorter than the resolution of the Brownian path.
 
     Differentiability
     -----------------
@@ -200,6 +202,7 @@ def diffeqsolve(
     if known_failure(solution.result):
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
+        checks.known_state(call)
         _raise_if_failed(call, wrong, solution, ending, _examine(call, ending))
     return _with_known_values(call, solution)
 

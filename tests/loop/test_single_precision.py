@@ -136,6 +136,7 @@ def test_step_to_takes_single_precision() -> None:
     np.testing.assert_array_equal(solution.ts[:3], ts[1:])
 
 
+@pytest.mark.filterwarnings("ignore:`rtol=.*` is smaller than the rounding of the state")
 def test_without_a_bound_on_their_number_steps_of_a_few_roundings_end() -> None:
     """Fixed steps that would miss the end if their lengths were added up, and adaptive ones at large times."""
     many = diffeqsolve(DECAY, Euler(), F32(0), F32(10), F32(1e-3), ONE, max_steps=None, throw=False)

@@ -92,6 +92,7 @@ def mixed_state() -> dict[str, Any]:
     }
 
 
+@pytest.mark.filterwarnings("ignore:`rtol=.*` is smaller than the rounding of the state")
 @pytest.mark.parametrize("fixed", [pytest.param(True, marks=pytest.mark.slow), False], ids=["fixed", "adaptive"])
 def test_leaves_of_unlike_dtypes(fixed: bool) -> None:
     state = mixed_state()
@@ -114,6 +115,7 @@ KINDS = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:`rtol=.*` is smaller than the rounding of the state")
 @pytest.mark.slow
 @pytest.mark.parametrize("solver", KINDS, ids=name)
 def test_leaves_of_unlike_dtypes_with_every_kind_of_solver(solver: rungax.AbstractSolver[Any]) -> None:

@@ -6,6 +6,7 @@ from .stages import (
     as_terms as as_terms,
     before_tracing as before_tracing,
     inside_trace as inside_trace,
+    known_state as known_state,
     known_values as known_values,
     traced_conditions as traced_conditions,
     values_are_valid as values_are_valid,

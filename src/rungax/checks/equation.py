@@ -1,13 +1,12 @@
 """Checks that solver, controller and Brownian paths suit the equation."""
 
-import warnings
 from typing import Any
 
 from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from ..controllers import AbstractStepSizeController
-from ..jaxkit import Args, Time, Y
+from ..jaxkit import Args, Time, Y, warn_user
 from ..solvers import AbstractSolver, AbstractWrappedSolver
 from ..terms import (
     AbstractTerm,
@@ -77,16 +76,14 @@ def check_noise(
     for path in paths:
         _check_increments_add_up(path, solver, controller)
     if controller.may_reject and not solver.facts.safe_with_adaptive_steps:
-        warnings.warn(
+        warn_user(
             f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
             "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
-            stacklevel=2,
         )
     if not solver.facts.interpretations:
-        warnings.warn(
+        warn_user(
             f"`{_name(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
-            stacklevel=2,
         )
 
 
@@ -184,8 +181,7 @@ def warn_of_coarse_paths(terms: Any, dt0: Any, controller: AbstractStepSizeContr
     for path in brownian_paths(terms):
         resolution = path.resolution
         if resolution is not None and abs(dt0) < 0.99 * resolution:
-            warnings.warn(
+            warn_user(
                 f"Steps of {abs(dt0)} are shorter than the Brownian path is exact: increments between times nearer\n"
                 f"than its `tol` have too small a variance. Give it a `tol` of at most {abs(dt0)}, better half of it.",
-                stacklevel=5,  # the line that calls `diffeqsolve`
             )

@@ -37,7 +37,8 @@ from ..jaxkit import (
 from ..terms import ODETerm, Terms, is_term
 from .arguments import check_kinds, check_made_jump, check_next_attempt, check_saving, check_state, check_times
 from .equation import check_no_noise, check_noise, check_terms, warn_of_coarse_paths
-from .values import conditions, ends_of_paths, saved_times
+from .tolerances import warn_of_fine_tolerances
+from .values import conditions, ends_of_paths, finite_state, saved_times
 
 # ------------------------------------------------------------------------------------------------------ before tracing
 
@@ -56,11 +57,20 @@ def before_tracing(call: Call, *, chose_solver: bool) -> None:
     call.adjoint.check_controller(call.controller)
     check_saving(call.saveat, call.max_steps)
     warn_of_coarse_paths(call.terms, call.dt0, call.controller)
+    warn_of_fine_tolerances(call.controller, call.y0)
 
 
 def known_values(call: Call) -> None:
     """Raise a `ValueError` for the first value that is known and wrong, unless a program is being staged."""
     require(_conditions_on_known_values(call))
+
+
+def known_state(call: Call) -> None:
+    """Raise a `ValueError` if the initial state is known and not finite, unless a program is being staged.
+
+    Without `throw` the result says so.
+    """
+    require([finite_state(call.y0)])
 
 
 def values_of_parts(call: Call) -> tuple[Call, str | None]:

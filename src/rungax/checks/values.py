@@ -3,10 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
+import jax.numpy as jnp
+
 from ..call import Call
-from ..jaxkit import Condition
+from ..jaxkit import Condition, Y, all_finite, not_finite
 from ..saving.saveat import subs_of
 from ..terms import brownian_paths
+
+ROUNDINGS = 8
+"""The number of roundings by which a time may lie outside of the interval that it belongs to."""
 
 
 def conditions(
@@ -23,11 +28,26 @@ def conditions(
         yield _is_time(xp, name, t)
     if dt0 is not None:
         yield _leads_onwards(t0, t1, dt0)
+    # Of the program's dtype: on the host known times are in float64.
+    slack = ROUNDINGS * float(jnp.finfo(call.time_dtype()).eps) if times or ends else 0.0
     for ts in times:
-        yield from _saved_time_conditions(xp, t0, t1, ts)
+        yield from _saved_time_conditions(xp, t0, t1, ts, call, slack)
     yield _times_of_controller(t0, t1, call)
     for begin, end in ends:
-        yield _path_condition(xp, t0, t1, begin, end)
+        yield _path_condition(xp, t0, t1, begin, end, slack)
+
+
+def finite_state(y0: Y) -> Condition:
+    """The condition that the initial state is finite."""
+    return Condition(
+        y0,
+        lambda: all_finite(y0),
+        "`y0` must be finite.",
+        lambda: (
+            f"\nExpected: numbers\nFound:    {not_finite('y0', y0)}\n"
+            "With `throw=False` the solve makes no step, and its result is `RESULTS.nonfinite`."
+        ),
+    )
 
 
 def _is_time(xp: Any, name: str, t: Any) -> Condition:
@@ -66,12 +86,12 @@ def _times_of_controller(t0: Any, t1: Any, call: Call) -> Condition:
     )
 
 
-def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any) -> Condition:
+def _path_condition(xp: Any, t0: Any, t1: Any, begin: Any, end: Any, rounding: float) -> Condition:
     """The condition that a Brownian path reaches from one end of the solve to the other, up to rounding."""
 
     def reaches() -> Any:
         lower, upper = xp.minimum(t0, t1), xp.maximum(t0, t1)
-        slack = 8 * float(xp.finfo(t0.dtype).eps) * xp.maximum(xp.abs(begin), xp.abs(end))
+        slack = rounding * xp.maximum(xp.abs(begin), xp.abs(end))
         # A solve without end is stopped by something else, perhaps within the path.
         reaches = (begin - slack <= lower) & ((upper <= end + slack) | xp.isinf(upper))
         # The slack of an unbounded path is NaN.
@@ -98,12 +118,19 @@ def saved_times(call: Call) -> list[Any]:
     return [sub.ts for sub in subs_of(call.saveat) if sub.ts is not None]
 
 
-def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any) -> Iterator[Condition]:
-    # Comparing so that a NaN fails.
+def _saved_time_conditions(xp: Any, t0: Any, t1: Any, ts: Any, call: Call, rounding: float) -> Iterator[Condition]:
+    def lie_between() -> Any:
+        # Up to rounding; the solve takes those outside as its ends.
+        slack = rounding * xp.maximum(xp.abs(t0), xp.where(xp.isinf(t1), 0.0, xp.abs(t1)))
+        # Comparing so that a NaN fails.
+        return xp.all((ts >= xp.minimum(t0, t1) - slack) & (ts <= xp.maximum(t0, t1) + slack))
+
+    # A compiled program says this and no more, and knows the ends only if they are constants of it.
+    here = f", here {call.t0} and {call.t1}" if type(call.t0) is type(call.t1) is float else ""
     yield Condition(
         (t0, t1, ts),
-        lambda: xp.all((ts >= xp.minimum(t0, t1)) & (ts <= xp.maximum(t0, t1))),
-        "`SaveAt(ts=...)` must lie between `t0` and `t1`.",
+        lie_between,
+        f"`SaveAt(ts=...)` must lie between `t0` and `t1`{here}.",
         lambda: (
             f"\nExpected: from {min(t0, t1)} to {max(t0, t1)}\n"
             f"Found:    from {ts.min()} to {ts.max()}\nLeave out the times outside, or enlarge the interval."

@@ -7,8 +7,6 @@ $$\text{safety} \cdot e_0^{(i + p + d)/k}\; e_1^{-(p + 2d)/k}\; e_2^{d/k}.$$
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
-from operator import ge
 from typing import Any, Self, cast
 
 import jax
@@ -29,7 +27,6 @@ from ..jaxkit import (
     as_times,
     call_user,
     is_at_most,
-    shown,
     single_power,
     strong,
     with_fields,
@@ -39,6 +36,7 @@ from ..results import RESULTS, Result
 from .base import AbstractAdaptiveStepSizeController
 from .clip import ClipStepSizeController
 from .initial_step import initial_step
+from .tolerance_conditions import check_no_text, tolerance_conditions
 
 type PIDState = tuple[Time, Time] | None
 """The errors of the two last accepted steps; `None` for a purely integral rule, which does not use them."""
@@ -110,8 +108,8 @@ class PIDController(
     RuntimeError
         In a solve, if the solver gives no error estimate.
     ValueError
-        If a tolerance is negative or no number, or both are zero; in a solve, if it is a pytree unlike the state, or
-        the order of the estimate is given neither by the solver nor by `error_order`.
+        If a tolerance is negative or no number, or both are zero for some entry; in a solve, if it is a pytree unlike
+        the state, or the order of the estimate is given neither by the solver nor by `error_order`.
 
     Notes
     -----
@@ -157,28 +155,11 @@ class PIDController(
     error_order: RealScalar | None = None
 
     def __check_init__(self) -> None:
-        for name in ("rtol", "atol"):
-            for leaf in jax.tree.leaves(getattr(self, name)):
-                if isinstance(leaf, str):
-                    raise ValueError(f"{_BOUNDS.format(name)}{_not_a_bound(leaf)}")
+        check_no_text(self.rtol, self.atol)
 
     def value_conditions(self) -> Iterator[Condition]:
-        """Tolerances that are Python numbers are not negative, and not both zero."""
-        for name in ("rtol", "atol"):
-            for leaf in jax.tree.leaves(getattr(self, name)):
-                if isinstance(leaf, int | float):
-                    yield Condition(leaf, partial(ge, leaf, 0), _BOUNDS.format(name), partial(_not_a_bound, leaf))
-        both = self.rtol, self.atol
-        if all(isinstance(x, int | float) for x in both):
-            yield Condition(
-                both,
-                lambda: any(x != 0 for x in both),
-                "`PIDController(rtol=..., atol=...)` bound the error of a step, which is never zero.",
-                lambda: (
-                    "\nExpected: at least one of them positive\nFound:    rtol=0, atol=0\n"
-                    "Most problems want 1e-3 to 1e-10 as `rtol`."
-                ),
-            )
+        """Tolerances are not negative, and nowhere both zero."""
+        return tolerance_conditions(self.rtol, self.atol)
 
     @property
     def can_jump(self) -> bool:
@@ -318,13 +299,6 @@ class PIDController(
     def _within_bounds(self, dt: Time) -> Time:
         dt = dt if self.dtmin is None else jnp.maximum(dt, self.dtmin)
         return dt if self.dtmax is None else jnp.minimum(dt, self.dtmax)
-
-
-_BOUNDS = "`PIDController({}=...)` bounds the error of a step."
-
-
-def _not_a_bound(tolerance: Any) -> str:
-    return f"\nExpected: a number, at least 0\nFound:    {shown(tolerance)}\nMost problems want 1e-3 to 1e-10."
 
 
 def _is_zero(coefficient: RealScalar) -> bool:

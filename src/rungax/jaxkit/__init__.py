@@ -44,9 +44,11 @@ from .messages import (
     kind_of as kind_of,
     known as known,
     layout as layout,
+    not_finite as not_finite,
     shape_and_dtype as shape_and_dtype,
     shown as shown,
     warn_deprecated as warn_deprecated,
+    warn_user as warn_user,
 )
 from .staging import is_staging as is_staging, is_transforming as is_transforming
 from .structures import check_structure as check_structure, in_words as in_words

@@ -14,12 +14,18 @@ import numpy as np
 
 from .trees import is_traced
 
-_OURS = tuple(f"{folder}{os.sep}" for folder in (pathlib.Path(__file__).parents[1], pathlib.Path(eqx.__file__).parent))
-"""The folders of Rungax and of Equinox, which calls constructors: a warning is not about their lines."""
+_OURS = tuple(
+    f"{folder}{os.sep}"
+    for folder in (pathlib.Path(__file__).parents[1], *(pathlib.Path(x.__file__).parent for x in (eqx, jax)))
+)
+"""The folders of Rungax and of Equinox and JAX, which call its functions: a warning is not about their lines."""
 
 
 _LONGEST = 200
 """The number of characters after which the layout of a pytree is cut."""
+
+_MOST = 4
+"""The number of entries that are listed one by one."""
 
 
 class _Text:
@@ -62,6 +68,20 @@ def shape_and_dtype(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}[{','.join(map(str, jnp.shape(leaf)))}]"
 
 
+def not_finite(name: str, tree: Any) -> str:
+    """The first entries that are not finite, each with its leaf, its index and its value; empty if all are finite."""
+    found: list[str] = []
+    number = 0
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        values = np.asarray(leaf)
+        bad = np.argwhere(~np.asarray(jnp.isfinite(values)))
+        number += len(bad)
+        for index in bad[: _MOST - len(found)]:
+            entry = f"[{', '.join(map(str, index))}]" if len(index) else ""
+            found.append(f"{name}{jax.tree_util.keystr(path)}{entry} = {values[tuple(index)]}")
+    return ", ".join(found) + (f" and {number - len(found)} more" if number > len(found) else "")
+
+
 def kind_of(value: Any) -> str:
     """The class of `value` by its name; dtype and shape of what is traced."""
     return shape_and_dtype(value) if is_traced(value) and eqx.is_array(value) else type(value).__name__
@@ -100,6 +120,11 @@ def known(value: Any, where: str, expected: str = "True or False") -> Any:
             "Make it a static argument of `jax.jit`, or choose with `jnp.where` between two results."
         )
     return value
+
+
+def warn_user(message: str) -> None:
+    """Warn about the program's own line that calls the library."""
+    warnings.warn(message, UserWarning, skip_file_prefixes=_OURS)
 
 
 def warn_deprecated(message: str) -> None:

@@ -52,7 +52,8 @@ class SubSaveAt(eqx.Module):
     t0, t1
         Whether to save at the start; at the end.
     ts
-        Times at which to save, shape `(n,)`, sorted in the direction of travel, within the interval.
+        Times at which to save, shape `(n,)`, sorted in the direction of travel, within the interval up to a few
+        roundings; those beyond count as its ends.
     steps
         Whether to save at the end of every accepted step (`True`), or of every n-th one (`n`).
     fn
