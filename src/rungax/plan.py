@@ -18,6 +18,7 @@ from .jaxkit import (
     Time,
     Y,
     call_user,
+    check_structure,
     clip_next_end,
     is_stuck,
     optimization_barrier,
@@ -208,6 +209,9 @@ class AbstractRecorder(eqx.Module):
         return saved["output"]
 
 
+_CURE = "Return what `init` returns, with other values; `{}=` is that of a solve like this one."
+
+
 class Plan(eqx.Module):
     """All that stays the same during a solve."""
 
@@ -233,7 +237,12 @@ class Plan(eqx.Module):
         if self.tangent_control is not None:
             return self.tangent_control.attempt(self, state)
         t, t_next, solver_state, user_state = state.t, state.t_next, state.solver_state, state.user_state
-        return self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, user_state)
+        step = self.attempt_from(t, t_next, state.y, state.drivers, solver_state, state.made_jump, user_state)
+        what = f"`{type(self.solver).__name__}.step` must return states of the same structure"
+        check_structure(step.y1, state.y, what, returned="it returned")
+        names = {"name": "solver_state", "returned": "it returned", "cure": _CURE.format("solver_state")}
+        check_structure(step.solver_state, solver_state, what, **names)
+        return step
 
     def attempt_from(
         self,
@@ -290,6 +299,9 @@ class Plan(eqx.Module):
             self.error_order if error_order is None else error_order,
             state.controller_state,
         )
+        what = f"`{type(controller).__name__}.adapt_step_size` must return states of the same structure"
+        names = {"name": "controller_state", "returned": "it returned", "cure": _CURE.format("controller_state")}
+        check_structure(controller_state, state.controller_state, what, **names)
         next_t0, next_t1 = optimization_barrier((jnp.asarray(next_t0), jnp.asarray(next_t1)))
         if factor is not None:
             dt = step.t1 - step.t0

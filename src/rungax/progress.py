@@ -27,6 +27,7 @@ from .jaxkit import (
     Time,
     any_element,
     call_user,
+    check_structure,
     shown,
 )
 from .jaxkit.slowest_element import slowest_element
@@ -280,7 +281,10 @@ class ProgressRecorder(AbstractRecorder):
         """
         del index
         progress = slowest_element(_progress(plan, jnp.where(accepted, step.t1, step.t0)))
-        return call_user("the progress meter", self.meter.step, record, progress)
+        state = call_user("the progress meter", self.meter.step, record, progress)
+        what = f"`{type(self.meter).__name__}.step` must return a state of the same structure"
+        check_structure(state, record, what, name="state", returned="it returned", cure="Return what `init` returns.")
+        return state
 
     def finish(self, plan: Plan, record: PyTree[Any], state: State) -> None:
         """Close the meter; the recorder has no output."""

@@ -1,9 +1,8 @@
-"""An exception that leaves a function of the user's says which function it was, how it was called, and how to mend it.
+"""An exception that leaves a function of the user's says which function it was, and how it was called.
 
-Its traceback, as JAX filters it, shows the lines of the user's alone.
+(How to mend it: see `test_mistakes.py`.) Its traceback, as JAX filters it, shows the lines of the user's alone.
 """
 
-import math
 import pathlib
 import traceback
 from collections.abc import Callable, Iterator
@@ -231,65 +230,11 @@ def test_messages_of_rungax_are_no_exceptions_of_the_users() -> None:
     assert notes_of(error.value) == []
 
 
-# ---------------------------------------------------------------------------------------------------------------- cures
-
-
-def assigned(t: Any, y: Any, args: Any) -> Any:
-    slope = np.zeros(2)
-    slope[0] = y[1]
-    return slope
-
-
-def of_state_and_time(y: Any, t: Any, args: Any) -> Any:
-    return jnp.stack([y[1], -y[0]])
-
-
-def unpacked(t: Any, y: Any, args: Any) -> Any:
-    a, b = args
-    return a * y + b
-
-
-# A vector field, the state, and the words of the sentence that says how to mend it.
-CURES: dict[str, tuple[Callable[..., Any], Any, tuple[str, ...]]] = {
-    "NumPy": (lambda t, y, args: np.sin(y), Y0, ("`jax.numpy` in place of `numpy`",)),
-    "an array of NumPy": (lambda t, y, args: np.array([y[1], -y[0]]), Y0, ("`jnp.stack`",)),
-    "an entry of an array of NumPy": (assigned, Y0, ("`jnp.stack([...])`", ".at[i].set")),
-    "if": (lambda t, y, args: y if y[0] > 0 else -y, Y0, ("`if`", "`jnp.where(condition, a, b)`", "`jax.lax.cond`")),
-    "and": (lambda t, y, args: y * (y[0] > 0 and t > 0), Y0, ("`and`", "`&`")),
-    "max": (lambda t, y, args: y * max(y[0], 0.0), Y0, ("`max`", "`jnp.maximum`")),
-    "math": (lambda t, y, args: y * math.sin(t), Y0, ("`math`", "`jax.numpy` in place of `math`")),
-    "float": (lambda t, y, args: y * float(t), Y0, ("`float`", "leave the conversion out")),
-    "an index of a list": (lambda t, y, args: y * [1.0, 2.0][jnp.int32(t)], Y0, ("`jnp.asarray(values)[i]`",)),
-    "a mask": (lambda t, y, args: y[y > 0], Y0, ("`jnp.where(mask, x, 0)`",)),
-    "a number as text": (lambda t, y, args: print(f"{t:.3f}"), Y0, ("`jax.debug.print",)),
-    "minus a list": (lambda t, y, args: -y, [1.0, 0.0], ("A list is a pytree", "`y0=jnp.array([...])`", "tree.map")),
-    "a number times a list": (lambda t, y, args: -0.5 * y, [1.0, 0.0], ("A list is a pytree",)),
-    "a function of a list": (lambda t, y, args: jnp.sin(y), [1.0, 0.0], ("A list is a pytree",)),
-    "a matrix times a tuple": (lambda t, y, args: jnp.eye(2) @ y, (1.0, 0.0), ("A tuple is a pytree",)),
-    "a number times a dictionary": (lambda t, y, args: 2 * y, {"a": 1.0}, ("A dict is a pytree",)),
-    "the shape of a list": (lambda t, y, args: y.shape, [1.0, 0.0], ("A list is a pytree",)),
-    "arguments that are not there": (lambda t, y, args: y * args["k"], Y0, ("`args` is None", "args=...")),
-    "arguments to unpack": (unpacked, Y0, ("`args` is None",)),
-    "the state first": (of_state_and_time, Y0, ("the time first", "`(t, y, args)`")),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", CURES)
-def test_a_second_note_says_how_to_mend_it(name: str) -> None:
-    function, y0, words = CURES[name]
-    with pytest.raises((TypeError, ValueError, AttributeError, IndexError)) as error:
-        solve(terms=function, y0=y0)
-    where, cure = notes_of(error.value)
-    assert where.startswith("This happened in the vector field, called as `")
-    for word in words:
-        assert word in cure
-
-
 @pytest.mark.parametrize(
     ("function", "y0"),
     [(lambda t, y, args: 1 + "a", [1.0]), (lambda t, y, args: len(t.nothing), Y0), (lambda t, y, args: {}["k"], Y0)],
 )
-def test_other_errors_get_no_advice(function: Callable[..., Any], y0: Any) -> None:
+def test_errors_of_which_nothing_is_known_get_no_advice(function: Callable[..., Any], y0: Any) -> None:
     with pytest.raises((TypeError, AttributeError, KeyError)) as error:
         solve(terms=function, y0=y0)
     assert len(notes_of(error.value)) == 1
@@ -301,7 +246,7 @@ def test_other_errors_get_no_advice(function: Callable[..., Any], y0: Any) -> No
 @pytest.fixture
 def filtered() -> Iterator[None]:
     """Tracebacks as JAX filters them by default; the other tests see all lines."""
-    before = jax.config.jax_traceback_filtering  # pyright: ignore[reportAttributeAccessIssue]
+    before = jax.config.jax_traceback_filtering
     jax.config.update("jax_traceback_filtering", "auto")
     yield
     jax.config.update("jax_traceback_filtering", before)

@@ -128,6 +128,12 @@ def test_a_tolerance_below_the_rounding_of_the_state_warns_once() -> None:
         jax.eval_shape(lambda y0: solve_with(PIDController(rtol=1e-4, atol=1e-4), y0), jnp.ones(2, jnp.float16))
 
 
+@pytest.mark.parametrize("leaf", ["a", jax.random.key(0), len])
+def test_a_state_that_is_no_number_is_refused_with_a_controller_too(leaf: Any) -> None:
+    with pytest.raises((ValueError, TypeError), match="y0"):
+        solve_with(PIDController(1e-10, 1e-10), (leaf, 1.0))
+
+
 def test_a_tolerance_that_the_state_resolves_does_not_warn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -24,13 +25,10 @@ def check_times(t0: Any, t1: Any, dt0: Any) -> None:
             continue
         if value is None:
             raise ValueError(f"`{name}` must be a number.\nExpected: a real scalar\nFound:    None")
-        try:
-            shape, dtype = jnp.shape(value), jnp.result_type(value)
-        except TypeError as error:
+        if not eqx.is_array_like(value):
             fix = "\nGive the ends of the interval as two arguments, `t0` and `t1`." if _is_pair(value) else ""
-            raise ValueError(
-                f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {shown(value)}{fix}"
-            ) from error
+            raise ValueError(f"`{name}` must be a number.\nExpected: a real scalar\nFound:    {shown(value)}{fix}")
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
         if shape != ():
             raise ValueError(
                 f"`{name}` must be a single time.\nExpected: a scalar, shape ()\nFound:    shape {shape}\n"

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..controllers import AbstractStepSizeController
 from ..jaxkit import Y, warn_user
@@ -33,6 +34,7 @@ _OR_WIDER = ', or use float64: `jax.config.update("jax_enable_x64", True)`, and 
 def _rounding(dtype: Any, x64: bool) -> tuple[str, float]:
     """The dtype that a leaf of the state has in a solve, and its rounding; cached, because every call asks."""
     del x64  # a key of the cache
-    found = jnp.result_type(dtype)
-    found = found if jnp.issubdtype(found, jnp.inexact) else jnp.result_type(float)
+    # What is no number is refused later.
+    is_inexact = dtype in (float, complex) or jnp.issubdtype(dtype, jnp.inexact)
+    found = jnp.result_type(np.zeros((), dtype if is_inexact else float))
     return str(found), float(jnp.finfo(found).eps)

@@ -16,7 +16,7 @@ from .trees import is_traced
 
 _OURS = tuple(
     f"{folder}{os.sep}"
-    for folder in (pathlib.Path(__file__).parents[1], *(pathlib.Path(x.__file__).parent for x in (eqx, jax)))
+    for folder in (pathlib.Path(__file__).parents[1], *(pathlib.Path(str(x.__file__)).parent for x in (eqx, jax)))
 )
 """The folders of Rungax and of Equinox and JAX, which call its functions: a warning is not about their lines."""
 

@@ -70,7 +70,13 @@ class Difference(NamedTuple):
 
 
 def check_structure(
-    value: Any, like: Any, what: str, *, name: str = "y0", returned: str = "the field returned"
+    value: Any,
+    like: Any,
+    what: str,
+    *,
+    name: str = "y0",
+    returned: str = "the field returned",
+    cure: str | None = None,
 ) -> None:
     """Raise a `ValueError` unless `value` has the structure of `like`.
 
@@ -84,6 +90,8 @@ def check_structure(
         The name of `like`.
     returned
         What made the value.
+    cure
+        How to mend it; by default that of a function which returned the value.
     """
     if jax.tree.structure(value) == jax.tree.structure(like):
         return
@@ -91,7 +99,7 @@ def check_structure(
     if difference is not None:
         raise ValueError(
             f"{what}: {difference.sentence(name, returned)}.\nExpected: {layout(like)}\nFound:    {layout(value)}\n"
-            f"{difference.cure(name)}"
+            f"{difference.cure(name) if cure is None else cure}"
         )
 
 
