@@ -121,6 +121,16 @@ CALLS: dict[str, Mistake] = {
         lambda: run(reltol=1e-6, callback=passes), TypeError,
         ("`stepsize_controller=PIDController(", "in place of `reltol`", "`event=Event(...)` in place of `callback`"),
     ),
+    "no first step": (
+        lambda: diffeqsolve(f, Tsit5(), 0.0, 1.0, y0=Y0), TypeError, ("'dt0'", "`None` lets error control choose it"),
+    ),
+    "a solver of another library": (
+        lambda: run(solver=type("Tsit5", (), {"__module__": "elsewhere.solvers"})()), ValueError,
+        ("`solver`", "the library `elsewhere`", "`rungax.Tsit5`"),
+    ),
+    "a term of another library": (
+        lambda: run(type("ODETerm", (), {"__module__": "elsewhere"})()), ValueError, ("`rungax.ODETerm`",),
+    ),
     "a Jacobian as an argument": (lambda: run(jac=f), TypeError, ("`terms=ODETerm(f, jacobian=...)`",)),
     "SciPy's method": (lambda: run(solver="RK45"), ValueError, ("`solver`", "Tsit5()", "'RK45'", "`solver=Dopri5()`")),
     "SciPy's stiff method": (lambda: run(solver="BDF"), ValueError, ("`solver`", "`solver=Rodas5P()`")),
@@ -138,6 +148,7 @@ CALLS: dict[str, Mistake] = {
     "times as saveat": (lambda: run(saveat=TIMES), ValueError, ("`saveat`", "`saveat=SaveAt(ts=...)`")),
     "Julia's saveat": (lambda: run(saveat=0.1), ValueError, ("`saveat`", "`saveat=SaveAt(ts=...)`")),
     "a condition as the event": (lambda: run(event=passes), ValueError, ("`event`", "`event=Event(cond_fn)`")),
+    "SciPy's list of events": (lambda: run(event=[passes]), ValueError, ("`event`", "`event=Event(cond_fn)`")),
     "an adjoint by name": (
         lambda: run(adjoint="backsolve"), ValueError, ("`adjoint`", "'backsolve'", "RecursiveCheckpointAdjoint()"),
     ),
@@ -240,6 +251,10 @@ CALLS: dict[str, Mistake] = {
     "a matrix times a tuple": (field(lambda t, y, args: jnp.eye(2) @ y, (1.0, 0.0)), TRACED, ("A tuple is a pytree",)),
     "a number times a dictionary": (field(lambda t, y, args: 2 * y, {"a": 1.0}), TRACED, ("A dict is a pytree",)),
     "the shape of a list": (field(lambda t, y, args: y.shape, [1.0]), AttributeError, ("A list is a pytree",)),
+    "a list of lists as a matrix": (
+        field(lambda t, y, args: args @ y, args=[[0.0, 1.0], [-1.0, 0.0]]), TRACED,
+        ("A list is a pytree", "`args=jnp.array([...])`"),
+    ),
     "arguments that are not given": (field(lambda t, y, args: y * args["k"]), TRACED, ("`args` is None", "args=...")),
     "arguments to unpack": (field(unpacked), TRACED, ("`args` is None",)),
     "NumPy in a condition": (

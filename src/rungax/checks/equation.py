@@ -18,6 +18,7 @@ from ..terms import (
     mismatches,
     required_parts,
 )
+from .foreign import of_other_library
 
 
 def check_no_noise(terms: Any) -> None:
@@ -37,7 +38,7 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
         raise ValueError(
             f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\n"
             f"Expected: {describe(structure)}\n"
-            f"Found:    {describe(terms)}\n{_fix_of_terms(structure)}"
+            f"Found:    {describe(terms)}\n{of_other_library(terms, AbstractTerm) or _fix_of_terms(structure)}"
         )
     for mismatch in mismatches(structure, terms, t0, y0, args, solver.term_compatible_contr_kwargs):
         raise ValueError(

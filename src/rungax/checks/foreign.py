@@ -76,9 +76,24 @@ def fix_of_kind(name: str, value: Any, cls: type) -> str:
         return "Write `saveat=SaveAt(ts=...)`."
     if name == "stepsize_controller" and is_numbers:
         return "Write `stepsize_controller=PIDController(rtol=..., atol=...)`."
-    if name == "event" and callable(value):
-        return "Write `event=Event(cond_fn)`."
+    if name == "event" and (callable(value) or isinstance(value, list | tuple | dict)):
+        return "Write `event=Event(cond_fn)`, with one condition or a pytree of conditions."
+    if elsewhere := of_other_library(value, cls):
+        return elsewhere
     return _ORDER if name == "solver" else "Are the arguments in the order of the signature?"
+
+
+def of_other_library(value: Any, cls: type) -> str:
+    """Where to take an object whose class has the name of one of ours, a subclass of `cls`; empty for others."""
+    library, name = type(value).__module__.partition(".")[0], type(value).__name__
+    is_ours = library == __name__.partition(".")[0]
+    return "" if is_ours or name not in _names(cls) else f"It is of the library `{library}`: take `rungax.{name}`."
+
+
+def _names(cls: type) -> set[str]:
+    """The names of a class and its subclasses in Rungax."""
+    own = {cls.__name__} if cls.__module__.partition(".")[0] == __name__.partition(".")[0] else set[str]()
+    return own.union(*(_names(subclass) for subclass in cls.__subclasses__()))
 
 
 def explaining_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
@@ -94,11 +109,18 @@ def explaining_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
                 signature.bind(*args, **kwargs)
             except TypeError:
                 unknown = [key for key in kwargs if key not in signature.parameters]
-                for note in _in_place_of(unknown) if unknown else [_ORDER]:
+                for note in _in_place_of(unknown) if unknown else [_about_missing(str(error))]:
                     error.add_note(note)
             raise
 
     return call
+
+
+def _about_missing(message: str) -> str:
+    """What to write in place of missing arguments, which a message of Python's names."""
+    if message.endswith("argument: 'dt0'"):
+        return "Give `dt0`, the first step; `None` lets error control choose it."
+    return _ORDER
 
 
 def _in_place_of(names: list[str]) -> Iterator[str]:

@@ -37,7 +37,7 @@ def call_user[R](what: str, function: Callable[..., R], *args: Any, **others: An
     except Exception as error:
         is_noted = any(note.startswith(_BEGINNING) for note in getattr(error, "__notes__", ()))
         inner = as_given(function)
-        if not is_noted and getattr(inner, "__module__", _PACKAGE).partition(".")[0] != _PACKAGE:
+        if not is_noted and str(getattr(inner, "__module__", None)).partition(".")[0] != _PACKAGE:
             called = _as_called(inner, args, has_others=bool(others))
             error.add_note(f"{_BEGINNING}{what}, called as `{called}`.")
             for cure in _cures(error, inner, args):
@@ -108,6 +108,9 @@ _CURES_OF_TRACED_VALUES: tuple[tuple[type[Exception], str], ...] = (
     ),
 )
 
+_GIVEN_AS = "t0", "y0", "args"
+"""The arguments of `diffeqsolve` that functions of time, state and arguments receive."""
+
 
 def _cures(error: Exception, function: Callable[..., Any], args: Sequence[Any]) -> Iterator[str]:
     """Sentences that say how to mend a function, for the errors that are met most."""
@@ -120,18 +123,19 @@ def _cures(error: Exception, function: Callable[..., Any], args: Sequence[Any]) 
     names = _parameter_names(function)
     if "t" in names[1:3]:
         yield "It is called with the time first: write its parameters in the order `(t, y, args)`."
-    if isinstance(error, TypeError | AttributeError):
+    if isinstance(error, TypeError | AttributeError) and len(args) == len(_GIVEN_AS):
         yield from _cures_of_containers(text, args)
 
 
 def _cures_of_containers(text: str, args: Sequence[Any]) -> Iterator[str]:
-    """What to do if an operation fails on an argument that is a list, a dictionary and the like, or on `None`."""
-    kind = next((type(arg).__name__ for arg in args if isinstance(arg, list | tuple | dict)), None)
-    if kind is not None and any(word in text for word in (f"'{kind}'", f" {kind}", "sequence")):
-        yield (
-            f"A {kind} is a pytree of arrays, and has no arithmetic of its own: it is passed on with the containers in"
-            " which it was given. Give one array, such as `y0=jnp.array([...])`, or compute with its items, as by"
-            " `jax.tree.map`."
-        )
-    if "NoneType" in text and len(args) == 3 and args[2] is None:
+    """What to do if an operation fails on a state or arguments that are a list and the like, or on `None`."""
+    for name, value in zip(_GIVEN_AS, args, strict=True):
+        kind = type(value).__name__
+        if isinstance(value, list | tuple | dict) and any(w in text for w in (f"'{kind}'", f" {kind}", "sequence")):
+            yield (
+                f"A {kind} is a pytree of arrays, and has no arithmetic of its own: it is passed on as it was given."
+                f" Give one array, such as `{name}=jnp.array([...])`, or compute with its items, as by `jax.tree.map`."
+            )
+            return
+    if "NoneType" in text and args[-1] is None:
         yield "`args` is None, because the call gives none: `diffeqsolve(..., args=...)`."
