@@ -101,7 +101,8 @@ def set_up(
     # The attempt that an earlier solve left may follow a rejected one.
     t_next = proposed_end if stops is None else stops.clip(is_new, start, proposed_end)
     t_next = clip_next_end(is_new, t1, t_next)
-    # Controllers of fixed steps, whose batch elements share their times, continue if another element can, and report it.
+    # Controllers of fixed steps, whose batch elements share their times, continue if another element can, and report
+    # the time themselves.
     starts = all_finite(y0) if controller.failed_at(controller_state) is None else any_element(all_finite(y0))
     result = first_failure(result, choose(starts, RESULTS.successful, RESULTS.nonfinite))
     events = None

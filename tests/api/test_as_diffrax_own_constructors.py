@@ -143,3 +143,20 @@ def test_a_solve_of_own_classes_is_that_of_the_classes_they_are_like(t1: float) 
         0.5, lambda rate: rungax.ODETerm(lambda t, y, rate: -rate * y), rungax.Kvaerno3(), given
     )
     assert_trees_close(own, like, rtol=1e-12)
+
+
+class Driven(rungax.ControlTerm):
+    """A term with its vector field and control, and factors."""
+
+    def vf(self, t: Any, y: Any, args: Any) -> Any:
+        return 0.5 * super().vf(t, y, args)
+
+    def contr(self, t0: Any, t1: Any, **kwargs: Any) -> Any:
+        return 3.0 * super().contr(t0, t1, **kwargs)
+
+
+def test_a_control_term_whose_methods_are_made_of_those_given_calls_each_once() -> None:
+    path = rungax.LinearInterpolation(jnp.asarray([0.0, 0.4, 1.0]), jnp.asarray([0.0, 1.0, -0.5]))
+    end = lambda term: rungax.diffeqsolve(term, rungax.Heun(), 0.0, 1.0, 0.25, jnp.asarray(1.0)).ys[-1]
+    like = rungax.ControlTerm(lambda t, y, args: -1.5 * y, path)
+    assert_trees_close(end(Driven(lambda t, y, args: -y, path)), end(like), rtol=1e-12)

@@ -107,6 +107,10 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
         """`vector_field(t, y, args)`: arrays or an operator."""
+        return self._evaluated(t, y, args)
+
+    def _evaluated(self, t: RealScalar, y: Y, args: Args) -> PyTree[Any]:
+        """The vector field as given, also in subclasses that define `vf` by it."""
         return call_user("the vector field of a `ControlTerm`", self.vector_field, t, y, args)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> PyTree[Any]:
@@ -128,9 +132,9 @@ class ControlTerm[VF, Control](AbstractTerm[VF, Control]):
         """This term with its vector field traced once."""
         if self.num_equations() > 0:
             return self
-        like = jax.eval_shape(lambda t: self.contr(t, t), t)
+        like = jax.eval_shape(lambda t: ControlTerm.contr(self, t, t), t)
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", ("time", "state", "`args`"))
-        fitted = standing_for(self.vector_field)(lambda t, y, args: _fit(self.vf(t, y, args), y, like))
+        fitted = standing_for(self.vector_field)(lambda t, y, args: _fit(self._evaluated(t, y, args), y, like))
         field = trace_once(fitted, t, y, args)
         return with_fields(self, vector_field=field)
 

@@ -88,6 +88,10 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Y:
         """dy/dt at time `t` and state `y`, cast to the dtypes of `y`; to floats where `y` is of integers."""
+        return self._evaluated(t, y, args)
+
+    def _evaluated(self, t: RealScalar, y: Y, args: Args) -> Y:
+        """The vector field as given, also in subclasses that define `vf` by it."""
         return _fit(call_user("the vector field", self.vector_field, t, y, args), y)
 
     def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> RealScalar:
@@ -122,11 +126,13 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
             return self
         given = ("time", "state", "`args`")
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
-        field = trace_once(standing_for(self.vector_field)(lambda *at: self.vf(*at)), t, y, args)
+        field = trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
         if self.jacobian is None:
             return with_fields(self, vector_field=field)
         check_parameters(self.jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
-        jacobian = trace_once(standing_for(self.jacobian)(lambda *at: self.jacobian_at(*at)), t, y, args)
+        jacobian = trace_once(
+            standing_for(self.jacobian)(lambda *at: call_user(_JACOBIAN, self.jacobian, *at)), t, y, args
+        )
         return with_fields(self, vector_field=field, jacobian=jacobian)
 
     def num_equations(self) -> int:
