@@ -47,12 +47,14 @@ class TracedTerm(AbstractWrappedTerm):
         field = eqx.filter_eval_shape(vf, t, y, args)
         control = eqx.filter_eval_shape(contr, t, t)
         has_own_product = type(term).vf_prod is not AbstractTerm.vf_prod
+        # Shapes and dtypes alone: the traced functions outlive the trace of `y`.
+        like = jax.eval_shape(lambda: y)
         return cls(
             term,
             trace_once(vf, t, y, args),
             trace_once(contr, t, t),
-            trace_once(_like(y, term, prod), field, control),
-            trace_once(_like(y, term, vf_prod), t, y, args, control) if has_own_product else None,
+            trace_once(_fitting(like, term, prod), field, control),
+            trace_once(_fitting(like, term, vf_prod), t, y, args, control) if has_own_product else None,
         )
 
     def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
@@ -78,17 +80,17 @@ class TracedTerm(AbstractWrappedTerm):
         return self.field.num_equations
 
 
-def _like(y: Y, term: AbstractTerm[Any, Any], product: Callable[..., Y]) -> Callable[..., Y]:
-    """A product of a term; a `ValueError` unless it can be added to the state `y`."""
+def _fitting(like: Y, term: AbstractTerm[Any, Any], product: Callable[..., Y]) -> Callable[..., Y]:
+    """A product of a term, which raises a `ValueError` unless its value can be added to states like `like`."""
 
     @standing_for(product)
     def checked(*args: Any) -> Y:
         value = product(*args)
         what = f"`prod` of a `{type(term).__name__}` must return the change of the state, with its structure"
-        check_structure(value, y, what, returned="`prod` returned")
-        for found, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(y), strict=True):
-            if not _broadcasts(jnp.shape(found), jnp.shape(leaf)):
-                raise ValueError(f"{what} and shapes.\nExpected: {layout(y)}\nFound:    {layout(value)}")
+        check_structure(value, like, what, returned="`prod` returned")
+        for found, leaf in zip(jax.tree.leaves(value), jax.tree.leaves(like), strict=True):
+            if not _broadcasts(jnp.shape(found), leaf.shape):
+                raise ValueError(f"{what} and shapes.\nExpected: {layout(like)}\nFound:    {layout(value)}")
         return value
 
     return checked
