@@ -140,6 +140,7 @@ def test_python_number_takes_the_width_of_time(value: Any, expected: dict[str, s
     assert jnp.shape(solution.ys) == (2,)
 
 
+@pytest.mark.filterwarnings("ignore:`rtol=.*` is smaller than the rounding of the state")
 @pytest.mark.parametrize("options", [pytest.param(ENDS, id="ends"), pytest.param({}, id="all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "value",
