@@ -41,6 +41,7 @@ from .forward_only import forward_only as forward_only
 from .messages import (
     as_array as as_array,
     check_parameters as check_parameters,
+    is_finite as is_finite,
     kind_of as kind_of,
     known as known,
     layout as layout,

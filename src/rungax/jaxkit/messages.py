@@ -68,18 +68,31 @@ def shape_and_dtype(leaf: Any) -> str:
     return f"{jnp.result_type(leaf)}[{','.join(map(str, jnp.shape(leaf)))}]"
 
 
+def is_finite(tree: Any) -> bool:
+    """True if all entries of all leaves, whose values are known, are finite."""
+    return all(bool(np.isfinite(_of_numpy(leaf)).all()) for leaf in jax.tree.leaves(tree))
+
+
 def not_finite(name: str, tree: Any) -> str:
     """The first entries that are not finite, each with its leaf, its index and its value; empty if all are finite."""
     found: list[str] = []
     number = 0
     for path, leaf in jax.tree.leaves_with_path(tree):
         values = np.asarray(leaf)
-        bad = np.argwhere(~np.asarray(jnp.isfinite(values)))
+        bad = np.argwhere(~np.isfinite(_of_numpy(leaf)))
         number += len(bad)
         for index in bad[: _MOST - len(found)]:
             entry = f"[{', '.join(map(str, index))}]" if len(index) else ""
-            found.append(f"{name}{jax.tree_util.keystr(path)}{entry} = {values[tuple(index)]}")
+            label = f"{name}{jax.tree_util.keystr(path)}{entry}"
+            value = values[tuple(index)]
+            found.append(f"{label} = {value}" if label else f"{value}")
     return ", ".join(found) + (f" and {number - len(found)} more" if number > len(found) else "")
+
+
+def _of_numpy(leaf: Any) -> np.ndarray:
+    """The leaf in a dtype of NumPy's own, without operations of JAX, which host callbacks may not use."""
+    values = np.asarray(leaf)
+    return values if values.dtype.kind in "biufc" else values.astype(np.float32)
 
 
 def kind_of(value: Any) -> str:

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..jaxkit import is_finite
 from ..results import name_of_code
-from .entries import is_finite, leaf_name
 from .failure import Failure, Subject
+from .leaves import leaf_name
 
 MANY_ROUNDINGS = 10
 """A tolerance below so many times the rounding of the state cannot be met."""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..jaxkit import is_finite, not_finite
 from ..results import SolveError
-from .entries import entries_that_are_not_finite, is_finite, shown_leaves
 from .failure import Failure, Subject
 from .hints import Case, hint
+from .leaves import shown_leaves
 
 _FIRST = 5
 """The number of batch elements whose indices are listed."""
@@ -36,7 +37,7 @@ def _lines(who: str, subject: Subject, failure: Failure) -> Iterator[str]:
         f"It had come to t = {case.t}, the next step being {case.t_next - case.t}, after {case.number('steps')} "
         f"attempted steps of which {case.number('accepted_steps')} were accepted{_rejected(case)}."
     )
-    bad = entries_that_are_not_finite("y", case.y)
+    bad = not_finite("y", case.y)
     yield f"Not finite there: {bad}." if bad else f"The state there: {shown_leaves('y', case.y)}."
     advice = hint(case)
     if advice is not None:
@@ -76,11 +77,11 @@ def _what_is_not_finite(case: Case) -> Iterator[str]:
     if found is None or not is_finite(found.y):
         return
     where = f"at the state that the solve had reached at t = {found.t}"
-    if bad := entries_that_are_not_finite("", found.field.slope):
+    if bad := not_finite("", found.field.slope):
         yield f"The vector field is not finite {where}: {bad}."
-    elif bad := entries_that_are_not_finite("", found.field.jacobian):
+    elif bad := not_finite("", found.field.jacobian):
         yield f"The Jacobian of the vector field is not finite {where}, in these entries or rows: {bad}."
-    elif bad := entries_that_are_not_finite("", found.field.ahead):
+    elif bad := not_finite("", found.field.ahead):
         yield f"The vector field is finite there, and not at the end of a step of Euler's method from there: {bad}."
     if found.conditions is not None:
         for name, value in zip(case.subject.events, found.conditions, strict=True):

@@ -1,0 +1,17 @@
+"""Leaves of pytrees by their names, for reports."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def leaf_name(name: str, path: Any) -> str:
+    """The name of a leaf of the pytree `name`, such as `y['a']`."""
+    return f"{name}{jax.tree_util.keystr(path)}"
+
+
+def shown_leaves(name: str, tree: Any) -> str:
+    """The leaves of a pytree by their names, long ones abridged."""
+    show = lambda x: np.array2string(np.asarray(x), threshold=8, edgeitems=3, separator=", ")
+    return ", ".join(f"{leaf_name(name, path)} = {show(leaf)}" for path, leaf in jax.tree.leaves_with_path(tree))
