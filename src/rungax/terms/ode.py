@@ -127,13 +127,12 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         given = ("time", "state", "`args`")
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
         field = trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
-        if self.jacobian is None:
+        jacobian = self.jacobian
+        if jacobian is None:
             return with_fields(self, vector_field=field)
-        check_parameters(self.jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
-        jacobian = trace_once(
-            standing_for(self.jacobian)(lambda *at: call_user(_JACOBIAN, self.jacobian, *at)), t, y, args
-        )
-        return with_fields(self, vector_field=field, jacobian=jacobian)
+        check_parameters(jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
+        noted = standing_for(jacobian)(lambda *at: call_user(_JACOBIAN, jacobian, *at))
+        return with_fields(self, vector_field=field, jacobian=trace_once(noted, t, y, args))
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""
