@@ -29,7 +29,8 @@ T1 = 23.0
 
 
 class Answers(NamedTuple):
-    """The solution, time and height of the last peak, and the largest distance of derivative and vector field."""
+    """The solution, time and height of the last peak, and the largest distance of
+    derivative and vector field."""
 
     solution: Solution
     peak_time: float
@@ -50,7 +51,8 @@ def ask(solution: Solution, ts: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 @jax.jit
 def peak(solution: Solution, before: jax.Array, after: jax.Array) -> jax.Array:
-    """The time between two others at which the velocity falls through zero, by bisection."""
+    """The time between two others at which the velocity falls through zero, by
+    bisection."""
 
     def halve(
         _: int, bracket: tuple[jax.Array, jax.Array]
