@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -373,3 +374,23 @@ def test_a_mistake_is_told_and_how_to_mend_it(name: str) -> None:
 
 def test_the_mistakes_are_sixty_at_least() -> None:
     assert len(CALLS) >= 60
+
+
+class _Network(eqx.Module):
+    """A module as people write neural fields: callable, with functions and arrays inside."""
+
+    weight: jax.Array
+    activation: Callable[..., Any] = jnp.tanh
+
+    def __call__(self, t: Any, y: Any, args: Any) -> Any:
+        return self.activation(self.weight * y)
+
+    def field(self, t: Any, y: Any, args: Any) -> Any:
+        return self(t, y, args)
+
+
+def test_any_callable_without_terms_is_a_field() -> None:
+    network = _Network(jnp.asarray(0.5))
+    expected = run(ODETerm(lambda t, y, args: jnp.tanh(0.5 * y))).ys
+    for terms in (network, network.field, jax.tree_util.Partial(network), eqx.filter_jit(network)):
+        np.testing.assert_array_equal(run(terms).ys, expected)

@@ -163,5 +163,11 @@ def _conditions_in_a_program(call: Call, t0: Time, t1: Time, dt0: RealScalar | N
 
 
 def as_terms(terms: PyTree[Any]) -> Terms:
-    """`terms` with plain functions made `ODETerm`s."""
-    return jax.tree.map(lambda x: x if is_term(x) or not callable(x) else ODETerm(x), terms, is_leaf=is_term)
+    """`terms` with functions, and other callable objects that hold no terms, made `ODETerm`s."""
+    is_leaf = lambda x: is_term(x) or _is_field(x)
+    return jax.tree.map(lambda x: ODETerm(x) if _is_field(x) else x, terms, is_leaf=is_leaf)
+
+
+def _is_field(x: Any) -> bool:
+    """True if `x` is callable and no term, nor a pytree of terms, such as a function or a module of Equinox."""
+    return callable(x) and not is_term(x) and not any(map(is_term, jax.tree.leaves(x, is_leaf=is_term)))

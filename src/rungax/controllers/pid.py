@@ -249,8 +249,8 @@ class PIDController(
         if y_error is None:
             raise RuntimeError(
                 "`PIDController` needs an error estimate, but the solver gives none.\n"
-                "Use a solver with an embedded estimate such as `Heun` or `Tsit5`, wrap this one in `HalfSolver`,\n"
-                "or step with `ConstantStepSize`."
+                "Use a solver with an embedded estimate, such as `Heun` or `Tsit5`; with noise `SRIW1` (Itô) or\n"
+                "`SPaRK` (Stratonovich). Or wrap this one in `HalfSolver`, or step with `ConstantStepSize`."
             )
         error = self._norm(_ratio(y_error, self._scale(y0, y1), dtype))
         error = lax.stop_gradient(jnp.asarray(error)).astype(dtype)
