@@ -32,6 +32,9 @@ TIGHT = PIDController(rtol=1e-10, atol=1e-12)
 G = 9.81
 INF = float("inf")
 
+effects_may_be_late = pytest.mark.filterwarnings("ignore:Without `Event:UserWarning")
+"""The mark of tests of effects at the end of a step."""
+
 
 def ball(t: Any, y: Any, args: Any) -> Any:
     return jnp.stack([y[1], jnp.full((), -G)])
@@ -330,6 +333,7 @@ def test_an_effect_and_an_end_in_one_event() -> None:
     np.testing.assert_allclose(solution.ys[0], [0.5, up - G * rise], rtol=1e-9)
 
 
+@effects_may_be_late
 @pytest.mark.parametrize("finder", [NEWTON, None], ids=["found", "at the end of the step"])
 def test_a_boolean_condition_that_an_effect_makes_true_ends_the_solve(finder: Any) -> None:
     """Every step ends in a bounce, so that the condition would never be true at the end of another one."""
@@ -390,7 +394,10 @@ def test_a_boolean_condition_true_at_the_start_has_no_effect() -> None:
 
 def test_without_a_root_finder_the_state_changes_at_the_end_of_the_step() -> None:
     event = Event(lambda t, y, args, **kwargs: y - 0.7, effect=lambda t, y, args: y - 0.7)
-    ts, ys = used(solve(event, saveat=SaveAt(steps=True), t1=1.2))
+    with pytest.warns(UserWarning, match="the effect of `cond_fn` comes at the end of the step in which") as warned:
+        solution = solve(event, saveat=SaveAt(steps=True), t1=1.2)
+    assert warned[0].filename == __file__
+    ts, ys = used(solution)
     np.testing.assert_allclose(ts, [0.3, 0.6, 0.9, 1.2], rtol=1e-12)
     np.testing.assert_allclose(ys, [0.3, 0.6, 0.9, 0.5], rtol=1e-12)
 
@@ -483,6 +490,7 @@ TWO_CLOCKS = {
 }
 
 
+@effects_may_be_late
 @pytest.mark.parametrize("start", [(0.0, 0.0), (0.0, 0.05)])
 @pytest.mark.parametrize("kind", TWO_CLOCKS)
 def test_events_in_the_same_step_all_happen(kind: str, start: tuple[float, float]) -> None:

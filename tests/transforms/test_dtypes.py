@@ -208,7 +208,7 @@ def test_integers_wherever_a_state_is_read() -> None:
     """By events and their effects, by an adjoint that solves another equation, and by `derivative_error`."""
     field, integers = lambda t, y, args: -args * y, jnp.array([1, 2])
     problem = field, rungax.Heun(), 0.0, 1.0, 0.125
-    event = rungax.Event(lambda t, y, args, **kwargs: y[1] - 1.0, effect=lambda t, y, args: y + 1)
+    event = rungax.Event(lambda t, y, args, **kwargs: y[1] < 1.0, effect=lambda t, y, args: y + 1)
 
     def loss(rate: jax.Array, y0: jax.Array) -> jax.Array:
         adjoint = rungax.BacksolveAdjoint(solver=rungax.Heun())

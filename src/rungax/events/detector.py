@@ -14,7 +14,18 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array
 
-from ..jaxkit import Args, BoolScalar, Time, Y, any_element, any_other_element, match_varying, select, update_if
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    Time,
+    Y,
+    any_element,
+    any_other_element,
+    match_varying,
+    select,
+    update_if,
+    warn_user,
+)
 from ..plan import Plan
 from ..results import RESULTS, choose, first_failure
 from ..step import EventBracket, EventPhase, EventState, EventVerdict, Flags, Problem, State, Step, Verdict
@@ -42,6 +53,19 @@ class _AtEnd(NamedTuple):
     ends: BoolScalar
 
 
+def _warn_of_late_effects(event: Event, conditions: Conditions) -> None:
+    """Warn if the state would change at the end of a step in which a real condition crosses zero."""
+    changes = zip(event.names, conditions.is_real, conditions.ending, strict=True)
+    late = [f"`{name}`" for name, is_real, ends in changes if is_real and not ends]
+    if late and event.root_finder is None:
+        warn_user(
+            f"Without `Event(root_finder=...)` the effect of {', '.join(late)} comes at the end of the step in which "
+            "the condition crosses zero, up to a step too late, and its time has no derivative.\n"
+            "Give `root_finder=optimistix.Newton(rtol=1e-8, atol=1e-8)`, or return a boolean if the end of the step is "
+            "meant."
+        )
+
+
 class ConditionDetector(eqx.Module):
     """The detector of the events of an `Event`.
 
@@ -64,6 +88,7 @@ class ConditionDetector(eqx.Module):
         """The detector for a solve; `context` is the call, which conditions receive."""
         search = EventSearch(Conditions.of(event, context, t0, y0, args), event.root_finder, event.interior)
         effects = traced_effects(event, t0, y0, args)
+        _warn_of_late_effects(event, search.conditions)
         return cls(search, EventMap(search.conditions.functions, effects, search.finds_time), event.max_effects)
 
     @property

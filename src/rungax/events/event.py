@@ -58,6 +58,12 @@ class Event(eqx.Module):
         another structure than `cond_fn`, or a number is negative; in a solve, if a condition has other parameters or
         returns something else than one boolean or one real number.
 
+    Warns
+    -----
+    UserWarning
+        In a solve, if a real condition has an effect and there is no root finder: the effect then comes up to a step
+        too late.
+
     Differentiability
     -----------------
     The time of an event found by a root finder, the state there and the state after its effect have derivatives with
