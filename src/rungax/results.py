@@ -101,8 +101,8 @@ class SolveError(eqx.EquinoxRuntimeError):
     ...         lambda t, y, args: -y, rungax.Euler(), 0.0, 1.0, 0.25, 1.0, max_steps=2
     ...     )
     ... except rungax.SolveError as error:
-    ...     print(str(error).splitlines()[0])
-    The solve failed: `RESULTS.max_steps_reached`: The maximum number of solver steps was reached, max_steps=2.
+    ...     print("`RESULTS.max_steps_reached`" in str(error))
+    True
     """
 
 

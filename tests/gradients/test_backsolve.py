@@ -216,7 +216,7 @@ def test_there_is_no_silent_zero_for_a_value_inside_a_solver() -> None:
         return end(term, Heun() if is_of_the_adjoint else solver, adjoint)[0]
 
     for is_of_the_adjoint in (False, True):
-        with pytest.raises(ValueError, match=r"`BacksolveAdjoint` knows no(.*\n)+Found:    a value inside the solver"):
+        with pytest.raises(ValueError, match=r"`BacksolveAdjoint` has no(.*\n)+Found:    a value inside the solver"):
             jax.grad(lambda rtol, of=is_of_the_adjoint: function(rtol, of))(1e-6)
 
 

@@ -459,7 +459,7 @@ LIST_PATH = tree(jax.random.key(0), [jax.ShapeDtypeStruct((2,), np.float64)])
 MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "state is not a pair": ({"y0": np.zeros(2)}, ("position and velocity", "(x, v)")),
     "state of three": ({"y0": (np.zeros(2),) * 3}, ("position and velocity", "(x, v)")),
-    "unlike halves": ({"y0": (np.zeros(2), np.zeros(3))}, ("Position and velocity", "(2,)", "(3,)")),
+    "unlike halves": ({"y0": (np.zeros(2), np.zeros(3))}, ("Position and velocity", "float64[2]", "float64[3]")),
     "gamma of a wrong shape": ({"gamma": np.ones(3)}, ("`gamma` at `x`", "(3,)", "broadcasts to (2,)")),
     "gamma of a higher rank": ({"gamma": np.ones((1, 2))}, ("`gamma` at `x`", "(1, 2)")),
     "gamma is not a prefix": ({"gamma": {"a": 1.0}}, ("`gamma`", "prefix of `x`")),
@@ -467,7 +467,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "gradient of a wrong shape": ({"grad_f": lambda x, args: jnp.sum(x**2)}, ("`grad_f`", "(2,)", "()")),
     "gradient of a wrong structure": ({"grad_f": lambda x, args: [x]}, ("`grad_f`", "structure")),
     "complex gradient": ({"grad_f": lambda x, args: x.astype(complex)}, ("`grad_f`", "complex")),
-    "path of a wrong shape": ({"path": tree(jax.random.key(0), (3,))}, ("path", "(3,)", "(2,)")),
+    "path of a wrong shape": ({"path": tree(jax.random.key(0), (3,))}, ("path", "float64[3]", "float64[2]")),
     "path of a wrong structure": ({"path": LIST_PATH}, ("path", "like the position")),
     "too little Lévy area": (
         {"path": tree(jax.random.key(0), levy_area=SpaceTimeLevyArea)},
