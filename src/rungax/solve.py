@@ -31,7 +31,7 @@ from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
 from .report import Ending, Examination, Failure, Subject, examine, examine_if, explanations, solve_error
 from .resolve import resolve
-from .results import is_event, is_okay, known_failure
+from .results import is_event, is_failure, is_okay
 from .saving import SOLVER_STATE, SaveAt
 from .saving.saveat import in_structure_of, sub_name, subs_of
 from .solution import Solution
@@ -197,9 +197,11 @@ def diffeqsolve(
         checks.known_values(call)
         return _with_known_values(call, _run(call)[0])
     if is_transforming():
-        return _raise_if_failed(call, wrong, *_run_and_examine(call))
+        solution, ending, found = _run_and_examine(call)
+        checks.known_values(call)
+        return _raise_if_failed(call, wrong, solution, ending, found)
     solution, ending = _run(call)
-    if known_failure(solution.result):
+    if is_failure(solution.result):
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
         checks.known_state(call)
@@ -211,7 +213,6 @@ def _raise_if_failed(
     call: Call, wrong: str | None, solution: Solution, ending: Ending, found: Examination | None
 ) -> Solution:
     """The solution; a solve that has failed raises an error, at once if its result is known."""
-    checks.known_values(call)
     code, messages = explanations(call, solution.result, wrong)
     failed, failure = jnp.logical_not(is_okay(solution.result)), Failure.of(call, solution, ending, code, found)
     checked = raise_where(solution, failed, failure, partial(solve_error, Subject.of(call, messages)))

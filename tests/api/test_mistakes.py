@@ -288,7 +288,7 @@ CALLS: dict[str, Mistake] = {
     ),
     "error control without an estimate": (
         lambda: run(f, Euler(), stepsize_controller=PID), RuntimeError,
-        ("`PIDController`", "error estimate", "`Tsit5`"),
+        ("`PIDController`", "error estimate", "`Tsit5`", "with noise `SRIW1` (Itô)"),
     ),
     "constant steps of no size": (
         lambda: run(f, None, 0.0, 1.0, None, stepsize_controller=ConstantStepSize()), ValueError,

@@ -47,7 +47,7 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
 
 
 def _fix_of_terms(structure: PyTree[Any]) -> str:
-    """How to write terms of a required structure."""
+    """The last line of the message about terms: the fix, for a required structure."""
     if isinstance(structure, tuple):
         fields = ", ".join(f"ODETerm({name})" for name, _ in zip("fghk", structure, strict=False))
         return f"Give a tuple with a term for each part of the state, `({fields})`, and `y0` as a tuple of the parts."

@@ -65,7 +65,7 @@ def solver_named(name: str) -> str | None:
 
 
 def fix_of_kind(name: str, value: Any, cls: type) -> str:
-    """How to mend the argument `name`, whose `value` is no instance of `cls`."""
+    """The last line of the message about the argument `name`, whose `value` is no instance of `cls`: the fix."""
     if isinstance(value, type) and issubclass(value, cls):
         return "Call it: add parentheses."
     if name == "solver" and isinstance(value, str):
@@ -84,7 +84,7 @@ def fix_of_kind(name: str, value: Any, cls: type) -> str:
 
 
 def of_other_library(value: Any, cls: type) -> str:
-    """Where to take an object whose class has the name of one of ours, a subclass of `cls`; empty for others."""
+    """The fix for an object of another library whose class has the name of a subclass of `cls`; empty for others."""
     library, name = type(value).__module__.partition(".")[0], type(value).__name__
     is_ours = library == __name__.partition(".")[0]
     return "" if is_ours or name not in _names(cls) else f"It is of the library `{library}`: take `rungax.{name}`."
@@ -117,14 +117,14 @@ def explaining_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
 
 def _about_missing(message: str) -> str:
-    """What to write in place of missing arguments, which a message of Python's names."""
+    """The note for a call that lacks arguments, from Python's message, which names them."""
     if message.endswith("argument: 'dt0'"):
         return "Give `dt0`, the first step; `None` lets error control choose it."
     return _ORDER
 
 
 def _in_place_of(names: list[str]) -> Iterator[str]:
-    """What to write in place of arguments of other libraries, as far as that is known."""
+    """The notes for arguments of other libraries, as far as these are known."""
     for ours, others in _ARGUMENTS.items():
         if given := [f"`{name}`" for name in names if name in others]:
             yield f"Write {ours} in place of {' and '.join(given)}."

@@ -22,7 +22,7 @@ def warn_of_fine_tolerances(controller: AbstractStepSizeController[Any, Any], y0
         if 0 < tolerances.rtol < eps:
             warn_user(
                 f"`rtol={tolerances.rtol}` is smaller than the rounding of the state, which is {eps:.1e} in {dtype}.\n"
-                f"Give an `rtol` of at least {10 * eps:.0e}{'' if dtype == 'float64' else _OR_WIDER}."
+                f"Give an `rtol` of at least {100 * eps:.0e}{'' if dtype == 'float64' else _OR_WIDER}."
             )
             return
 

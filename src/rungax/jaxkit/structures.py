@@ -38,7 +38,7 @@ class Difference(NamedTuple):
         return next((difference for difference in inner if difference is not None), None)
 
     def sentence(self, name: str, returned: str) -> str:
-        """What is there: "`y0` is one array of shape (2,), the field returned a list of 2".
+        """The sentence about the two parts: "`y0` is one array of shape (2,), the field returned a list of 2".
 
         Parameters
         ----------
@@ -51,7 +51,7 @@ class Difference(NamedTuple):
         return f"`{name}{self.path}` is {in_words(self.expected)}, {returned} {in_words(self.found)}{there}"
 
     def cure(self, name: str) -> str:
-        """How to mend a function that returned the value."""
+        """The fix for a function that returned the value."""
         expected, found = self.expected, self.found
         if found is None:
             return f"Return a value for `{name}{self.path}`." if self.path else "Is `return` missing?"
@@ -104,7 +104,7 @@ def check_structure(
 
 
 def in_words(value: Any) -> str:
-    """What a value is at first sight: "one array of shape (2,)", "a list of 2", "a dict with the keys 'a', 'b'"."""
+    """The kind of a value in words: "one array of shape (2,)", "a list of 2", "a dict with the keys 'a', 'b'"."""
     if value is None:
         return "None"
     if _is_array(value):

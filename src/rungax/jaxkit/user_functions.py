@@ -128,7 +128,7 @@ def _cures(error: Exception, function: Callable[..., Any], args: Sequence[Any]) 
 
 
 def _cures_of_containers(text: str, args: Sequence[Any]) -> Iterator[str]:
-    """What to do if an operation fails on a state or arguments that are a list and the like, or on `None`."""
+    """Sentences for operations that fail on a state or arguments that are a list and the like, or on `None`."""
     for name, value in zip(_GIVEN_AS, args, strict=True):
         kind = type(value).__name__
         if isinstance(value, list | tuple | dict) and any(w in text for w in (f"'{kind}'", f" {kind}", "sequence")):

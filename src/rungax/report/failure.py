@@ -1,4 +1,4 @@
-"""What a report is made of: arrays that a program computes, and facts that are known when it is built."""
+"""The contents of a report: arrays that a program computes, and facts that are known when it is built."""
 
 from typing import Any, NamedTuple, Self
 

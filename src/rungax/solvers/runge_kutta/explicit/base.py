@@ -1,4 +1,4 @@
-"""What explicit Runge–Kutta methods for one term and for several have in common: the state from step to step."""
+"""The state of explicit Runge–Kutta methods from step to step, for one term and for several."""
 
 from typing import Any, ClassVar
 
