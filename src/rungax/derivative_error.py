@@ -13,7 +13,7 @@ from .adjoints.tangents import check_no_noise, given_directions, random_directio
 from .call import Call
 from .deprecated import event_of
 from .jaxkit import compiled, in_wrapper, known, match_varying, shown
-from .report import explanations
+from .report import Explanations
 from .resolve import resolve
 from .results import Result, is_okay, raise_unless_okay
 from .saving.saveat import in_structure_of, sub_name, subs_of
@@ -141,7 +141,8 @@ def derivative_error(*arguments: Any, directions: Any = None, **options: Any) ->
     found, result = _estimated(call, directions)
     if not throw:
         return found
-    return raise_unless_okay(found, result, *explanations(call, result, wrong))
+    explanations = Explanations.of(call, wrong)
+    return raise_unless_okay(found, result, explanations.number(result), explanations.messages)
 
 
 def _check_number(directions: Any) -> None:

@@ -223,20 +223,24 @@ def first_failure(earlier: Result, later: Result) -> Result:
 
 def is_failure(result: Result) -> bool:
     """True if `result`, whose value is known, is a failure; on the host, which takes less time than `is_okay`."""
+    return int(code_of(result)) not in (_SUCCESSFUL, _EVENT_OCCURRED)
+
+
+def code_of(result: Result) -> jax.Array:
+    """The number of an item of `RESULTS`."""
     (code,) = jax.tree.leaves(result)
-    return int(code) not in (_SUCCESSFUL, _EVENT_OCCURRED)
+    return code
 
 
-def code_and_messages(result: Result, wrong: str | None = None) -> tuple[jax.Array, list[str]]:
-    """The number of an item of `RESULTS`, and the explanations of all items by their numbers.
+def messages_by_code(wrong: str | None = None) -> list[str]:
+    """The explanations of all items of `RESULTS` by their numbers.
 
     `wrong` is the message about a value that is wrong, if one is known: the explanation of `invalid_input`.
     """
-    (code,) = jax.tree.leaves(result)
-    explanations = {int(jax.tree.leaves(item)[0]): RESULTS[item] for item in (getattr(RESULTS, n) for n in _NAMES)}
+    messages = {int(code_of(item)): RESULTS[item] for item in (getattr(RESULTS, name) for name in _NAMES)}
     if wrong is not None:
-        explanations[_INVALID_INPUT] = wrong
-    return code, [explanations[number] for number in range(len(explanations))]
+        messages[_INVALID_INPUT] = wrong
+    return [messages[number] for number in range(len(messages))]
 
 
 def raise_unless_okay[T](tree: T, result: Result, code: jax.Array, messages: Sequence[str]) -> T:
@@ -247,11 +251,10 @@ def raise_unless_okay[T](tree: T, result: Result, code: jax.Array, messages: Seq
         result, code = (int(x[failed][0]) for x in values)
         return SolveError(f"The solve failed: `RESULTS.{name_of_code(result)}`: {messages[code]}")
 
-    (result_code,) = jax.tree.leaves(result)
-    return raise_where(tree, jnp.logical_not(is_okay(result)), (result_code, code), make_error)
+    return raise_where(tree, jnp.logical_not(is_okay(result)), (code_of(result), code), make_error)
 
 
 _SUCCESSFUL, _EVENT_OCCURRED, _INVALID_INPUT = (
-    int(jax.tree.leaves(item)[0]) for item in (RESULTS.successful, RESULTS.event_occurred, RESULTS.invalid_input)
+    int(code_of(item)) for item in (RESULTS.successful, RESULTS.event_occurred, RESULTS.invalid_input)
 )
 _NAME_OF_CODE = {int(jax.tree.leaves(getattr(RESULTS, name))[0]): name for name in _NAMES}

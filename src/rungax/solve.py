@@ -22,6 +22,7 @@ from .jaxkit import (
     call_user,
     compiled,
     in_wrapper,
+    is_staging,
     is_transforming,
     known,
     match_varying,
@@ -29,7 +30,7 @@ from .jaxkit import (
 )
 from .plan import Plan
 from .progress import AbstractProgressMeter, NoProgressMeter
-from .report import Ending, Examination, Failure, Subject, examine, examine_if, explanations, solve_error
+from .report import Ending, Examination, Explanations, Failure, Subject, examine, examine_if, solve_error
 from .resolve import resolve
 from .results import is_event, is_failure, is_okay
 from .saving import SOLVER_STATE, SaveAt
@@ -196,27 +197,38 @@ def diffeqsolve(
     if not throw:
         checks.known_values(call)
         return _with_known_values(call, _run(call)[0])
+    if is_staging():
+        solution = _run_and_raise(call, Explanations.of(call, wrong))
+        checks.known_values(call)
+        return _with_known_values(call, solution)
     if is_transforming():
         solution, ending, found = _run_and_examine(call)
         checks.known_values(call)
-        return _raise_if_failed(call, wrong, solution, ending, found)
+        return _with_known_values(call, _raise_if_failed(call, Explanations.of(call, wrong), solution, ending, found))
     solution, ending = _run(call)
     if is_failure(solution.result):
         # Only now: checking values on the host takes longer than a short solve, and the program checks them too.
         checks.known_values(call)
         checks.known_state(call)
-        _raise_if_failed(call, wrong, solution, ending, _examine(call, ending))
+        _raise_if_failed(call, Explanations.of(call, wrong), solution, ending, _examine(call, ending))
     return _with_known_values(call, solution)
 
 
 def _raise_if_failed(
-    call: Call, wrong: str | None, solution: Solution, ending: Ending, found: Examination | None
+    call: Call,
+    explanations: Explanations,
+    solution: Solution,
+    ending: Ending,
+    found: Examination | Callable[[], Examination | None] | None,
 ) -> Solution:
-    """The solution; a solve that has failed raises an error, at once if its result is known."""
-    code, messages = explanations(call, solution.result, wrong)
-    failed, failure = jnp.logical_not(is_okay(solution.result)), Failure.of(call, solution, ending, code, found)
-    checked = raise_where(solution, failed, failure, partial(solve_error, Subject.of(call, messages)))
-    return _with_known_values(call, checked)
+    """The solution; a solve that has failed raises an error, at once if its result is known.
+
+    `found` is the examination, or a function that makes it in a program.
+    """
+    failure: Any = partial(Failure.of, call, explanations, solution, ending)
+    values = (lambda: failure(found())) if callable(found) else failure(found)
+    failed = jnp.logical_not(is_okay(solution.result))
+    return raise_where(solution, failed, values, partial(solve_error, Subject.of(call, explanations)))
 
 
 @compiled
@@ -227,8 +239,16 @@ def _run(call: Call) -> tuple[Solution, Ending]:
 
 
 @compiled
+def _run_and_raise(call: Call, explanations: Explanations) -> Solution:
+    """The whole solve, as a part of a program; one that has failed is examined there, and raises an error."""
+    plan, outcome = _integrated(call)
+    solution, ending = _solution(call, plan, outcome), Ending.of(plan, outcome.state)
+    return _raise_if_failed(call, explanations, solution, ending, lambda: examine(call.solver, plan, ending))
+
+
+@compiled
 def _run_and_examine(call: Call) -> tuple[Solution, Ending, Examination | None]:
-    """The whole solve, and if it has failed an examination, as one program."""
+    """The whole solve, and if it has failed an examination, as one program whose results are known."""
     plan, outcome = _integrated(call)
     ending = Ending.of(plan, outcome.state)
     found = examine_if(jnp.logical_not(is_okay(outcome.result)), call.solver, plan, ending)

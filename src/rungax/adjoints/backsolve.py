@@ -26,7 +26,7 @@ from ..jaxkit import (
 )
 from ..loop import run
 from ..plan import Plan
-from ..results import RESULTS, Result, choose, code_and_messages, first_failure, is_okay, raise_unless_okay
+from ..results import RESULTS, Result, choose, code_of, first_failure, is_okay, messages_by_code, raise_unless_okay
 from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
 from ..setup import Stepping, set_up
@@ -278,7 +278,7 @@ class BacksolveAdjoint(AbstractAdjoint):
         back = (stop_at_start.y, adjoint, *of_parameters)
         okay = is_okay(result)
         if self.kwargs.get("throw", False):
-            back = raise_unless_okay(back, result, *code_and_messages(result))
+            back = raise_unless_okay(back, result, code_of(result), messages_by_code())
         return jax.tree.map(lambda x: jnp.where(okay, x, jnp.asarray(jnp.nan, x.dtype)), back)
 
     def _solve(

@@ -7,7 +7,7 @@ from jaxtyping import Array
 
 from ..jaxkit import Time, Y
 from ..plan import Plan
-from ..step import State
+from ..step import Counts, State
 
 
 class LastEvents(NamedTuple):
@@ -28,12 +28,15 @@ class Ending(NamedTuple):
         a program returns costs time.
     y
         The state.
+    counts
+        The numbers of attempts by their outcome, of which `Solution.stats` is made: one array too.
     events
         The events; `None` in a solve without.
     """
 
     times: Array
     y: Y
+    counts: Counts
     events: LastEvents | None
 
     @classmethod
@@ -43,7 +46,7 @@ class Ending(NamedTuple):
         if state.events is not None:
             events = LastEvents(state.events.num_effects, state.events.active, state.events.bracket.is_open)
         times = [state.t, state.t_next] if failed_at is None else [state.t, state.t_next, failed_at]
-        return cls(jnp.stack(times) * direction, state.y, events)
+        return cls(jnp.stack(times) * direction, state.y, state.counts, events)
 
     @property
     def t(self) -> Time:

@@ -5,14 +5,15 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from ..call import Call
 from ..jaxkit import checked_objects
+from ..results import code_of
 from ..solution import Solution
 from ..terms import is_stochastic
 from .ending import Ending
 from .examination import Examination
+from .explanations import Explanations
 
 
 class Failure(NamedTuple):
@@ -26,8 +27,6 @@ class Failure(NamedTuple):
         The number of the result.
     ending
         The end of the solve.
-    counts
-        The numbers of attempts by their outcome, as in `Solution.stats`.
     t0, t1
         The interval that was asked for.
     y0
@@ -41,7 +40,6 @@ class Failure(NamedTuple):
     code: Any
     result: Any
     ending: Ending
-    counts: dict[str, Any]
     t0: Any
     t1: Any
     y0: Any
@@ -49,15 +47,15 @@ class Failure(NamedTuple):
     found: Examination | None
 
     @classmethod
-    def of(cls, call: Call, solution: Solution, ending: Ending, code: Array, found: Examination | None) -> Self:
+    def of(
+        cls, call: Call, explanations: Explanations, solution: Solution, ending: Ending, found: Examination | None
+    ) -> Self:
         """The failure of a solve."""
         tolerances, rtol = call.controller.tolerances(), None
         if tolerances is not None:
             rtol = jnp.min(jnp.stack([jnp.min(jnp.asarray(x)) for x in jax.tree.leaves(tolerances.rtol)]))
-        counts = {name: number for name, number in solution.stats.items() if name != "max_steps"}
-        (result,) = jax.tree.leaves(solution.result)
-        t0, t1 = solution.t0, solution.t1
-        return cls(code, result, ending, counts, t0, t1, call.y0, rtol, found)
+        code = explanations.number(solution.result)
+        return cls(code, code_of(solution.result), ending, solution.t0, solution.t1, call.y0, rtol, found)
 
     def element(self, index: tuple[int, ...]) -> Self:
         """The failure of one element of a batch."""
@@ -91,10 +89,10 @@ class Subject(NamedTuple):
     has_dtmin: bool
 
     @classmethod
-    def of(cls, call: Call, messages: list[str]) -> Self:
+    def of(cls, call: Call, explanations: Explanations) -> Self:
         """The facts about a call."""
         return cls(
-            messages=tuple(messages),
+            messages=explanations.messages,
             events=() if call.event is None else tuple(call.event.names),
             max_steps=call.max_steps,
             is_explicit=not call.solver.facts.uses_jacobian and not is_stochastic(call.terms),

@@ -89,7 +89,7 @@ class Case:
 
     def number(self, name: str) -> int:
         """A number of attempts by its name in `Solution.stats`."""
-        return int(self.failure.counts[f"num_{name}"])
+        return int(self.failure.ending.counts.by_name()[f"num_{name}"])
 
 
 class _Size(NamedTuple):
