@@ -47,6 +47,10 @@ with warnings.catch_warnings():
         nonfinite_jacobian
             The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a
             number.
+        jacobian_pattern_wrong
+            The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare.
+        jacobian_wrong
+            The value of `ODETerm(jacobian=...)` is not the derivative of the vector field; compared in debug mode only.
         invalid_input
             A value was invalid: one that is known only at run time, or one in a program (`jit`, `lax.cond`,
             `lax.scan`).
@@ -81,6 +85,14 @@ with warnings.catch_warnings():
             "that of sqrt(y) at 0. (For Rosenbrock methods this may be the derivative by time.) Write the field so "
             "that its derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
         )
+        jacobian_pattern_wrong = (
+            "The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare: the derivative "
+            "in a random direction is not the product of the computed Jacobian with it."
+        )
+        jacobian_wrong = (
+            "The value of `ODETerm(jacobian=...)` is not the Jacobian of the vector field: the derivative in a random "
+            "direction is not the product of the given Jacobian with it."
+        )
         internal_error = "Something that should not happen in Rungax has happened; please report it."
         invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
@@ -108,8 +120,9 @@ class SolveError(eqx.EquinoxRuntimeError):
 
 _NAMES = (
     "successful", "event_occurred", "max_steps_reached", "dt_min_reached", "max_steps_rejected", "max_effects_reached",
-    "nonfinite", "nonfinite_jacobian", "invalid_input", "nonlinear_max_steps_reached", "nonlinear_divergence",
-    "internal_error", "nonfinite_input", "singular", "breakdown", "stagnation", "conlim",
+    "nonfinite", "nonfinite_jacobian", "jacobian_pattern_wrong", "jacobian_wrong", "invalid_input",
+    "nonlinear_max_steps_reached", "nonlinear_divergence", "internal_error", "nonfinite_input", "singular",
+    "breakdown", "stagnation", "conlim",
 )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ LAYERS = (
     ("terms", "nonlinear", "interpolation"),
     ("brownian",),
     ("paths",),
-    ("stops",),
+    ("stops", "sparsity"),
     ("results",),
     ("jaxkit",),
 )

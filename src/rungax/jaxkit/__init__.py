@@ -51,7 +51,11 @@ from .messages import (
     warn_deprecated as warn_deprecated,
     warn_user as warn_user,
 )
-from .staging import is_staging as is_staging, is_transforming as is_transforming
+from .staging import (
+    is_debugging as is_debugging,
+    is_staging as is_staging,
+    is_transforming as is_transforming,
+)
 from .structures import check_structure as check_structure, in_words as in_words
 from .sweep import (
     LinearPrograms as LinearPrograms,

@@ -70,6 +70,20 @@ class FlatSpace(eqx.Module):
             start += width
         return jax.tree.unflatten(self.structure, leaves)
 
+    def places(self) -> np.ndarray:
+        """The places in the vector of each entry of the state: shape `(entries, 1)`, or `(entries, 2)` if one is split.
+
+        The two places of an entry that is not split are the same.
+        """
+        found: list[np.ndarray] = []
+        start = 0
+        for (_, dtype), width in zip(self.leaves, self._widths(), strict=True):
+            places = np.arange(start, start + width)
+            found.append(places.reshape(2, -1).T if self._splits(dtype) else np.stack([places, places], axis=1))
+            start += width
+        every = np.concatenate([np.zeros((0, 2), int), *found])
+        return every if self.is_split else every[:, :1]
+
     def _splits(self, dtype: np.dtype[Any]) -> bool:
         """True if leaves of this dtype are split into real and imaginary parts."""
         return jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.issubdtype(self.dtype, jnp.complexfloating)

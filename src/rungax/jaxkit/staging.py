@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 from jax._src.core import trace_state_clean
 from jax.extend.core import Primitive
 
@@ -20,6 +21,11 @@ def is_staging() -> bool:
 def is_transforming() -> bool:
     """True inside any transformation: where it is false, no value is traced. Asking costs next to nothing."""
     return not trace_state_clean()
+
+
+def is_debugging() -> bool:
+    """True in JAX's debug mode: `jax.config.update("jax_enable_checks", True)`."""
+    return bool(jax.config.jax_enable_checks)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Staged(Exception):

@@ -11,6 +11,7 @@ from .linear import (
     check_linear_solver as check_linear_solver,
     linear_algebra as linear_algebra,
     needs_matrix as needs_matrix,
+    pattern_of_vectors as pattern_of_vectors,
     solve as solve,
     structure_of as structure_of,
 )
@@ -24,6 +25,12 @@ from .root_finders import (
     resolved as resolved,
     stage_solver as stage_solver,
     with_stepsize_controller_tols as with_stepsize_controller_tols,
+)
+from .sparse import SparseLinearOperator as SparseLinearOperator
+from .sparse_jacobian import (
+    SparseJacobian as SparseJacobian,
+    disagree as disagree,
+    random_direction as random_direction,
 )
 from .stage import (
     AbstractStageSolver as AbstractStageSolver,

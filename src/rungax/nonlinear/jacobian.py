@@ -79,7 +79,7 @@ class DenseJacobian(AbstractJacobian):
 
     def evaluate(self, field: Field, y: Vector) -> Array:
         """The Jacobian matrix."""
-        return _products(field, y, jnp.eye(y.size, dtype=y.dtype)).T
+        return products(field, y, jnp.eye(y.size, dtype=y.dtype)).T
 
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
         """The operator's matrix."""
@@ -130,7 +130,7 @@ class BandedJacobian(AbstractJacobian):
         rows = jnp.arange(n)
         seeds = (rows[None, :] % width == jnp.arange(width)[:, None]).astype(y.dtype)
         columns = rows[None, :] + jnp.arange(-self.lower, self.upper + 1)[:, None]
-        diagonals = jnp.take_along_axis(_products(field, y, seeds), columns % width, axis=0)
+        diagonals = jnp.take_along_axis(products(field, y, seeds), columns % width, axis=0)
         return jnp.where((columns >= 0) & (columns < n), diagonals, jnp.zeros((), y.dtype))
 
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
@@ -212,7 +212,7 @@ def _product(linear: Callable[[Vector], Vector], vector: Vector, dtype: np.dtype
     return linear(vector)
 
 
-def _products(field: Field, y: Vector, vectors: Array) -> Array:
+def products(field: Field, y: Vector, vectors: Array) -> Array:
     """The Jacobian at `y` times each row of `vectors`."""
     vectors = match_varying(vectors, y)
     return jax.vmap(lambda v: jax.jvp(field, (y,), (v,))[1])(vectors)

@@ -12,8 +12,10 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, shown, without_derivatives
+from ..sparsity import SparsityPattern
 from .banded import BandedLinearOperator
 from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Scale, Vector
+from .sparse_jacobian import SparseJacobian
 from .tags import Banded, holomorphic_tag
 
 type LinearSolver = lx.AbstractLinearSolver[Any]
@@ -195,17 +197,40 @@ def structure_of(operator: lx.AbstractLinearOperator) -> frozenset[object]:
     return frozenset([lx.tridiagonal_tag]) if lx.is_tridiagonal(operator) else frozenset()
 
 
-def linear_algebra(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> LinearAlgebra:
-    """The storage and the linear solver that suit a term's tags and the linear solver that the user gave, if any."""
-    jacobian = _jacobian(tags, solver, space)
+def linear_algebra(
+    tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace, pattern: SparsityPattern | None = None
+) -> LinearAlgebra:
+    """The storage and the linear solver that suit a term's structure and the linear solver that the user gave, if any.
+
+    Parameters
+    ----------
+    tags
+        The tags of the term.
+    solver
+        The linear solver that the user gave.
+    space
+        The states that vectors stand for.
+    pattern
+        The pattern of the Jacobian by the entries of the state, if it is known.
+    """
+    jacobian = _jacobian(tags, solver, space, pattern)
     return LinearAlgebra(jacobian, jacobian.linear_solver(space.size) if solver is None else solver)
 
 
-def _jacobian(tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace) -> AbstractJacobian:
-    """The storage of the Jacobian: none for an iterative solver, else the band that the tags declare, or all of it."""
+def pattern_of_vectors(pattern: SparsityPattern, space: FlatSpace) -> SparsityPattern:
+    """The pattern of the Jacobian of vectors, of which an entry of the state that is split has two."""
+    return pattern.repeated(space.size, space.places()) if space.is_split else pattern
+
+
+def _jacobian(
+    tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace, pattern: SparsityPattern | None
+) -> AbstractJacobian:
+    """The storage of the Jacobian: none for an iterative solver, else what the tags or the pattern declare, or all."""
     if solver is not None and not needs_matrix(solver):
         return ImplicitJacobian()
     band = _band(tags)
+    if band is None and pattern is not None:
+        return SparseJacobian(pattern_of_vectors(pattern, space).with_diagonal())
     if band is None:
         return DenseJacobian()
     if space.is_split:

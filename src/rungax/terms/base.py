@@ -10,6 +10,7 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianPath
 from ..jaxkit import Args, RealScalar, Time, Y
+from ..sparsity import SparsityPattern
 from ..stops import Stops
 
 type NoiseShape = Literal["scalar", "diagonal", "general"]
@@ -155,6 +156,10 @@ class AbstractTerm[VF, Control](eqx.Module):
     def jacobian_tags(self) -> frozenset[object]:
         """The known structure of the derivative of `vf` with respect to `y`: Lineax tags and `rungax.Banded`."""
         return frozenset()
+
+    @property
+    def jacobian_pattern(self) -> SparsityPattern | None:
+        """The pattern of the derivative of `vf` with respect to `y`, or `None` if it is not known."""
 
     @property
     def parts(self) -> "tuple[AbstractTerm[Any, Any], ...]":

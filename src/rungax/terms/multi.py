@@ -1,11 +1,13 @@
 """Sums of terms."""
 
+import functools
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 
 from ..jaxkit import Args, RealScalar, Time, Y, add, kind_of, with_fields
+from ..sparsity import SparsityPattern
 from .base import AbstractTerm, is_term
 
 
@@ -82,6 +84,13 @@ class MultiTerm[*Terms](AbstractTerm[tuple[Any, ...], tuple[Any, ...]]):
     def jacobian_tags(self) -> frozenset[object]:
         """The tags that all terms have in common, which therefore hold for their sum."""
         return frozenset.intersection(*(term.jacobian_tags for term in self.terms))
+
+    @property
+    def jacobian_pattern(self) -> SparsityPattern | None:
+        """The union of the terms' patterns, or `None` if one is not known."""
+        patterns = [term.jacobian_pattern for term in self.terms]
+        known = [pattern for pattern in patterns if pattern is not None]
+        return functools.reduce(SparsityPattern.union, known) if len(known) == len(patterns) else None
 
     @property
     def parts(self) -> tuple[AbstractTerm[Any, Any], ...]:

@@ -24,6 +24,7 @@ from ..jaxkit import (
     trace_once,
     with_fields,
 )
+from ..sparsity import SparsityPattern, as_pattern
 from .base import AbstractTerm
 
 _JACOBIAN = "the function `ODETerm(jacobian=...)`"
@@ -44,17 +45,25 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         For implicit solvers, a function `jacobian(t, y, args)` that returns the derivative of the vector field with
         respect to `y`: a square matrix with a row for each entry of `y`, the pytree that `jax.jacfwd` returns, or a
         Lineax operator. For a complex state the matrix has twice the size, with the real parts before the imaginary
-        ones, unless the field is declared holomorphic. By default JAX differentiates `vector_field`.
+        ones, unless the field is declared holomorphic. With `sparsity` it may also be the vector of the values of the
+        pattern's entries, row by row. By default JAX differentiates `vector_field`.
     tags
         The structure of that derivative: `lineax.diagonal_tag`, `lineax.tridiagonal_tag`, `rungax.Banded(lower,
         upper)`, and for complex states `rungax.holomorphic_tag`; one or several. The Jacobian is then computed, stored
         and factorised at a cost proportional to the number of its diagonals.
+    sparsity
+        The entries of that derivative that may differ from zero, for large systems: what `jacobian_sparsity` returns, a
+        SciPy sparse array, a `jax.experimental.sparse.BCOO`, or a boolean matrix. Rows and columns are those of the
+        entries of `y`, leaf after leaf. The Jacobian is then computed by one directional derivative for each colour of
+        the pattern, and compared with one more: a pattern in which entries are missing ends the solve with
+        `RESULTS.jacobian_pattern_wrong`.
 
     Raises
     ------
     ValueError
-        If `vector_field` or `jacobian` is not a function. In a solve, if the value of `vector_field` differs from `y`
-        in structure or shapes, or is complex where `y` is real.
+        If `vector_field` or `jacobian` is not a function, or `sparsity` is not the pattern of a square matrix. In a
+        solve, if the value of `vector_field` differs from `y` in structure or shapes, or is complex where `y` is real,
+        or if `sparsity` has not one row for each entry of `y`.
 
     Differentiability
     -----------------
@@ -77,6 +86,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     vector_field: Callable[..., Y]
     jacobian: Callable[..., Any] | None = None
     tags: object = eqx.field(default=(), static=True)
+    sparsity: SparsityPattern | None = eqx.field(default=None, static=True, converter=as_pattern)
 
     def __check_init__(self) -> None:
         for name, function in (("vector_field", self.vector_field), ("jacobian", self.jacobian)):
@@ -116,6 +126,11 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """The `tags`."""
         return frozenset(self.tags) if isinstance(self.tags, tuple | list | set | frozenset) else frozenset([self.tags])
 
+    @property
+    def jacobian_pattern(self) -> SparsityPattern | None:
+        """The `sparsity`."""
+        return self.sparsity
+
     def time_derivative(self, t: Time, y: Y, args: Args) -> Y:
         """The vector field itself."""
         return self.vf(t, y, args)
@@ -124,6 +139,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """This term with its vector field traced once."""
         if self.num_equations() > 0:
             return self
+        _check_size(self.sparsity, y)
         given = ("time", "state", "`args`")
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
         field = trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
@@ -137,6 +153,18 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""
         return getattr(self.vector_field, "num_equations", 0)
+
+
+def _check_size(pattern: SparsityPattern | None, y: Y) -> None:
+    """Raise a `ValueError` unless a pattern has one row for each entry of the state."""
+    size = sum(jnp.size(leaf) for leaf in jax.tree.leaves(y))
+    if pattern is not None and pattern.size != size:
+        raise ValueError(
+            "`ODETerm(sparsity=...)` has one row and one column for each entry of the state.\n"
+            f"Expected: shape ({size}, {size}), for {layout(y)}\n"
+            f"Found:    shape ({pattern.size}, {pattern.size})\n"
+            "The entries are those of all leaves, one after another, as `jax.flatten_util.ravel_pytree(y0)` has them."
+        )
 
 
 def _fit(value: Y, y: Y) -> Y:

@@ -6,6 +6,7 @@ import equinox as eqx
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, RealScalar, Time, Y
+from ..sparsity import SparsityPattern
 from ..stops import Stops
 from .base import AbstractTerm, Noise
 
@@ -35,6 +36,11 @@ class AbstractWrappedTerm(AbstractTerm[Any, Any]):
     def jacobian_tags(self) -> frozenset[object]:
         """The wrapped term's tags."""
         return self.term.jacobian_tags
+
+    @property
+    def jacobian_pattern(self) -> SparsityPattern | None:
+        """The wrapped term's pattern."""
+        return self.term.jacobian_pattern
 
     @property
     def unwrapped(self) -> AbstractTerm[Any, Any]:

@@ -6,19 +6,27 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Bool, PyTree
 
-from ...jaxkit import Args, FlatSpace, RealScalar, Y
+from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging
 from ...nonlinear import (
     AbstractField,
     LinearAlgebra,
     LinearSolver,
     Vector,
+    SparseJacobian,
+    SparseLinearOperator,
+    disagree,
     holomorphic_tag,
     linear_algebra,
+    pattern_of_vectors,
+    random_direction,
     structure_of,
 )
+from ...results import RESULTS, Result, choose, first_failure
+from ...sparsity import SparsityPattern
 from ...terms import AbstractTerm
+from .failures import failure_of_derivative
 
 
 class FlatField(AbstractField):
@@ -80,18 +88,38 @@ class FlatField(AbstractField):
         given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
         if given is None:
             return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
-        stored = algebra.jacobian.of_operator(as_operator(given, self.space))
-        return stored * jnp.asarray(self.rate).astype(stored.dtype)
+        stored = algebra.jacobian.of_operator(as_operator(given, self.space, self.term.jacobian_pattern))
+        stored, wrong = stored * jnp.asarray(self.rate).astype(stored.dtype), self.wrong_rows(t, self.space.unravel(y))
+        return stored if wrong is None else jnp.where(jnp.any(wrong), jnp.asarray(jnp.nan, stored.dtype), stored)
 
-    def jacobian_sample(self, t: RealScalar, y: Y) -> Any:
-        """The user's Jacobian, if given, else the product of the derived one with ones.
+    def failure_of_jacobian(self, t: RealScalar, y: Y) -> Result:
+        """The failure of every step that uses the Jacobian at a state: it is not finite, or not that of the field."""
+        given, vector = self.term.jacobian_at(t, y, self.args), self.space.ravel(y)
+        # Not finite in every row in which an entry is not.
+        direction = (jnp.ones_like(vector),)
+        sample = jax.jvp(lambda y: self.slope(t, y), (vector,), direction)[1] if given is None else given
+        failure, wrong = failure_of_derivative(sample), self.wrong_rows(t, y)
+        if wrong is None:
+            return failure
+        reason = RESULTS.jacobian_pattern_wrong if given is None else RESULTS.jacobian_wrong
+        return first_failure(failure, choose(jnp.any(wrong), reason, RESULTS.successful))
 
-        One of its entries is not finite if one of the Jacobian's is not.
+    def wrong_rows(self, t: RealScalar, y: Y) -> Bool[Array, " n"] | None:
+        """For each row of the Jacobian whether it disagrees with a derivative; `None` if that is not compared.
+
+        A pattern is always compared with a derivative, a user's Jacobian in JAX's debug mode `jax_enable_checks`.
         """
         given, vector = self.term.jacobian_at(t, y, self.args), self.space.ravel(y)
-        if given is not None:
-            return given
-        return jax.jvp(lambda vector: self.slope(t, vector), (vector,), (jnp.ones_like(vector),))[1]
+        if given is None:
+            pattern = self.term.jacobian_pattern
+            jacobian = None if pattern is None else SparseJacobian(pattern_of_vectors(pattern, self.space))
+            return None if jacobian is None else jacobian.compared(lambda y: self.slope(t, y), vector)[1]
+        if not is_debugging():
+            return None
+        rate = jnp.asarray(self.rate).astype(self.space.dtype)
+        matrix = rate * as_operator(given, self.space, self.term.jacobian_pattern)
+        direction = random_direction(self.space.size).astype(self.space.dtype)
+        return disagree(matrix, direction, jax.jvp(lambda y: self.slope(t, y), (vector,), (direction,))[1])
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
         """The storage of the Jacobian and the linear solver, for states like `y`."""
@@ -99,14 +127,16 @@ class FlatField(AbstractField):
         given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
         if isinstance(given, lx.AbstractLinearOperator):
             tags = tags | structure_of(given)
-        return linear_algebra(tags, solver, self.space)
+        return linear_algebra(tags, solver, self.space, self.term.jacobian_pattern)
 
     def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:
         return self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))
 
 
-def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
+def as_operator(given: Any, space: FlatSpace, pattern: SparsityPattern | None = None) -> lx.AbstractLinearOperator:
     """The value that a user's `jacobian` returned, as an operator on vectors.
+
+    A vector holds the values of the entries of the pattern, if the term has one.
 
     Raises
     ------
@@ -119,6 +149,9 @@ def as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
         if (given.out_size(), given.in_size()) != (size, size):
             raise ValueError(_wrong_shape(size, f"an operator of shape ({given.out_size()}, {given.in_size()})"))
         return given
+    entries = None if pattern is None else pattern_of_vectors(pattern, space)
+    if entries is not None and eqx.is_array_like(given) and jnp.shape(given) == (entries.num_entries,):
+        return SparseLinearOperator(jnp.asarray(given).astype(space.dtype), entries)
     is_matrix = eqx.is_array_like(given) and jnp.shape(given) == (size, size)
     matrix = jnp.asarray(given) if is_matrix else _matrix_of_blocks(given, space)
     if jnp.iscomplexobj(matrix) and not jnp.issubdtype(space.dtype, jnp.complexfloating):

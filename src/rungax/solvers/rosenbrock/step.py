@@ -140,7 +140,8 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         vector = field.space.ravel(y0)
         by_time = jax.jvp(lambda t: field.slope(t, vector), (t0,), (jnp.ones_like(t0),))[1]
         of_field = failure_of_field(self.func(terms, t0, y0, args))
-        return first_failure(of_field, failure_of_derivative((field.jacobian_sample(t0, y0), by_time)))
+        of_derivatives = first_failure(failure_of_derivative(by_time), field.failure_of_jacobian(t0, y0))
+        return first_failure(of_field, of_derivatives)
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""

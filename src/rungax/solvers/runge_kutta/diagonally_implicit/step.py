@@ -37,7 +37,7 @@ from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
 from ...common.completed import completed
-from ...common.failures import failure_of_derivative, failure_of_field
+from ...common.failures import failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
 from ...common.stage_vectors import stacked, unstacked
@@ -196,7 +196,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         _, implicit = self.split(terms)
         field = FlatField.for_step(implicit, t0, t1, y0, args)
         of_field = failure_of_field(self.func(terms, t0, y0, args))
-        return first_failure(of_field, failure_of_derivative(field.jacobian_sample(t0, y0)))
+        return first_failure(of_field, field.failure_of_jacobian(t0, y0))
 
     def checkpoint_state(self, solver_state: DIRKState) -> None:
         """No checkpoint: the first stage is evaluated again, and the cache does not change the solution."""

@@ -1,0 +1,111 @@
+"""Jacobians of which only the entries of a pattern are computed and stored, and their comparison with derivatives."""
+
+import functools
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array, Bool
+
+from ..jaxkit import scaled
+from ..sparsity import SparsityPattern
+from .jacobian import AbstractJacobian, Field, Scale, Vector, products
+from .lu import MAX_UNROLLED, SmallLU
+from .sparse import SparseLinearOperator
+
+
+class SparseJacobian(AbstractJacobian):
+    """The values of a pattern's entries; costs one derivative of the field for each colour, and one to check them.
+
+    Columns of one colour have no row in common, so that one derivative serves them all. Rows that are too dense for
+    that are computed by one derivative in reverse mode each.
+
+    Parameters
+    ----------
+    pattern
+        The entries, with the whole diagonal among them.
+
+    References
+    ----------
+    A. R. Curtis, M. J. D. Powell, J. K. Reid, On the estimation of sparse Jacobian matrices, IMA J. Appl. Math. 13
+    (1974), 117–119.
+    """
+
+    pattern: SparsityPattern = eqx.field(static=True)
+
+    @property
+    def is_stored(self) -> bool:
+        """True: the array holds all entries."""
+        return True
+
+    def evaluate(self, field: Field, y: Vector) -> Array:
+        """The values of the entries; NaN in the rows for which the pattern lacks an entry."""
+        values, is_wrong = self.compared(field, y)
+        return jnp.where(is_wrong[self.pattern.rows], jnp.asarray(jnp.nan, values.dtype), values)
+
+    def compared(self, field: Field, y: Vector) -> tuple[Array, Bool[Array, " n"]]:
+        """The values of the entries, and for each row whether a derivative in a random direction disagrees with it."""
+        pattern, colouring = self.pattern, self.pattern.colouring
+        direction = random_direction(pattern.size).astype(y.dtype)
+        groups = jnp.arange(colouring.num_colours)[:, None]
+        seeds = (jnp.asarray(colouring.colours)[None, :] == groups).astype(y.dtype)
+        derivatives = products(field, y, jnp.concatenate([seeds, direction[None, :]]))
+        values = derivatives[colouring.colours[pattern.columns], pattern.rows]
+        if colouring.dense_rows.size > 0:
+            entries = np.flatnonzero(np.isin(pattern.rows, colouring.dense_rows))
+            places = np.searchsorted(colouring.dense_rows, pattern.rows[entries])
+            rows = _rows(field, y, jnp.asarray(colouring.dense_rows))
+            values = values.at[entries].set(rows[places, pattern.columns[entries]])
+        return values, disagree(SparseLinearOperator(values, pattern), direction, derivatives[-1])
+
+    def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
+        """The operator's entries at the places of the pattern."""
+        return SparseLinearOperator.of(operator, self.pattern).values
+
+    def shifted(
+        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+    ) -> lx.AbstractLinearOperator:
+        """The shifted matrix, with the same entries."""
+        del field
+        jacobian = scaled(scale, stored)
+        if mass is None:
+            values = (-jacobian).at[self.pattern.diagonal_entries].add(1)
+        else:
+            values = self.of_operator(mass).astype(jacobian.dtype) - jacobian
+        return SparseLinearOperator(values, self.pattern)
+
+    def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
+        """The default solver for sparse systems."""
+        return SmallLU() if size <= MAX_UNROLLED else lx.LU()
+
+
+@functools.lru_cache(maxsize=8)
+def random_direction(size: int) -> np.ndarray:
+    """A random vector without small entries, always the same for a size."""
+    generator = np.random.default_rng(size)
+    direction = generator.uniform(0.5, 1.5, size) * generator.choice([-1.0, 1.0], size)
+    direction.setflags(write=False)
+    return direction
+
+
+def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: Vector) -> Bool[Array, " n"]:
+    """True for each row of a Jacobian whose product with a direction is not the derivative in that direction.
+
+    The difference is compared with the sum of the moduli of the row's products. Roundings of the field's derivative are
+    relative to what cancels in it, so that the bound is far above those of the sum: half of the digits. A row that is
+    not finite agrees, because error control notices it.
+    """
+    size = jax.tree.map(jnp.abs, matrix).mv(jnp.abs(direction))
+    difference = jnp.abs(derivative - matrix.mv(direction))
+    bound = float(jnp.finfo(size.dtype).eps) ** 0.5
+    return jnp.isfinite(size) & jnp.isfinite(difference) & (difference > bound * size)
+
+
+def _rows(field: Field, y: Vector, rows: Array) -> Array:
+    """Rows of the Jacobian, each by a derivative in reverse mode."""
+    _, pullback = jax.vjp(field, y)
+    one_hot = (jnp.arange(y.size)[None, :] == rows[:, None]).astype(y.dtype)
+    return jax.vmap(lambda cotangent: pullback(cotangent)[0])(one_hot)
