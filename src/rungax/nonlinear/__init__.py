@@ -32,6 +32,7 @@ from .sparse_jacobian import (
     disagree as disagree,
     random_direction as random_direction,
 )
+from .sparse_lu import SparseLU as SparseLU
 from .stage import (
     AbstractStageSolver as AbstractStageSolver,
     Stage as Stage,

@@ -15,6 +15,7 @@ from ..sparsity import SparsityPattern
 from .jacobian import AbstractJacobian, Field, Scale, Vector, products
 from .lu import MAX_UNROLLED, SmallLU
 from .sparse import SparseLinearOperator
+from .sparse_lu import SparseLU, is_available
 
 
 class SparseJacobian(AbstractJacobian):
@@ -79,7 +80,9 @@ class SparseJacobian(AbstractJacobian):
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
         """The default solver for sparse systems."""
-        return SmallLU() if size <= MAX_UNROLLED else lx.LU()
+        if size <= MAX_UNROLLED:
+            return SmallLU()
+        return SparseLU() if is_available() else lx.LU()
 
 
 @functools.lru_cache(maxsize=8)
