@@ -1,6 +1,7 @@
 """Jacobians of which only the entries of a pattern are computed and stored, and their comparison with derivatives."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -8,14 +9,19 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Bool
+from jax import lax
+from jaxtyping import Array, Bool, Int
 
-from ..jaxkit import scaled
-from ..sparsity import SparsityPattern
-from .jacobian import AbstractJacobian, Field, Scale, Vector, products
+from ..jaxkit import match_varying, scaled
+from ..sparsity import Colouring, SparsityPattern
+from .jacobian import AbstractJacobian, Field, Scale, Vector
 from .lu import MAX_UNROLLED, SmallLU
 from .sparse import SparseLinearOperator
 from .sparse_lu import SparseLU, is_available
+
+_AT_ONCE = 2**22
+"""Numbers in the directions whose derivatives are computed at once. A field has several intermediate values of that
+size: about a gigabyte in all."""
 
 
 class SparseJacobian(AbstractJacobian):
@@ -49,18 +55,35 @@ class SparseJacobian(AbstractJacobian):
 
     def compared(self, field: Field, y: Vector) -> tuple[Array, Bool[Array, " n"]]:
         """The values of the entries, and for each row whether a derivative in a random direction disagrees with it."""
-        pattern, colouring = self.pattern, self.pattern.colouring
+        pattern, colouring = self.pattern, self._colouring(field, y)
         direction = random_direction(pattern.size).astype(y.dtype)
-        groups = jnp.arange(colouring.num_colours)[:, None]
-        seeds = (jnp.asarray(colouring.colours)[None, :] == groups).astype(y.dtype)
-        derivatives = products(field, y, jnp.concatenate([seeds, direction[None, :]]))
+
+        def derivative(colour: Int[Array, ""]) -> Vector:
+            seed = (jnp.asarray(colouring.colours) == colour).astype(y.dtype)
+            # The colour after the last one stands for the random direction.
+            seed = jnp.where(colour == colouring.num_colours, direction, seed)
+            return jax.jvp(field, (y,), (match_varying(seed, y),))[1]
+
+        derivatives = _in_blocks(derivative, np.arange(colouring.num_colours + 1, dtype=np.int32), pattern.size)
         values = derivatives[colouring.colours[pattern.columns], pattern.rows]
         if colouring.dense_rows.size > 0:
             entries = np.flatnonzero(np.isin(pattern.rows, colouring.dense_rows))
             places = np.searchsorted(colouring.dense_rows, pattern.rows[entries])
-            rows = _rows(field, y, jnp.asarray(colouring.dense_rows))
+            rows = _rows(field, y, colouring.dense_rows)
             values = values.at[entries].set(rows[places, pattern.columns[entries]])
         return values, disagree(SparseLinearOperator(values, pattern), direction, derivatives[-1])
+
+    def _colouring(self, field: Field, y: Vector) -> Colouring:
+        """The colouring that suits a field: with dense rows only if it has derivatives in reverse mode."""
+        colouring = self.pattern.colouring
+        if colouring.dense_rows.size == 0:
+            return colouring
+        try:
+            jax.eval_shape(lambda y: _rows(field, y, colouring.dense_rows), y)
+        except Exception:
+            # JAX has no class of its own for a loop or a custom rule that it cannot transpose.
+            return self.pattern.colouring_of_all_rows
+        return colouring
 
     def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
         """The operator's entries at the places of the pattern."""
@@ -107,8 +130,17 @@ def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: V
     return jnp.isfinite(size) & jnp.isfinite(difference) & (difference > bound * size)
 
 
-def _rows(field: Field, y: Vector, rows: Array) -> Array:
+def _rows(field: Field, y: Vector, rows: Int[np.ndarray, " rows"]) -> Array:
     """Rows of the Jacobian, each by a derivative in reverse mode."""
     _, pullback = jax.vjp(field, y)
-    one_hot = (jnp.arange(y.size)[None, :] == rows[:, None]).astype(y.dtype)
-    return jax.vmap(lambda cotangent: pullback(cotangent)[0])(one_hot)
+
+    def derivative(row: Int[Array, ""]) -> Vector:
+        cotangent = (jnp.arange(y.size, dtype=row.dtype) == row).astype(y.dtype)
+        return pullback(match_varying(cotangent, y))[0]
+
+    return _in_blocks(derivative, rows, y.size)
+
+
+def _in_blocks(derivative: Callable[[Array], Vector], numbers: Int[np.ndarray, " m"], size: int) -> Array:
+    """The values of a function for each of some numbers, as many at once as bounded memory allows."""
+    return lax.map(derivative, jnp.asarray(numbers), batch_size=max(1, _AT_ONCE // max(size, 1)))

@@ -1,8 +1,11 @@
 """The pattern of a sparse Jacobian: the positions of the entries that may differ from zero."""
 
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Int
 
@@ -13,6 +16,7 @@ type Indices = Int[np.ndarray, " entries"]
 
 
 @final
+@dataclass(frozen=True, init=False, repr=False, eq=False)
 class SparsityPattern:
     """The positions of the entries of a square matrix that may differ from zero, row by row.
 
@@ -22,9 +26,10 @@ class SparsityPattern:
     Parameters
     ----------
     matrix
-        What the pattern is read from: a SciPy sparse array or matrix or a `jax.experimental.sparse.BCOO`, of which every
-        stored entry counts, also a stored zero; a matrix, of which every entry counts that is not zero or false; or
-        another pattern. The rows and columns are those of the ravelled state.
+        What the pattern is read from: a SciPy sparse array or matrix, or a `BCOO` or `BCSR` of
+        `jax.experimental.sparse`, of which every stored entry counts, also a stored zero; a matrix, of which every
+        entry counts that is not zero or false; or another pattern. The rows and columns are those of the entries of the
+        state, leaf after leaf.
 
     Attributes
     ----------
@@ -40,8 +45,8 @@ class SparsityPattern:
 
     Cost
     ----
-    The colours are computed when they are first needed, in a time proportional to the number of pairs of entries that
-    share a row.
+    The colours are computed when they are first needed and then stored: about two seconds for 100 000 columns with six
+    entries each. Use one pattern for many solves.
 
     Examples
     --------
@@ -56,11 +61,7 @@ class SparsityPattern:
     columns: Indices
 
     def __init__(self, matrix: Any):
-        self.size, rows, columns = _entries(matrix)
-        order = np.unique(rows.astype(np.int64) * self.size + columns)
-        self.rows, self.columns = (x.astype(np.int32) for x in np.divmod(order, max(self.size, 1)))
-        for indices in (self.rows, self.columns):
-            indices.setflags(write=False)
+        self._set(*_entries(matrix))
 
     @classmethod
     def of_entries(cls, size: int, rows: Any, columns: Any) -> "SparsityPattern":
@@ -71,10 +72,31 @@ class SparsityPattern:
         size
             Number of rows, and of columns.
         rows, columns
-            Row and column of each entry.
+            Row and column of each entry: integers from 0 to `size - 1`.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many rows as columns, or one is not such an integer.
         """
-        indices = np.stack([np.asarray(rows, np.int32), np.asarray(columns, np.int32)], axis=1)
-        return cls(_Entries(size, indices))
+        rows, columns = np.asarray(rows), np.asarray(columns)
+        if rows.size == columns.size == 0:
+            rows, columns = rows.astype(np.int32), columns.astype(np.int32)
+        _check_indices(size, rows, columns)
+        pattern = cls.__new__(cls)
+        pattern._set(size, rows, columns)
+        return pattern
+
+    def _set(self, size: int, rows: Indices, columns: Indices) -> None:
+        """Set the attributes, from entries in any order."""
+        keys = rows.astype(np.int64) * size + columns
+        if np.any(np.diff(keys) <= 0):
+            keys = np.sort(keys)
+            keys = keys[np.append(True, np.diff(keys) > 0)]
+        rows, columns = (x.astype(np.int32) for x in np.divmod(keys, max(size, 1)))
+        for indices in (rows, columns):
+            indices.setflags(write=False)
+        vars(self).update(size=size, rows=rows, columns=columns)
 
     @property
     def num_entries(self) -> int:
@@ -89,7 +111,12 @@ class SparsityPattern:
     @cached_property
     def colouring(self) -> Colouring:
         """The columns in groups that share no row, and the rows that are too dense for it."""
-        return colouring_of(self.size, self.rows, self.columns)
+        return colouring_of((self.size, self.size), self.rows, self.columns)
+
+    @cached_property
+    def colouring_of_all_rows(self) -> Colouring:
+        """The columns in groups that share no row at all, for fields without derivatives in reverse mode."""
+        return colouring_of((self.size, self.size), self.rows, self.columns, most_dense_rows=0)
 
     @cached_property
     def diagonal_entries(self) -> Indices:
@@ -105,7 +132,18 @@ class SparsityPattern:
         return SparsityPattern.of_entries(self.size, rows, columns)
 
     def union(self, other: "SparsityPattern") -> "SparsityPattern":
-        """The pattern with the entries of both."""
+        """The pattern with the entries of both.
+
+        Raises
+        ------
+        ValueError
+            If their sizes differ.
+        """
+        if other.size != self.size:
+            raise ValueError(
+                f"`SparsityPattern.union(other)` takes a pattern of the same size.\nExpected: size {self.size}\n"
+                f"Found:    size {other.size}\nBoth are those of one state."
+            )
         rows = np.concatenate([self.rows, other.rows])
         columns = np.concatenate([self.columns, other.columns])
         return SparsityPattern.of_entries(self.size, rows, columns)
@@ -189,44 +227,74 @@ def as_pattern(matrix: Any) -> SparsityPattern | None:
     return matrix if matrix is None or isinstance(matrix, SparsityPattern) else SparsityPattern(matrix)
 
 
-class _Entries:
-    """Entries given by their indices, in any order."""
-
-    def __init__(self, size: int, indices: np.ndarray):
-        self.size, self.indices = size, indices
-
-
 def _entries(matrix: Any) -> tuple[int, Indices, Indices]:
     """The size of a square matrix, and the rows and columns of its entries, in any order and perhaps repeated."""
     if isinstance(matrix, SparsityPattern):
         return matrix.size, matrix.rows, matrix.columns
-    if isinstance(matrix, _Entries):
-        return matrix.size, matrix.indices[:, 0], matrix.indices[:, 1]
-    shape = np.shape(matrix)
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise ValueError(_message("a square matrix, with a row for each entry of the ravelled state", shown(matrix)))
     if is_traced(matrix):
-        fix = "Make it outside of `jit`."
-        raise ValueError(_message("entries that are known when the program is compiled", "a traced array", fix))
+        fix = "Make it outside of `jit`, or with NumPy."
+        raise ValueError(_message("entries that are known when the program is compiled", shown(matrix), fix))
     # Imported here, because most programs have no sparse matrices.
     import scipy.sparse
-    from jax.experimental.sparse import BCOO
+    from jax.experimental.sparse import BCOO, BCSR
 
-    if isinstance(matrix, BCOO):
-        indices = np.asarray(matrix.indices).reshape(-1, 2)
-        # JAX pads the indices of a matrix with fewer entries by ones outside of it.
-        indices = indices[(indices < shape[0]).all(axis=1)]
-        return shape[0], indices[:, 0], indices[:, 1]
-    if scipy.sparse.issparse(matrix):
-        entries = matrix.tocoo()
-        return shape[0], entries.row, entries.col
-    rows, columns = np.nonzero(np.asarray(matrix))
-    return shape[0], rows, columns
+    is_jax, is_scipy = isinstance(matrix, BCOO | BCSR), scipy.sparse.issparse(matrix)
+    if not (is_jax or is_scipy):
+        matrix = _as_array(matrix)
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        expected = "a square matrix, with one row for each entry of the state"
+        raise ValueError(_message(expected, f"shape {matrix.shape}"))
+    entries = _of_jax if is_jax else _of_scipy if is_scipy else np.nonzero
+    return matrix.shape[0], *entries(matrix)
+
+
+def _as_array(matrix: Any) -> np.ndarray:
+    """A matrix as an array of numbers."""
+    try:
+        array = np.asarray(matrix)
+    except ValueError:  # rows of different lengths
+        array = np.asarray(None)
+    if array.dtype != np.bool_ and not jnp.issubdtype(array.dtype, np.number):
+        raise ValueError(_message("a matrix of numbers", shown(matrix)))
+    return array
+
+
+def _of_jax(matrix: Any) -> tuple[Indices, Indices]:
+    """The rows and columns of the stored entries of a `BCOO` or `BCSR`."""
+    from jax.experimental.sparse import BCSR, bcoo_update_layout
+
+    with jax.ensure_compile_time_eval():
+        matrix = matrix.to_bcoo() if isinstance(matrix, BCSR) else matrix
+        indices = np.asarray(bcoo_update_layout(matrix, n_batch=0, n_dense=0).indices)
+    # JAX pads the indices of a matrix with fewer entries by those of an entry outside of it.
+    rows, columns = indices[(indices < np.array(matrix.shape)).all(axis=1)].T
+    return rows, columns
+
+
+def _of_scipy(matrix: Any) -> tuple[Indices, Indices]:
+    """The rows and columns of the stored entries of a SciPy sparse array or matrix."""
+    if matrix.format == "dia":
+        # Of diagonals `tocoo` would drop the entries that are zero.
+        matrix = type(matrix)((np.ones(matrix.data.shape), matrix.offsets), shape=matrix.shape)
+    entries = matrix.tocoo()
+    return entries.row, entries.col
+
+
+def _check_indices(size: int, rows: np.ndarray, columns: np.ndarray) -> None:
+    """Raise a `ValueError` unless these are as many rows as columns, and each is one of a matrix of this size."""
+    is_integer = all(np.issubdtype(x.dtype, np.integer) for x in (rows, columns))
+    is_inside = is_integer and all(np.all((x >= 0) & (x < size)) for x in (rows, columns))
+    if rows.shape != columns.shape or rows.ndim != 1 or not is_inside:
+        raise ValueError(
+            "`SparsityPattern.of_entries(size, rows, columns)` takes the row and the column of each entry.\n"
+            f"Expected: two vectors of the same length, of integers from 0 to {size - 1}\n"
+            f"Found:    rows = {shown(rows)}, columns = {shown(columns)}\nCount rows and columns from 0."
+        )
 
 
 def _message(expected: str, found: str, fix: str = "") -> str:
     fix = fix or "`rungax.jacobian_sparsity(vector_field, t0, y0, args)` finds the pattern of a field."
     return (
-        "A sparsity pattern says which entries of the Jacobian may differ from zero.\n"
-        f"Expected: {expected}: a SciPy sparse array, a `BCOO`, or a boolean matrix\nFound:    {found}\n{fix}"
+        "A sparsity pattern holds the entries of the Jacobian that may differ from zero: a SciPy sparse array, a "
+        f"`BCOO`, or a boolean matrix.\nExpected: {expected}\nFound:    {found}\n{fix}"
     )
