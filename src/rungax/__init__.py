@@ -22,7 +22,9 @@ from .terms import (
     MultiTerm,
     UnderdampedLangevinDriftTerm,
     UnderdampedLangevinDiffusionTerm,
+    jacobian_sparsity,
 )
+from .sparsity import SparsityPattern
 from .paths import (
     AbstractPath,
     AbstractGlobalInterpolation,
@@ -123,6 +125,7 @@ from .nonlinear import (
     BandedLU,
     SparseLU,
     BandedLinearOperator,
+    SparseLinearOperator,
     Banded,
     holomorphic_tag,
 )
@@ -187,6 +190,8 @@ __all__ = [
     "MultiTerm",
     "UnderdampedLangevinDriftTerm",
     "UnderdampedLangevinDiffusionTerm",
+    "jacobian_sparsity",
+    "SparsityPattern",
     "AbstractPath",
     "AbstractGlobalInterpolation",
     "LinearInterpolation",
@@ -280,6 +285,7 @@ __all__ = [
     "BandedLU",
     "SparseLU",
     "BandedLinearOperator",
+    "SparseLinearOperator",
     "Banded",
     "holomorphic_tag",
     "AbstractStepSizeController",

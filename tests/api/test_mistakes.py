@@ -122,6 +122,10 @@ CALLS: dict[str, Mistake] = {
         lambda: run(reltol=1e-6, callback=passes), TypeError,
         ("`stepsize_controller=PIDController(", "in place of `reltol`", "`event=Event(...)` in place of `callback`"),
     ),
+    "SciPy's pattern": (
+        lambda: run(jac_sparsity=np.eye(2)), TypeError,
+        ("Write `terms=ODETerm(f, sparsity=S)` in place of `jac_sparsity`",),
+    ),
     "no first step": (
         lambda: diffeqsolve(f, Tsit5(), 0.0, 1.0, y0=Y0), TypeError, ("'dt0'", "`None` lets error control choose it"),
     ),

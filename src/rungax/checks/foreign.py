@@ -47,7 +47,8 @@ _ARGUMENTS = {
     "`stepsize_controller`": ("controller", "step_size_controller"),
     "`event=Event(...)`": ("events", "callback"),
     "`terms=ODETerm(f, jacobian=...)`": ("jac", "Dfun"),
-    "`terms=ODETerm(f, tags=Banded(lower, upper))`": ("lband", "uband", "ml", "mu", "jac_sparsity"),
+    "`terms=ODETerm(f, tags=Banded(lower, upper))`": ("lband", "uband", "ml", "mu"),
+    "`terms=ODETerm(f, sparsity=S)`": ("jac_sparsity", "jac_prototype", "sparsity"),
     "`max_steps`": ("maxiters", "mxstep", "max_num_steps", "nsteps"),
 }
 

@@ -27,11 +27,7 @@ from .root_finders import (
     with_stepsize_controller_tols as with_stepsize_controller_tols,
 )
 from .sparse import SparseLinearOperator as SparseLinearOperator
-from .sparse_jacobian import (
-    SparseJacobian as SparseJacobian,
-    disagree as disagree,
-    random_direction as random_direction,
-)
+from .sparse_jacobian import SparseJacobian as SparseJacobian, disagree as disagree
 from .sparse_lu import SparseLU as SparseLU
 from .stage import (
     AbstractStageSolver as AbstractStageSolver,

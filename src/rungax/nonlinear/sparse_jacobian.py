@@ -1,6 +1,5 @@
 """Jacobians of which only the entries of a pattern are computed and stored, and their comparison with derivatives."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Int
 
 from ..jaxkit import match_varying, scaled
-from ..sparsity import Colouring, SparsityPattern
+from ..sparsity import Colouring, SparsityPattern, random_direction
 from .jacobian import AbstractJacobian, Field, Scale, Vector
 from .lu import MAX_UNROLLED, SmallLU
 from .sparse import SparseLinearOperator
@@ -106,15 +105,6 @@ class SparseJacobian(AbstractJacobian):
         if size <= MAX_UNROLLED:
             return SmallLU()
         return SparseLU() if is_available() else lx.LU()
-
-
-@functools.lru_cache(maxsize=8)
-def random_direction(size: int) -> np.ndarray:
-    """A random vector without small entries, always the same for a size."""
-    generator = np.random.default_rng(size)
-    direction = generator.uniform(0.5, 1.5, size) * generator.choice([-1.0, 1.0], size)
-    direction.setflags(write=False)
-    return direction
 
 
 def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: Vector) -> Bool[Array, " n"]:

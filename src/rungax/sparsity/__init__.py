@@ -1,4 +1,6 @@
 """Patterns of sparse Jacobians: which entries there are, and how few derivatives give them."""
 
 from .colouring import Colouring as Colouring
+from .detection import Entries as Entries, entries_at as entries_at, finite_points as finite_points
+from .directions import random_direction as random_direction
 from .pattern import SparsityPattern as SparsityPattern, as_pattern as as_pattern

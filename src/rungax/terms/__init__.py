@@ -18,6 +18,7 @@ from .directed import (
     in_direction_of_travel as in_direction_of_travel,
     start_drivers as start_drivers,
 )
+from .jacobian_sparsity import jacobian_sparsity as jacobian_sparsity
 from .langevin import (
     UnderdampedLangevinDiffusionTerm as UnderdampedLangevinDiffusionTerm,
     UnderdampedLangevinDriftTerm as UnderdampedLangevinDriftTerm,

@@ -13,18 +13,17 @@ from ...nonlinear import (
     AbstractField,
     LinearAlgebra,
     LinearSolver,
-    Vector,
     SparseJacobian,
     SparseLinearOperator,
+    Vector,
     disagree,
     holomorphic_tag,
     linear_algebra,
     pattern_of_vectors,
-    random_direction,
     structure_of,
 )
 from ...results import RESULTS, Result, choose, first_failure
-from ...sparsity import SparsityPattern
+from ...sparsity import SparsityPattern, random_direction
 from ...terms import AbstractTerm
 from .failures import failure_of_derivative
 
