@@ -86,8 +86,8 @@ with warnings.catch_warnings():
             "that its derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
         )
         jacobian_pattern_wrong = (
-            "The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare: the derivative "
-            "in a random direction is not the product of the computed Jacobian with it."
+            "The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare: the "
+            "derivative in a random direction is not the product of the computed Jacobian with it."
         )
         jacobian_wrong = (
             "The value of `ODETerm(jacobian=...)` is not the Jacobian of the vector field: the derivative in a random "

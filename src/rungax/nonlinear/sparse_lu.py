@@ -72,8 +72,8 @@ class SparseLU(lx.AbstractLinearSolver[SparseLUState]):
     Raises
     ------
     ValueError
-        If `method` is none of these. In a solve, if the term declares no pattern, or if the program is for another device
-        than a CPU.
+        If `method` is none of these. In a solve, if the term declares no pattern, or if the program is for another
+        device than a CPU.
     ModuleNotFoundError
         If the extra is not installed.
 
@@ -86,8 +86,8 @@ class SparseLU(lx.AbstractLinearSolver[SparseLUState]):
     ----
     A factorisation for each matrix of other values, and two triangular solves for each solution. For the Jacobian of a
     two-dimensional reaction-diffusion equation with two species a factorisation takes 8 ms for 2048 unknowns and 50 ms
-    for 8192, and a solution 0.2 and 1.2 ms. Computations are in float64; systems with complex numbers are solved as real
-    ones of twice the size. Under `vmap` each element has a factorisation of its own.
+    for 8192, and a solution 0.2 and 1.2 ms. Computations are in float64; systems with complex numbers are solved as
+    real ones of twice the size. Under `vmap` each element has a factorisation of its own.
 
     Notes
     -----

@@ -1,9 +1,9 @@
 """Solutions of sparse systems by SuiteSparse, called from inside compiled programs through the package `sparsax`.
 
 The package keeps factorisations in a cache of the process, by the values of the matrix. A program therefore carries the
-values and never a reference to a factorisation: a solution with the values of an earlier one costs two triangular solves,
-and one whose factorisation has left the cache costs another factorisation and is right too. A continued solve, another
-process, or a branch that was not taken hold nothing that could have gone.
+values and never a reference to a factorisation: a solution with the values of an earlier one costs two triangular
+solves, and one whose factorisation has left the cache costs another factorisation and is right too. A continued solve,
+another process, or a branch that was not taken hold nothing that could have gone.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from ..jaxkit import complex_dtype
 from ..sparsity import SparsityPattern
 
 type SolveReal = Callable[[Any, Any, Any, Any, bool], Any]
-"""Solutions for rows, columns and values of entries and a right-hand side, all in float64, and whether to transpose."""
+"""Solutions in float64, for rows, columns and values of entries, a right-hand side, and whether to transpose."""
 
 _PER_ELEMENT = 4
 """Number of factorisations in the cache for each element of the largest batch: those of a step, and of its derivative."""
