@@ -3,6 +3,7 @@
 It evaluates the field a few times after the loop, in a program that may raise an error only if a solve has failed.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from ..jaxkit import (
 )
 from ..plan import Plan
 from ..solvers import AbstractSolver
+from ..solvers.common.flat_field import FlatField
 from ..terms import leaf_terms
 from .ending import Ending
 
@@ -45,6 +47,8 @@ class Evaluations(NamedTuple):
         The field after a step of Euler's method; `None` if the field is not like the state.
     jacobian
         What shows entries of the Jacobian that are not finite, for solvers that use it.
+    wrong_rows
+        For each entry of the state, true if its row of the Jacobian is not the field's; `None` if that is not compared.
     fastest_rate
         The largest rate at which two solutions move apart or together, for explicit solvers.
     """
@@ -52,6 +56,7 @@ class Evaluations(NamedTuple):
     slope: Any
     ahead: Any
     jacobian: Any
+    wrong_rows: Any
     fastest_rate: Array | None
 
 
@@ -106,7 +111,7 @@ def examine(solver: AbstractSolver[Any], plan: Plan, ending: Ending) -> Examinat
         # A solver's `func` is for controllers and events: one of a user's own may be left out.
         return None
     if not _are_alike(like, y):
-        values = Evaluations(field(travelled, y), None, None, None)
+        values = Evaluations(field(travelled, y), None, None, None, None)
     elif solver.facts.uses_jacobian:
         values = _with_jacobian(problem.terms, field, travelled, y, problem.args, step)
     else:
@@ -115,7 +120,7 @@ def examine(solver: AbstractSolver[Any], plan: Plan, ending: Ending) -> Examinat
 
 
 def _with_jacobian(terms: Any, field: Field, t: Time, y: Y, args: Any, step: Time) -> Evaluations:
-    """The field twice, and the Jacobians that the user gives, or the product of JAX's with ones."""
+    """The field twice, the Jacobians that the user gives, or the product of JAX's with ones, and what is wrong."""
     given = [term.jacobian_at(t, y, args) for term in leaf_terms(terms)]
     given = [jacobian for jacobian in given if jacobian is not None]
     if given:
@@ -123,7 +128,21 @@ def _with_jacobian(terms: Any, field: Field, t: Time, y: Y, args: Any, step: Tim
     else:
         # Not finite in every row in which an entry is not.
         slope, jacobian = jax.jvp(lambda y: field(t, y), (y,), (jax.tree.map(jnp.ones_like, y),))
-    return Evaluations(slope, field(t + step, _moved(y, step, slope)), jacobian, None)
+    wrong_rows = _wrong_rows(terms, t, y, args, step)
+    return Evaluations(slope, field(t + step, _moved(y, step, slope)), jacobian, wrong_rows, None)
+
+
+def _wrong_rows(terms: Any, t: Time, y: Y, args: Any, step: Time) -> Any:
+    """For each entry of the state, true if a term declares its row of the Jacobian, and not as it is."""
+    wrong: list[Any] = []
+    for term in leaf_terms(terms):
+        if term.jacobian_pattern is None and term.jacobian_at(t, y, args) is None:
+            continue
+        flat = FlatField.for_step(term, t, t + step, y, args)
+        rows = flat.wrong_rows(t, y)
+        if rows is not None:
+            wrong.append(jax.tree.map(lambda x: x != 0, flat.space.unravel(rows.astype(flat.space.dtype))))
+    return functools.reduce(lambda a, b: jax.tree.map(jnp.logical_or, a, b), wrong) if wrong else None
 
 
 def _with_fastest_rate(field: Field, t: Time, y: Y, step: Time) -> Evaluations:
@@ -151,7 +170,7 @@ def _with_fastest_rate(field: Field, t: Time, y: Y, step: Time) -> Evaluations:
     zeros = jax.tree.map(jnp.zeros_like, y)
     carry = match_varying((y, zeros, zeros, jnp.zeros_like(t)), (y, t, step, jax.eval_shape(field, t, y)))
     _, slope, ahead, rate = lax.fori_loop(0, _ITERATIONS, turn, carry)
-    return Evaluations(slope, ahead, None, rate)
+    return Evaluations(slope, ahead, None, None, rate)
 
 
 def _are_alike(a: Any, b: Any) -> bool:

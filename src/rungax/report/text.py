@@ -8,7 +8,7 @@ from ..jaxkit import is_finite, not_finite
 from ..results import SolveError
 from .failure import Failure, Subject
 from .hints import Case, hint
-from .leaves import shown_leaves
+from .leaves import chosen_entries, shown_leaves
 
 _FIRST = 5
 """The number of batch elements whose indices are listed."""
@@ -81,12 +81,21 @@ def _what_is_not_finite(case: Case) -> Iterator[str]:
         yield f"The vector field is not finite {where}: {bad}."
     elif bad := not_finite("", found.field.jacobian):
         yield f"The Jacobian of the vector field is not finite {where}, in these entries or rows: {bad}."
+    elif rows := _wrong_rows(case):
+        yield f"Rows of the Jacobian that are not those of the vector field {where}: those of {rows}."
     elif bad := not_finite("", found.field.ahead):
         yield f"The vector field is finite there, and not at the end of a step of Euler's method from there: {bad}."
     if found.conditions is not None:
         for name, value in zip(case.subject.events, found.conditions, strict=True):
             if np.isnan(value):
                 yield f"The condition of the event `{name}` is not a number {where}."
+
+
+def _wrong_rows(case: Case) -> str:
+    """The entries of the state whose rows of the Jacobian are wrong, if that is why the solve failed."""
+    found = case.failure.found
+    is_reason = case.result in ("jacobian_pattern_wrong", "jacobian_wrong") and found is not None
+    return chosen_entries("y", found.field.wrong_rows) if is_reason else ""
 
 
 def _about_events(case: Case) -> Iterator[str]:

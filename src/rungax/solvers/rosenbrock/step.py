@@ -124,7 +124,10 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         stages = solve_stages(self.tableau, algebra, field, start, end, field.space.ravel(y0))
         error, y1, k = self.error(stages), unravel(stages.y1), tuple(unravel(u) for u in stages.us)
         y_error = None if error is None else unravel(error)
-        return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, RESULTS.successful
+        # The values of a wrong pattern are not numbers. Constant steps ask for the reason of a step that has failed.
+        is_checked = field.term.jacobian_pattern is not None
+        result = failure_of_field(stages.y1) if is_checked else RESULTS.successful
+        return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, result
 
     def error(self, stages: "RosenbrockStages") -> Vector | None:
         """The error estimate: by default the difference to the embedded solution, if the tableau has one."""
