@@ -5,10 +5,12 @@ from .banded_lu import BandedLU as BandedLU
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
 from .linear import (
     AbstractField as AbstractField,
+    AbstractLinearAlgebra as AbstractLinearAlgebra,
     LinearAlgebra as LinearAlgebra,
     LinearSolver as LinearSolver,
     LinearSystem as LinearSystem,
     check_linear_solver as check_linear_solver,
+    for_problem as for_problem,
     linear_algebra as linear_algebra,
     needs_matrix as needs_matrix,
     pattern_of_vectors as pattern_of_vectors,

@@ -1,8 +1,8 @@
 r"""The matrices $M - \beta J$ of implicit methods: where the Jacobian $J$ comes from, and how it is stored.
 
-A Jacobian is dense, or banded as the user declares, or never formed. It is stored from step to step as a plain array.
-The operator that a linear solver takes is built from the stored array when it is needed, in `shifted` and nowhere else:
-the mass matrix $M$ enters there, and the scale $\beta$ may be complex.
+A Jacobian is dense, or banded as the user declares, or never formed. It is stored from step to step as a plain array,
+or as several. The operator that a linear solver takes is built from what is stored when it is needed, in `shifted` and
+nowhere else: the mass matrix $M$ enters there, and the scale $\beta$ may be complex.
 """
 
 import abc
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Complex, Inexact
+from jaxtyping import Array, Complex, Inexact, PyTree
 
 from ..jaxkit import RealScalar, complex_dtype, match_varying, scaled
 from .banded import BandedLinearOperator
@@ -39,16 +39,16 @@ class AbstractJacobian(eqx.Module):
         """True if the stored array holds the Jacobian's entries, from which a matrix can be factorised."""
 
     @abc.abstractmethod
-    def evaluate(self, field: Field, y: Vector) -> Array:
+    def evaluate(self, field: Field, y: Vector) -> PyTree[Array]:
         """The stored array for the Jacobian at `y`."""
 
     @abc.abstractmethod
-    def of_operator(self, operator: lx.AbstractLinearOperator) -> Array:
+    def of_operator(self, operator: lx.AbstractLinearOperator) -> PyTree[Array]:
         """The stored array for a matrix given as an operator."""
 
     @abc.abstractmethod
     def shifted(
-        self, field: Field, stored: Array, scale: Scale, mass: lx.AbstractLinearOperator | None = None
+        self, field: Field, stored: Any, scale: Scale, mass: lx.AbstractLinearOperator | None = None
     ) -> lx.AbstractLinearOperator:
         r"""The operator $M - \text{scale} \cdot J$, complex if the scale is.
 

@@ -11,38 +11,91 @@ import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import FlatSpace, RealScalar, Time, match_varying, shown, without_derivatives
+from ..jaxkit import Args, BoolScalar, FlatSpace, RealScalar, Time, Y, match_varying, shown, without_derivatives
+from ..results import Result
 from ..sparsity import SparsityPattern
 from .banded import BandedLinearOperator
 from .jacobian import AbstractJacobian, BandedJacobian, DenseJacobian, ImplicitJacobian, Scale, Vector
 from .sparse_jacobian import SparseJacobian
 from .tags import Banded, holomorphic_tag
+from .tolerances import Accuracy
 
 type LinearSolver = lx.AbstractLinearSolver[Any]
 
 
-class LinearAlgebra(eqx.Module):
+class AbstractLinearAlgebra(eqx.Module):
     """The storage of a field's Jacobian, and the linear solver for its systems."""
+
+    jacobian: eqx.AbstractVar[AbstractJacobian]
+    solver: eqx.AbstractVar[LinearSolver]
+
+    @property
+    @abc.abstractmethod
+    def has_factors(self) -> bool:
+        """True if there are arrays which make several solutions cheaper, and which are kept from step to step."""
+
+    @abc.abstractmethod
+    def factorise(self, system: "LinearSystem") -> PyTree[Array]:
+        """The factorisation of a system: arrays that speed up its solutions."""
+
+    @abc.abstractmethod
+    def state(self, system: "LinearSystem", factors: PyTree[Array] | None) -> PyTree[Any]:
+        """The linear solver's state for a system, from the arrays that `factorise` returned if there are some."""
+
+    @abc.abstractmethod
+    def at_iterate(self, system: "LinearSystem", t: Time, y: Vector) -> "LinearSystem":
+        """The system with the Jacobian at another time and state, if that costs less than a factorisation."""
+
+    @abc.abstractmethod
+    def damping(self, scale: Array, factored_scale: Array) -> Array:
+        """The factor by which solutions with a factorisation for another scale are multiplied."""
+
+    @abc.abstractmethod
+    def failure(self, is_unsolved: BoolScalar, otherwise: Result) -> Result:
+        """The reason of a failure, from whether a solution is infinite, and the reason if that does not explain it."""
+
+    def empty_factors(self, system: "LinearSystem") -> PyTree[Array]:
+        """Zeros of the shapes and dtypes of `factorise`."""
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), eqx.filter_eval_shape(self.factorise, system))
+
+
+class LinearAlgebra(AbstractLinearAlgebra):
+    """The storage of the Jacobian with a solver of Lineax, whose state consists of the factors of the whole matrix."""
 
     jacobian: AbstractJacobian
     solver: LinearSolver
 
+    @property
+    def has_factors(self) -> bool:
+        """True if the stored array holds the Jacobian's entries."""
+        return self.jacobian.is_stored
+
     def factorise(self, system: "LinearSystem") -> PyTree[Array]:
-        """The factorisation of a system: the arrays in the linear solver's state."""
-        return eqx.filter(self.solver.init(system.operator(self), {}), eqx.is_array)
+        """The arrays in the linear solver's state."""
+        return eqx.filter(self._init(system), eqx.is_array)
 
-    def empty_factors(self, system: "LinearSystem") -> PyTree[Array]:
-        """Zeros of the shapes and dtypes of `factorise`."""
-        arrays = eqx.filter(self._shape_of_state(system), _is_shape)
-        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), arrays)
+    def state(self, system: "LinearSystem", factors: PyTree[Array] | None) -> PyTree[Any]:
+        """The linear solver's state for a system, from a factorisation if there is one."""
+        if factors is None:
+            return self._init(system)
+        return eqx.combine(factors, eqx.filter(eqx.filter_eval_shape(self._init, system), _is_shape, inverse=True))
 
-    def restored(self, factors: PyTree[Array], system: "LinearSystem") -> PyTree[Any]:
-        """The linear solver's state, from the arrays that `factorise` returned."""
-        return eqx.combine(factors, eqx.filter(self._shape_of_state(system), _is_shape, inverse=True))
+    def at_iterate(self, system: "LinearSystem", t: Time, y: Vector) -> "LinearSystem":
+        """The system itself."""
+        del t, y
+        return system
 
-    def _shape_of_state(self, system: "LinearSystem") -> PyTree[Any]:
-        """The linear solver's state, with its arrays replaced by their shapes."""
-        return eqx.filter_eval_shape(lambda system: self.solver.init(system.operator(self), {}), system)
+    def damping(self, scale: Array, factored_scale: Array) -> Array:
+        """The solution with another scale is wrong by a factor between one and the ratio of the scales."""
+        return 2 * factored_scale / (factored_scale + scale)
+
+    def failure(self, is_unsolved: BoolScalar, otherwise: Result) -> Result:
+        """The other reason: a solution that is not finite shows that the iteration diverges."""
+        del is_unsolved
+        return otherwise
+
+    def _init(self, system: "LinearSystem") -> PyTree[Any]:
+        return self.solver.init(system.operator(self), {})
 
 
 class LinearSystem(eqx.Module):
@@ -55,22 +108,22 @@ class LinearSystem(eqx.Module):
     t
         The time of the Jacobian.
     stored
-        The stored array for the Jacobian $J$.
+        The stored array for the Jacobian $J$, or several.
     scale
         The factor $\beta$, real or complex.
     """
 
     field: "AbstractField"
     t: Time
-    stored: Array
+    stored: PyTree[Array]
     scale: Scale
 
     @classmethod
-    def at(cls, algebra: LinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: Scale) -> Self:
+    def at(cls, algebra: AbstractLinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: Scale) -> Self:
         """The system whose Jacobian is that at `y`."""
         return cls(field, t, field.jacobian(algebra, t, y), scale)
 
-    def operator(self, algebra: LinearAlgebra) -> lx.AbstractLinearOperator:
+    def operator(self, algebra: AbstractLinearAlgebra) -> lx.AbstractLinearOperator:
         """The matrix as a linear operator."""
         slope = lambda y: self.field.slope(self.t, y)
         return algebra.jacobian.shifted(slope, self.stored, self.scale, self.field.mass)
@@ -98,28 +151,36 @@ class AbstractField(eqx.Module):
         """The vector field times the mean rate of its driver: `increment` divided by the length of the step."""
 
     @abc.abstractmethod
-    def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
+    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
         """The array that `algebra` stores for the Jacobian of `slope`."""
 
 
-def solve(algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None) -> Vector:
+def solve(
+    algebra: AbstractLinearAlgebra,
+    system: LinearSystem,
+    b: Vector,
+    factors: PyTree[Array] | None = None,
+    accuracy: Accuracy | None = None,
+) -> Vector:
     """The solution for a right-hand side, from a factorisation if there is one.
 
-    It depends differentiably on the system and on `b`, as if the factorisation were that of the system's own matrix.
+    It depends differentiably on the system and on `b`, as if the factorisation were that of the system's own matrix. An
+    iterative solver may leave a residual of the given accuracy; without one it solves to rounding.
     """
-    return _solve((system, b), without_derivatives((algebra, factors)))
+    return _solve((system, b), without_derivatives((algebra, factors, accuracy)))
 
 
 @eqx.filter_custom_jvp
 def _solve(differentiable: tuple[LinearSystem, Vector], static: Any) -> Vector:
-    (system, b), (algebra, factors) = differentiable, static
-    return algebra.solver.compute(_state(algebra, system, factors), b, {})[0]
+    (system, b), (algebra, factors, accuracy) = differentiable, static
+    options = {} if accuracy is None else {"accuracy": accuracy}
+    return algebra.solver.compute(algebra.state(system, factors), b, options)[0]
 
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
     r"""From $A x = b$: $A \dot x = \dot b - \dot A x$."""
-    (system, b), (algebra, factors) = primals
+    (system, b), (algebra, factors, _) = primals
     x = _solve(*primals)
 
     def residual(differentiable: tuple[LinearSystem, Vector]) -> Vector:
@@ -131,27 +192,20 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
 
 
 def solve_tangent(
-    algebra: LinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None
+    algebra: AbstractLinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array] | None = None
 ) -> Vector:
     """The solution for a right-hand side that is a tangent: a map that can be transposed for every linear solver.
 
     It uses JAX's own linear solve. Lineax's has a callback in its derivatives, which a loop must not contain.
     """
     system, b, factors = match_varying((system, b, factors), (system, b, factors))
-    solver, state = algebra.solver, without_derivatives(_state(algebra, system, factors))
+    solver, state = algebra.solver, without_derivatives(algebra.state(system, factors))
     return lax.custom_linear_solve(
         system.operator(algebra).mv,
         b,
         lambda _, b: solver.compute(state, b, {})[0],
         lambda _, b: solver.compute(solver.transpose(state, {})[0], b, {})[0],
     )
-
-
-def _state(algebra: LinearAlgebra, system: LinearSystem, factors: PyTree[Array] | None) -> PyTree[Any]:
-    """The linear solver's state for a system, from a factorisation if there is one."""
-    if factors is None:
-        return algebra.solver.init(system.operator(algebra), {})
-    return algebra.restored(factors, system)
 
 
 def _is_shape(x: Any) -> bool:
@@ -199,7 +253,7 @@ def structure_of(operator: lx.AbstractLinearOperator) -> frozenset[object]:
 
 def linear_algebra(
     tags: frozenset[object], solver: LinearSolver | None, space: FlatSpace, pattern: SparsityPattern | None = None
-) -> LinearAlgebra:
+) -> AbstractLinearAlgebra:
     """The storage and the linear solver that suit a term's structure and the linear solver that the user gave, if any.
 
     Parameters
@@ -213,8 +267,23 @@ def linear_algebra(
     pattern
         The pattern of the Jacobian by the entries of the state, if it is known.
     """
+    return algebra_of(solver, tags, space, pattern)
+
+
+@singledispatch
+def algebra_of(
+    solver: Any, tags: frozenset[object], space: FlatSpace, pattern: SparsityPattern | None
+) -> AbstractLinearAlgebra:
+    """`linear_algebra` by the class of the linear solver: one that stores something else registers a function here."""
     jacobian = _jacobian(tags, solver, space, pattern)
     return LinearAlgebra(jacobian, jacobian.linear_solver(space.size) if solver is None else solver)
+
+
+@singledispatch
+def for_problem(solver: Any, space: FlatSpace, t: Time, y: Y, args: Args) -> Any:
+    """The linear solver for states like `y` and these arguments: one with a function of them registers a function."""
+    del space, t, y, args
+    return solver
 
 
 def pattern_of_vectors(pattern: SparsityPattern, space: FlatSpace) -> SparsityPattern:
@@ -228,7 +297,7 @@ def _jacobian(
     """The storage of the Jacobian: none for an iterative solver, else what the tags or the pattern declare, or all."""
     if solver is not None and not needs_matrix(solver):
         return ImplicitJacobian()
-    band = _band(tags)
+    band = declared_band(tags)
     if band is None and pattern is not None:
         return SparseJacobian(pattern_of_vectors(pattern, space).with_diagonal())
     if band is None:
@@ -255,7 +324,7 @@ _OTHER_TAGS = (
 )
 
 
-def _band(tags: frozenset[object]) -> Banded | None:
+def declared_band(tags: frozenset[object]) -> Banded | None:
     """The narrowest band that the tags declare."""
     unknown = [tag for tag in tags if not (isinstance(tag, Banded) or tag in _LINEAX_BANDS or tag in _OTHER_TAGS)]
     if unknown:

@@ -23,9 +23,9 @@ from jaxtyping import Array, PyTree
 from ..jaxkit import RealScalar, Time, any_element, match_varying, optimization_barrier, select, single_power
 from ..results import RESULTS, choose, is_successful
 from .jacobian import Vector
-from .linear import LinearSystem, solve
+from .linear import AbstractLinearAlgebra, LinearSystem, solve
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
-from .tolerances import ErrorWeights
+from .tolerances import Accuracy, ErrorWeights
 
 SLOW_RATE = 0.03
 """Rate of convergence above which a stage asks for a new Jacobian at the next step."""
@@ -41,6 +41,9 @@ MAX_SCALE_GROWTH = 2.0
 
 MIN_RATE = 0.01
 """Lower bound of the rate that the first correction of a stage is judged by, which is taken from earlier stages."""
+
+LINEAR_FRACTION = 0.05
+"""The fraction of the iteration's tolerance to which an iterative solver solves linear systems, as in CVODE."""
 
 RUNNING, CONVERGED, DIVERGED, TOO_SLOW = 0, 1, 2, 3
 
@@ -70,7 +73,7 @@ class NewtonCache(eqx.Module):
         Number of attempts that have used the Jacobian.
     """
 
-    jacobian: Array
+    jacobian: PyTree[Array]
     factors: PyTree[Array] | None
     scale: Array | None
     convergence: Convergence
@@ -97,8 +100,8 @@ class NewtonStages(AbstractStageSolver):
         real = jnp.finfo(start.y0.dtype).dtype
         one = jnp.ones((), real)
         shape = jax.eval_shape(lambda: start.field.jacobian(start.algebra, start.t0, start.y0))
-        stored = jnp.zeros(shape.shape, shape.dtype)
-        has_factors = start.diagonal is not None and start.algebra.jacobian.is_stored
+        stored = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+        has_factors = start.diagonal is not None and start.algebra.has_factors
         system = LinearSystem(start.field, start.t0, stored, start.step_size)
         factors = start.algebra.empty_factors(system) if has_factors else None
         convergence = Convergence(one, jnp.asarray(True))
@@ -149,7 +152,7 @@ class NewtonStages(AbstractStageSolver):
         self, stage: Stage, guess: Vector, start: StepStart, prepared: NewtonCache, convergence: Convergence
     ) -> StageSolution:
         """Iterate until the stage has converged, diverges, or would take too many iterations."""
-        correct = _simplified_correction(stage, start, prepared)
+        correct = self._simplified_correction(stage, guess, start, prepared)
         displacement, last = self._iterate(
             stage,
             guess,
@@ -159,7 +162,25 @@ class NewtonStages(AbstractStageSolver):
             lambda displacement, residual: correct(residual),
             slow_if_linear,
         )
-        return _solution(displacement, last, convergence)
+        return _solution(displacement, last, convergence, start.algebra)
+
+    def _simplified_correction(
+        self, stage: Stage, guess: Vector, start: StepStart, prepared: NewtonCache
+    ) -> Callable[[Vector], Vector]:
+        """The map from a residual to a correction, by the prepared factorisation."""
+        scale, algebra, accuracy = stage.diagonal * stage.step_size, start.algebra, self._accuracy(start)
+        system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)
+        following = algebra.at_iterate(system, stage.t, stage.state(guess))
+        if prepared.scale is None:
+            factors = algebra.factorise(system) if algebra.has_factors else None
+            return lambda residual: solve(algebra, following, residual, factors, accuracy)
+        # (The scale is zero for a batch element that takes no step.)
+        damping = jnp.where(scale == 0, 1.0, algebra.damping(scale, prepared.scale)).astype(start.y0.dtype)
+        return lambda residual: damping * solve(algebra, following, residual, prepared.factors, accuracy)
+
+    def _accuracy(self, start: StepStart) -> Accuracy:
+        """The accuracy of an iterative linear solver."""
+        return Accuracy(self.weights, start.y0, LINEAR_FRACTION * self.kappa)
 
     def _iterate(
         self,
@@ -212,13 +233,13 @@ class FullNewtonStages(NewtonStages):
         def correction(displacement: Vector, residual: Vector) -> Vector:
             scale = stage.diagonal * stage.step_size
             system = LinearSystem.at(start.algebra, start.field, stage.t, stage.state(displacement), scale)
-            return solve(start.algebra, system, residual)
+            return solve(start.algebra, system, residual, accuracy=self._accuracy(start))
 
         def full() -> StageSolution:
             displacement, last = self._iterate(
                 stage, guess, start, prepared, jnp.ones_like(convergence.rate), correction, nothing_foreseen
             )
-            return select(failed, _solution(displacement, last, convergence), simplified)
+            return select(failed, _solution(displacement, last, convergence, start.algebra), simplified)
 
         return lax.cond(any_element(failed), full, lambda: simplified)
 
@@ -282,27 +303,17 @@ def _is_running(iteration: Iteration) -> Array:
     return jnp.asarray(iteration.status == RUNNING)
 
 
-def _solution(displacement: Vector, last: Iteration, convergence: Convergence) -> StageSolution:
+def _solution(
+    displacement: Vector, last: Iteration, convergence: Convergence, algebra: AbstractLinearAlgebra
+) -> StageSolution:
     """The solution that an iteration ended with, and its convergence information."""
     converged = last.status == CONVERGED
     failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
+    failure = algebra.failure(jnp.isinf(last.size), failure)
     needs_jacobian = convergence.needs_jacobian | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
     rate = jnp.where(converged, last.rate, 1.0)
     result = choose(converged, RESULTS.successful, failure)
     return StageSolution(displacement, result, Convergence(rate, needs_jacobian))
-
-
-def _simplified_correction(stage: Stage, start: StepStart, prepared: NewtonCache) -> Callable[[Vector], Vector]:
-    """The map from a residual to a correction, by the prepared factorisation."""
-    scale = stage.diagonal * stage.step_size
-    system = LinearSystem(start.field, start.t0, prepared.jacobian, scale)
-    if prepared.scale is None:
-        factors = start.algebra.factorise(system) if start.algebra.jacobian.is_stored else None
-        return lambda residual: solve(start.algebra, system, residual, factors)
-    # The solution with a factorisation for another step size is wrong by a factor between one and the ratio of the
-    # sizes. (The size is zero for a batch element that takes no step.)
-    damping = jnp.where(scale == 0, 1.0, 2 * prepared.scale / (prepared.scale + scale)).astype(start.y0.dtype)
-    return lambda residual: damping * solve(start.algebra, system, residual, prepared.factors)
 
 
 def _power(rate: Array, exponent: RealScalar) -> Array:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, PyTree
 from ..jaxkit import FlatSpace, RealScalar, Time, TracedFunction, Y, shown, trace_once
 from ..results import RESULTS
 from .jacobian import Vector
-from .linear import AbstractField, LinearAlgebra, LinearSystem, linear_algebra, solve
+from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, linear_algebra, solve
 from .newton import DIVERGED, RUNNING, FullNewtonStages, Iteration, NewtonStages
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart
 from .tolerances import ErrorWeights, Norm, Tolerances, default_tolerances
@@ -275,7 +275,7 @@ class _Residual(AbstractField):
         del t
         return y - self.space.ravel(self.fn(self.space.unravel(y), self.args)[0])
 
-    def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
+    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
         """The Jacobian, derived from the slope."""
         return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
 

@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
-from .linear import AbstractField, LinearAlgebra, LinearSystem, solve_tangent
+from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, solve_tangent
 
 
 class Stage(eqx.Module):
@@ -168,7 +168,7 @@ class StepStart(eqx.Module):
     """
 
     field: AbstractField
-    algebra: LinearAlgebra
+    algebra: AbstractLinearAlgebra
     t0: Time
     y0: Vector
     step_size: Time

@@ -83,9 +83,26 @@ class ErrorWeights(eqx.Module):
 
         Where that is zero, because `y` and `atol` are, `rtol` is relative to the largest entry of the leaf, or to one.
         """
+        weights, real = self._of_state(y), jnp.finfo(self.space.dtype).dtype
+
+        def weighted(x: Array, w: Array) -> Array:
+            return ((jnp.abs(x) if jnp.iscomplexobj(x) else x) * w).astype(real)
+
+        def size_of(vector: Vector) -> Array:
+            weighted_state = jax.tree.map(weighted, self.space.unravel(vector), weights)
+            return jnp.asarray(self.tolerances.norm(weighted_state)).astype(real)
+
+        return size_of
+
+    def vector_at(self, y: Vector) -> Array:
+        """The weights as a vector."""
+        both_parts = lambda x, w: jax.lax.complex(w, w) if jnp.iscomplexobj(x) else w
+        return self.space.ravel(jax.tree.map(both_parts, self.space.unravel(y), self._of_state(y))).real
+
+    def _of_state(self, y: Vector) -> PyTree[Array]:
+        """The weights of the entries of a state, as a pytree like it."""
         state = self.space.unravel(y)
         rtol, atol = (broadcast_to_tree(x, state) for x in (self.tolerances.rtol, self.tolerances.atol))
-        real = jnp.finfo(self.space.dtype).dtype
 
         def weight(y: Array, rtol: Any, atol: Any) -> Array:
             size = jnp.abs(y)
@@ -94,13 +111,20 @@ class ErrorWeights(eqx.Module):
             scale = jnp.where(scale > 0, scale, rtol * jnp.where(largest > 0, largest, 1.0))
             return 1 / jnp.maximum(scale, float(jnp.finfo(size.dtype).tiny))
 
-        def weighted(x: Array, w: Array) -> Array:
-            return ((jnp.abs(x) if jnp.iscomplexobj(x) else x) * w).astype(real)
+        return jax.tree.map(weight, state, rtol, atol)
 
-        weights = jax.tree.map(weight, state, rtol, atol)
 
-        def size_of(vector: Vector) -> Array:
-            weighted_state = jax.tree.map(weighted, self.space.unravel(vector), weights)
-            return jnp.asarray(self.tolerances.norm(weighted_state)).astype(real)
+class Accuracy(eqx.Module):
+    """The residual that an iterative linear solver may leave.
 
-        return size_of
+    Parameters
+    ----------
+    weights, y
+        The weights of its norm, and the state at which they are taken.
+    tolerance
+        The largest norm.
+    """
+
+    weights: ErrorWeights
+    y: Vector
+    tolerance: RealScalar

@@ -11,12 +11,13 @@ from jaxtyping import Array, Bool, PyTree
 from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging
 from ...nonlinear import (
     AbstractField,
-    LinearAlgebra,
+    AbstractLinearAlgebra,
     LinearSolver,
     SparseJacobian,
     SparseLinearOperator,
     Vector,
     disagree,
+    for_problem,
     holomorphic_tag,
     linear_algebra,
     pattern_of_vectors,
@@ -82,7 +83,7 @@ class FlatField(AbstractField):
         """The vector field times the mean rate of its driver over the step."""
         return self._product(t, y, self.rate)
 
-    def jacobian(self, algebra: LinearAlgebra, t: RealScalar, y: Vector) -> Array:
+    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
         """The array that `algebra` stores for the Jacobian of `slope`: the user's, if given, else derived."""
         given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
         if given is None:
@@ -120,12 +121,13 @@ class FlatField(AbstractField):
         direction = random_direction(self.space.size).astype(self.space.dtype)
         return disagree(matrix, direction, jax.jvp(lambda y: self.slope(t, y), (vector,), (direction,))[1])
 
-    def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> LinearAlgebra:
+    def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
         """The storage of the Jacobian and the linear solver, for states like `y`."""
         tags = self.term.jacobian_tags
         given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
         if isinstance(given, lx.AbstractLinearOperator):
             tags = tags | structure_of(given)
+        solver = for_problem(solver, self.space, t, y, self.args)
         return linear_algebra(tags, solver, self.space, self.term.jacobian_pattern)
 
     def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:

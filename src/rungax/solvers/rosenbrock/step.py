@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Time, Y, match_varying, optimization_barrier
-from ...nonlinear import LinearAlgebra, LinearSolver, LinearSystem, Vector, check_linear_solver, solve
+from ...nonlinear import AbstractLinearAlgebra, LinearSolver, LinearSystem, Vector, check_linear_solver, solve
 from ...results import RESULTS, Result, first_failure
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
@@ -124,9 +124,10 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         stages = solve_stages(self.tableau, algebra, field, start, end, field.space.ravel(y0))
         error, y1, k = self.error(stages), unravel(stages.y1), tuple(unravel(u) for u in stages.us)
         y_error = None if error is None else unravel(error)
-        # The values of a wrong pattern are not numbers. Constant steps ask for the reason of a step that has failed.
-        is_checked = field.term.jacobian_pattern is not None
-        result = failure_of_field(stages.y1) if is_checked else RESULTS.successful
+        result = stages.result
+        if field.term.jacobian_pattern is not None:
+            # The values of a wrong pattern are not numbers. Constant steps ask for the reason of a step that has failed.
+            result = first_failure(result, failure_of_field(stages.y1))
         return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, result
 
     def error(self, stages: "RosenbrockStages") -> Vector | None:
@@ -177,6 +178,8 @@ class RosenbrockStages(NamedTuple):
         The stages $u_i$.
     solve
         The solution of a system with the matrix of the stages, for a right-hand side.
+    result
+        Successful, or the reason why an iterative linear solver did not solve a stage's equation.
     """
 
     field: FlatField
@@ -186,15 +189,16 @@ class RosenbrockStages(NamedTuple):
     first: Vector
     us: StageVectors
     solve: Callable[[Vector], Vector]
+    result: Result
 
 
 def solve_stages(
-    tableau: RosenbrockTableau, algebra: LinearAlgebra, field: FlatField, t0: Time, t1: Time, y0: Vector
+    tableau: RosenbrockTableau, algebra: AbstractLinearAlgebra, field: FlatField, t0: Time, t1: Time, y0: Vector
 ) -> RosenbrockStages:
     """The stages of the step from `t0`, `y0` to `t1`."""
     step_size = t1 - t0
     system = LinearSystem.at(algebra, field, t0, y0, tableau.gamma * step_size)
-    factors = algebra.factorise(system) if algebra.jacobian.is_stored else None
+    factors = algebra.factorise(system) if algebra.has_factors else None
 
     def solution(right: Vector) -> Vector:
         return optimization_barrier(solve(algebra, system, right, factors))
@@ -215,7 +219,9 @@ def solve_stages(
     carry = match_varying((us, y0), (field, t0, t1, y0))
     (us, argument), _ = lax.scan(stage, carry, _rows(tableau, y0.dtype, t0.dtype))
     y1 = argument + us[-1] if tableau.stiffly_accurate else y0 + combine(tableau.m, us)
-    return RosenbrockStages(field, t1, y0, y1, first, us, solution)
+    is_unsolved = jnp.any(jnp.isinf(jnp.stack([u[:1] for u in us])))
+    result = algebra.failure(is_unsolved, RESULTS.successful)
+    return RosenbrockStages(field, t1, y0, y1, first, us, solution, result)
 
 
 class _Row(NamedTuple):
