@@ -127,6 +127,8 @@ from .nonlinear import (
     BandedLinearOperator,
     SparseLinearOperator,
     Banded,
+    Krylov,
+    BlockDiagonal,
     holomorphic_tag,
 )
 from .controllers import (
@@ -287,6 +289,8 @@ __all__ = [
     "BandedLinearOperator",
     "SparseLinearOperator",
     "Banded",
+    "Krylov",
+    "BlockDiagonal",
     "holomorphic_tag",
     "AbstractStepSizeController",
     "AbstractAdaptiveStepSizeController",

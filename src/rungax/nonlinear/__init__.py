@@ -3,6 +3,7 @@
 from .banded import BandedLinearOperator as BandedLinearOperator
 from .banded_lu import BandedLU as BandedLU
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
+from .krylov import BlockDiagonal as BlockDiagonal, Krylov as Krylov
 from .linear import (
     AbstractField as AbstractField,
     AbstractLinearAlgebra as AbstractLinearAlgebra,

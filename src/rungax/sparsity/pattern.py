@@ -98,6 +98,14 @@ class SparsityPattern:
             indices.setflags(write=False)
         vars(self).update(size=size, rows=rows, columns=columns)
 
+    @classmethod
+    def of_band(cls, size: int, lower: int, upper: int) -> "SparsityPattern":
+        """The pattern with so many diagonals below and above the main one."""
+        rows = np.repeat(np.arange(size), lower + upper + 1)
+        columns = rows + np.tile(np.arange(-lower, upper + 1), size)
+        is_inside = (columns >= 0) & (columns < size)
+        return cls.of_entries(size, rows[is_inside], columns[is_inside])
+
     @property
     def num_entries(self) -> int:
         """Number of entries."""
