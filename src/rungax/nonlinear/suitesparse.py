@@ -22,7 +22,7 @@ type SolveReal = Callable[[Any, Any, Any, Any, bool], Any]
 """Solutions in float64, for rows, columns and values of entries, a right-hand side, and whether to transpose."""
 
 _PER_ELEMENT = 4
-"""Number of factorisations in the cache for each element of the largest batch, for a step and for its derivative."""
+"""Number of factorisations in the cache for each element of the largest batch: of a step, and of its derivative."""
 
 
 def is_installed() -> bool:

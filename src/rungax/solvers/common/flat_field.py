@@ -88,9 +88,12 @@ class FlatField(AbstractField):
         given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
         if given is None:
             return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
-        stored = algebra.jacobian.of_operator(as_operator(given, self.space, self.term.jacobian_pattern))
-        stored, wrong = stored * jnp.asarray(self.rate).astype(stored.dtype), self.wrong_rows(t, self.space.unravel(y))
-        return stored if wrong is None else jnp.where(jnp.any(wrong), jnp.asarray(jnp.nan, stored.dtype), stored)
+        matrix = as_operator(given, self.space, self.term.jacobian_pattern)
+        stored = algebra.jacobian.of_operator(matrix)
+        stored = stored * jnp.asarray(self.rate).astype(stored.dtype)
+        if not is_debugging():
+            return stored
+        return jnp.where(jnp.any(self._disagree(matrix, t, y)), jnp.asarray(jnp.nan, stored.dtype), stored)
 
     def failure_of_jacobian(self, t: RealScalar, y: Y) -> Result:
         """The failure of every step that uses the Jacobian at a state: it is not finite, or not that of the field."""
@@ -98,7 +101,7 @@ class FlatField(AbstractField):
         # Not finite in every row in which an entry is not.
         direction = (jnp.ones_like(vector),)
         sample = jax.jvp(lambda y: self.slope(t, y), (vector,), direction)[1] if given is None else given
-        failure, wrong = failure_of_derivative(sample), self.wrong_rows(t, y)
+        failure, wrong = failure_of_derivative(sample), self._wrong_rows(given, t, vector)
         if wrong is None:
             return failure
         reason = RESULTS.jacobian_pattern_wrong if given is None else RESULTS.jacobian_wrong
@@ -109,17 +112,23 @@ class FlatField(AbstractField):
 
         A pattern is always compared with a derivative, a user's Jacobian in JAX's debug mode `jax_enable_checks`.
         """
-        given, vector = self.term.jacobian_at(t, y, self.args), self.space.ravel(y)
-        if given is None:
-            pattern = self.term.jacobian_pattern
-            jacobian = None if pattern is None else SparseJacobian(pattern_of_vectors(pattern, self.space))
-            return None if jacobian is None else jacobian.compared(lambda y: self.slope(t, y), vector)[1]
-        if not is_debugging():
+        return self._wrong_rows(self.term.jacobian_at(t, y, self.args), t, self.space.ravel(y))
+
+    def _wrong_rows(self, given: Any, t: RealScalar, y: Vector) -> Bool[Array, " n"] | None:
+        """The wrong rows, from the user's Jacobian if there is one."""
+        pattern = self.term.jacobian_pattern
+        if given is not None:
+            return self._disagree(as_operator(given, self.space, pattern), t, y) if is_debugging() else None
+        if pattern is None:
             return None
+        return SparseJacobian(pattern_of_vectors(pattern, self.space)).compared(lambda y: self.slope(t, y), y)[1]
+
+    def _disagree(self, given: lx.AbstractLinearOperator, t: RealScalar, y: Vector) -> Bool[Array, " n"]:
+        """For each row whether the user's Jacobian disagrees with a derivative in a random direction."""
         rate = jnp.asarray(self.rate).astype(self.space.dtype)
-        matrix = rate * as_operator(given, self.space, self.term.jacobian_pattern)
         direction = random_direction(self.space.size).astype(self.space.dtype)
-        return disagree(matrix, direction, jax.jvp(lambda y: self.slope(t, y), (vector,), (direction,))[1])
+        derivative = jax.jvp(lambda y: self.slope(t, y), (y,), (jnp.asarray(direction),))[1]
+        return disagree(rate * given, direction, derivative)
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
         """The storage of the Jacobian and the linear solver, for states like `y`."""

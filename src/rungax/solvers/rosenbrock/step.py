@@ -126,7 +126,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
         y_error = None if error is None else unravel(error)
         result = stages.result
         if field.term.jacobian_pattern is not None:
-            # The values of a wrong pattern are not numbers. Constant steps ask for the reason of a step that has failed.
+            # The values of a wrong pattern are not numbers. Constant steps ask why a step has failed.
             result = first_failure(result, failure_of_field(stages.y1))
         return y1, y_error, {"y0": y0, "y1": y1, "k": k}, None, result
 
