@@ -17,7 +17,7 @@ type Result = Any
 
 
 with warnings.catch_warnings():
-    # Two items have texts of their own: Optimistix's are empty, or give advice that is wrong for most causes.
+    # Three items have texts of their own: Optimistix's are empty, or give advice that is wrong for most causes.
     warnings.filterwarnings("ignore", "Enumeration has duplicate incompatible values")
 
     # Equinox enumerations may be extended; type checkers take them for Python's, which may not.
@@ -56,7 +56,9 @@ with warnings.catch_warnings():
             `lax.scan`).
         nonlinear_max_steps_reached, nonlinear_divergence
             The equations of an implicit stage were not solved.
-        internal_error, nonfinite_input, singular, breakdown, stagnation, conlim
+        stagnation
+            An iterative linear solver did not solve a system of an implicit step, and the step could not be shortened.
+        internal_error, nonfinite_input, singular, breakdown, conlim
             Failures of root finders of Optimistix and of linear solvers of Lineax.
 
         Raises
@@ -92,6 +94,10 @@ with warnings.catch_warnings():
         jacobian_wrong = (
             "The value of `ODETerm(jacobian=...)` is not the Jacobian of the vector field: the derivative in a random "
             "direction is not the product of the given Jacobian with it."
+        )
+        stagnation = (
+            "An iterative linear solver did not solve a system of an implicit step: its residual stagnated. Without a "
+            "preconditioner this is common for stiff systems."
         )
         internal_error = "Something that should not happen in Rungax has happened; please report it."
         invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."

@@ -29,6 +29,7 @@ HINTS = {
     "dtmin": "Lower `dtmin`",
     "singular": "The solution changes within less than times resolve",
     "stage": "An implicit stage was not solved",
+    "linear": "`Krylov()` has no preconditioner",
     "more": "At this pace the rest of the interval takes about ",
 }
 
@@ -118,6 +119,21 @@ CASES: dict[str, tuple[str, Callable[..., Any], dict[str, Any]]] = {
     "stage": (
         "stage", lambda t, y, args: 1e3 * jnp.exp(jnp.minimum(50 * y, 300.0)),
         {"solver": rungax.ImplicitEuler(), "dt0": 1.0},
+    ),
+    "linear systems": (
+        "linear", oscillator,
+        {"args": 1e3, "y0": np.ones(2), "solver": rungax.ImplicitEuler(linear_solver=rungax.Krylov(1)), "dt0": 0.1},
+    ),
+    "linear systems of a Rosenbrock method": (
+        "linear", oscillator,
+        {"args": 1e3, "y0": np.ones(2), "solver": rungax.Rosenbrock23(linear_solver=rungax.Krylov(1)), "dt0": 0.1},
+    ),
+    "linear systems that shorten the steps": (
+        "linear", oscillator,
+        {
+            "args": 1e4, "y0": np.ones(2), "solver": rungax.ImplicitEuler(linear_solver=rungax.Krylov(1)), **pid(1.0),
+            "max_steps": 20,
+        },
     ),
 }  # fmt: skip
 OFTEN = ("a long oscillation", "relaxation to a curve", "one leaf grows", "no end")

@@ -12,6 +12,7 @@ from .linear import (
     LinearSystem as LinearSystem,
     check_linear_solver as check_linear_solver,
     for_problem as for_problem,
+    improvement as improvement,
     linear_algebra as linear_algebra,
     needs_matrix as needs_matrix,
     pattern_of_vectors as pattern_of_vectors,

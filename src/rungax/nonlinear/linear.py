@@ -232,6 +232,13 @@ def _(solver: Any) -> bool:
     return False
 
 
+@singledispatch
+def improvement(solver: Any) -> str | None:
+    """The change of an iterative linear solver that may help if systems are not solved; `None` for direct ones."""
+    del solver
+    return None
+
+
 def check_linear_solver(solver: Any) -> None:
     """Raise a `ValueError` unless a solver's `linear_solver` is a Lineax solver or `None`."""
     if solver is not None and not isinstance(solver, lx.AbstractLinearSolver):

@@ -4,12 +4,15 @@ from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 import numpy as np
 
 from ..call import Call
 from ..jaxkit import checked_objects
+from ..nonlinear import improvement
 from ..results import code_of
 from ..solution import Solution
+from ..solvers import AbstractSolver
 from ..terms import is_stochastic
 from .ending import Ending
 from .examination import Examination
@@ -79,6 +82,8 @@ class Subject(NamedTuple):
         Whether steps are made again if their errors are too large.
     has_dtmin
         Whether a part of the controller has a smallest step.
+    linear_solver
+        The improvement of an iterative linear solver that may help; `None` if there is none.
     """
 
     messages: tuple[str, ...]
@@ -87,6 +92,7 @@ class Subject(NamedTuple):
     is_explicit: bool
     may_reject: bool
     has_dtmin: bool
+    linear_solver: str | None
 
     @classmethod
     def of(cls, call: Call, explanations: Explanations) -> Self:
@@ -98,4 +104,12 @@ class Subject(NamedTuple):
             is_explicit=not call.solver.facts.uses_jacobian and not is_stochastic(call.terms),
             may_reject=call.controller.may_reject,
             has_dtmin=any(getattr(part, "dtmin", None) is not None for part in checked_objects([call.controller])),
+            linear_solver=_improvement(call.solver),
         )
+
+
+def _improvement(solver: AbstractSolver[Any]) -> str | None:
+    """The improvement of the first iterative linear solver inside a solver, if there is one."""
+    is_linear_solver = lambda x: isinstance(x, lx.AbstractLinearSolver)
+    parts = jax.tree.leaves(solver, is_leaf=is_linear_solver)
+    return next((text for x in parts if is_linear_solver(x) and (text := improvement(x)) is not None), None)

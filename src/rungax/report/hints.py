@@ -215,6 +215,12 @@ def _stage_unsolved(case: Case) -> str | None:
     return "An implicit stage was not solved: control the error, shorten `dt0`, or raise `root_find_max_steps`."
 
 
+def _linear_system_unsolved(case: Case) -> str | None:
+    many_failed = 4 * case.number("rejected_by_nonlinear_solve") > case.number("steps")
+    cannot_advance = case.result in ("max_steps_reached", "dt_min_reached") and many_failed
+    return case.subject.linear_solver if case.result == "stagnation" or cannot_advance else None
+
+
 def _is_stiff(case: Case) -> str | None:
     found = case.failure.found
     if case.result not in ("max_steps_reached", "dt_min_reached") or not case.subject.is_explicit or found is None:
@@ -276,6 +282,7 @@ _CAUSES: tuple[Callable[[Case], str | None], ...] = (
     _endless,
     _too_narrow,
     _stage_unsolved,
+    _linear_system_unsolved,
     _is_stiff,
     _smallest_step,
     _more_steps,

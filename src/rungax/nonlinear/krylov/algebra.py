@@ -18,6 +18,7 @@ from ..linear import (
     algebra_of,
     declared_band,
     for_problem,
+    improvement,
     needs_matrix,
     pattern_of_vectors,
 )
@@ -91,8 +92,9 @@ class KrylovAlgebra(AbstractLinearAlgebra):
         Its preconditioner.
     """
 
-    jacobian: KrylovJacobian
-    solver: Krylov
+    # Fields of a module are not assigned to, so that narrower types are safe.
+    jacobian: KrylovJacobian  # pyright: ignore[reportIncompatibleVariableOverride]
+    solver: Krylov  # pyright: ignore[reportIncompatibleVariableOverride]
     preconditioner: AbstractPreconditioner
 
     @property
@@ -138,6 +140,19 @@ class KrylovAlgebra(AbstractLinearAlgebra):
 def _(solver: Krylov) -> bool:
     del solver
     return False
+
+
+@improvement.register(Krylov)
+def _(solver: Krylov) -> str:
+    if solver.preconditioner is None:
+        return (
+            "`Krylov()` has no preconditioner, without which it does not solve stiff systems of this size: give "
+            '`Krylov(preconditioner="ilu")` with `ODETerm(sparsity=...)`, or a function of (t, y, args, gamma).'
+        )
+    return (
+        'The preconditioner of `Krylov` is not good enough: give another one, such as "ilu", or a larger `restart`, '
+        f"which is {solver.restart}."
+    )
 
 
 @for_problem.register(Krylov)

@@ -72,11 +72,6 @@ class Goal(NamedTuple):
         return cls(jnp.ones(b.shape, b.real.dtype), _norm, tolerance * _norm(b))
 
     @classmethod
-    def to_digits(cls, b: Vector, fraction: float) -> "Goal":
-        """A residual that leaves this fraction of all digits of the right-hand side."""
-        return cls.relative(b, float(jnp.finfo(b.dtype).eps) ** fraction)
-
-    @classmethod
     def of(cls, accuracy: Accuracy) -> "Goal":
         """The accuracy of an implicit step: a norm with weights, and a tolerance."""
         weights, y = accuracy.weights, accuracy.y
@@ -174,6 +169,17 @@ def gmres(matrix: LinearMap, preconditioner: LinearMap, b: Vector, goal: Goal, r
     start = match_varying(start, (matrix, preconditioner, b, goal))
     end = lax.while_loop(lambda now: any_element(now.status == RUNNING), improve, start)
     return Outcome(end.solution, end.status, end.iterations)
+
+
+def gmres_to_digits(matrix: LinearMap, preconditioner: LinearMap, b: Vector, fraction: float, restart: int) -> Outcome:
+    """The solution whose residual leaves a fraction of all digits of a right-hand side, which may have any size."""
+    # The squares of small entries, as of tangents, would be zero.
+    size = jnp.max(jnp.abs(b), initial=0.0)
+    size = jnp.where((size > 0) & jnp.isfinite(size), size, jnp.ones_like(size))
+    b = scaled(1 / size, b)
+    goal = Goal.relative(b, float(jnp.finfo(b.dtype).eps) ** fraction)
+    outcome = gmres(matrix, preconditioner, b, goal, restart)
+    return outcome._replace(solution=scaled(size, outcome.solution))
 
 
 def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycles, restart: int) -> _Cycle:

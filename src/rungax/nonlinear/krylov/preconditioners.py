@@ -186,7 +186,8 @@ class Blocks(AbstractCorrection):
 
     def transposed(self) -> "Blocks":
         """The solutions with the transposed blocks."""
-        return Blocks(_block_solver(self.layout.size).transpose(self.state, {})[0], self.layout)
+        solver = _block_solver(self.layout.size)
+        return Blocks(eqx.filter_vmap(lambda state: solver.transpose(state, {})[0])(self.state), self.layout)
 
 
 def entries_of(matrix: SparseLinearOperator | None) -> SparseLinearOperator:
