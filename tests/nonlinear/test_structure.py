@@ -113,6 +113,8 @@ LINEAR_SOLVERS: dict[str, tuple[Any, Any]] = {
     "Tridiagonal": (lx.Tridiagonal(), lx.tridiagonal_tag),
     "GMRES": (lx.GMRES(rtol=1e-10, atol=1e-12), ()),
     "GMRES, tagged": (lx.GMRES(rtol=1e-10, atol=1e-12), lx.tridiagonal_tag),
+    "Krylov": (rungax.Krylov(), ()),
+    "Krylov, by the pattern of a tag": (rungax.Krylov(preconditioner="ilu"), lx.tridiagonal_tag),
     "BiCGStab": (lx.BiCGStab(rtol=1e-10, atol=1e-12), ()),
     "AutoLinearSolver": (lx.AutoLinearSolver(well_posed=True), ()),
     "SVD": (lx.SVD(), ()),

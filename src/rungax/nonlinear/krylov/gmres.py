@@ -194,7 +194,7 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
         argument = preconditioner(lax.dynamic_index_in_dim(cycle.basis, j, keepdims=False) / goal.weights)
         product = goal.weights * matrix(argument)
         product_size, argument_size = _norm(product), _norm(goal.weights * argument)
-        coefficients, rest, basis = _orthogonalised(product, cycle.basis, j)
+        coefficients, rest = _orthogonalised(product, cycle.basis, j)
         rest_size = _norm(rest)
         # The rest is a rounding error if the Krylov space contains the solution.
         is_rounding = rest_size <= ROUNDING * float(jnp.finfo(real).eps) * product_size
@@ -207,7 +207,7 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
         matrix_size = jnp.maximum(cycle.matrix_size, product_size / jnp.where(argument_size > 0, argument_size, 1.0))
         return _Cycle(
             number=j + 1,
-            basis=lax.dynamic_update_index_in_dim(basis, vector, j + 1, 0),
+            basis=lax.dynamic_update_index_in_dim(cycle.basis, vector, j + 1, 0),
             rotations=select(advances, rotations, cycle.rotations),
             inverse=select(advances, inverse, cycle.inverse),
             matrix_size=jnp.where(advances, matrix_size, cycle.matrix_size),
@@ -230,30 +230,27 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
     return lax.while_loop(lambda cycle: any_element(cycle.is_active) & (cycle.number < restart), extend, start)
 
 
-def _orthogonalised(vector: Vector, basis: Array, last: Array) -> tuple[Array, Vector, Array]:
-    """The coefficients of a vector by the basis up to number `last`, the rest of it, and the basis.
+def _orthogonalised(vector: Vector, basis: Array, last: Array) -> tuple[Array, Vector]:
+    """The coefficients of a vector by the basis up to number `last`, and the rest of it."""
 
-    The basis goes through the loop, because XLA would copy it in each iteration of GMRES to keep one for the loop.
-    """
-
-    def against(turn: Array, carry: tuple[Array, Vector, Array]) -> tuple[Array, Vector, Array]:
-        coefficients, rest, basis = carry
+    def against(turn: Array, carry: tuple[Array, Vector]) -> tuple[Array, Vector]:
+        coefficients, rest = carry
         start = turn % blocks * BLOCK
         rows = lax.dynamic_slice_in_dim(basis, start, BLOCK)
-        new = rows.conj() @ rest
+        new = _product(rows.conj(), rest)
         before = lax.dynamic_slice_in_dim(coefficients, start, BLOCK)
         coefficients = lax.dynamic_update_slice_in_dim(coefficients, before + new, start, 0)
-        return coefficients, rest - new @ rows, basis
+        return coefficients, rest - _product(new, rows)
 
     blocks = last // BLOCK + 1
-    carry = match_varying((jnp.zeros(basis.shape[0], basis.dtype), vector, basis), (basis, vector))
+    carry = match_varying((jnp.zeros(basis.shape[0], basis.dtype), vector), (basis, vector))
     return lax.fori_loop(0, 2 * blocks, against, carry)
 
 
 def _with_column(cycle: _Cycle, column: Array) -> tuple[Array, Array, Array]:
     """The rotations and the inverse with one more column of the projected matrix, and whether that is regular."""
     j, places = cycle.number, jnp.arange(column.size, dtype=jnp.int32)
-    column = cycle.rotations @ column
+    column = _product(cycle.rotations, column)
     pivot, below = column[j], column[j + 1]
     size = jnp.sqrt(jnp.abs(pivot) ** 2 + jnp.abs(below) ** 2)
     is_regular = (size > 0) & jnp.isfinite(size)
@@ -261,22 +258,27 @@ def _with_column(cycle: _Cycle, column: Array) -> tuple[Array, Array, Array]:
     upper, lower = cycle.rotations[j], cycle.rotations[j + 1]
     rotations = cycle.rotations.at[j].set(reciprocal * (pivot.conj() * upper + below.conj() * lower))
     rotations = rotations.at[j + 1].set(reciprocal * (pivot * lower - below * upper))
-    above = cycle.inverse @ jnp.where(places < j, column, 0.0)
+    above = _product(cycle.inverse, jnp.where(places < j, column, 0.0))
     entries = reciprocal * jnp.where(places == j, 1.0, -above)
     return rotations, cycle.inverse.at[:, j].set(entries), is_regular
 
 
 def _combined(cycle: _Cycle) -> Vector:
     """The combination of the basis that minimises a residual of norm one."""
-    weights = cycle.inverse @ cycle.rotations[:, 0]
+    weights = _product(cycle.inverse, cycle.rotations[:, 0])
 
     def add(block: Array, total: Vector) -> Vector:
         start = block * BLOCK
         rows = lax.dynamic_slice_in_dim(cycle.basis, start, BLOCK)
-        return total + lax.dynamic_slice_in_dim(weights, start, BLOCK) @ rows
+        return total + _product(lax.dynamic_slice_in_dim(weights, start, BLOCK), rows)
 
     blocks = (cycle.number + BLOCK - 1) // BLOCK
     return lax.fori_loop(0, blocks, add, match_varying(jnp.zeros_like(cycle.basis[0]), cycle))
+
+
+def _product(a: Array, b: Array) -> Array:
+    """The matrix product in full precision on GPUs too, without which vectors lose orthogonality."""
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 def _norm(vector: Vector) -> Array:
