@@ -2,6 +2,7 @@
 
 from .banded import BandedLinearOperator as BandedLinearOperator
 from .banded_lu import BandedLU as BandedLU
+from .block_tridiagonal import BlockTridiagonal as BlockTridiagonal
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
 from .krylov import BlockDiagonal as BlockDiagonal, Krylov as Krylov
 from .linear import (
