@@ -152,7 +152,7 @@ class BlockTridiagonal(lx.AbstractLinearSolver[BlockTridiagonalState]):
     ...     stepsize_controller=rungax.PIDController(rtol=1e-6, atol=1e-6),
     ... )
     >>> print(f"{solution.ys[1][-1, 20]:.3f}")
-    0.600
+    0.440
     """
 
     block_size: int = eqx.field(static=True)
