@@ -55,7 +55,7 @@ class SparseJacobian(AbstractJacobian):
     def compared(self, field: Field, y: Vector) -> tuple[Array, Bool[Array, " n"]]:
         """The values of the entries, and for each row whether a derivative in a random direction disagrees with it."""
         pattern, colouring = self.pattern, self._colouring(field, y)
-        direction = random_direction(pattern.size).astype(y.dtype)
+        direction = jnp.asarray(random_direction(pattern.size), y.dtype)
 
         def derivative(colour: Int[Array, ""]) -> Vector:
             seed = (jnp.asarray(colouring.colours) == colour).astype(y.dtype)

@@ -94,8 +94,9 @@ def _what_is_not_finite(case: Case) -> Iterator[str]:
 def _wrong_rows(case: Case) -> str:
     """The entries of the state whose rows of the Jacobian are wrong, if that is why the solve failed."""
     found = case.failure.found
-    is_reason = case.result in ("jacobian_pattern_wrong", "jacobian_wrong") and found is not None
-    return chosen_entries("y", found.field.wrong_rows) if is_reason else ""
+    if found is None or case.result not in ("jacobian_pattern_wrong", "jacobian_wrong"):
+        return ""
+    return chosen_entries("y", found.field.wrong_rows)
 
 
 def _about_events(case: Case) -> Iterator[str]:

@@ -141,7 +141,8 @@ def colouring_of(
     rows: np.ndarray,
     columns: np.ndarray,
     orders: tuple[Order, ...] = ORDERS,
-    most_dense_rows: int | None = None,
+    *,
+    most_dense_rows: int,
 ) -> Colouring:
     """A colouring with few derivatives.
 
@@ -154,7 +155,7 @@ def colouring_of(
     orders
         The orders that are tried.
     most_dense_rows
-        The largest number of rows that may be taken out; by default all.
+        The largest number of rows that may be taken out.
     """
     counts = np.bincount(rows, minlength=shape[0])
     densest_first = np.argsort(-counts, kind="stable")
@@ -162,7 +163,7 @@ def colouring_of(
     for bound, taken_out in _choices(counts[densest_first]):
         if best is not None and bound >= best.cost:
             break
-        if most_dense_rows is not None and taken_out > most_dense_rows:
+        if taken_out > most_dense_rows:
             continue
         dense = np.sort(densest_first[:taken_out]).astype(np.int32)
         is_kept = ~np.isin(rows, dense)

@@ -82,7 +82,7 @@ def entries_at(field: Field, points: Point) -> Entries:
     for level in reversed(range(max(size - 1, 0).bit_length() + 1)):
         group = np.arange(size) >> level
         found = _halved(found, int(group.max(initial=-1)) + 1)
-        colouring = colouring_of((size, size), *found, (natural,), most_dense_rows)
+        colouring = colouring_of((size, size), *found, (natural,), most_dense_rows=most_dense_rows)
         found, dense_rows = _tested(test, found, colouring.colours, group, weights), colouring.dense_rows
     # In a row that the last colours do not separate, too many entries remain: those of all columns of a colour.
     if dense_rows.size == 0:

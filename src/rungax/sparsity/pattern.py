@@ -1,5 +1,6 @@
 """The pattern of a sparse Jacobian: the positions of the entries that may differ from zero."""
 
+import functools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, final
@@ -119,12 +120,12 @@ class SparsityPattern:
     @cached_property
     def colouring(self) -> Colouring:
         """The columns in groups that share no row, and the rows that are too dense for it."""
-        return colouring_of((self.size, self.size), self.rows, self.columns)
+        return _colouring(self, self.size)
 
     @cached_property
     def colouring_of_all_rows(self) -> Colouring:
         """The columns in groups that share no row at all, for fields without derivatives in reverse mode."""
-        return colouring_of((self.size, self.size), self.rows, self.columns, most_dense_rows=0)
+        return _colouring(self, 0)
 
     @cached_property
     def diagonal_entries(self) -> Indices:
@@ -230,6 +231,13 @@ class SparsityPattern:
         return draw(self, axes)
 
 
+@functools.lru_cache(maxsize=16)
+def _colouring(pattern: SparsityPattern, most_dense_rows: int) -> Colouring:
+    """The colouring of a pattern, computed once for all that are equal, such as those of one matrix given twice."""
+    shape = (pattern.size, pattern.size)
+    return colouring_of(shape, pattern.rows, pattern.columns, most_dense_rows=most_dense_rows)
+
+
 def as_pattern(matrix: Any) -> SparsityPattern | None:
     """The pattern of a matrix, or `None` for `None`."""
     return matrix if matrix is None or isinstance(matrix, SparsityPattern) else SparsityPattern(matrix)
@@ -252,8 +260,8 @@ def _entries(matrix: Any) -> tuple[int, Indices, Indices]:
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         expected = "a square matrix, with one row for each entry of the state"
         raise ValueError(_message(expected, f"shape {matrix.shape}"))
-    entries = _of_jax if is_jax else _of_scipy if is_scipy else np.nonzero
-    return matrix.shape[0], *entries(matrix)
+    rows, columns = _of_jax(matrix) if is_jax else _of_scipy(matrix) if is_scipy else np.nonzero(matrix)
+    return matrix.shape[0], rows, columns
 
 
 def _as_array(matrix: Any) -> np.ndarray:
