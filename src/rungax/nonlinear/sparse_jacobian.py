@@ -23,6 +23,10 @@ _AT_ONCE = 2**22
 size: about a gigabyte in all."""
 
 
+_MAX_DENSE = 1000
+"""Number of unknowns up to which a full matrix is factorised where there is no solver for sparse ones."""
+
+
 class SparseJacobian(AbstractJacobian):
     """The values of a pattern's entries; costs one derivative of the field for each colour, and one to check them.
 
@@ -101,10 +105,14 @@ class SparseJacobian(AbstractJacobian):
         return SparseLinearOperator(values, self.pattern)
 
     def linear_solver(self, size: int) -> lx.AbstractLinearSolver[Any]:
-        """The default solver for sparse systems."""
+        """The unrolled factorisation for few unknowns, SuiteSparse's for more.
+
+        Where there is none, LAPACK's for hundreds of unknowns. For thousands SuiteSparse's raises the error that says
+        what is missing.
+        """
         if size <= MAX_UNROLLED:
             return SmallLU()
-        return SparseLU() if is_available() else lx.LU()
+        return SparseLU() if is_available() or size > _MAX_DENSE else lx.LU()
 
 
 def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: Vector) -> Bool[Array, " n"]:
