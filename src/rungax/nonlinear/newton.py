@@ -48,6 +48,21 @@ LINEAR_FRACTION = 0.05
 RUNNING, CONVERGED, DIVERGED, TOO_SLOW = 0, 1, 2, 3
 
 
+class ReuseRules(NamedTuple):
+    """The rules by which a Jacobian and its factorisation serve several steps; by default those for stages of a step.
+
+    Parameters
+    ----------
+    slow_rate, max_age, max_scale_change, max_scale_growth
+        The bounds that `SLOW_RATE`, `MAX_AGE`, `MAX_SCALE_CHANGE` and `MAX_SCALE_GROWTH` are by default.
+    """
+
+    slow_rate: float = SLOW_RATE
+    max_age: int = MAX_AGE
+    max_scale_change: float = MAX_SCALE_CHANGE
+    max_scale_growth: float = MAX_SCALE_GROWTH
+
+
 class Convergence(NamedTuple):
     """Convergence information from one stage for the next: the rate, and whether a new Jacobian is needed."""
 
@@ -90,10 +105,13 @@ class NewtonStages(AbstractStageSolver):
         The norm of a correction, relative to the step's tolerance.
     kappa
         The fraction of the tolerance to which equations are solved.
+    rules
+        The rules by which a Jacobian and a factorisation serve several steps.
     """
 
     weights: ErrorWeights
     kappa: RealScalar
+    rules: ReuseRules = eqx.field(static=True, default=ReuseRules())
 
     def empty_cache(self, start: StepStart) -> NewtonCache:
         """The cache before the first step: zeros, marked as in need of a Jacobian."""
@@ -123,9 +141,10 @@ class NewtonStages(AbstractStageSolver):
     def prepare(self, start: StepStart, cache: NewtonCache) -> tuple[NewtonCache, Convergence]:
         """The cache with a new Jacobian and a new factorisation, where the old ones would converge too slowly."""
         cache = match_varying(cache, (start, cache))
-        needs_jacobian = cache.convergence.needs_jacobian | (cache.age >= MAX_AGE)
+        needs_jacobian = cache.convergence.needs_jacobian | (cache.age >= self.rules.max_age)
         if cache.scale is not None and start.diagonal is not None:
-            needs_jacobian = needs_jacobian | ~(start.diagonal * start.step_size < MAX_SCALE_GROWTH * cache.scale)
+            scale = start.diagonal * start.step_size
+            needs_jacobian = needs_jacobian | ~(scale < self.rules.max_scale_growth * cache.scale)
         # A rejected step is repeated from the same time, where the Jacobian may just have been evaluated.
         stale = needs_jacobian & (cache.jacobian_time != start.t0)
         jacobian = lax.cond(
@@ -138,7 +157,7 @@ class NewtonStages(AbstractStageSolver):
         if cache.factors is None or cache.scale is None or start.diagonal is None:
             return NewtonCache(jacobian, None, None, convergence, jacobian_time, age), convergence
         scale = start.diagonal * start.step_size
-        refactor = stale | ~(jnp.abs(scale - cache.scale) <= MAX_SCALE_CHANGE * cache.scale)
+        refactor = stale | ~(jnp.abs(scale - cache.scale) <= self.rules.max_scale_change * cache.scale)
         system = LinearSystem(start.field, start.t0, jacobian, scale)
         factors = lax.cond(
             any_element(refactor),
@@ -162,7 +181,7 @@ class NewtonStages(AbstractStageSolver):
             lambda displacement, residual: correct(residual),
             slow_if_linear,
         )
-        return _solution(displacement, last, convergence, start.algebra)
+        return self._solution(displacement, last, convergence, start.algebra)
 
     def _simplified_correction(
         self, stage: Stage, guess: Vector, start: StepStart, prepared: NewtonCache
@@ -209,6 +228,19 @@ class NewtonStages(AbstractStageSolver):
         first = match_varying(first, (stage, guess, start, prepared, rate))
         return lax.while_loop(lambda now: any_element(_is_running(now[1])), improve, first)
 
+    def _solution(
+        self, displacement: Vector, last: "Iteration", convergence: Convergence, algebra: AbstractLinearAlgebra
+    ) -> StageSolution:
+        """The solution that an iteration ended with, and its convergence information."""
+        converged = last.status == CONVERGED
+        failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
+        failure = algebra.failure(jnp.isinf(last.size), failure)
+        is_slow = (last.steps > 1) & (last.rate > self.rules.slow_rate)
+        needs_jacobian = convergence.needs_jacobian | ~converged | is_slow
+        rate = jnp.where(converged, last.rate, 1.0)
+        result = choose(converged, RESULTS.successful, failure)
+        return StageSolution(displacement, result, Convergence(rate, needs_jacobian))
+
     def update_cache(self, prepared: NewtonCache, convergence: Convergence) -> NewtonCache:
         """The Jacobian and factorisation that the step used, with the convergence information of its last stage."""
         age = prepared.age + 1
@@ -239,7 +271,7 @@ class FullNewtonStages(NewtonStages):
             displacement, last = self._iterate(
                 stage, guess, start, prepared, jnp.ones_like(convergence.rate), correction, nothing_foreseen
             )
-            return select(failed, _solution(displacement, last, convergence, start.algebra), simplified)
+            return select(failed, self._solution(displacement, last, convergence, start.algebra), simplified)
 
         return lax.cond(any_element(failed), full, lambda: simplified)
 
@@ -301,19 +333,6 @@ class Iteration(NamedTuple):
 
 def _is_running(iteration: Iteration) -> Array:
     return jnp.asarray(iteration.status == RUNNING)
-
-
-def _solution(
-    displacement: Vector, last: Iteration, convergence: Convergence, algebra: AbstractLinearAlgebra
-) -> StageSolution:
-    """The solution that an iteration ended with, and its convergence information."""
-    converged = last.status == CONVERGED
-    failure = choose(last.status == DIVERGED, RESULTS.nonlinear_divergence, RESULTS.nonlinear_max_steps_reached)
-    failure = algebra.failure(jnp.isinf(last.size), failure)
-    needs_jacobian = convergence.needs_jacobian | ~converged | ((last.steps > 1) & (last.rate > SLOW_RATE))
-    rate = jnp.where(converged, last.rate, 1.0)
-    result = choose(converged, RESULTS.successful, failure)
-    return StageSolution(displacement, result, Convergence(rate, needs_jacobian))
 
 
 def _power(rate: Array, exponent: RealScalar) -> Array:
