@@ -127,6 +127,14 @@ class _ErrorAddingSolver(eqx.Module):
         """The given solver's state, computed again."""
         return self.solver.restore(terms, t0, y0, args, checkpoint)
 
+    def choices(self, solver_state: SolverState) -> PyTree[Array]:
+        """The given solver's choices."""
+        return self.solver.choices(solver_state)
+
+    def with_choices(self, solver_state: SolverState, choices: PyTree[Array]) -> SolverState:
+        """The given solver's state with its choices."""
+        return self.solver.with_choices(solver_state, choices)
+
     def init(self, terms: Terms, t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
         """The given solver's first state."""
         return self.solver.init(terms, t0, t1, y0, args)

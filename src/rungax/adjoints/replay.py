@@ -64,6 +64,8 @@ class Replay(eqx.Module):
         problem = self.plan.problem
         t0, t1 = self.plan.differentiable_step_times(*self.tape.ends(index), index)
         solver_state = self.plan.solver.restore(problem.terms, t0, start.y, problem.args, start.solver_checkpoint)
+        choices = self.tape.choices(index)
+        solver_state = solver_state if choices is None else self.plan.solver.with_choices(solver_state, choices)
         return self.plan.attempt_from(t0, t1, start.y, (), solver_state, self.tape.made_jump(index), start.user_state)
 
     def step_with_parts(self, index: IntScalar, start: Start) -> tuple[Start, Parts]:

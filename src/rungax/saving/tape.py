@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from ..jaxkit import BoolScalar, IntScalar, Time, any_element
 from ..plan import AbstractRecorder, Plan
@@ -63,11 +63,14 @@ class TapedTimes(eqx.Module):
         every step starts at the end of the one before it.
     events
         The events that changed the state at the end of each step; `None` in solves in which none does.
+    choices
+        The choices of the solver by which each step was made; `None` for solvers without.
     """
 
     t1: Float[Array, " steps"]
     jumps: tuple[Float[Array, " steps"], Bool[Array, " steps"]] | None
     events: Bool[Array, "steps conditions"] | None
+    choices: PyTree[Array] = None
 
 
 class Tape(eqx.Module):
@@ -119,6 +122,11 @@ class Tape(eqx.Module):
         """The events that changed the state at the end of a step; `None` in solves in which none does."""
         return None if self.times.events is None else self.times.events[self._place(index)]
 
+    def choices(self, index: IntScalar) -> PyTree[Array]:
+        """The choices of the solver by which a step was made; `None` for solvers without."""
+        place = self._place(index)
+        return jax.tree.map(lambda x: x[place], self.times.choices)
+
     def num_effects(self, index: IntScalar) -> Int[Array, " conditions"]:
         """The number of effects of each event before a step; zeros if no effect depends on it."""
         assert self.times.events is not None, "asked only in a solve with effects"
@@ -157,11 +165,12 @@ class TapeRecorder(AbstractRecorder):
             assert state.events is not None, "the loop of a solve with events carries their state"
             events = jnp.zeros((self.size.max_steps, state.events.active.size), bool)
         checkpoints = Slots.zeros(self.size.slots, plan.start(state.y, state.solver_state, state.user_state)).entries
+        choices = Slots.zeros(self.size.max_steps, plan.solver.choices(state.solver_state)).entries
         zero = jnp.asarray(0, jnp.int32)
         offset = None if self.before is None else self.before.num_accepted
         return Tape(
             begin=state.t,
-            times=TapedTimes(times, jumps, events),
+            times=TapedTimes(times, jumps, events, choices),
             checkpoints=checkpoints,
             log_stride=zero,
             num_accepted=zero if offset is None else offset,
@@ -179,7 +188,7 @@ class TapeRecorder(AbstractRecorder):
         start = plan.start(step.y0, step.solver_state0, step.user_state0)
         checkpoints = Slots(record.checkpoints).write(index >> record.log_stride, start, is_checkpoint)
         jumps = None if step.made_jump is None else (step.t0, jnp.asarray(step.made_jump))
-        entry = TapedTimes(step.t1, jumps, step.active_events)
+        entry = TapedTimes(step.t1, jumps, step.active_events, plan.solver.choices(step.solver_state))
         return Tape(
             begin=record.begin,
             times=Slots(record.times).write(index, entry, accepted).entries,

@@ -389,6 +389,37 @@ class AbstractSolver[SolverState](eqx.Module):
         del terms, t0, y0, args
         return checkpoint
 
+    def choices(self, solver_state: SolverState) -> PyTree[Any]:
+        """The choices by which the last step was made and which its error decides, such as its order; by default none.
+
+        Differentiation makes accepted steps again, with slightly other rounding errors. It stores these choices for
+        every step, so that they are not made anew, and passes them to `with_choices`.
+
+        Parameters
+        ----------
+        solver_state
+            The solver state that the step has returned.
+
+        Returns
+        -------
+        PyTree
+            `None`, or a pytree of a few numbers.
+        """
+        del solver_state
+
+    def with_choices(self, solver_state: SolverState, choices: PyTree[Any]) -> SolverState:
+        """The solver state before a step from which the step is made by these choices; by default as it is.
+
+        Parameters
+        ----------
+        solver_state
+            The solver state before the step.
+        choices
+            What `choices` returned for the state after it.
+        """
+        del choices
+        return solver_state
+
     def order(self, terms: PyTree[Any]) -> int | None:
         """Order of convergence for ordinary differential equations, or `None` if it is not known.
 
