@@ -52,9 +52,11 @@ ROSENBROCK: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.Rodas5P(),
 )
 STIFF = IMPLICIT + SPLIT + ROSENBROCK
-"""The solvers for stiff equations."""
+"""The one-step methods for stiff equations."""
 SOLVERS = EXPLICIT + STIFF
-"""The solvers for ordinary equations that take any field."""
+"""The one-step methods for ordinary equations that take any field."""
+MULTISTEP: tuple[rungax.AbstractSolver[Any], ...] = (rungax.BDF(),)
+"""The methods whose steps use the solution at the ends of earlier steps."""
 
 SYMPLECTIC: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.SemiImplicitEuler(),
@@ -79,7 +81,7 @@ STOCHASTIC: tuple[rungax.AbstractSolver[Any], ...] = (
     rungax.SlowRK(),
 )
 LANGEVIN: tuple[rungax.AbstractSolver[Any], ...] = (rungax.ALIGN(), rungax.ShOULD(), rungax.QUICSORT())
-EVERY_SOLVER = SOLVERS + SYMPLECTIC + REVERSIBLE + WRAPPERS + STOCHASTIC + LANGEVIN
+EVERY_SOLVER = SOLVERS + MULTISTEP + SYMPLECTIC + REVERSIBLE + WRAPPERS + STOCHASTIC + LANGEVIN
 
 type Field = Callable[[Any, Any, Any], Any]
 

@@ -137,7 +137,7 @@ def interpretation(solver: Solver) -> str:
 
 def is_stiff(solver: Solver) -> bool:
     """True if the solver solves linear systems."""
-    return isinstance(solver, rungax.AbstractImplicitSolver | rungax.AbstractRosenbrock)
+    return solver.facts.uses_jacobian
 
 
 def is_pair(solver: Solver) -> bool:

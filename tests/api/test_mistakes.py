@@ -138,7 +138,7 @@ CALLS: dict[str, Mistake] = {
     ),
     "a Jacobian as an argument": (lambda: run(jac=f), TypeError, ("`terms=ODETerm(f, jacobian=...)`",)),
     "SciPy's method": (lambda: run(solver="RK45"), ValueError, ("`solver`", "Tsit5()", "'RK45'", "`solver=Dopri5()`")),
-    "SciPy's stiff method": (lambda: run(solver="BDF"), ValueError, ("`solver`", "`solver=Rodas5P()`")),
+    "SciPy's stiff method": (lambda: run(solver="BDF"), ValueError, ("`solver`", "`solver=BDF()`")),
     "SciPy's automatic method": (lambda: run(solver="LSODA"), ValueError, ("`solver`", "`solver=Auto()`")),
     "a method in small letters": (lambda: run(solver="tsit5"), ValueError, ("`solver`", "`solver=Tsit5()`")),
     "an unknown method": (lambda: run(solver="magic"), ValueError, ("`solver`", "'magic'", "`solver=None` chooses")),

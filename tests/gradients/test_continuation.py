@@ -15,7 +15,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import EXPLICIT, STIFF, name, slow_unless, terms_for
+from ..catalogue import EXPLICIT, MULTISTEP, STIFF, name, slow_unless, terms_for
 
 # The field of the defect with `ReversibleHeun`, whose derivative was 3.4019 in every mode.
 RATE, Y0 = 1.3, np.array([1.0, 0.5])
@@ -60,7 +60,7 @@ WITH_STATE: tuple[rungax.AbstractSolver[Any], ...] = (
 ONE_PER_STATE = ("ReversibleHeun", "LeapfrogMidpoint", "HalfSolver", "Bosh3")
 SOLVERS = [
     pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ONE_PER_STATE))
-    for solver in (*WITH_STATE, *EXPLICIT, *STIFF)
+    for solver in (*WITH_STATE, *EXPLICIT, *STIFF, *MULTISTEP)
 ]
 
 

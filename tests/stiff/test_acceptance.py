@@ -9,7 +9,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, slow_unless, terms_for
+from ..catalogue import MULTISTEP, STIFF, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
@@ -27,7 +27,7 @@ CASES = [
     pytest.param(
         solver, problem, id=f"{name(solver)}-{problem.name}", marks=slow_unless((name(solver), problem) in OFTEN)
     )
-    for solver in STIFF
+    for solver in STIFF + MULTISTEP
     for problem in PROBLEMS
     if order(solver) >= 2 or problem is HIRES
 ]

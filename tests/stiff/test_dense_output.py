@@ -14,7 +14,7 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, slow_unless, terms_for
+from ..catalogue import MULTISTEP, STIFF, name, order, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, ROBERTSON
 
@@ -29,7 +29,7 @@ LIMITS = {"ROS3P": 3e3}
 KINDS = ("Kvaerno5", "KenCarp5", "Rodas5P")
 CASES = [
     pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in KINDS))
-    for solver in STIFF
+    for solver in STIFF + MULTISTEP
     if order(solver) >= 2
 ]
 

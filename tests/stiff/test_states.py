@@ -11,14 +11,14 @@ import pytest
 
 import rungax
 
-from ..catalogue import STIFF, name, order, slow_unless, terms_for
+from ..catalogue import MULTISTEP, STIFF, name, order, slow_unless, terms_for
 from ..compare import assert_trees_close
 from ..problems.base import Problem
 from ..problems.stiff import CLOCKED_KAPS, KAPS, STIFF_COMPLEX, STIFF_CONJUGATE, STIFF_TREE
 
 KINDS = ("Kvaerno4", "KenCarp4", "Rodas4")
 """One method of each family; the others repeat them and are marked as slow."""
-SECOND_ORDER = [solver for solver in STIFF if order(solver) >= 2]
+SECOND_ORDER = [solver for solver in STIFF + MULTISTEP if order(solver) >= 2]
 CASES = [
     pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in ("Kvaerno4", "Rodas4")))
     for solver in SECOND_ORDER

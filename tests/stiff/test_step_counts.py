@@ -21,7 +21,7 @@ from scipy.integrate import solve_ivp
 
 import rungax
 
-from ..catalogue import STIFF, name, slow_unless, terms_for
+from ..catalogue import MULTISTEP, STIFF, name, slow_unless, terms_for
 from ..problems.base import Problem
 from ..problems.stiff import HIRES, OREGONATOR, ROBERTSON_LONG, VAN_DER_POL
 
@@ -36,7 +36,7 @@ MAX_STEPS = 10_000_000
 OFTEN = {("Kvaerno5", VAN_DER_POL), ("KenCarp4", OREGONATOR), ("TRBDF2", HIRES), ("Rodas5P", ROBERTSON_LONG)}
 CASES = [
     pytest.param(s, p, id=f"{name(s)}-{p.name}", marks=slow_unless((name(s), p) in OFTEN))
-    for s, p in itertools.product(STIFF, PROBLEMS)
+    for s, p in itertools.product(STIFF + MULTISTEP, PROBLEMS)
 ]
 
 
@@ -63,7 +63,7 @@ def print_table() -> None:
     """Print the table of all solvers."""
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(COLUMNS)
-    for problem, solver in itertools.product(PROBLEMS, STIFF):
+    for problem, solver in itertools.product(PROBLEMS, STIFF + MULTISTEP):
         count = counter(solver, problem)
         for rtol in TOLERANCES:
             lines.writerow((problem.name, name(solver), rtol, *count(rtol)))

@@ -32,6 +32,7 @@ SOURCES: dict[str, tuple[str, ...]] = {
     "ROS3P": ("lang2001",),
     "Rodas4": ("hairer1996",),
     "Rodas5P": ("steinebach2023",),
+    "BDF": ("shampine1997", "brown1989"),
     "Auto": ("petzold1983", "hairer1996"),
     "HalfSolver": ("hairer1993",),
     "EulerHeun": ("rumelin1982", "kloeden1992"),
@@ -292,6 +293,15 @@ BIBTEX = r"""
   volume = {63},
   note = {article 27},
   year = {2023}
+}
+
+@article{brown1989,
+  author = {P. N. Brown and G. D. Byrne and A. C. Hindmarsh},
+  title = {{VODE}: a variable-coefficient {ODE} solver},
+  journal = {SIAM Journal on Scientific and Statistical Computing},
+  volume = {10},
+  pages = {1038--1051},
+  year = {1989}
 }
 
 @article{petzold1983,

@@ -21,10 +21,11 @@ from .linear import (
     structure_of as structure_of,
 )
 from .lu import SmallLU as SmallLU
-from .newton import NewtonStages as NewtonStages
+from .newton import FullNewtonStages as FullNewtonStages, NewtonStages as NewtonStages, ReuseRules as ReuseRules
 from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,
     VeryChord as VeryChord,
+    check_max_iterations as check_max_iterations,
     check_root_finder as check_root_finder,
     missing_tolerances as missing_tolerances,
     resolved as resolved,

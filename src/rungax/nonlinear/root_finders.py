@@ -98,11 +98,16 @@ def check_root_finder(finder: Any, max_steps: Any) -> None:
             "Expected: an Optimistix root finder, or `with_stepsize_controller_tols(VeryChord)()`\n"
             f"Found:    {shown(finder)}\nGive an instance, not a class; leave it out for simplified Newton iteration."
         )
+    check_max_iterations(max_steps)
+
+
+def check_max_iterations(max_steps: Any) -> None:
+    """Raise a `ValueError` unless `max_steps` is an integer of at least 2."""
     if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 2:
         raise ValueError(
             "`root_find_max_steps` is the maximum number of iterations for a stage.\n"
             "Expected: an integer, at least 2: one iteration does not show whether it converges\n"
-            f"Found:    {shown(max_steps)}\nLeave it out for 10."
+            f"Found:    {shown(max_steps)}\nLeave it out for the default."
         )
 
 

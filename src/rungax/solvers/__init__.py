@@ -11,6 +11,7 @@ from .base import (
     AbstractSolver as AbstractSolver,
     AbstractStratonovichSolver as AbstractStratonovichSolver,
 )
+from .multistep.bdf import BDF as BDF
 from .rosenbrock.methods import ROS3P as ROS3P, Rodas4 as Rodas4, Rodas5P as Rodas5P, Rosenbrock23 as Rosenbrock23
 from .rosenbrock.step import AbstractRosenbrock as AbstractRosenbrock
 from .runge_kutta.base import AbstractRungeKutta as AbstractRungeKutta, CalculateJacobian as CalculateJacobian
