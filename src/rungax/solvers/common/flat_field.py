@@ -126,8 +126,8 @@ class FlatField(AbstractField):
     def _disagree(self, given: lx.AbstractLinearOperator, t: RealScalar, y: Vector) -> Bool[Array, " n"]:
         """For each row whether the user's Jacobian disagrees with a derivative in a random direction."""
         rate = jnp.asarray(self.rate).astype(self.space.dtype)
-        direction = random_direction(self.space.size).astype(self.space.dtype)
-        derivative = jax.jvp(lambda y: self.slope(t, y), (y,), (jnp.asarray(direction),))[1]
+        direction = jnp.asarray(random_direction(self.space.size).astype(self.space.dtype))
+        derivative = jax.jvp(lambda y: self.slope(t, y), (y,), (direction,))[1]
         return disagree(rate * given, direction, derivative)
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
