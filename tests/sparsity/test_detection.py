@@ -22,11 +22,12 @@ def of_matrix(matrix: np.ndarray) -> Callable[..., jax.Array]:
     return lambda t, y, args: jnp.asarray(matrix) @ (y**2)
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(st.integers(1, 20), st.floats(0.05, 0.6), st.integers(0, 2), st.integers(0, 1000))
-def test_any_pattern_is_found(size: int, density: float, full_rows: int, seed: int) -> None:
-    matrix = (np.random.default_rng(seed).random((size, size)) < density) * 1.0
-    matrix[:full_rows] = 1.0
+def test_any_pattern_is_found(size: int, density: float, dense_rows: int, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    matrix = (generator.random((size, size)) < density) * 1.0
+    matrix[:dense_rows] = generator.random((size, size))[:dense_rows] < 0.8
     pattern = jacobian_sparsity(of_matrix(matrix), 0.0, jnp.ones(size))
     assert np.array_equal(dense(pattern), matrix != 0)
 
@@ -53,6 +54,7 @@ def test_large_patterns_are_found_with_few_derivatives(matrix: Any, monkeypatch:
 def test_blocks_of_directions_give_the_same_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detection, "_AT_ONCE", 100)
     matrix = arrow(33).toarray()
+    matrix[0, 1::3] = 0.0  # a dense row that is not full
     assert jacobian_sparsity(of_matrix(matrix), 0.0, jnp.ones(33)) == SparsityPattern(matrix)
 
 
