@@ -61,7 +61,7 @@ def test_a_right_hand_side_of_zero_takes_no_iteration() -> None:
 
 def test_a_cycle_of_all_vectors_is_exact_and_a_shorter_one_stagnates() -> None:
     """For a cyclic shift the residual does not change before the last iteration."""
-    shift, b = np.roll(np.eye(SIZE), 1, axis=0), np.eye(SIZE)[0]
+    shift, b = jnp.roll(jnp.eye(SIZE), 1, axis=0), jnp.eye(SIZE)[0]
     iterate = jax.jit(lambda restart: gmres(lambda v: shift @ v, lambda v: v, b, Goal.relative(b, RESIDUAL), restart),
                       static_argnums=0)  # fmt: skip
     whole, short = iterate(SIZE), iterate(SIZE - 1)
@@ -91,13 +91,13 @@ def test_elements_of_a_batch_end_on_their_own() -> None:
 
 def test_the_residual_is_measured_in_the_norm_of_the_solve() -> None:
     """One that weighs the first entry most, and one that takes the largest entry."""
-    matrix, b = random_system(3, 1.0, float)
+    matrix, b = map(jnp.asarray, random_system(3, 1.0, float))
     y = jnp.ones(SIZE)
     atol = jnp.where(jnp.arange(SIZE) == 0, 1e-9, 1e-2)
     for norm in (optx.rms_norm, optx.max_norm):
         weights = ErrorWeights.of(Tolerances(0.0, atol, norm), FlatSpace(y))
         goal = Goal.of(Accuracy(weights, y, 0.5))
-        outcome = gmres(lambda v: matrix @ v, lambda v: v, jnp.asarray(b), goal, SIZE)
+        outcome = gmres(lambda v: matrix @ v, lambda v: v, b, goal, SIZE)
         residual = b - matrix @ outcome.solution
         assert norm(residual / atol) <= 0.5
         assert np.linalg.norm(residual) > 1e-5, "no more than was asked for"
@@ -196,9 +196,10 @@ def function(t: Any, y: Any, args: Any, gamma: Any) -> Any:
     return lambda residual: residual
 
 
+NOT_AN_INTEGER: Any = 2.5
 BAD = {
     "restart": (lambda: rungax.Krylov(restart=0), r"Expected: a positive integer\nFound:    0"),
-    "restart, not an integer": (lambda: rungax.Krylov(restart=2.5), r"Found:    2\.5"),
+    "restart, not an integer": (lambda: rungax.Krylov(restart=NOT_AN_INTEGER), r"Found:    2\.5"),
     "name": (
         lambda: rungax.Krylov(preconditioner="lu"),
         r'Expected: "ilu", "jacobi", `BlockDiagonal.*\nFound:    \'lu\'',

@@ -14,6 +14,7 @@ import pytest
 
 import rungax
 from rungax import RESULTS, Krylov, ODETerm
+from rungax.nonlinear import SparseLinearOperator
 from rungax.nonlinear.krylov.gmres import Goal, gmres
 from rungax.nonlinear.krylov.incomplete_lu import IncompleteLU
 from rungax.nonlinear.krylov.preconditioners import Jacobi
@@ -96,7 +97,7 @@ def dense(cls: type[Any], width: int) -> rungax.Solution:
 @pytest.mark.parametrize(("name", "cls"), CASES)
 def test_the_solution_and_its_steps_are_those_of_a_dense_solver(name: str, cls: type[Any]) -> None:
     found, expected = solve(cls(linear_solver=krylov(name)), WIDTH), dense(cls, WIDTH)
-    np.testing.assert_allclose(found.ys, expected.ys, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(np.asarray(found.ys), np.asarray(expected.ys), rtol=1e-6, atol=1e-8)
     assert abs(int(found.stats["num_steps"]) - int(expected.stats["num_steps"])) <= 1
     assert int(found.stats["num_rejected_by_nonlinear_solve"]) == 0
 
@@ -105,7 +106,7 @@ def test_the_solution_and_its_steps_are_those_of_a_dense_solver(name: str, cls: 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_larger_grid_is_solved_as_well(name: str) -> None:
     found = solve(rungax.Kvaerno5(linear_solver=krylov(name, 16)), 16)
-    np.testing.assert_allclose(found.ys, dense(rungax.Kvaerno5, 16).ys, rtol=2e-6, atol=2e-8)
+    np.testing.assert_allclose(np.asarray(found.ys), np.asarray(dense(rungax.Kvaerno5, 16).ys), rtol=2e-6, atol=2e-8)
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=slow_unless(n == "ilu")) for n in NAMES])
@@ -142,6 +143,7 @@ def test_preconditioners_save_iterations() -> None:
     @jax.jit
     def iterations(gamma: Any) -> Any:
         matrix = entries.shifted(field, entries.evaluate(field, y.reshape(-1)), gamma)
+        assert isinstance(matrix, SparseLinearOperator)
         ways = (lambda v: v, Jacobi().prepare(None, matrix), IncompleteLU().prepare(None, matrix))
         return [gmres(matrix.mv, way, b, Goal.relative(b, 1e-8), 30).iterations for way in ways]
 
@@ -183,7 +185,7 @@ def test_a_complex_state_is_solved() -> None:
             solver = rungax.Kvaerno5(linear_solver=Krylov(preconditioner=preconditioner))
             term = ODETerm(field, sparsity=band, tags=tags)
             found = rungax.diffeqsolve(term, solver, 0.0, 0.3, 0.01, y0, stepsize_controller=CONTROLLER).ys
-            np.testing.assert_allclose(found, expected, rtol=1e-6)
+            np.testing.assert_allclose(np.asarray(found), np.asarray(expected), rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- failures
