@@ -180,6 +180,20 @@ def test_sweeps_converge_to_the_incomplete_factors(monkeypatch: pytest.MonkeyPat
     lower, upper = np.tril(factors, -1) + np.eye(SIZE), np.triu(factors)
     b = np.arange(1.0, SIZE + 1)
     np.testing.assert_allclose(correction(jnp.asarray(b)), np.linalg.solve(lower @ upper, b), rtol=1e-12)
+    transposed = correction.transposed()(jnp.asarray(b))
+    np.testing.assert_allclose(transposed, np.linalg.solve((lower @ upper).T, b), rtol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+def test_blocks_are_those_of_the_matrix(stride: int) -> None:
+    """Rows that are `stride` apart; the rest of the matrix is left out."""
+    operator, b = random_pattern(2), np.arange(1.0, SIZE + 1)
+    rows = np.arange(SIZE)
+    block = rows // (3 * stride) * stride + rows % stride
+    matrix = np.where(block[:, None] == block[None, :], operator.as_matrix(), 0)
+    correction = rungax.BlockDiagonal(3, stride).prepare(None, operator)
+    np.testing.assert_allclose(correction(jnp.asarray(b)), np.linalg.solve(matrix, b), rtol=1e-12)
+    np.testing.assert_allclose(correction.transposed()(jnp.asarray(b)), np.linalg.solve(matrix.T, b), rtol=1e-12)
 
 
 def test_a_dense_row_and_column_take_a_number_of_terms_proportional_to_the_entries() -> None:
