@@ -24,7 +24,6 @@ ANSWERS = {
     "callback": "troubleshooting.md",
     "delay": "limits.md",
     "DAE": "limits.md",
-    "BDF": "limits.md",
     "Kalman": "limits.md",
     "LSODA": "how_to/from_scipy.md",
     "odeint": "how_to/from_scipy.md",
