@@ -5,13 +5,14 @@ With `--quick` each measurement is repeated only a few times and nothing is writ
 
 import argparse
 
-from . import events, explicit, gradients, noise, stiff, stiff_work_precision, tape, work_precision
+from . import events, explicit, gradients, large, noise, stiff, stiff_work_precision, tape, work_precision
 from .report import Report
 
 BENCHMARKS = {
     "events": events.run,
     "explicit": explicit.run,
     "gradients": gradients.run,
+    "large": large.run,
     "noise": noise.run,
     "stiff": stiff.run,
     "stiff_work_precision": stiff_work_precision.run,
