@@ -309,7 +309,8 @@ class Plan(eqx.Module):
         next_t0, next_t1 = optimization_barrier((jnp.asarray(next_t0), jnp.asarray(next_t1)))
         if factor is not None:
             dt = step.t1 - step.t0
-            next_t1 = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+            chosen = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
+            next_t1 = jnp.where(jnp.asarray(factor) == 0, next_t1, chosen)
         proposed_end = next_t1
         if self.stops is not None:
             next_t0, proposed_end, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)

@@ -14,8 +14,9 @@ import rungax
 from rungax.solvers.multistep.dense import BackwardDifferenceInterpolation
 from rungax.solvers.multistep.history import advanced, resized
 
-from ..catalogue import slow_unless
+from ..catalogue import name, slow_unless
 from ..compare import assert_trees_close
+from ..problems.stiff import HIRES, ROBERTSON, ROBERTSON_LONG
 
 ORDERS = range(1, 6)
 COEFFICIENTS = np.array([0.7, -1.3, 0.4, 2.1, -0.9, 0.3])
@@ -185,3 +186,61 @@ def test_the_highest_order_is_an_integer_from_1_to_5(order: Any) -> None:
 def test_the_number_of_iterations_is_checked() -> None:
     with pytest.raises(ValueError, match="`root_find_max_steps`"):
         rungax.BDF(root_find_max_steps=1)
+
+
+def _robertson(solver: Any, rates: Any, rtol: float, adjoint: Any) -> rungax.Solution:
+    return rungax.diffeqsolve(
+        ROBERTSON.field, solver, 0.0, 10.0, 1e-2, jnp.asarray(ROBERTSON.y0), rates, max_steps=4096, adjoint=adjoint,
+        stepsize_controller=rungax.PIDController(rtol, 1e-4 * rtol),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", [rungax.BDF(), rungax.Auto(stiff=rungax.BDF())], ids=name)
+def test_steps_made_again_for_derivatives_have_the_orders_that_they_had(solver: Any) -> None:
+    """The first step is far too long; a rejection changes when the order is chosen, and no rejection is made again."""
+    rates = jnp.asarray(ROBERTSON.args)
+    found = [
+        jax.jit(jax.grad(lambda rates, adjoint=adjoint: _robertson(solver, rates, 1e-6, adjoint).ys[-1, 0]))(rates)
+        for adjoint in (rungax.RecursiveCheckpointAdjoint(), rungax.DirectAdjoint())
+    ]
+    assert_trees_close(*found, rtol=1e-6)
+    value = jax.jit(lambda rates: _robertson(solver, rates, 1e-9, rungax.RecursiveCheckpointAdjoint()).ys[-1, 0])
+    for i, change in enumerate(1e-3 * np.asarray(rates)):
+        difference = (value(rates.at[i].add(change)) - value(rates.at[i].add(-change))) / (2 * change)
+        np.testing.assert_allclose(found[0][i], difference, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_auto_chooses_orders_and_sizes_by_its_stiff_method() -> None:
+    solve = lambda solver: _robertson(solver, jnp.asarray(ROBERTSON.args), 1e-6, rungax.DirectAdjoint())
+    auto, alone = (solve(solver) for solver in (rungax.Auto(stiff=rungax.BDF()), rungax.BDF()))
+    np.testing.assert_allclose(auto.ys, alone.ys, rtol=1e-5)
+    assert int(auto.stats["num_steps"]) < 1.3 * int(alone.stats["num_steps"])
+
+
+# The numbers of SciPy's accepted steps, and its errors divided by the tolerance.
+SCIPY = {("1e-4", 0): (168, 6.25), ("1e-6", 0): (327, 4.35), ("1e-8", 0): (666, 3.84)}
+SCIPY |= {("1e-4", 1): (328, 0.46), ("1e-6", 1): (649, 0.59), ("1e-8", 1): (1304, 0.83)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1], ids=["HIRES", "Robertson"])
+def test_steps_and_errors_are_those_of_scipy(index: int) -> None:
+    """Accepted steps at most 1.1 times as many, and errors at most 2.5 times as large."""
+    problem = (HIRES, ROBERTSON_LONG)[index]
+
+    @jax.jit
+    def solve(rtol: Any) -> rungax.Solution:
+        return rungax.diffeqsolve(
+            problem.field, rungax.BDF(), problem.t0, problem.t1, None, jnp.asarray(problem.y0), problem.args,
+            stepsize_controller=rungax.PIDController(rtol, 1e-4 * rtol), max_steps=4096,
+        )  # fmt: skip
+
+    for rtol, (steps, bound) in ((float(key[0]), value) for key, value in SCIPY.items() if key[1] == index):
+        solution, reference = solve(jnp.asarray(rtol)), np.asarray(problem.reference)
+        error = (np.asarray(solution.ys[-1]) - reference) / (1e-4 * rtol + rtol * np.abs(reference))
+        assert int(solution.stats["num_accepted_steps"]) <= 1.1 * steps
+        assert np.sqrt(np.mean(error**2)) <= 2.5 * bound
+        if problem is ROBERTSON_LONG:
+            assert abs(float(solution.ys[-1].sum()) - 1) < 1e-12

@@ -28,7 +28,7 @@ from ...jaxkit import (
 )
 from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
 from ...results import Result, choose
-from ...step import Step
+from ...step import Proposal, Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
@@ -242,7 +242,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             result=result,
         )
         after = self._with_vote(made, after)
-        after = self._switched(terms, t1, y1, args, after)
+        after = self._switched(made, after)
         return y1, error, dense_info, after, result
 
     def densify(self, step: Step) -> DenseInfo:
@@ -271,6 +271,29 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             select(before.is_stiff, before.nonstiff, nonstiff),
             select(before.is_stiff, stiff, before.stiff),
         )
+
+    def proposal(self, step: Step) -> Proposal | None:
+        """That of the stiff method for its steps; the size of others is left to the controller."""
+        before, after = step.solver_state0, step.solver_state
+        dense_info = step.dense_info["stiff"]
+        own = replace(step, solver_state0=before.stiff, solver_state=after.stiff, dense_info=dense_info)
+        of_stiff = self.stiff.proposal(own)
+        if of_stiff is None:
+            return None
+        error_order, factor = of_stiff.error_order, of_stiff.factor
+        if error_order is not None:
+            error_order = jnp.where(before.is_stiff, error_order, self.nonstiff.error_order(step.terms))
+        if factor is not None:
+            factor = jnp.where(before.is_stiff & after.is_stiff, factor, 0.0)
+        return Proposal(error_order, factor)
+
+    def choices(self, solver_state: AutoState) -> PyTree[Any]:
+        """Those of the stiff method; the explicit one has none."""
+        return self.stiff.choices(solver_state.stiff)
+
+    def with_choices(self, solver_state: AutoState, choices: PyTree[Any]) -> AutoState:
+        """The state with the choices of the stiff method."""
+        return replace(solver_state, stiff=self.stiff.with_choices(solver_state.stiff, choices))
 
     def improves_when_repeated(self, step: Step) -> BoolScalar | None:
         """True if the stiff method made the step, and says so."""
@@ -344,20 +367,20 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         direction = jnp.where(usable, scaled(1 / jnp.where(usable, length, 1.0), turned), state.direction)
         return AutoState(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
 
-    def _switched(self, terms: PyTree[Any], t1: RealScalar, y1: Y, args: Args, state: AutoState) -> AutoState:
-        """The state with the other method in use, if there are enough votes for it.
+    def _switched(self, step: Step, state: AutoState) -> AutoState:
+        """The state at the end of a step with the other method in use, if there are enough votes for it.
 
-        The state of that method is computed again.
+        That method starts anew.
         """
+        terms, args, t1, y1 = step.terms, step.args, step.t1, step.y1
+        next_t1 = t1 + (t1 - step.t0)
         switches = state.votes >= VOTES_TO_SWITCH
         is_stiff = switches != state.is_stiff
 
         def fresh(method: AbstractAdaptiveSolver[Any], method_state: PyTree[Any], starts: Array) -> PyTree[Any]:
             return lax.cond(
                 any_element(starts),
-                lambda: select(
-                    starts, method.restore(terms, t1, y1, args, method.checkpoint_state(method_state)), method_state
-                ),
+                lambda: select(starts, method.restart(terms, t1, next_t1, y1, args, method_state), method_state),
                 lambda: method_state,
             )
 
