@@ -74,7 +74,7 @@ def run(report: Report) -> None:
         ours_of(width),
         against="the solve",
         bar=6,
-        comparable=False,
+        same_values=False,
     )
     _steps(
         report, report.table("Steps", ("N", "accepted", "rejected", "scipy", "difference"), (6, 9, 9, 9, 12)), widths
