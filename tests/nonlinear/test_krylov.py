@@ -163,7 +163,7 @@ def heat(t: Any, y: Any, args: Any) -> Any:
 def test_a_declared_band_is_a_pattern(tags: Any) -> None:
     """Heat decays in its first mode at the rate of the difference scheme."""
     n = 63
-    mode = jnp.sin(jnp.pi * jnp.arange(1, n + 1) / (n + 1))
+    mode = jnp.asarray(np.sin(np.pi * np.arange(1, n + 1) / (n + 1)))
     solver = rungax.Kvaerno5(linear_solver=Krylov(preconditioner="ilu"))
     controller = rungax.PIDController(rtol=1e-8, atol=1e-10)
     found = rungax.diffeqsolve(
@@ -177,7 +177,7 @@ def test_a_declared_band_is_a_pattern(tags: Any) -> None:
 def test_a_complex_state_is_solved() -> None:
     """As a real one of twice the size, and in complex arithmetic if the field is holomorphic."""
     field = lambda t, y, args: 1j * 50 * heat(t, y, args) / y.size**2 - y
-    y0 = jnp.exp(1j * jnp.arange(10.0))
+    y0 = jnp.asarray(np.exp(1j * np.arange(10.0)))
     expected = rungax.diffeqsolve(field, rungax.Kvaerno5(), 0.0, 0.3, 0.01, y0, stepsize_controller=CONTROLLER).ys
     band = SparsityPattern.of_band(10, 1, 1)
     for tags in ((), (rungax.holomorphic_tag,)):
