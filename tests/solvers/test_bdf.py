@@ -244,3 +244,19 @@ def test_steps_and_errors_are_those_of_scipy(index: int) -> None:
         assert np.sqrt(np.mean(error**2)) <= 2.5 * bound
         if problem is ROBERTSON_LONG:
             assert abs(float(solution.ys[-1].sum()) - 1) < 1e-12
+
+
+@pytest.mark.slow
+def test_a_step_of_the_same_size_depends_on_its_end() -> None:
+    """Its history is resized by one, which has a derivative too."""
+    solver, term = rungax.BDF(), rungax.ODETerm(lambda t, y, args: -y * (1 + y))
+
+    def end_of(t: Any) -> Any:
+        state, y = solver.init(term, 0.0, 0.1, jnp.array([1.0]), None), jnp.array([1.0])
+        for t0, t1 in itertools.pairwise([0.0, 0.1, 0.2, 0.3, t]):
+            y, _, _, state, _ = solver.step(term, t0, t1, y, None, state, False)
+        return y[0]
+
+    end_of, t = jax.jit(end_of), jnp.asarray(0.4)
+    _, found = jax.jvp(end_of, (t,), (jnp.ones_like(t),))
+    np.testing.assert_allclose(found, (end_of(t + 1e-5) - end_of(t - 1e-5)) / 2e-5, rtol=1e-4)

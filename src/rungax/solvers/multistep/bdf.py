@@ -12,7 +12,6 @@ from ...jaxkit import (
     BoolScalar,
     DenseInfo,
     FlatSpace,
-    IntScalar,
     RealScalar,
     Time,
     Y,
@@ -26,6 +25,8 @@ from ...nonlinear import (
     LinearSolver,
     NewtonStages,
     ReuseRules,
+    Stage,
+    StepStart,
     Tolerances,
     check_linear_solver,
     check_max_iterations,
@@ -40,7 +41,7 @@ from ..common.flat_field import FlatField
 from ..common.restart import after_jump
 from .coefficients import MAX_ORDER
 from .dense import BackwardDifferenceInterpolation
-from .history import Differences, resized, used
+from .history import Differences, Order, resized, used
 from .iteration import RepeatedIfOutdated
 from .order import Sizes, by_errors, by_number, order_of_step
 from .step import corrected, equation, start_of
@@ -77,17 +78,17 @@ class BDFState(eqx.Module):
     cache: PyTree[Array]
 
     @property
-    def order(self) -> IntScalar:
+    def order(self) -> Order:
         """The order of the next step."""
         return self.numbers[0]
 
     @property
-    def last_order(self) -> IntScalar:
+    def last_order(self) -> Order:
         """The order of the last step."""
         return self.numbers[1]
 
     @property
-    def num_equal(self) -> IntScalar:
+    def num_equal(self) -> Order:
         """The number of steps of the size `step_size`."""
         return self.numbers[2]
 
@@ -222,6 +223,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         solver_state: BDFState,
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, BDFState, Result]:
+        """One step, from the history resized to its length; one evaluation of the field for each iteration."""
         state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         field = FlatField.for_step(terms, t0, t1, y0, args)
         space, start, end = field.space, jnp.asarray(t0), jnp.asarray(t1)
@@ -275,11 +277,11 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         start = self._start(field, t0, t0, y0, checkpoint.differences, checkpoint.order)[1]
         return with_fields(checkpoint, cache=self._stage_solver(field.space).empty_cache(start))
 
-    def choices(self, solver_state: BDFState) -> IntScalar:
+    def choices(self, solver_state: BDFState) -> Order:
         """The order of the last step."""
         return solver_state.last_order
 
-    def with_choices(self, solver_state: BDFState, choices: IntScalar) -> BDFState:
+    def with_choices(self, solver_state: BDFState, choices: Order) -> BDFState:
         """The solver state with an order for the next step that its size does not lower."""
         numbers = jnp.stack([choices, solver_state.last_order, solver_state.num_equal])
         return with_fields(solver_state, numbers=numbers, chosen_size=jnp.zeros_like(solver_state.chosen_size))
@@ -289,19 +291,25 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         return terms.vf(t0, y0, args)
 
     def order(self, terms: PyTree[Any]) -> int:
+        """The order with constant steps, of which the first two are of order one: 2 at most."""
         del terms
         return min(self.max_order, 2)
 
     def error_order(self, terms: PyTree[Any]) -> int:
+        """That of the first step; `proposal` states those of others."""
         del terms
         return 2
 
-    def _start(self, field, t0, t1, y0, differences, order):
+    def _start(
+        self, field: FlatField, t0: Time, t1: Time, y0: Y, differences: Differences, order: Order
+    ) -> tuple[Stage, StepStart]:
+        """The equation of a step, and the start of its iteration."""
         stage = equation(field, t0, t1, field.space.ravel(y0), (differences, order))
         algebra = field.linear_algebra(self.linear_solver, t0, y0)
         return stage, start_of(stage, algebra, t0, self.root_find_max_steps)
 
     def _stage_solver(self, space: FlatSpace) -> AbstractStageSolver:
+        """Newton's iteration; without error control, which repeats no step, with a new Jacobian at every iterate."""
         if self.tolerances is None:
             like = space.unravel(jnp.zeros(space.size, space.dtype))
             weights = ErrorWeights.of(default_tolerances(like), space)

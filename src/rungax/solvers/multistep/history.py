@@ -17,16 +17,19 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.polynomial.polynomial as P
 from jax import lax
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
-from ...jaxkit import IntScalar, RealScalar, any_element, match_varying
+from ...jaxkit import RealScalar, any_element, match_varying
 from ...nonlinear import Vector
+
+type Order = Int[Array, ""]
+"""The order of a step."""
 
 type Differences = Float[Array, "order n"]
 """The backward differences of orders 1 to the largest one, a row for each."""
 
 
-def used(differences: Differences, order: IntScalar) -> Bool[Array, "order 1"]:
+def used(differences: Differences, order: Order) -> Bool[Array, "order 1"]:
     """For each row whether a method of this order uses it."""
     return (jnp.arange(differences.shape[0], dtype=order.dtype) < order)[:, None]
 
@@ -36,7 +39,7 @@ def weighted_sum(weights: np.ndarray, differences: Differences) -> Vector:
     return jnp.sum(jnp.asarray(weights, differences.dtype)[:, None] * differences, axis=0)
 
 
-def resized(differences: Differences, order: IntScalar, ratio: RealScalar) -> Differences:
+def resized(differences: Differences, order: Order, ratio: RealScalar) -> Differences:
     """The differences for a step size multiplied by `ratio`; rows above the order stay as they are.
 
     They depend differentiably on the ratio, and for a ratio of one it costs nothing to evaluate them.
@@ -92,7 +95,7 @@ _RESIZING = {number: _resizing(number) for number in range(1, 6)}
 """The coefficients by the number of rows."""
 
 
-def advanced(differences: Differences, order: IntScalar, correction: Vector) -> Differences:
+def advanced(differences: Differences, order: Order, correction: Vector) -> Differences:
     """The differences at the end of a step that has corrected the polynomial's value there by `correction`.
 
     The correction is the difference of one order more than that of the step.

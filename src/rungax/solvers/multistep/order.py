@@ -9,18 +9,17 @@ from jaxtyping import Array
 
 from ...jaxkit import (
     BoolScalar,
-    IntScalar,
-    RealScalar,
     Time,
     any_element,
     match_varying,
     resolution,
     scaled,
     single_power,
+    with_derivatives_of,
 )
 from ...nonlinear import Vector
 from .coefficients import ERROR
-from .history import Differences
+from .history import Differences, Order
 
 SAFETY = 0.75
 """Multiplies the size that the error estimate allows, so that few steps are rejected."""
@@ -44,20 +43,21 @@ class Sizes(NamedTuple):
     """
 
     ratio: Time
-    is_longer: BoolScalar
-    is_shorter: BoolScalar
+    is_longer: Array
+    is_shorter: Array
 
     @classmethod
     def of(cls, t0: Time, t1: Time, before: Time, chosen: Time) -> "Sizes":
         """Those of the step from `t0` to `t1` after steps of the size `before`; `chosen` is zero if none was chosen."""
         size, rounding = t1 - t0, 4 * resolution(jnp.maximum(jnp.abs(t0), jnp.abs(t1)))
-        ratio = jnp.where(jnp.abs(size - before) <= rounding, 1.0, size / jnp.where(before == 0, 1.0, before))
+        exact = size / jnp.where(before == 0, 1.0, before)
+        ratio = with_derivatives_of(jnp.where(jnp.abs(size - before) <= rounding, 1.0, exact), exact)
         chosen = jnp.where(chosen == 0, size, chosen)
         slack = rounding + 1e-3 * chosen
         return cls(ratio, size > chosen + slack, size < chosen - slack)
 
 
-def order_of_step(order: IntScalar, sizes: Sizes) -> IntScalar:
+def order_of_step(order: Order, sizes: Sizes) -> Order:
     """The order of a step: the chosen one, or a lower one in a step longer than the method has chosen.
 
     Differences of high order, extended far, would enlarge the errors of the last steps without bound.
@@ -69,8 +69,8 @@ def order_of_step(order: IntScalar, sizes: Sizes) -> IntScalar:
 class Choice(NamedTuple):
     """The order of the next step, and its size divided by that of the step before."""
 
-    order: IntScalar
-    factor: RealScalar
+    order: Order
+    factor: Array
 
 
 def by_errors(
@@ -78,8 +78,8 @@ def by_errors(
     before: Differences,
     after: Differences,
     correction: Vector,
-    order: IntScalar,
-    num_equal: IntScalar,
+    order: Order,
+    num_equal: Array,
     is_shorter: BoolScalar,
 ) -> Choice:
     """The order among three neighbours with which the next step can be longest.
@@ -125,7 +125,7 @@ def by_errors(
     )
 
 
-def by_number(order: IntScalar, num_equal: IntScalar, max_order: int) -> Choice:
+def by_number(order: Order, num_equal: Array, max_order: int) -> Choice:
     """The next higher order after as many steps of one size as it needs, for steps without error control."""
     rises = (num_equal > order) & (order < max_order)
-    return Choice(order + rises.astype(order.dtype), jnp.ones((), jnp.float32))
+    return Choice(order + jnp.asarray(rises).astype(order.dtype), jnp.ones((), jnp.float32))

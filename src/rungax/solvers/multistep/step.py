@@ -13,15 +13,16 @@ mass matrix.
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ...jaxkit import IntScalar, Time, scaled, without_derivatives
+from ...jaxkit import Time, scaled, without_derivatives
 from ...nonlinear import AbstractStageSolver, LinearAlgebra, Stage, StepStart, Vector, solve_stage
 from ...results import Result
 from ..common.flat_field import FlatField
 from .coefficients import ALPHA, ERROR, GAMMA
-from .history import Differences, advanced, used, weighted_sum
+from .history import Differences, Order, advanced, used, weighted_sum
 
 
 class Corrected(NamedTuple):
@@ -55,7 +56,7 @@ def corrected(
     solver: AbstractStageSolver,
     stage: Stage,
     start: StepStart,
-    history: tuple[Differences, IntScalar],
+    history: tuple[Differences, Order],
     cache: PyTree[Array],
 ) -> Corrected:
     """The step whose equation is `stage`, from the differences and the order of a history."""
@@ -69,7 +70,7 @@ def corrected(
     return Corrected(stage.state(correction), correction, error, after, cache, solution.result)
 
 
-def equation(field: FlatField, t0: Time, t1: Time, y0: Vector, history: tuple[Differences, IntScalar]) -> Stage:
+def equation(field: FlatField, t0: Time, t1: Time, y0: Vector, history: tuple[Differences, Order]) -> Stage:
     """The equation of the step from `t0` to `t1`, from the differences for its size and their order."""
     differences, order = history
     number = differences.shape[0]
@@ -99,6 +100,6 @@ def start_of(stage: Stage, algebra: LinearAlgebra, t0: Time, max_steps: int) -> 
     )
 
 
-def _at(coefficients: Array, order: IntScalar, like: Vector) -> Array:
+def _at(coefficients: np.ndarray, order: Order, like: Vector) -> Array:
     """The coefficient of an order, in the real dtype that goes with a vector."""
     return jnp.asarray(coefficients, jnp.finfo(like.dtype).dtype)[order - 1]

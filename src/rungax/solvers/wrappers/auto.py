@@ -281,8 +281,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         if of_stiff is None:
             return None
         error_order, factor = of_stiff.error_order, of_stiff.factor
-        if error_order is not None:
-            error_order = jnp.where(before.is_stiff, error_order, self.nonstiff.error_order(step.terms))
+        of_plain = self.nonstiff.error_order(step.terms)
+        if error_order is not None and of_plain is not None:
+            error_order = jnp.where(before.is_stiff, error_order, of_plain)
         if factor is not None:
             factor = jnp.where(before.is_stiff & after.is_stiff, factor, 0.0)
         return Proposal(error_order, factor)
