@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, PyTree
 
 from ...jaxkit import Time, scaled, without_derivatives
-from ...nonlinear import AbstractStageSolver, LinearAlgebra, Stage, StepStart, Vector, solve_stage
+from ...nonlinear import AbstractLinearAlgebra, AbstractStageSolver, Stage, StepStart, Vector, solve_stage
 from ...results import Result
 from ..common.flat_field import FlatField
 from .coefficients import ALPHA, ERROR, GAMMA
@@ -83,7 +83,7 @@ def equation(field: FlatField, t0: Time, t1: Time, y0: Vector, history: tuple[Di
     return Stage(field=field, t=t1, y0=predicted, known=known, diagonal=diagonal, step_size=t1 - t0)
 
 
-def start_of(stage: Stage, algebra: LinearAlgebra, t0: Time, max_steps: int) -> StepStart:
+def start_of(stage: Stage, algebra: AbstractLinearAlgebra, t0: Time, max_steps: int) -> StepStart:
     """The start of the iteration, as a constant to differentiation: the predicted state.
 
     The matrix is that of a step of the implicit Euler method of another size.
