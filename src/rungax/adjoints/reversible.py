@@ -298,6 +298,15 @@ class _ReversibleSolver(eqx.Module):
         del terms, t0, y0, args
         return checkpoint
 
+    def choices(self, solver_state: Y) -> None:
+        """`None`: the reversible method makes no choices."""
+        del solver_state
+
+    def with_choices(self, solver_state: Y, choices: None) -> Y:
+        """The solver state as it is."""
+        del choices
+        return solver_state
+
     def proposal(self, step: Step) -> None:
         """`None`: the reversible method has no order or step size of its own."""
         del step
