@@ -9,7 +9,8 @@ import pytest
 
 import rungax
 from rungax import ODETerm, PIDController
-from rungax.nonlinear import newton
+from rungax.jaxkit import with_fields
+from rungax.nonlinear import ReuseRules, newton
 
 from ..fakes import LoggedJacobian
 from ..problems.base import Problem
@@ -17,7 +18,7 @@ from ..problems.stiff import HIRES, ROBERTSON
 
 RTOL = 1e-6
 ATOL = {ROBERTSON.name: 1e-11, HIRES.name: 1e-10}
-NEVER_REUSE = {"SLOW_RATE": -1.0, "MAX_AGE": 0, "MAX_SCALE_CHANGE": -1.0, "MAX_SCALE_GROWTH": 0.0}
+NEVER_REUSE = ReuseRules(slow_rate=-1.0, max_age=0, max_scale_change=-1.0, max_scale_growth=0.0)
 
 
 def logged(problem: Problem) -> ODETerm:
@@ -52,8 +53,9 @@ CASES = [
 def test_reuse_changes_no_solution(problem: Problem, solver: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     reusing, renewing = logged(problem), logged(problem)
     reused = solve(reusing, problem, solver)
-    for constant, value in NEVER_REUSE.items():
-        monkeypatch.setattr(newton, constant, value)
+    stages = rungax.VeryChord.stages
+    never_reusing = lambda self, space: with_fields(stages(self, space), rules=NEVER_REUSE)
+    monkeypatch.setattr(rungax.VeryChord, "stages", never_reusing)
     renewed = solve(renewing, problem, solver)
 
     scale = ATOL[problem.name] + RTOL * np.abs(problem.final)
