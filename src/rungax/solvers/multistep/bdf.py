@@ -297,7 +297,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         return min(self.max_order, 2)
 
     def error_order(self, terms: PyTree[Any]) -> int:
-        """That of the first step; `proposal` states those of others."""
+        """The order of the error estimate of the first step; `proposal` states those of others."""
         del terms
         return 2
 

@@ -273,7 +273,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         )
 
     def proposal(self, step: Step) -> Proposal | None:
-        """That of the stiff method for its steps; the size of others is left to the controller."""
+        """The proposal of the stiff method for its steps; the size of others is left to the controller."""
         before, after = step.solver_state0, step.solver_state
         dense_info = step.dense_info["stiff"]
         own = replace(step, solver_state0=before.stiff, solver_state=after.stiff, dense_info=dense_info)
@@ -289,7 +289,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return Proposal(error_order, factor)
 
     def choices(self, solver_state: AutoState) -> PyTree[Any]:
-        """Those of the stiff method; the explicit one has none."""
+        """The choices of the stiff method; the explicit one has none."""
         return self.stiff.choices(solver_state.stiff)
 
     def with_choices(self, solver_state: AutoState, choices: PyTree[Any]) -> AutoState:
