@@ -13,8 +13,6 @@ from jaxtyping import Bool, Int
 from ..jaxkit import is_traced, shown
 from .colouring import Colouring, colouring_of
 
-type Indices = Int[np.ndarray, " entries"]
-
 
 @final
 @dataclass(frozen=True, init=False, repr=False, eq=False)
@@ -58,8 +56,8 @@ class SparsityPattern:
     """
 
     size: int
-    rows: Indices
-    columns: Indices
+    rows: Int[np.ndarray, " entries"]
+    columns: Int[np.ndarray, " entries"]
 
     def __init__(self, matrix: Any):
         self._set(*_entries(matrix))
@@ -88,7 +86,7 @@ class SparsityPattern:
         pattern._set(size, rows, columns)
         return pattern
 
-    def _set(self, size: int, rows: Indices, columns: Indices) -> None:
+    def _set(self, size: int, rows: Int[np.ndarray, " entries"], columns: Int[np.ndarray, " entries"]) -> None:
         """Set the attributes, from entries in any order."""
         keys = rows.astype(np.int64) * size + columns
         if np.any(np.diff(keys) <= 0):
@@ -128,7 +126,7 @@ class SparsityPattern:
         return _colouring(self, 0)
 
     @cached_property
-    def diagonal_entries(self) -> Indices:
+    def diagonal_entries(self) -> Int[np.ndarray, " entries"]:
         """The places, among the entries, of those on the diagonal."""
         return np.flatnonzero(self.rows == self.columns).astype(np.int32)
 
@@ -177,11 +175,13 @@ class SparsityPattern:
         return SparsityPattern.of_entries(self.size, self.columns, self.rows)
 
     @cached_property
-    def transposed_order(self) -> Indices:
+    def transposed_order(self) -> Int[np.ndarray, " entries"]:
         """The order in which the transposed matrix has the entries: column by column."""
         return np.lexsort((self.rows, self.columns)).astype(np.int32)
 
-    def find(self, rows: Indices, columns: Indices) -> tuple[Indices, Bool[np.ndarray, " queries"]]:
+    def find(
+        self, rows: Int[np.ndarray, " entries"], columns: Int[np.ndarray, " entries"]
+    ) -> tuple[Int[np.ndarray, " entries"], Bool[np.ndarray, " queries"]]:
         """The places of entries at these rows and columns, and whether there is such an entry."""
         ours, wanted = (r.astype(np.int64) * self.size + c for r, c in ((self.rows, self.columns), (rows, columns)))
         ours = np.append(ours, -1)  # for what lies beyond the last entry
@@ -243,7 +243,7 @@ def as_pattern(matrix: Any) -> SparsityPattern | None:
     return matrix if matrix is None or isinstance(matrix, SparsityPattern) else SparsityPattern(matrix)
 
 
-def _entries(matrix: Any) -> tuple[int, Indices, Indices]:
+def _entries(matrix: Any) -> tuple[int, Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
     """The size of a square matrix, and the rows and columns of its entries, in any order and perhaps repeated."""
     if isinstance(matrix, SparsityPattern):
         return matrix.size, matrix.rows, matrix.columns
@@ -275,7 +275,7 @@ def _as_array(matrix: Any) -> np.ndarray:
     return array
 
 
-def _of_jax(matrix: Any) -> tuple[Indices, Indices]:
+def _of_jax(matrix: Any) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
     """The rows and columns of the stored entries of a `BCOO` or `BCSR`."""
     from jax.experimental.sparse import BCSR, bcoo_update_layout
 
@@ -287,7 +287,7 @@ def _of_jax(matrix: Any) -> tuple[Indices, Indices]:
     return rows, columns
 
 
-def _of_scipy(matrix: Any) -> tuple[Indices, Indices]:
+def _of_scipy(matrix: Any) -> tuple[Int[np.ndarray, " entries"], Int[np.ndarray, " entries"]]:
     """The rows and columns of the stored entries of a SciPy sparse array or matrix."""
     if matrix.format == "dia":
         # Of diagonals `tocoo` would drop the entries that are zero.
