@@ -100,8 +100,8 @@ class Proposal(eqx.Module):
     error_order
         The order of the step's error estimate in the step size; `None` for the order that the solver states.
     factor
-        The size of the next step divided by that of this one, if it is accepted; `None`, or zero for
-        a batch element, to leave it to the controller.
+        The size of the next attempt divided by that of this one; after a rejection the controller may choose a smaller
+        one. `None`, or zero for a batch element, to leave it to the controller.
     """
 
     error_order: RealScalar | None = None

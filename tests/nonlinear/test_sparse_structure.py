@@ -9,6 +9,7 @@ import pytest
 
 import rungax
 from rungax import ODETerm
+from rungax.nonlinear import suitesparse
 
 from ..catalogue import slow_unless
 
@@ -73,6 +74,24 @@ def test_derivatives_agree_with_each_other_and_with_differences(name: str) -> No
     step = 1e-4
     quotient = (loss(1 + step, declared) - loss(1 - step, declared)) / (2 * step)
     np.testing.assert_allclose(values[0], quotient, rtol=3e-5)
+
+
+def test_a_step_made_again_for_derivatives_is_factored_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its stages and their derivatives, whose Jacobians differ, share the factorisation of the step."""
+    matrices: set[float] = set()
+    original = suitesparse.solve
+
+    def counted(method: Any, pattern: Any, values: Any, vector: Any, transposed: bool) -> Any:
+        jax.debug.callback(lambda total: matrices.add(float(total)), jnp.sum(jnp.abs(values)))
+        return original(method, pattern, values, vector, transposed)
+
+    monkeypatch.setattr(suitesparse, "solve", counted)
+    options = {"stepsize_controller": rungax.ConstantStepSize(), "max_steps": 64}
+    loss = lambda args: jnp.sum(solve("Kvaerno3", pattern(), args, rungax.SparseLU(), **options).ys["u"] ** 2)
+    jax.block_until_ready(jax.jit(jax.grad(loss))(1.0))
+    jax.effects_barrier()
+    # Fifty steps made again, and a few factorisations that the solve itself kept.
+    assert 50 <= len(matrices) <= 60
 
 
 def test_vmap_is_a_loop() -> None:

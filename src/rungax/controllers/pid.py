@@ -238,10 +238,11 @@ class PIDController(
         next_t1: Time,
         controller_state: PIDState,
     ) -> Time:
-        """The end of a step of the proposed size, within the bounds; after a rejected step the controller's own."""
+        """The end of a step of the proposed size, within the bounds; after a rejection `next_t1` if that is earlier."""
         del controller_state
         factor = jnp.clip(jnp.asarray(factor).astype(dt.dtype), self.factormin, self.factormax)
-        return jnp.where(accepted, next_t0 + lax.stop_gradient(self._within_bounds(dt * factor)), next_t1)
+        proposed = next_t0 + lax.stop_gradient(self._within_bounds(dt * factor))
+        return jnp.where(accepted, proposed, jnp.minimum(next_t1, proposed))
 
     def _scaled_error(self, y0: Y, y1: Y, y_error: Y | None, dtype: np.dtype[Any]) -> jax.Array:
         if not jax.tree.leaves(y0):

@@ -241,6 +241,11 @@ class NewtonStages(AbstractStageSolver):
         result = choose(converged, RESULTS.successful, failure)
         return StageSolution(displacement, result, Convergence(rate, needs_jacobian))
 
+    def kept_factors(self, prepared: NewtonCache, solution: StageSolution) -> PyTree[Array] | None:
+        """The factorisation that the stages of the step share, if there is one."""
+        del solution
+        return prepared.factors
+
     def update_cache(self, prepared: NewtonCache, convergence: Convergence) -> NewtonCache:
         """The Jacobian and factorisation that the step used, with the convergence information of its last stage."""
         age = prepared.age + 1

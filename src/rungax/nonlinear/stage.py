@@ -26,6 +26,7 @@ from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, solve_tangent
+from .refinement import is_refined, solve_tangent_near
 
 
 class Stage(eqx.Module):
@@ -143,6 +144,18 @@ class AbstractStageSolver(eqx.Module):
         del args
         return self.solve
 
+    def kept_factors(self, prepared: PyTree[Any], solution: StageSolution) -> PyTree[Any]:
+        """The factors of the last matrix of the iteration; `None` if there are none.
+
+        Parameters
+        ----------
+        prepared
+            The data that `prepare` returned.
+        solution
+            What `solve` returned.
+        """
+        del prepared, solution
+
     @abc.abstractmethod
     def update_cache(self, prepared: PyTree[Any], convergence: PyTree[Any]) -> PyTree[Any]:
         """The cache for the next attempt, from the data that the stages used and the last convergence information."""
@@ -186,12 +199,13 @@ def solve_stage(
 ) -> StageSolution:
     """The solution of a stage's equation; it depends differentiably on all parts of `stage` and on nothing else."""
     given = without_derivatives((guess, start, prepared, convergence))
-    return _solve(stage, (without_derivatives(solver.iteration(stage, *given)), given))
+    methods = without_derivatives((solver.iteration(stage, *given), solver.kept_factors))
+    return _solve(stage, (methods, given))
 
 
 @eqx.filter_custom_jvp
 def _solve(stage: Stage, static: Any) -> StageSolution:
-    iteration, given = static
+    (iteration, _), given = static
     return iteration(stage, *given)
 
 
@@ -199,13 +213,17 @@ def _solve(stage: Stage, static: Any) -> StageSolution:
 def _(primals: Any, tangents: Any) -> Any:
     r"""From $M z = r + \gamma F(p, z)$: $(M - \gamma F_z)\,\dot z = \dot r + \gamma F_p\,\dot p - \dot M z$."""
     stage, static = primals
-    _, (_, start, _, _) = static
+    (_, kept_factors), (_, start, prepared, _) = static
     solution = _solve(stage, static)
     displacement, algebra = solution.displacement, start.algebra
     residual_tangent = eqx.filter_jvp(lambda stage: stage.residual(displacement), (stage,), (tangents[0],))[1]
     # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
     stored = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(displacement))
     system = LinearSystem(stage.field, stage.t, stored, stage.diagonal * stage.step_size)
-    tangent = solve_tangent(algebra, system, residual_tangent)
+    factors = kept_factors(prepared, solution) if is_refined(algebra.solver) else None
+    if factors is None:
+        tangent = solve_tangent(algebra, system, residual_tangent)
+    else:
+        tangent = solve_tangent_near(algebra, system, residual_tangent, factors)
     no_tangents = jax.tree.map(lambda x: None, solution)
     return solution, eqx.tree_at(lambda s: s.displacement, no_tangents, tangent, is_leaf=lambda x: x is None)

@@ -46,8 +46,12 @@ from .iteration import RepeatedIfOutdated
 from .order import Sizes, by_errors, by_number, order_of_step
 from .step import corrected, equation, start_of
 
-RULES = ReuseRules(slow_rate=float("inf"), max_age=50, max_scale_change=0.3, max_scale_growth=float("inf"))
-"""As in CVODE, a factorisation is made anew if its coefficient has changed by 30 %, a Jacobian after fifty steps."""
+RULES = ReuseRules(slow_rate=float("inf"), max_age=50, max_scale_change=0.4, max_scale_growth=float("inf"))
+"""A factorisation is made anew if its coefficient has changed by 40 %, a Jacobian after fifty steps.
+
+CVODE's 30 % give 12 % more factorisations and save 1 % of the iterations. With Jacobians of a hundred steps, iterations
+that had not converged were taken for converged (Van der Pol's equation, tolerance 1e-3).
+"""
 
 KAPPA = 0.03
 """The fraction of the tolerances to which the equation of a step is solved."""
@@ -143,7 +147,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     One evaluation of the vector field for each iteration, mostly one or two a step. The Jacobian takes one directional
     derivative of the field for each column, for each diagonal of a band that `ODETerm(tags=...)` declares, or for each
     colour of a sparsity pattern. It is used for fifty steps, and its factorisation until the step size has changed by
-    30 %; both are made anew where an iteration fails. Memory: the history, the Jacobian and its factors.
+    40 %; both are made anew where an iteration fails. Memory: the history, the Jacobian and its factors.
 
     References
     ----------
@@ -233,18 +237,18 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         differences = resized(state.differences, order, sizes.ratio)
         stage, begin = self._start(field, start, end, y0, differences, order)
         made = corrected(self._stage_solver(space), stage, begin, (differences, order), state.cache)
+        is_solved = is_successful(made.result)
         num_equal = jnp.where(sizes.ratio == 1, state.num_equal, 0) + 1
         if self.tolerances is None:
             choice = by_number(order, num_equal, self.max_order)
         else:
             size_of = ErrorWeights.of(self.tolerances, space).at(made.y1)
-            choice = by_errors(
-                size_of, differences, made.differences, made.correction, order, num_equal, sizes.is_shorter
-            )
+            histories = differences, made.differences, made.correction
+            choice = by_errors(size_of, *histories, order, num_equal, sizes.is_shorter)
         size = end - start
-        numbers = jnp.stack([choice.order, order, num_equal])
+        numbers = jnp.stack([jnp.where(is_solved, choice.order, order), order, num_equal])
         after = BDFState(made.differences, size, choice.factor.astype(size.dtype) * size, numbers, made.cache)
-        y1, error = space.unravel(made.y1), space.unravel(jnp.where(is_successful(made.result), made.error, jnp.inf))
+        y1, error = space.unravel(made.y1), space.unravel(jnp.where(is_solved, made.error, jnp.inf))
         rows = used(made.differences, order)[1:]
         higher = jnp.where(rows, made.differences[1:], jnp.zeros((), made.y1.dtype))
         dense_info = {"y0": y0, "y1": y1, "differences": jax.vmap(space.unravel)(higher)}
@@ -253,11 +257,13 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     def proposal(self, step: Step) -> Proposal:
         """The order of the step, and the size that goes with the order of the next one."""
         state, size = step.solver_state, step.t1 - step.t0
-        return Proposal(state.last_order + 1, state.chosen_size / jnp.where(size == 0, 1.0, size))
+        factor = state.chosen_size / jnp.where(size == 0, 1.0, size)
+        return Proposal(state.last_order + 1, jnp.where(is_successful(step.result), factor, 0.0))
 
     def after_rejection(self, before: BDFState, after: BDFState) -> BDFState:
-        """The history from before the attempt, and the cache from after it; the size is chosen by the controller."""
-        return with_fields(before, chosen_size=jnp.zeros_like(before.chosen_size), cache=after.cache)
+        """The history from before the attempt, the cache from after it, and the lower of the orders chosen by both."""
+        numbers = jnp.stack([jnp.minimum(before.order, after.order), before.last_order, before.num_equal])
+        return with_fields(before, chosen_size=jnp.zeros_like(before.chosen_size), numbers=numbers, cache=after.cache)
 
     def failure_at_start(
         self, terms: PyTree[Any], t0: RealScalar, t1: RealScalar, y0: Y, args: Args, solver_state: BDFState

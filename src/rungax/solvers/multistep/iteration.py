@@ -65,6 +65,11 @@ class RepeatedIfOutdated(AbstractStageSolver):
             lambda: match_varying(first, like),
         )
 
+    def kept_factors(self, prepared: PyTree[Any], solution: StageSolution) -> PyTree[Any]:
+        """The factors in the cache that the iteration left."""
+        del prepared
+        return self.inner.kept_factors(solution.convergence, solution)
+
     def update_cache(self, prepared: PyTree[Any], convergence: PyTree[Any]) -> PyTree[Any]:
         """The cache that the iteration left."""
         del prepared

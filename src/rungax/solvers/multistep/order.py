@@ -67,7 +67,7 @@ def order_of_step(order: Order, sizes: Sizes) -> Order:
 
 
 class Choice(NamedTuple):
-    """The order of the next step, and its size divided by that of the step before."""
+    """The order of the next attempt, and its size divided by that of this one."""
 
     order: Order
     factor: Array
@@ -84,7 +84,8 @@ def by_errors(
 ) -> Choice:
     """The order among three neighbours with which the next step can be longest.
 
-    It is chosen after as many steps of one size as the order needs, and after a step that others have made shorter.
+    It is chosen after as many steps of one size as the order needs, after a step that others have made shorter, and
+    after a step with too large an error, which does not raise it.
 
     Parameters
     ----------
@@ -99,19 +100,21 @@ def by_errors(
     is_shorter
         Whether the step was shorter than chosen.
     """
+    constants = jnp.asarray(ERROR, jnp.finfo(after.dtype).dtype)
+    size = size_of(scaled(constants[order - 1], correction))
+    is_too_large = size > 1
     is_settled = num_equal > order
-    decides = is_settled | is_shorter
+    decides = is_settled | is_shorter | is_too_large
 
     def chosen() -> Choice:
-        # The differences whose orders are that of the step, and two more.
+        # The differences of the next lower and the next higher order.
         lower, higher = after[order - 1], correction - before[jnp.minimum(order, before.shape[0] - 1)]
-        constants = jnp.asarray(ERROR, jnp.finfo(after.dtype).dtype)
-        lower, same, higher = (
+        lower, higher = (
             size_of(scaled(constants[jnp.clip(row, 0, ERROR.size - 1)], difference))
-            for row, difference in ((order - 2, lower), (order - 1, correction), (order, higher))
+            for row, difference in ((order - 2, lower), (order, higher))
         )
-        may_rise = is_settled & (order < after.shape[0])
-        errors = jnp.stack([jnp.where(order > 1, lower, jnp.inf), same, jnp.where(may_rise, higher, jnp.inf)])
+        may_rise = is_settled & ~is_too_large & (order < after.shape[0])
+        errors = jnp.stack([jnp.where(order > 1, lower, jnp.inf), size, jnp.where(may_rise, higher, jnp.inf)])
         factors = single_power(errors, -1 / (order + jnp.arange(3, dtype=order.dtype)).astype(jnp.float32))
         best = jnp.argmax(factors).astype(order.dtype)
         factor = jnp.minimum(SAFETY * factors[best], MAX_FACTOR)
