@@ -8,17 +8,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.fft
 import scipy.integrate
 import scipy.sparse
 
 import rungax
 
-from .report import Report, Table, show_seconds
+from .report import Comparisons, Report, Table, show_seconds
 from .stiff_problems import sksundae
 from .timing import build_times, run_times
 
 RTOL, ATOL, T1, DT0 = 1e-5, 1e-7, 11.5, 1e-6
 ARGS = (jnp.asarray(3.4), jnp.asarray(10.0))
+BDF = rungax.BDF()
+KRYLOV_SIZE = 5
+"""Number of vectors of GMRES, the default of CVODE."""
 
 
 class Brusselator(NamedTuple):
@@ -66,6 +70,7 @@ def run(report: Report) -> None:
         table.run(work, ours, theirs, against="scipy BDF", bar=of_scipy)
         if sksundae is not None:
             table.run(work, ours, cvode_of(width), against="CVODE, sparse", bar=of_cvode)
+    _others(report, table)
     width = min(32, widths[-1])
     gradient, solution = (lambda: gradient_of(width)(ARGS)), (lambda: ours_of(width)(ARGS).ys[-1])
     work = f"N={width}, gradient by A and alpha"
@@ -74,14 +79,75 @@ def run(report: Report) -> None:
     _costs(report, report.table("Growth and compilation", ("what", "value", "bar"), (40, 12, 10)), widths)
 
 
-def solve(width: int, args: Any, **options: Any) -> Any:
+def _others(report: Report, table: Comparisons) -> None:
+    """A solve with nothing given, and one of 32 768 states by GMRES with the preconditioner that CVODE's has too."""
+    width = 16 if report.quick else 32
+    nothing = lambda width=width: nothing_given(width)(ARGS).ys[-1]
+    theirs = lambda width=width: scipy_of(width).y[:, -1]
+    table.run(f"N={width}, nothing given", nothing, theirs, against="scipy BDF, pattern", bar=3)
+    if sksundae is not None:
+        width = 16 if report.quick else 128
+        ours = lambda width=width: krylov_of(width)(ARGS).ys[-1]
+        table.run(f"N={width}, GMRES, preconditioner", ours, cvode_gmres_of(width), against="CVODE GMRES", bar=0.7)
+
+
+def solve(width: int, args: Any, solver: Any = BDF, *, has_pattern: bool = True, **options: Any) -> Any:
     problem = brusselator(width)
-    term = rungax.ODETerm(problem.field, sparsity=problem.pattern)
+    term = rungax.ODETerm(problem.field, sparsity=problem.pattern if has_pattern else None)
     options = {"max_steps": None, "throw": False} | options
     controller = rungax.PIDController(RTOL, ATOL)
     return rungax.diffeqsolve(
-        term, rungax.BDF(), 0.0, T1, DT0, jnp.asarray(problem.y0), args, stepsize_controller=controller, **options
+        term, solver, 0.0, T1, DT0, jnp.asarray(problem.y0), args, stepsize_controller=controller, **options
     )
+
+
+@functools.cache
+def nothing_given(width: int) -> Callable[[Any], rungax.Solution]:
+    return jax.jit(lambda args: solve(width, args, None, has_pattern=False))
+
+
+@functools.cache
+def krylov_of(width: int) -> Callable[[Any], rungax.Solution]:
+    r"""GMRES with the matrix of diffusion alone, $1 - \gamma \alpha \Delta$, inverted by Fourier transforms."""
+    divisors = rates_of_diffusion(width)
+
+    def preconditioner(t: Any, y: Any, args: Any, gamma: Any) -> Callable[[Any], Any]:
+        del t, y
+        weights = 1 / (1 + gamma * args[1] * divisors)
+
+        def apply(residual: Any) -> Any:
+            waves = jnp.fft.rfft2(residual.reshape(2, width, width)) * weights
+            return jnp.fft.irfft2(waves, s=(width, width)).reshape(-1)
+
+        return apply
+
+    linear_solver = rungax.Krylov(restart=KRYLOV_SIZE, preconditioner=preconditioner)
+    return jax.jit(lambda args: solve(width, args, rungax.BDF(linear_solver=linear_solver), has_pattern=False))
+
+
+def cvode_gmres_of(width: int) -> Callable[[], Any]:
+    assert sksundae is not None, "asked for only where it is installed"
+    problem, field, divisors = brusselator(width), numpy_field(width), rates_of_diffusion(width)
+
+    def rhs(t: float, y: np.ndarray, yp: np.ndarray) -> None:
+        yp[:] = field(t, y)
+
+    # Its signature is checked: `t, y, yp, residual, correction, gamma, delta, side`.
+    def invert(t: Any, y: Any, yp: Any, residual: Any, correction: Any, gamma: float, delta: Any, side: Any) -> None:
+        del t, y, yp, delta, side
+        waves = np.asarray(scipy.fft.rfft2(residual.reshape(2, width, width)))
+        waves = waves / (1 + gamma * float(ARGS[1]) * divisors)
+        correction[:] = np.asarray(scipy.fft.irfft2(waves, s=(width, width))).reshape(-1)
+
+    options = {"rtol": RTOL, "atol": ATOL, "linsolver": "gmres", "krylov_dim": KRYLOV_SIZE, "max_num_steps": 100_000}
+    solver = sksundae.cvode.CVODE(rhs, precond=sksundae.cvode.CVODEPrecond(None, invert), **options)
+    return lambda: solver.solve(np.array([0.0, T1]), problem.y0).y[-1]
+
+
+def rates_of_diffusion(width: int) -> np.ndarray:
+    """The eigenvalues of the negative Laplacian on the periodic grid, by wave number."""
+    rates = 2 - 2 * np.cos(2 * np.pi * np.arange(width) / width)
+    return (width - 1) ** 2 * (rates[:, None] + rates[None, : width // 2 + 1])
 
 
 @functools.cache
