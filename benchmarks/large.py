@@ -3,16 +3,16 @@
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.fft
 import scipy.integrate
-import scipy.sparse
 
 import rungax
+from tests.problems.grids import brusselator
 
 from .report import Comparisons, Report, Table, show_seconds
 from .stiff_problems import sksundae
@@ -23,40 +23,6 @@ ARGS = (jnp.asarray(3.4), jnp.asarray(10.0))
 BDF = rungax.BDF()
 KRYLOV_SIZE = 5
 """Number of vectors of GMRES, the default of CVODE."""
-
-
-class Brusselator(NamedTuple):
-    """The equation on a periodic grid.
-
-    E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, 2nd ed. (1996), IV.10, problem BRUSS-2D.
-    """
-
-    field: Callable[[Any, Any, Any], Any]
-    y0: np.ndarray
-    pattern: scipy.sparse.csc_array
-
-
-@functools.cache
-def brusselator(width: int) -> Brusselator:
-    x = np.linspace(0.0, 1.0, width)
-    x, y = np.meshgrid(x, x, indexing="ij")
-    heated = (x - 0.3) ** 2 + (y - 0.6) ** 2 <= 0.01
-
-    def spread(u: Any) -> Any:
-        return jnp.roll(u, 1, 0) + jnp.roll(u, -1, 0) + jnp.roll(u, 1, 1) + jnp.roll(u, -1, 1) - 4 * u
-
-    def field(t: Any, state: Any, args: Any) -> Any:
-        (feed, alpha), (u, v) = args, state.reshape(2, width, width)
-        rate, reaction = alpha * (width - 1) ** 2, u * u * v
-        heat = jnp.where((t >= 1.1) & heated, 5.0, 0.0)
-        slopes = [1.0 + reaction - (feed + 1) * u + rate * spread(u) + heat, feed * u - reaction + rate * spread(v)]
-        return jnp.stack(slopes).reshape(-1)
-
-    eye = scipy.sparse.eye_array(width)
-    ring = scipy.sparse.csr_array(sum(np.roll(np.eye(width), shift, axis=1) for shift in (-1, 0, 1)))
-    grid, same = scipy.sparse.kron(ring, eye) + scipy.sparse.kron(eye, ring), scipy.sparse.eye_array(width**2)
-    start = np.stack([22 * (y * (1 - y)) ** 1.5, 27 * (x * (1 - x)) ** 1.5]).reshape(-1)
-    return Brusselator(field, start, scipy.sparse.csc_array(scipy.sparse.block_array([[grid, same], [same, grid]])))
 
 
 def run(report: Report) -> None:

@@ -196,6 +196,9 @@ def _robertson(name: str, t1: float, reference: tuple[float, ...]) -> Problem:
 
 
 ROBERTSON = _robertson("Robertson", 1e5, (0.017865921142099464, 7.274751468436319e-08, 0.9821340061103858))
+ROBERTSON_LATE = _robertson(
+    "Robertson, to 4e10", 4e10, (5.208345176799240e-08, 2.083338177925489e-13, 0.9999999479163399)
+)
 ROBERTSON_LONG = _robertson(
     "Robertson, for long", 1e11, (2.083340149701294e-08, 8.333360770334784e-14, 0.9999999791665152)
 )
