@@ -205,6 +205,41 @@ def brusselator(cells: int, ts: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.slow
+def test_brusselator_2d(run: Run) -> None:
+    runs = run("brusselator_2d", width=12)
+    assert runs["Kvaerno5"].difference < 5e-3
+    assert runs["BDF"].solution.stats["num_steps"] < 400
+    found = np.asarray(runs["Kvaerno5"].solution.ys)
+    np.testing.assert_allclose(found, brusselator_2d(12, [0.3, 3.0, 5.5, 7.0, 11.5], found[0]), atol=2e-3)
+
+
+def brusselator_2d(width: int, ts: list[float], y0: np.ndarray) -> np.ndarray:
+    """The states of the example at the first time and at `ts` from SciPy's LSODA, which restarts at the jump."""
+    x = np.arange(width) / width
+    disk = (x[:, None] - 0.3) ** 2 + (x[None, :] - 0.6) ** 2 <= 0.01
+
+    def slope(t: float, y: np.ndarray, heat: float) -> np.ndarray:
+        u, v = y.reshape(2, width, width)
+        spread = [sum(np.roll(w, shift, axis) for shift in (1, -1) for axis in (0, 1)) - 4 * w for w in (u, v)]
+        made, rate = u**2 * v, 0.02 * width**2
+        slopes = [1 + made - 4.4 * u + rate * spread[0] + heat * disk, 3.4 * u - made + rate * spread[1]]
+        return np.stack(slopes).ravel()
+
+    options: dict[str, Any] = {"method": "LSODA", "rtol": 1e-8, "atol": 1e-8}
+    early = scipy.integrate.solve_ivp(slope, (0.0, 1.1), y0.ravel(), t_eval=[*ts[:1], 1.1], args=(0.0,), **options).y.T
+    late = scipy.integrate.solve_ivp(slope, (1.1, ts[-1]), early[-1], t_eval=ts[1:], args=(5.0,), **options).y.T
+    return np.concatenate([y0.reshape(1, -1), early[:1], late]).reshape(-1, *y0.shape)
+
+
+@pytest.mark.slow
+def test_reaction_diffusion_fit(run: Run) -> None:
+    fit = run("reaction_diffusion_fit", width=12)
+    assert np.all(fit.errors < [0.01, 0.05, 0.2])
+    assert np.all(np.abs(np.log(fit.parameters / [3.4, 0.02, 0.01])) < 3 * fit.errors)
+    assert fit.num_iterations < 20
+
+
+@pytest.mark.slow
 def test_hires_sensitivity(run: Run) -> None:
     found = run("hires_sensitivity")
     assert found.table.shape == (8, 10)
