@@ -14,6 +14,8 @@ from scipy.integrate import solve_ivp
 
 from ..catalogue import slow_unless
 from ..problems.base import Problem
+from ..problems.emep import EMEP, EMEP_JUMPS
+from ..problems.ivp_test_set import BEAM, RING_MODULATOR
 from ..problems.stiff import (
     AKZO_JUMP,
     CLOCKED_KAPS,
@@ -25,6 +27,7 @@ from ..problems.stiff import (
     OREGONATOR,
     POLLUTION,
     ROBERTSON,
+    ROBERTSON_LATE,
     ROBERTSON_LONG,
     STANDARD,
     STIFF_CONJUGATE,
@@ -45,7 +48,12 @@ LIMITS = {
     E5.name: (1e-8, 1e-25, 1e-4),
     E5_LONG.name: (1e-8, 1e-26, 1e-2),
     MEDICAL_AKZO.name: (1e-9, 1e-14, 1e-8),
+    ROBERTSON_LATE.name: (1e-9, 1e-21, 1e-8),
+    EMEP.name: (1e-9, 10.0, 1e-6),
+    BEAM.name: (1e-9, 1e-9, 1e-4),
+    RING_MODULATOR.name: (1e-7, 1e-10, 1e-4),
 }
+JUMPS = {MEDICAL_AKZO.name: (AKZO_JUMP,), EMEP.name: EMEP_JUMPS}
 OFTEN = (HIRES, CLOCKED_KAPS, STIFF_CONJUGATE)
 """Nothing of the library is at work here, so that a few show that the certificate itself works."""
 
@@ -54,11 +62,10 @@ def cases(problems: tuple[Problem, ...]) -> list[Any]:
     return [pytest.param(p, marks=slow_unless(p in OFTEN), id=p.name) for p in problems]
 
 
-@pytest.mark.parametrize("problem", cases(STANDARD))
+@pytest.mark.parametrize("problem", cases((*STANDARD, ROBERTSON_LATE, EMEP, BEAM, RING_MODULATOR)))
 def test_reference_is_certified(problem: Problem) -> None:
     rtol, atol, accuracy = LIMITS[problem.name]
-    ends = [problem.t0, AKZO_JUMP, problem.t1] if problem is MEDICAL_AKZO else [problem.t0, problem.t1]
-    arrived = radau(problem, ends, rtol, atol)
+    arrived = radau(problem, [problem.t0, *JUMPS.get(problem.name, ()), problem.t1], rtol, atol)
     np.testing.assert_allclose(arrived, problem.final, rtol=accuracy, atol=atol)
 
 
@@ -77,11 +84,11 @@ def radau(problem: Problem, ends: list[float], rtol: float, atol: float) -> np.n
     state = as_real(ravel_pytree(problem.y0)[0])
     sparse = len(state) > 100
     for start, end in itertools.pairwise(ends):
-        # A field that jumps at `start` has its old value there and its new one just after it.
-        shifted = start if start == ends[0] else np.nextafter(start, end)
+        # A field that jumps has its old value just before the jump and its new one just after it.
+        shifted = start if start == ends[0] else np.nextafter(start, np.inf)
         solved = solve_ivp(
             jax.jit(slope),
-            (shifted, end),
+            (shifted, end if end == ends[-1] else np.nextafter(end, -np.inf)),
             state,
             method="Radau",
             jac=(lambda t, x: scipy.sparse.csc_array(np.asarray(jacobian(t, x)))) if sparse else jacobian,
