@@ -59,7 +59,10 @@ RING_MODULATOR = Problem(
     ),
     traits=traits("stiff"),
 )  # fmt: skip
-"""The regular case, in which the stray capacity is 2e-12: oscillations of 1e7 cycles a second that decay slowly."""
+"""The regular case, in which the stray capacity is 2e-12: fast oscillations that decay slowly.
+
+SciPy's Radau agrees to 1e-4 with `rtol=1e-7`, but takes minutes. `Rodas5P` agrees to 7e-9 with `rtol=1e-9`.
+"""
 
 _PIECES = 40
 
