@@ -18,7 +18,8 @@ depends only on those at most two places away. `tags=Banded(2, 2)` states that. 
 of the field instead of 2n, and factorising it takes a time proportional to n instead of n³. The solution is the same.
 
 Without the tag the implicit method is slower here than the explicit one, because its fewer steps cost too much each.
-Where the unknowns cannot be ordered like this, an iterative linear solver may help:
+Where the unknowns cannot be ordered like this, declare the pattern of the Jacobian, `ODETerm(sparsity=...)`, as the
+example of the Brusselator in two dimensions does. Or use an iterative linear solver:
 `Rodas5P(linear_solver=lineax.GMRES(...))` never forms the Jacobian, but multiplies it with vectors.
 
 E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, second edition (1996), section IV.10, equation 10.15.

@@ -13,7 +13,8 @@ On a grid of 64 × 64 points this is a stiff system of 8192 equations. Each depe
 neighbours in the grid and on the other chemical in the same point, so that the Jacobian has 6 entries in a row.
 `jacobian_sparsity` finds them from derivatives of the field at random states, and `ODETerm(sparsity=...)` receives
 them. Then the Jacobian takes as many derivatives as the pattern has colours, and a sparse direct solver factorises it.
-A full matrix would take 8192 derivatives, half a gigabyte, and 4e11 operations for each factorisation.
+A full matrix would take 8192 derivatives, half a gigabyte, and 4e11 operations for each factorisation. The sparse
+solver is installed by `pip install "rungax[sparse]"`.
 
 `BDF` solves one equation of this size in a step, whatever its order, and `Kvaerno5` solves six. `BDF` makes more steps
 that cost less, and is the better choice for a large system that is solved over a long interval.
