@@ -16,32 +16,49 @@ from ..problems.references import NAMES, case, references
 LARGEST_RATIO = 2.0
 """The largest error, relative to the larger of the others' errors.
 
-The aim is 1.5, and the largest ratio measured by `benchmarks/bdf.py` is 1.7: the error at one time has the sum of many
-local errors, which other choices of step sizes change in size and sign.
+The aim is 1.5, and the largest ratio that `benchmarks/bdf.py` measures is 1.6. The error at one time is a sum of many
+local errors of both signs, which changes much with the step sizes.
 """
 MORE_STEPS = 1.15
 """The largest number of accepted steps, relative to SciPy's, whose formulas are the same."""
-CASES = [pytest.param(name, marks=slow_unless(name == "HIRES")) for name in NAMES]
+CASES = [
+    pytest.param(name, marks=slow_unless(name == "HIRES")) for name in NAMES if name not in ("Beam", "Ring modulator")
+]
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_errors_fall_with_the_tolerance_and_are_those_of_other_codes(name: str) -> None:
-    problem, table = case(name), references()
+    problem, table, errors = case(name), references(), list[float]()
     solve = jax.jit(lambda rtol: problem.solve(rungax.BDF(), rtol))
-    before = np.inf
-    for rtol in problem.tolerances[:2] if problem.oscillates else problem.tolerances:
+    for rtol in problem.tolerances:
         solution, reference = solve(jnp.asarray(rtol)), table[name, rtol]
         assert solution.result == rungax.RESULTS.successful
         y = np.asarray(solution.ys[-1])
-        error = problem.error(y)
-        # An oscillation that is solved for thousands of periods has a random phase at loose tolerances.
-        assert error < before or problem.oscillates
-        assert error <= LARGEST_RATIO * reference.largest_error or problem.oscillates, rtol
+        errors.append(problem.error(y))
+        assert errors[-1] <= LARGEST_RATIO * reference.largest_error, rtol
         if reference.scipy_steps > 0:
             assert int(solution.stats["num_accepted_steps"]) <= MORE_STEPS * reference.scipy_steps, rtol
         if name == "Robertson":
             assert abs(y.sum() - 1) < 1e-12, "mass is conserved"
-        before = error
+    # Over two decades, because a single error may be small by accident.
+    assert all(after < before for before, after in zip(errors, errors[2:], strict=False)), errors
+    assert errors[-1] < 1e-4 * errors[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Beam", "Ring modulator"])
+def test_oscillations_take_no_more_steps_than_in_other_codes(name: str) -> None:
+    """The formulas are unstable for them, and the step sizes as small as the oscillation asks for.
+
+    No error is compared: the phase after thousands of periods is random at such tolerances.
+    """
+    problem, table = case(name), references()
+    solve = jax.jit(lambda rtol: problem.solve(rungax.BDF(), rtol))
+    for rtol in problem.tolerances[:2]:
+        solution, reference = solve(jnp.asarray(rtol)), table[name, rtol]
+        assert solution.result == rungax.RESULTS.successful
+        largest = max(reference.scipy_steps, reference.cvode_steps)
+        assert int(solution.stats["num_accepted_steps"]) <= MORE_STEPS * largest, rtol
 
 
 OTHERS = [
