@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from .controllers import AbstractStepSizeController, retrying_rejected_times
-from .jaxkit import BoolScalar, Time, all_finite, any_element, call_user, clip_next_end, select
+from .jaxkit import BoolScalar, Time, all_finite, any_element, call_user, clip_next_end, select, with_fields
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
@@ -88,9 +88,11 @@ def set_up(
     hands_on
         Whether another solve may continue from the end of this one, so that the proposed end of each attempt is stored.
     """
-    terms, t0, t1, y0, args = problem.terms, problem.t0, problem.t1, problem.y0, problem.args
+    t0, t1, y0, args = problem.t0, problem.t1, problem.y0, problem.args
     controller, stops = _controller_and_stops(problem, stepping, stops)
-    solver = stepping.solver.with_tolerances(controller.tolerances(), y0)
+    tolerances = controller.tolerances()
+    solver, terms = stepping.solver.for_equation(problem.terms, t0, y0, args, tolerances)
+    problem, solver = with_fields(problem, terms=terms), solver.with_tolerances(tolerances, y0)
     error_order = solver.error_order(terms)
     start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
     # The first step is chosen before the first stop, because the field may change there.

@@ -75,7 +75,8 @@ def diffeqsolve(
         args)`, short for `ODETerm(f)`.
     solver
         The method that makes one step. `Tsit5()` is a good first choice for problems that are not stiff, `Rodas5P()`
-        for stiff ones; `None` is short for `Auto()`, which switches between the two as the problem requires.
+        for stiff ones; `None` is short for `Auto()`, which switches between the two as the problem requires, and uses
+        `BDF` for large stiff ones.
     t0, t1
         Ends of the interval, in the same units as everything else; `t1 < t0` solves backwards.
     dt0

@@ -111,7 +111,10 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     ),
     "Rosenbrock23": (rungax.Rosenbrock23, {"linear_solver": lx.LU()}),
     "HalfSolver": (rungax.HalfSolver, {"solver": rungax.Euler()}),
-    "Auto": (rungax.Auto, {"nonstiff": rungax.Tsit5(), "stiff": rungax.Rodas5P(), "tolerances": None}),
+    "Auto": (
+        rungax.Auto,
+        {"nonstiff": rungax.Tsit5(), "stiff": rungax.Rodas5P(), "tolerances": None, "chosen": rungax.Rodas5P()},
+    ),
     "ALIGN": (rungax.ALIGN, {"taylor_threshold": 0.1}),
     "VeryChord": (
         rungax.VeryChord,

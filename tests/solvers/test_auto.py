@@ -442,7 +442,7 @@ def test_a_method_without_a_stiffness_estimate_is_refused(nonstiff: Any) -> None
 
 
 @pytest.mark.parametrize(
-    "stiff", [rungax.KenCarp4(), rungax.Euler(), Rodas5P, None], ids=["KenCarp4", "Euler", "class", "None"]
+    "stiff", [rungax.KenCarp4(), rungax.Euler(), Rodas5P, "Rodas5P"], ids=["KenCarp4", "Euler", "class", "text"]
 )
 def test_a_method_not_for_one_term_or_without_error_estimate_is_refused(stiff: Any) -> None:
     with pytest.raises(ValueError, match=r"Auto\(stiff=.*\nExpected: .*Rodas5P.*\nFound: .*\n.*KenCarp4"):

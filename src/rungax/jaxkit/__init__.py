@@ -30,6 +30,7 @@ from .conditions import (
     require as require,
     violation as violation,
 )
+from .dependence import dependence as dependence
 from .derivatives import (
     constant_where as constant_where,
     nan_derivative_where as nan_derivative_where,

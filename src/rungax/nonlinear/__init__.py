@@ -12,6 +12,7 @@ from .linear import (
     LinearSolver as LinearSolver,
     LinearSystem as LinearSystem,
     check_linear_solver as check_linear_solver,
+    declared_band as declared_band,
     for_problem as for_problem,
     improvement as improvement,
     linear_algebra as linear_algebra,
@@ -34,7 +35,7 @@ from .root_finders import (
 )
 from .sparse import SparseLinearOperator as SparseLinearOperator
 from .sparse_jacobian import SparseJacobian as SparseJacobian, disagree as disagree
-from .sparse_lu import SparseLU as SparseLU
+from .sparse_lu import SparseLU as SparseLU, is_sparse_lu_available as is_sparse_lu_available
 from .stage import (
     AbstractStageSolver as AbstractStageSolver,
     Stage as Stage,

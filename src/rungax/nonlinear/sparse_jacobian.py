@@ -16,13 +16,13 @@ from ..sparsity import Colouring, SparsityPattern, random_direction
 from .jacobian import AbstractJacobian, Field, Scale, Vector
 from .lu import MAX_UNROLLED, SmallLU
 from .sparse import SparseLinearOperator
-from .sparse_lu import SparseLU, is_available
+from .sparse_lu import SparseLU, is_sparse_lu_available
 
 _AT_ONCE = 2**22
 """Numbers in the directions whose derivatives are computed at once. A field has several intermediate values of that
 size: about a gigabyte in all."""
 
-_MAX_DENSE = 1000
+MAX_DENSE = 1000
 """Number of unknowns up to which a full matrix is factorised where there is no solver for sparse ones."""
 
 
@@ -111,7 +111,7 @@ class SparseJacobian(AbstractJacobian):
         """
         if size <= MAX_UNROLLED:
             return SmallLU()
-        return SparseLU() if is_available() or size > _MAX_DENSE else lx.LU()
+        return SparseLU() if is_sparse_lu_available() or size > MAX_DENSE else lx.LU()
 
 
 def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: Vector) -> Bool[Array, " n"]:

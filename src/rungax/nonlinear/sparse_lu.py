@@ -192,7 +192,7 @@ def _method_for(pattern: SparsityPattern) -> str:
     return "umfpack" if factors.nnz > _MUCH_FILL * pattern.size else "klu"
 
 
-def is_available() -> bool:
+def is_sparse_lu_available() -> bool:
     """True if programs are for CPUs and SuiteSparse is installed."""
     return jax.default_backend() == "cpu" and suitesparse.is_installed()
 

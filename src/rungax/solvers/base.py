@@ -332,6 +332,25 @@ class AbstractSolver[SolverState](eqx.Module):
         """
         del step
 
+    def for_equation(
+        self, terms: PyTree[Any], t0: Time, y0: Y, args: Args, tolerances: Tolerances | None
+    ) -> tuple[Self, PyTree[Any]]:
+        """This solver with the choices made that depend on the equation, and the terms; by default both unchanged.
+
+        Called once for each solve, when it is traced. The terms may be given a structure that has been found in them.
+
+        Parameters
+        ----------
+        terms
+            The terms of the equation in the direction of travel, traced.
+        t0, y0, args
+            A time and a state like those of the solve, whose values need not be known, and the arguments.
+        tolerances
+            The tolerances of the solve, or `None` if it controls no error.
+        """
+        del t0, y0, args, tolerances
+        return self, terms
+
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver with the tolerances of the solve, or `None` if the solve controls no error.
 

@@ -17,6 +17,7 @@ from .directed import (
     bind_increments as bind_increments,
     in_direction_of_travel as in_direction_of_travel,
     start_drivers as start_drivers,
+    with_structure as with_structure,
 )
 from .jacobian_sparsity import jacobian_sparsity as jacobian_sparsity
 from .langevin import (

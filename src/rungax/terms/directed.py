@@ -14,8 +14,10 @@ from jaxtyping import PyTree
 
 from ..brownian import AbstractBrownianIncrement, AbstractSpaceTimeLevyArea
 from ..jaxkit import Args, RealScalar, Time, Y, scaled
+from ..sparsity import SparsityPattern
 from ..stops import Stops
 from .base import AbstractTerm, Noise, leaf_terms, map_leaf_terms
+from .structured import StructuredTerm
 from .wrapped import AbstractWrappedTerm
 
 
@@ -113,6 +115,11 @@ class DirectedTerm(AbstractWrappedTerm):
 def in_direction_of_travel(terms: Any, direction: Time) -> Any:
     """`terms` with every term wrapped in a `DirectedTerm`; a sum of terms becomes a sum of wrapped terms."""
     return map_leaf_terms(lambda term: DirectedTerm(term, direction), terms)
+
+
+def with_structure(terms: Any, pattern: SparsityPattern, tags: frozenset[object]) -> Any:
+    """Directed terms with the pattern that has been found for the derivative of their sum, and its tags for a band."""
+    return map_leaf_terms(lambda term: replace(term, term=StructuredTerm(term.term, pattern, tags)), terms)
 
 
 def start_drivers(terms: PyTree[Any]) -> tuple[PyTree[Any], ...]:

@@ -7,10 +7,10 @@ from typing import Any, Self
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ...interpolation import AbstractLocalInterpolation
 from ...jaxkit import (
     Args,
     BoolScalar,
@@ -28,14 +28,17 @@ from ...jaxkit import (
 )
 from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
 from ...results import Result, choose
+from ...sparsity import random_direction
 from ...step import Proposal, Step
-from ...terms import AbstractTerm
+from ...terms import AbstractTerm, is_stochastic
 from ..base import AbstractAdaptiveSolver
 from ..common.flat_field import FlatField
 from ..facts import SolverFacts
 from ..rosenbrock.methods import Rodas5P
 from ..runge_kutta.explicit.methods import Tsit5
 from ..runge_kutta.explicit.step import AbstractERK
+from .either_interpolation import Interpolations
+from .stiff_method import MANY, stiff_method
 
 VOTES_TO_SWITCH = 10
 """Excess of steps in favour of the other method over steps against it at which the solver switches to it."""
@@ -82,14 +85,34 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         An explicit Runge–Kutta method of two or more stages, with an error estimate. By default `Tsit5`, the first
         choice for problems that are not stiff.
     stiff
-        A method for stiff equations, with an error estimate. By default `Rodas5P`, the first choice for stiff problems.
+        A method for stiff equations, with an error estimate. By default, `None`, each solve chooses one: `Rodas5P` up
+        to a hundred unknowns, and `BDF` for more, see the notes.
     tolerances
         The tolerances relative to which vectors are measured. Leave it out: a solve sets its own.
+    chosen
+        The method for stiff equations in place of `None`. Leave it out: a solve sets its own.
 
     Raises
     ------
     ValueError
         If `nonstiff` is not such a method, or `stiff` solves other terms.
+
+    Notes
+    -----
+    For more than a hundred unknowns the choice depends on the structure of the Jacobian. It is the one that the term
+    declares, `ODETerm(sparsity=..., tags=..., jacobian=...)`. Where it declares none, the pattern is read from the
+    program of the vector field when the solve is traced, without evaluating it.
+
+    - A band of up to nine diagonals: `BDF` with `BandedLU`.
+    - A sparse pattern: `BDF` with `SparseLU` up to 5000 unknowns, where SuiteSparse is installed, and with
+      `Krylov(preconditioner="ilu")` otherwise.
+    - A Jacobian of the user's own: `BDF` with LAPACK.
+    - Neither: `Rodas5P` with LAPACK up to 500 unknowns, and `BDF` with `Krylov()` beyond. A message of the level
+      `DEBUG` to the logger `rungax` says so, because a pattern would help.
+
+    With steps that are given, as by `ConstantStepSize`, `Rodas5P` stays the method, because the order of `BDF` is low
+    there; it uses the pattern too. A program that calls SuiteSparse cannot be exported by `jax.export`: give the stiff
+    method, such as `BDF(linear_solver=Krylov(preconditioner="ilu"))`, for that.
 
     Differentiability
     -----------------
@@ -97,7 +120,8 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     Cost
     ----
-    That of the method in use. With the stiff method, a step takes one more product of the Jacobian with a vector.
+    That of the method in use. With the stiff method, a step takes one more product of the Jacobian with a vector. The
+    search for a pattern takes some hundredths of a second for a grid of 10 000 unknowns, once for each traced program.
 
     References
     ----------
@@ -115,8 +139,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     """
 
     nonstiff: AbstractERK = Tsit5()
-    stiff: AbstractAdaptiveSolver[Any] = Rodas5P()
+    stiff: AbstractAdaptiveSolver[Any] | None = None
     tolerances: Tolerances | None = None
+    chosen: AbstractAdaptiveSolver[Any] = Rodas5P()
 
     def __check_init__(self) -> None:
         explicit = issubclass(type(self.nonstiff), AbstractERK) and self.nonstiff.tableau.num_stages > 1
@@ -126,32 +151,54 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
                 "Expected: an explicit Runge–Kutta method of two or more stages with an embedded estimate\n"
                 f"Found:    {shown(self.nonstiff)}\nUse `Tsit5()`, for example."
             )
-        stiff = issubclass(type(self.stiff), AbstractAdaptiveSolver)
-        if not stiff or self.stiff.term_structure is not AbstractTerm:
+        given = self.stiff
+        stiff = given is None or issubclass(type(given), AbstractAdaptiveSolver)
+        if not stiff or (given is not None and given.term_structure is not AbstractTerm):
             raise ValueError(
                 "`Auto(stiff=...)` needs a method that solves a single term and estimates its error.\n"
-                f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {shown(self.stiff)}\n"
+                f"Expected: a method such as `Rodas5P()` or `Kvaerno5()`\nFound:    {shown(given)}\n"
                 "For a split equation use a method for split equations instead of `Auto`, such as `KenCarp4()`."
             )
 
     @property
+    def implicit(self) -> AbstractAdaptiveSolver[Any]:
+        """The method for stiff equations: the given one, or the one that has been chosen."""
+        return self.chosen if self.stiff is None else self.stiff
+
+    @property
     def facts(self) -> SolverFacts:
         """The facts of a solver for ordinary equations, with the dense output of the method that makes a step."""
-        interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.stiff.interpolation_cls)
-        past = self.nonstiff.evaluates_past_steps or self.stiff.evaluates_past_steps
+        interpolation_cls = Interpolations(self.nonstiff.interpolation_cls, self.implicit.interpolation_cls)
+        past = self.nonstiff.evaluates_past_steps or self.implicit.evaluates_past_steps
         return SolverFacts(
             AbstractTerm,
             interpolation_cls,
             evaluates_past_steps=past,
             steps_backwards=False,
-            uses_jacobian=self.stiff.facts.uses_jacobian,
+            uses_jacobian=self.implicit.facts.uses_jacobian,
         )
+
+    def for_equation(
+        self, terms: PyTree[Any], t0: Time, y0: Y, args: Args, tolerances: Tolerances | None
+    ) -> tuple[Self, PyTree[Any]]:
+        """This solver with the method for stiff equations chosen, if none is given, and the terms with their structure.
+
+        For an equation with noise nothing is chosen, because these methods are for equations without.
+        """
+        if self.stiff is not None or is_stochastic(terms):
+            return self, terms
+        chosen, terms = stiff_method(terms, t0, y0, args, tolerances)
+        return with_fields(self, chosen=chosen), terms
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, and both of its methods, with the tolerances."""
-        nonstiff, stiff = self.nonstiff.with_tolerances(tolerances, y0), self.stiff.with_tolerances(tolerances, y0)
+        nonstiff, implicit = (
+            self.nonstiff.with_tolerances(tolerances, y0),
+            self.implicit.with_tolerances(tolerances, y0),
+        )
         tolerances = default_tolerances(y0) if tolerances is None else tolerances
-        return with_fields(self, nonstiff=nonstiff, stiff=stiff, tolerances=tolerances)
+        made = with_fields(self, nonstiff=nonstiff, tolerances=tolerances)
+        return with_fields(made, chosen=implicit) if self.stiff is None else with_fields(made, stiff=implicit)
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> AutoState:
         """The states of both methods; the explicit one makes the first step."""
@@ -159,9 +206,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return AutoState(
             is_stiff=jnp.asarray(False),
             votes=jnp.asarray(0, jnp.int32),
-            direction=jnp.ones_like(start) / max(start.size, 1) ** 0.5,
+            direction=_first_direction(start),
             nonstiff=self.nonstiff.init(terms, t0, t1, y0, args),
-            stiff=self.stiff.init(terms, t0, t1, y0, args),
+            stiff=self.implicit.init(terms, t0, t1, y0, args),
         )
 
     def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: AutoState) -> AutoState:
@@ -170,7 +217,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         def restarted_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
             return lambda state: method.restart(terms, t0, t1, y0, args, state)
 
-        return self._mapped(solver_state, restarted_by(self.nonstiff), restarted_by(self.stiff))
+        return self._mapped(solver_state, restarted_by(self.nonstiff), restarted_by(self.implicit))
 
     def step(
         self,
@@ -183,7 +230,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
         """One step of the method in use; under `vmap`, of both if batch elements differ."""
-        makers = self.nonstiff.step, self.stiff.step
+        makers = self.nonstiff.step, self.implicit.step
         return self._made_by(makers, terms, t0, t1, y0, args, solver_state, made_jump)
 
     def attempt(
@@ -197,7 +244,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         made_jump: BoolScalar,
     ) -> tuple[Y, Y | None, DenseInfo, AutoState, Result]:
         """One step of the method in use, made as that method makes it in a solve."""
-        makers = self.nonstiff.attempt, self.stiff.attempt
+        makers = self.nonstiff.attempt, self.implicit.attempt
         return self._made_by(makers, terms, t0, t1, y0, args, solver_state, made_jump)
 
     def _made_by(
@@ -218,7 +265,13 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             # A batch element that uses the other method makes a step of length zero, whose derivative is finite.
             end = jnp.where(is_in_use, t1, t0)
             operands = (terms, t0, end, y0, args, method_state, made_jump)
-            return _where_any(is_in_use, lambda: make(*operands), operands)
+
+            def skip() -> Any:
+                y1, error, dense_info, _, result = _zeros_like(lambda: make(*operands), operands)
+                # Not zeros: a state may hold a full matrix, which would be written in every step.
+                return y1, error, dense_info, match_varying(method_state, operands), result
+
+            return lax.cond(any_element(is_in_use), lambda: match_varying(make(*operands), operands), skip)
 
         plain = by(makers[0], state.nonstiff, ~state.is_stiff)
         stiff = by(makers[1], state.stiff, state.is_stiff)
@@ -254,16 +307,18 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             return _where_any(is_in_use, lambda: method.densify(own), own)
 
         plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
-        return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.stiff, step.dense_info["stiff"], is_stiff)}
+        return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.implicit, step.dense_info["stiff"], is_stiff)}
 
     def interpolation_for(self, terms: PyTree[Any], args: Args) -> "Interpolations":
         """The interpolations of the method that makes a step."""
-        return Interpolations(self.nonstiff.interpolation_for(terms, args), self.stiff.interpolation_for(terms, args))
+        return Interpolations(
+            self.nonstiff.interpolation_for(terms, args), self.implicit.interpolation_for(terms, args)
+        )
 
     def after_rejection(self, before: AutoState, after: AutoState) -> AutoState:
         """The state before the attempt, except for the method in use, which decides on its own state."""
         nonstiff = self.nonstiff.after_rejection(before.nonstiff, after.nonstiff)
-        stiff = self.stiff.after_rejection(before.stiff, after.stiff)
+        stiff = self.implicit.after_rejection(before.stiff, after.stiff)
         return AutoState(
             before.is_stiff,
             before.votes,
@@ -277,7 +332,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         before, after = step.solver_state0, step.solver_state
         dense_info = step.dense_info["stiff"]
         own = replace(step, solver_state0=before.stiff, solver_state=after.stiff, dense_info=dense_info)
-        of_stiff = self.stiff.proposal(own)
+        of_stiff = self.implicit.proposal(own)
         if of_stiff is None:
             return None
         error_order, factor = of_stiff.error_order, of_stiff.factor
@@ -290,15 +345,15 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     def choices(self, solver_state: AutoState) -> PyTree[Any]:
         """The choices of the stiff method; the explicit one has none."""
-        return self.stiff.choices(solver_state.stiff)
+        return self.implicit.choices(solver_state.stiff)
 
     def with_choices(self, solver_state: AutoState, choices: PyTree[Any]) -> AutoState:
         """The state with the choices of the stiff method."""
-        return replace(solver_state, stiff=self.stiff.with_choices(solver_state.stiff, choices))
+        return replace(solver_state, stiff=self.implicit.with_choices(solver_state.stiff, choices))
 
     def improves_when_repeated(self, step: Step) -> BoolScalar | None:
         """True if the stiff method made the step, and says so."""
-        improves = self.stiff.improves_when_repeated(replace(step, solver_state=step.solver_state.stiff))
+        improves = self.implicit.improves_when_repeated(replace(step, solver_state=step.solver_state.stiff))
         return None if improves is None else improves & step.solver_state0.is_stiff
 
     def failure_at_start(
@@ -306,12 +361,12 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     ) -> Result:
         """The failure of the method in use."""
         nonstiff = self.nonstiff.failure_at_start(terms, t0, t1, y0, args, solver_state.nonstiff)
-        stiff = self.stiff.failure_at_start(terms, t0, t1, y0, args, solver_state.stiff)
+        stiff = self.implicit.failure_at_start(terms, t0, t1, y0, args, solver_state.stiff)
         return choose(solver_state.is_stiff, stiff, nonstiff)
 
     def checkpoint_state(self, solver_state: AutoState) -> AutoState:
         """The method in use, the votes, the direction, and the checkpoints of both methods."""
-        return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.stiff.checkpoint_state)
+        return self._mapped(solver_state, self.nonstiff.checkpoint_state, self.implicit.checkpoint_state)
 
     def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: AutoState) -> AutoState:
         """The state with those of both methods computed again from their checkpoints."""
@@ -319,7 +374,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         def restored_by(method: AbstractAdaptiveSolver[Any]) -> Callable[[PyTree[Any]], PyTree[Any]]:
             return lambda checkpoint: method.restore(terms, t0, y0, args, checkpoint)
 
-        return self._mapped(checkpoint, restored_by(self.nonstiff), restored_by(self.stiff))
+        return self._mapped(checkpoint, restored_by(self.nonstiff), restored_by(self.implicit))
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -327,12 +382,12 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     def order(self, terms: PyTree[Any]) -> int | None:
         """The lower order of the two methods."""
-        orders = self.nonstiff.order(terms), self.stiff.order(terms)
+        orders = self.nonstiff.order(terms), self.implicit.order(terms)
         return None if None in orders else min(filter(None, orders))
 
     def error_order(self, terms: PyTree[Any]) -> RealScalar | None:
         """The lower order of the two methods."""
-        orders = [self.nonstiff.error_order(terms), self.stiff.error_order(terms)]
+        orders = [self.nonstiff.error_order(terms), self.implicit.error_order(terms)]
         known = [order for order in orders if order is not None]
         return min(known) if len(known) == len(orders) else None
 
@@ -390,60 +445,27 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             jnp.where(switches, 0, state.votes),
             state.direction,
             fresh(self.nonstiff, state.nonstiff, switches & ~is_stiff),
-            fresh(self.stiff, state.stiff, switches & is_stiff),
+            fresh(self.implicit, state.stiff, switches & is_stiff),
         )
 
 
-class Interpolations(eqx.Module):
-    """A maker of interpolations over steps of either method.
+def _first_direction(vector: Vector) -> Vector:
+    """The first direction of the power iteration.
 
-    Parameters
-    ----------
-    nonstiff, stiff
-        The makers of each method's own.
+    For many unknowns it has random entries: a constant vector is nearly an eigenvector of the smallest eigenvalue of
+    diffusion on a grid, and the iteration would take too many steps to leave it.
     """
-
-    nonstiff: Callable[..., AbstractLocalInterpolation]
-    stiff: Callable[..., AbstractLocalInterpolation]
-
-    def __call__(
-        self, *, t0: RealScalar, t1: RealScalar, is_stiff: Array, nonstiff: DenseInfo, stiff: DenseInfo
-    ) -> "EitherInterpolation":
-        """The interpolation over a step."""
-        # The dense information of the other method is zero; a step of length zero keeps derivatives finite too.
-        plain = self.nonstiff(t0=t0, t1=jnp.where(is_stiff, t0, t1), **nonstiff)
-        other = self.stiff(t0=t0, t1=jnp.where(is_stiff, t1, t0), **stiff)
-        return EitherInterpolation(t0, t1, is_stiff, plain, other)
-
-
-class EitherInterpolation(AbstractLocalInterpolation):
-    """One of two interpolations over a step.
-
-    Parameters
-    ----------
-    t0, t1
-        Ends of the step.
-    is_stiff
-        True if the stiff method made the step.
-    nonstiff, stiff
-        The interpolations of the two methods.
-    """
-
-    t0: RealScalar
-    t1: RealScalar
-    is_stiff: Array
-    nonstiff: AbstractLocalInterpolation
-    stiff: AbstractLocalInterpolation
-
-    def value(self, t: RealScalar) -> PyTree[Any]:
-        """The value of the interpolation of the method that made the step."""
-        return select(self.is_stiff, self.stiff.evaluate(t), self.nonstiff.evaluate(t))
+    if vector.size <= MANY:
+        return jnp.ones_like(vector) / max(vector.size, 1) ** 0.5
+    entries = random_direction(vector.size)
+    return jnp.asarray(entries / np.linalg.norm(entries), vector.dtype)
 
 
 def _where_any[T](pred: Array, make: Callable[[], T], like: Any) -> T:
     """The value of `make()` if `pred` holds for any batch element, else zeros."""
+    return lax.cond(any_element(pred), lambda: match_varying(make(), like), lambda: _zeros_like(make, like))
 
-    def skip() -> T:
-        return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)
 
-    return lax.cond(any_element(pred), lambda: match_varying(make(), like), skip)
+def _zeros_like[T](make: Callable[[], T], like: Any) -> T:
+    """Zeros of the shapes and dtypes of `make()`."""
+    return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)
