@@ -82,6 +82,7 @@ def test_a_whole_call_is_cited_by_position_and_name(cite: Any) -> None:
     ("given", "expected"),
     [
         ({"solver": None}, {"tsitouras2011", "steinebach2023", "petzold1983"}),
+        ({"solver": None, "y0": jnp.ones(200)}, {"tsitouras2011", "shampine1997", "petzold1983"}),
         ({"solver": rungax.HalfSolver(rungax.RK4())}, {"hairer1993", "kutta1901"}),
         ({"solver": rungax.Kvaerno3(root_finder=optx.Newton(1e-3, 1e-3))}, {"kvaerno2004", "optimistix", "lineax"}),
         ({"adjoint": rungax.ImplicitAdjoint(linear_solver=lx.LU())}, {"blondel2022", "lineax"}),
@@ -126,10 +127,11 @@ def test_parameter_names_choose_what_a_rule_gets(rules: list[Any], cite: Any) ->
     def of_pair(terms: Any, args: Any) -> Any:
         return ["@misc{mine,\n}", "@misc{yours,\n}"] if isinstance(args, Mine) else None
 
-    rules += [of_pair, lambda throw: "@misc{thrown,\n}"]
+    rules += [of_pair, lambda throw, t0=None: "@misc{thrown,\n}" if t0 is None else "@misc{started,\n}"]
     assert cite(args=Mine()) == LIBRARIES
     assert cite(rungax.ODETerm(field), args=Mine()) == [*LIBRARIES, "mine", "yours"]
     assert cite(rungax.ODETerm(field), args=None, throw=False) == [*LIBRARIES, "thrown"]
+    assert cite(t0=0.0, throw=False) == [*LIBRARIES, "started"]
 
 
 def test_the_library_of_references_is_complete_and_used() -> None:

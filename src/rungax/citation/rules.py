@@ -10,8 +10,10 @@ from typing import Any
 
 import equinox as eqx
 
+from ..jaxkit import FlatSpace
 from ..solve import diffeqsolve
-from ..solvers import Auto
+from ..solvers import BDF, Auto
+from ..solvers.wrappers.stiff_method import MANY
 from .bibliography import LIBRARY, SOURCES
 
 type Rule = Callable[..., str | Iterable[str] | None]
@@ -55,9 +57,9 @@ def citation(*args: Any, **kwargs: Any) -> None:
     given = inspect.signature(diffeqsolve).bind_partial(*args, **kwargs).arguments
     entries: dict[str, None] = {}  # an ordered set
     for rule in citation_rules:
-        names = list(inspect.signature(rule).parameters)
-        if all(name in given for name in names):
-            found = rule(**{name: given[name] for name in names})
+        parameters = inspect.signature(rule).parameters
+        if all(name in given or p.default is not p.empty for name, p in parameters.items()):
+            found = rule(**{name: given[name] for name in parameters if name in given})
             found = [found] if isinstance(found, str) else found or ()
             entries |= {entry.strip(): None for entry in found}
     print("\n\n".join(["% Made with `rungax.citation`.", *entries]))
@@ -70,8 +72,11 @@ def _of_libraries() -> Iterable[str]:
     return [LIBRARY["jax"], LIBRARY["rungax"]]
 
 
-def _of_solver(solver: Any) -> Iterable[str]:
-    return _entries(Auto() if solver is None else solver)
+def _of_solver(solver: Any, y0: Any = None) -> Iterable[str]:
+    solver = Auto() if solver is None else solver
+    if isinstance(solver, Auto) and solver.stiff is None and FlatSpace(y0).size > MANY:
+        solver = dataclasses.replace(solver, chosen=BDF())
+    return _entries(solver)
 
 
 def _of_stepsize_controller(stepsize_controller: Any) -> Iterable[str]:
@@ -99,8 +104,8 @@ citation_rules = CitationRules(
 )
 """The list of rules by which `citation` chooses references; append rules for your own classes.
 
-A rule is a function whose parameters have the names of parameters of `diffeqsolve`. It is called if all of them are
-given, and returns one BibTeX entry, several, or `None`. A rule without parameters is always called.
+A rule is a function whose parameters have the names of parameters of `diffeqsolve`. It is called if all of them that
+have no default are given, and returns one BibTeX entry, several, or `None`. A rule without parameters is always called.
 
 Examples
 --------
