@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given, settings, strategies as st
 
 from rungax import SparseLU
@@ -154,7 +155,7 @@ def test_a_dense_matrix_is_refused() -> None:
 
 
 def test_without_the_extra_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suitesparse, "is_installed", lambda: False)
+    monkeypatch.setattr(suitesparse, "missing", lambda: ["sparsax"])
     with pytest.raises(ModuleNotFoundError, match=r'pip install "rungax\[sparse\]"'):
         SparseLU().init(random_matrix(3, 0), {})
 
@@ -163,3 +164,11 @@ def test_on_another_device_the_error_says_what_works_there(monkeypatch: pytest.M
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(ValueError, match=r"Found:    programs for a gpu\nUse `Krylov`.*`BlockTridiagonal`"):
         SparseLU().init(random_matrix(3, 0), {})
+
+
+def test_umfpack_uses_one_thread() -> None:
+    operator = random_matrix(30, 0)
+    jax.block_until_ready(compute(operator, jnp.ones(30), "umfpack"))
+    libraries = threadpoolctl.ThreadpoolController().lib_controllers
+    found = [library.num_threads for library in libraries if "sparsax" in library.filepath]
+    assert found == [1]

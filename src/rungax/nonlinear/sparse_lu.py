@@ -18,16 +18,18 @@ from .sparse import SparseLinearOperator
 _PERTURBATION = 4.0
 """Relative change of a diagonal entry, in units of the rounding of float64."""
 
-_MUCH_FILL = 150
+_MUCH_FILL = 100
 """Number of entries of both factors for each row, from which UMFPACK is faster than KLU.
 
-Two species on a two-dimensional grid, milliseconds for a step of eight solutions with one factorisation, one thread:
+Two species on a two-dimensional grid, milliseconds for a factorisation, one thread:
 
 =========  ==============  =======  =======
 unknowns   entries a row   KLU      UMFPACK
 =========  ==============  =======  =======
-2048       133             8.6      6.7
-8192       209             170      72
+288        75              0.26     0.29
+512        93              0.61     0.56
+2048       142             5.0      3.6
+8192       209             41       17
 =========  ==============  =======  =======
 """
 
@@ -66,8 +68,7 @@ class SparseLU(lx.AbstractLinearSolver[SparseLUState]):
     method
         `"umfpack"` for matrices that fill in much, such as those of large two- and three-dimensional grids, or `"klu"`
         for others, such as those of circuits and reaction networks. By default it is chosen by the number of entries
-        that elimination adds. UMFPACK uses the threads of its BLAS library, which costs much where other programs
-        compete for the processors; `OPENBLAS_NUM_THREADS=1` in the environment prevents that.
+        that elimination adds. The BLAS library that UMFPACK calls is limited to one thread.
 
     Raises
     ------
@@ -85,8 +86,8 @@ class SparseLU(lx.AbstractLinearSolver[SparseLUState]):
     Cost
     ----
     A factorisation for each matrix of other values, and two triangular solves for each solution. For the Jacobian of a
-    two-dimensional reaction-diffusion equation with two species a factorisation takes 8 ms for 2048 unknowns and 50 ms
-    for 8192, and a solution 0.2 and 1.2 ms. Computations are in float64; systems with complex numbers are solved as
+    two-dimensional reaction-diffusion equation with two species a factorisation takes 4 ms for 2048 unknowns and 17 ms
+    for 8192, and a solution 0.15 and 0.65 ms. Computations are in float64; systems with complex numbers are solved as
     real ones of twice the size. Under `vmap` each element has a factorisation of its own.
 
     Notes
@@ -202,7 +203,7 @@ def _check_environment() -> None:
     if not suitesparse.is_installed():
         raise ModuleNotFoundError(
             "`SparseLU` factorises sparse matrices with SuiteSparse, through the package `sparsax`.\n"
-            f"Expected: the extra `sparse`\nFound:    no module named sparsax\n{_INSTALL}"
+            f"Expected: the extra `sparse`\nFound:    no module named {' or '.join(suitesparse.missing())}\n{_INSTALL}"
         )
     device = jax.default_backend()
     if device != "cpu":

@@ -6,6 +6,7 @@ solves, and one whose factorisation has left the cache costs another factorisati
 another process, or a branch that was not taken hold nothing that could have gone.
 """
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -26,16 +27,36 @@ _PER_ELEMENT = 4
 
 
 def is_installed() -> bool:
-    """True if the package can be imported."""
-    return importlib.util.find_spec("sparsax") is not None
+    """True if `sparsax`, and `threadpoolctl` for its BLAS library, can be imported."""
+    return not missing()
+
+
+def missing() -> list[str]:
+    """The names of those that cannot."""
+    return [name for name in ("sparsax", "threadpoolctl") if importlib.util.find_spec(name) is None]
 
 
 def umfpack() -> SolveReal:
     """The multifrontal method UMFPACK, for matrices that fill in, such as those of two- and three-dimensional grids."""
     import sparsax
 
+    _use_one_thread()
     _hold(1, sparsax.set_umf_cache_size)
     return _batched(sparsax.umf_solve, sparsax.set_umf_cache_size)
+
+
+@functools.cache
+def _use_one_thread() -> None:
+    """Let the BLAS library in `sparsax` use one thread.
+
+    UMFPACK multiplies many small matrices. More threads do not make it faster on two processors, and make it ten times
+    slower where other programs use them.
+    """
+    import threadpoolctl
+
+    for library in threadpoolctl.ThreadpoolController().lib_controllers:
+        if "sparsax" in library.filepath:
+            library.set_num_threads(1)
 
 
 def klu() -> SolveReal:
