@@ -131,7 +131,7 @@ class Decay(rungax.ODETerm):
         return self.rate * super().vf(t, y, args)
 
 
-@pytest.mark.parametrize("t1", [1.0, -1.0])
+@pytest.mark.parametrize("t1", [1.0, pytest.param(-1.0, marks=pytest.mark.slow)])
 def test_a_solve_of_own_classes_is_that_of_the_classes_they_are_like(t1: float) -> None:
     def end(rate: Any, term: Any, solver: Any, controller: Any) -> jax.Array:
         options: dict[str, Any] = {"stepsize_controller": controller, "max_steps": 64}

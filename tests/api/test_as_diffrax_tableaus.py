@@ -11,7 +11,7 @@ import pytest
 import rungax
 from rungax import ButcherTableau, CalculateJacobian, MultiButcherTableau, SaveAt
 
-from ..catalogue import terms_for
+from ..catalogue import slow_unless, terms_for
 from ..compare import assert_trees_close
 
 # pyright: reportIncompatibleVariableOverride=false, reportIncompatibleMethodOverride=false, reportAbstractUsage=false
@@ -77,7 +77,10 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize(("family", "tableau", "calculate_jacobian"), FAMILIES.values(), ids=FAMILIES.keys())
+@pytest.mark.parametrize(
+    ("family", "tableau", "calculate_jacobian"),
+    [pytest.param(*case, id=name, marks=slow_unless("diagonal entry" not in name)) for name, case in FAMILIES.items()],
+)
 def test_a_tableau_alone_makes_the_steps_of_its_family(family: Any, tableau: Any, calculate_jacobian: Any) -> None:
     declared = {"calculate_jacobian": calculate_jacobian}
     direct, expected = own(rungax.AbstractRungeKutta, tableau, **declared), own(family, tableau, **declared)
@@ -196,7 +199,13 @@ def cubic(*, t0: Any, t1: Any, y0: Any, y1: Any, k: Any) -> Any:
     return rungax.ThirdOrderHermitePolynomialInterpolation.from_k(t0=t0, t1=t1, y0=y0, y1=y1, k=both)
 
 
-@pytest.mark.parametrize("tableau", [rungax.Bosh3.tableau, rungax.RK4.tableau], ids=["first same as last", "not"])
+@pytest.mark.parametrize(
+    "tableau",
+    [
+        pytest.param(rungax.Bosh3.tableau, id="first same as last"),
+        pytest.param(rungax.RK4.tableau, id="not", marks=pytest.mark.slow),
+    ],
+)
 def test_equal_tableaus_make_the_steps_of_the_method_with_one(tableau: Any) -> None:
     """Also with a jump in between, where vector fields of the step before are outdated, and for gradients."""
     attributes = {"interpolation_cls": staticmethod(cubic if tableau.fsal else line)}

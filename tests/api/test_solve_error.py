@@ -60,9 +60,7 @@ WAYS: dict[str, tuple[Callable[[Any], Any], Any, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=slow_unless(n in ("alone", "vmap twice", "grad"))) for n in WAYS]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=slow_unless(n in ("alone", "vmap twice"))) for n in WAYS])
 def test_where_it_is_executed_it_is_raised(name: str) -> None:
     function, rate, first = WAYS[name]
     jax.block_until_ready(function(jnp.full_like(jnp.asarray(rate), GOOD)))

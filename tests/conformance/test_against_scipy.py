@@ -21,6 +21,8 @@ from scipy.optimize import brentq
 
 import rungax
 
+from ..catalogue import slow_unless
+
 SAVED, SAMPLES, OFF = 6, 600, 1e9
 FLOAT32, FLOAT64 = np.dtype("float32"), np.dtype("float64")
 
@@ -272,7 +274,7 @@ def compare(name: str, number: int) -> None:
     run()
 
 
-@pytest.mark.parametrize("name", list(PROGRAMS)[:3])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=slow_unless("float32" not in n)) for n in list(PROGRAMS)[:3]])
 def test_a_hundred_random_systems(name: str) -> None:
     compare(name, QUICK)
 

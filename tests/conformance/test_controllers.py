@@ -66,13 +66,13 @@ def with_controllers(often: tuple[str, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("subject", controllers, indirect=True, scope="module")
 
 
-OFTEN = ("StepTo", "PID, dt0=None", "PID, clipped")
-"""Without "PID", which the last two are with another first step and other stops, and without constant steps, which the
-same tests of solvers and of ways of saving make.
+OFTEN = ("StepTo", "PID, clipped")
+"""Without "PID", which the last one is with other stops, and without constant steps, which the same tests of solvers
+and of ways of saving make.
 """
 
 
-@with_controllers(("StepTo", "PID, clipped"))
+@with_controllers(("StepTo",))
 def test_jit_is_eager(subject: Subject) -> None:
     ts, ys = subject.compiled(*INPUTS)
     assert T1 in ts, "the solve did not come to its end"
@@ -98,7 +98,7 @@ def test_backwards_it_is_the_mirror_image(subject: Subject) -> None:
     assert_trees_close(found, (times, solution.ys), rtol=1e-12, atol=1e-12)
 
 
-@with_controllers(OFTEN)
+@with_controllers(("PID, clipped",))
 def test_all_modes_of_differentiation_agree(subject: Subject) -> None:
     """Forward and reverse mode along a direction; the steps that a controller chose are fixed."""
 

@@ -33,7 +33,10 @@ def test_an_increment_is_the_difference_of_two_values(name: str) -> None:
 
 
 # A `Solution` hands the times on to its `DenseInterpolation`.
-@pytest.mark.parametrize("name", [pytest.param(name, marks=slow_unless(name != "Solution")) for name in PATHS])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=slow_unless(name not in ("Solution", "UnsafeBrownianPath"))) for name in PATHS],
+)
 def test_vmap_is_a_loop_and_jit_is_eager(name: str) -> None:
     """Over increments between neighbouring times."""
     path = PATHS[name]()

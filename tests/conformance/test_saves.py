@@ -61,8 +61,8 @@ class Subject:
         return jax.jit(self.saved)
 
 
-CONTAINED = ("t0", "t1", "ts", "steps")
-"""Ways of saving that "fn" and "every third step" contain; `loop/test_saved_slots.py` has each alone."""
+CONTAINED = ("t0", "t1", "ts", "steps", "every third step", "states")
+"""Ways of saving that "fn" contains, or that `loop/test_saved_slots.py` and `loop/test_continued.py` have alone."""
 OFTEN = tuple(name for name in SAVES if name not in CONTAINED)
 
 

@@ -9,9 +9,13 @@ import pytest
 
 from rungax.brownian import BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea, VirtualBrownianTree
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, pytest.param(SpaceTimeTimeLevyArea, marks=pytest.mark.slow))
+AREAS = [
+    pytest.param(area, marks=slow_unless(area is SpaceTimeLevyArea))
+    for area in (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+]
 GRID = np.linspace(0.0, 2.0, 33)
 RNG = np.random.default_rng(1)
 ORDERS = {

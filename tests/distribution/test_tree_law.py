@@ -17,9 +17,13 @@ from rungax.brownian import (
     VirtualBrownianTree,
 )
 
+from ..catalogue import slow_unless
 from .laws import LIMIT, assert_standard_normal, rows, standardised, worst_score
 
-AREAS = (BrownianIncrement, SpaceTimeLevyArea, pytest.param(SpaceTimeTimeLevyArea, marks=pytest.mark.slow))
+AREAS = [
+    pytest.param(area, marks=slow_unless(area is SpaceTimeLevyArea))
+    for area in (BrownianIncrement, SpaceTimeLevyArea, SpaceTimeTimeLevyArea)
+]
 SAMPLES = 20000
 # An interval that does not start at 0 and whose length is not a power of two.
 T0, T1, TOL = 0.3, 2.0, 0.02

@@ -1,12 +1,14 @@
 """An effect may ask for the index of its event: the number of times that it has happened before."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix as optx
+import pytest
 
 import rungax
 
@@ -54,11 +56,11 @@ def test_the_index_counts_the_events_own_effects() -> None:
     np.testing.assert_allclose(jax.jit(solve)(jnp.asarray(doses)), end(doses), rtol=1e-6)
 
 
-def test_the_replay_applies_each_effect_with_its_index() -> None:
+@pytest.mark.parametrize("mode", [jax.grad, pytest.param(jax.jacfwd, marks=pytest.mark.slow)])
+def test_the_replay_applies_each_effect_with_its_index(mode: Callable[..., Any]) -> None:
     doses, small = np.asarray(DOSES), 1e-6
     differences = [(end(doses + small * unit) - end(doses - small * unit)) / (2 * small) for unit in np.eye(3)]
-    for mode in (jax.grad, jax.jacfwd):
-        np.testing.assert_allclose(jax.jit(mode(solve))(jnp.asarray(doses)), differences, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(mode(solve))(jnp.asarray(doses)), differences, rtol=1e-4, atol=1e-6)
 
 
 def test_an_index_with_a_default_is_the_users_own() -> None:

@@ -101,7 +101,7 @@ def exact_saves(p: Any, ts: Any) -> Any:
     return ts, jax.vmap(lambda t: stone_at(p, t))(ts)
 
 
-@modes("reverse", "forward")
+@modes("reverse")
 def test_time_and_state_at_the_event_and_before(mode: str) -> None:
     adjoint, jacobian = MODES[mode]
     saveat = SaveAt(t1=True, ts=jnp.asarray([0.15, 0.31, 0.9]), steps=True)
@@ -123,6 +123,7 @@ def test_time_and_state_at_the_event_and_before(mode: str) -> None:
     assert_trees_close(derivatives, exact_derivatives, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_backwards_in_time() -> None:
     # The same motion thrown backwards from t0 = 0 to -3, with the speed and the slope turned.
     turned = {**STONE, "speed": -STONE["speed"], "slope": -STONE["slope"]}
@@ -255,7 +256,7 @@ def ball_at(p: Any, t: float, n: int) -> Any:
 BALL_TIMES = (0.3, 0.6, 1.3, 1.95)
 
 
-@modes("forward")
+@modes()
 def test_bouncing_ball(mode: str) -> None:
     adjoint, jacobian = MODES[mode]
     found = lambda p: ball(p, SaveAt(ts=jnp.asarray(BALL_TIMES), t1=True), adjoint)
@@ -298,6 +299,7 @@ def test_vmap_of_grad_across_bounces() -> None:
     assert_trees_close(jax.jit(jax.vmap(jax.grad(found)))(heights), gradients, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_an_effect_then_an_end() -> None:
     # The top of the first flight after the bounce: speed zero, downwards.
     event = Event((BOUNCE.cond_fn, lambda t, y, args, **kwargs: y[1]), NEWTON, direction=False,
@@ -369,6 +371,7 @@ def test_finite_differences_where_there_is_no_closed_form() -> None:
     assert_trees_close(jax.jit(jax.jacrev(end))(p), difference, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_steady_state_by_the_implicit_function_theorem() -> None:
     def found(a: Any) -> Any:
         solution = diffeqsolve(
@@ -430,7 +433,7 @@ EFFECTS = {"end": None, "0": lambda t, y, args: 0.0 * y, "t": lambda t, y, args:
 @pytest.mark.parametrize(
     ("mode", "effect"),
     [
-        pytest.param(jax.jacfwd, EFFECTS["0"], id="forward-0"),
+        pytest.param(jax.jacfwd, EFFECTS["0"], id="forward-0", marks=pytest.mark.slow),
         pytest.param(jax.jacrev, EFFECTS["end"], id="reverse-end"),
         pytest.param(jax.jacrev, EFFECTS["t"], id="reverse-t", marks=pytest.mark.slow),
         pytest.param(jax.jacfwd, EFFECTS["end"], id="forward-end", marks=pytest.mark.slow),

@@ -121,6 +121,7 @@ def has_an_end(case: Case) -> bool:
 REPEATS = (
     *("first", "Bisection", "ends", "ends, Bisection", "backwards, ends", "downwards"),
     *("checkpoints", "forward", "ends, checkpoints", "ends, direct", "ends, forward"),
+    *("direct", "saves everything", "ends, reversible"),
 )
 """Their values are among those of another case or of one in `test_ending.py`, or come from the same program."""
 VALUES = [pytest.param(case, id=name, marks=slow_unless(name not in REPEATS)) for name, case in CASES.items()]

@@ -149,7 +149,7 @@ def test_a_chain_of_solves_that_restart_at_events_finds_each_once() -> None:
         pytest.param(Tsit5(), pid(1e-3), None, id="Tsit5-adaptive"),
         pytest.param(Tsit5(), ConstantStepSize(), 1.0, id="Tsit5-constant"),
         pytest.param(rungax.Heun(), pid(1e-3), None, id="Heun-adaptive", marks=pytest.mark.slow),
-        pytest.param(rungax.Kvaerno3(), pid(1e-3), None, id="Kvaerno3-adaptive"),
+        pytest.param(rungax.Kvaerno3(), pid(1e-3), None, id="Kvaerno3-adaptive", marks=pytest.mark.slow),
     ],
 )
 def test_the_state_is_before_the_passage_and_within_the_tolerance(

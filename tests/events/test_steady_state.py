@@ -28,7 +28,7 @@ def run(condition: Any, controller: Any = PIDController(rtol=1e-3, atol=1e-4)) -
     "tolerances",
     [
         pytest.param({"rtol": 0.0, "atol": ATOL}, id="pytree"),
-        pytest.param({"rtol": jnp.asarray([1e-2, 1e-3]), "atol": 1e-3}, id="array"),
+        pytest.param({"rtol": jnp.asarray([1e-2, 1e-3]), "atol": 1e-3}, id="array", marks=pytest.mark.slow),
         pytest.param({"rtol": {"a": 1e-2, "b": 1e-3}}, id="pytree and the controller's"),
     ],
 )

@@ -140,9 +140,13 @@ DRIVERS: dict[str, Any] = {
 }
 
 
+DIFFERENT = ("complex", "own term")
+"""The drivers that are no real interpolation."""
+
+
 @pytest.mark.parametrize("t1", [1.0, pytest.param(0.0, id="backwards", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
-    "function", [pytest.param(f, id=name, marks=slow_unless(name != "cubic")) for name, f in DRIVERS.items()]
+    "function", [pytest.param(f, id=name, marks=slow_unless(name in DIFFERENT)) for name, f in DRIVERS.items()]
 )
 def test_the_gradient_by_parameters_of_a_driver_is_that_of_the_default(function: Any, t1: float) -> None:
     found, expected = (
@@ -152,6 +156,7 @@ def test_the_gradient_by_parameters_of_a_driver_is_that_of_the_default(function:
     assert_trees_close(found, expected, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_gradient_inside_shard_map_is_that_of_a_batch() -> None:
     mesh = jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Auto,), devices=jax.devices()[:4])
 

@@ -227,6 +227,7 @@ def test_other_adjoints_agree(adjoint: Any, control: str) -> None:
     assert_trees_close(found, gradient_by_default(control), rtol=1e-8, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_second_derivative() -> None:
     """Symmetric, and the difference of the first."""
 

@@ -94,10 +94,9 @@ SECOND: dict[str, Callable[[Function], Function]] = {
     ("name", "mode"),
     [
         ("oscillator", "grad"),
-        ("oscillator", "jacfwd"),
         ("logistic", "linearize"),
         ("decay", "jacrev"),
-        *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in ("vjp", "jacrev", "linearize")),
+        *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in FIRST if mode != "grad"),
     ],
 )
 def test_first_derivatives_are_those_of_the_solution(name: str, mode: str) -> None:
@@ -109,9 +108,9 @@ def test_first_derivatives_are_those_of_the_solution(name: str, mode: str) -> No
 @pytest.mark.parametrize(
     ("name", "mode"),
     [
-        ("decay", "jacfwd(grad)"),
         ("logistic", "jacrev(jacfwd)"),
-        pytest.param("decay", "jacrev(grad)", marks=pytest.mark.slow),  # on fixed steps below
+        # On fixed steps below.
+        *(pytest.param("decay", mode, marks=pytest.mark.slow) for mode in ("jacfwd(grad)", "jacrev(grad)")),
         *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in SECOND),
         pytest.param("logistic", "hessian", marks=pytest.mark.slow),
     ],

@@ -105,6 +105,7 @@ def backwards(sub: SubSaveAt) -> SubSaveAt:
     return SubSaveAt(t0=sub.t0, t1=sub.t1, ts=ts, steps=sub.steps, fn=sub.fn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", often("ts, steps"))
 def test_derivatives_backwards_in_time(name: str) -> None:
     """On a grid whose last step is shortened, times descending."""
@@ -191,21 +192,22 @@ def test_the_values_of_an_adaptive_solve_are_the_same() -> None:
     assert_trees_close(jax.jit(lambda x: jax.vjp(function, x)[0])(INPUTS), plain, rtol=1e-9, atol=1e-10)
 
 
-def test_over_no_time_everything_saved_moves_with_the_start() -> None:
+@pytest.mark.parametrize("jacobian", [pytest.param(jax.jacfwd, marks=pytest.mark.slow), jax.jacrev])
+def test_over_no_time_everything_saved_moves_with_the_start(jacobian: Callable[..., Any]) -> None:
     def saved(y0: Any) -> Any:
         ts = np.full(2, 0.5)
         saveat = SaveAt(t0=True, ts=ts, t1=True, steps=True, dense=True)
         solution = solve((y0, ARGS), saveat, solver=rungax.Heun(), t0=0.5, t1=0.5)
         return solution.ys, solution.evaluate(0.5)
 
-    for jacobian in (jax.jacfwd, jax.jacrev):
-        ys, value = jax.jit(jacobian(saved))(Y0)
-        np.testing.assert_array_equal(value, np.eye(2))
-        np.testing.assert_array_equal(ys[:4], np.stack([np.eye(2)] * 4))
-        np.testing.assert_array_equal(ys[4:], 0.0)
+    ys, value = jax.jit(jacobian(saved))(Y0)
+    np.testing.assert_array_equal(value, np.eye(2))
+    np.testing.assert_array_equal(ys[:4], np.stack([np.eye(2)] * 4))
+    np.testing.assert_array_equal(ys[4:], 0.0)
 
 
-def test_slots_that_stay_empty_have_no_derivative() -> None:
+@pytest.mark.parametrize("jacobian", [pytest.param(jax.jacfwd, marks=pytest.mark.slow), jax.jacrev])
+def test_slots_that_stay_empty_have_no_derivative(jacobian: Callable[..., Any]) -> None:
     """Not even a NaN: infinite padding must not be computed with."""
 
     def saved(y0: Any) -> Any:
@@ -213,15 +215,14 @@ def test_slots_that_stay_empty_have_no_derivative() -> None:
         ys = solve((y0, ARGS), SaveAt(steps=True, t1=True, fn=fn), StepTo(np.asarray([0.0, 0.3, 1.0]))).ys
         return ys, ys
 
-    for jacobian in (jax.jacfwd, jax.jacrev):
-        slopes, values = jax.jit(jacobian(saved, has_aux=True))(Y0)
-        assert np.isfinite(values).tolist() == [True] * 2 + [False] * 14
-        assert np.isfinite(slopes).all()
-        assert np.any(slopes[:2] != 0, axis=1).all()
-        np.testing.assert_array_equal(slopes[2:], 0.0)
+    slopes, values = jax.jit(jacobian(saved, has_aux=True))(Y0)
+    assert np.isfinite(values).tolist() == [True] * 2 + [False] * 14
+    assert np.isfinite(slopes).all()
+    assert np.any(slopes[:2] != 0, axis=1).all()
+    np.testing.assert_array_equal(slopes[2:], 0.0)
 
 
-@pytest.mark.parametrize("jacobian", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("jacobian", [pytest.param(jax.jacfwd, marks=pytest.mark.slow), jax.jacrev])
 def test_states_saved_before_a_solve_fails_have_their_derivatives(jacobian: Callable[..., Any]) -> None:
     """`test_failed_solves.py` shows it of every adjoint."""
 

@@ -198,6 +198,7 @@ def test_of_all_rates_and_the_initial_state(problem: str, solver: str, rtol: flo
     np.testing.assert_allclose(by_reverse, true_derivative(problem), rtol=accuracy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("problem", ["Robertson", pytest.param("HIRES", marks=pytest.mark.slow)])
 def test_conserved_quantities_have_the_derivative_of_their_initial_values(problem: str) -> None:
     """Robertson's sum of all components, and HIRES's `y[6] + y[7]`: to rounding, even with loose tolerances."""
@@ -391,6 +392,7 @@ def ends_at_places(x: Any) -> float:
     return float(np.sum(WEIGHTS[:3] * np.stack(ends)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gradient",
     [

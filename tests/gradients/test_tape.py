@@ -84,7 +84,7 @@ ROUNDING = {"rtol": 1e-11, "atol": 1e-13}
     ("checkpoints", "save"),
     [
         (2, "dense"),
-        (4, "ts"),
+        pytest.param(4, "ts", marks=pytest.mark.slow),
         pytest.param(7, "t1", marks=pytest.mark.slow),  # a budget in bytes is of six
         (40, "t1"),
         pytest.param(64, "t1", marks=pytest.mark.slow),
@@ -388,8 +388,8 @@ def test_a_gradient_evaluates_the_field_in_accepted_steps_only() -> None:
 
 # ---------------------------------------------------------------------------------------------------------- programs
 
-REPEATED = ("t1",)
-"""What `ts` shows as well, with saved values."""
+REPEATED = ("t1", "ts")
+"""What `dense, vmap` shows as well, with all values."""
 
 PROGRAMS: dict[str, tuple[int, Callable[[Any], Any]]] = {
     "t1": (2, jax.grad(lambda x: loss(x, throw=False, solver=Tsit5(), **PID))),

@@ -181,7 +181,7 @@ INPUTS = (Y0, ARGS, np.asarray(1.1))
 OTHER_INPUTS = (Y0 + 0.5, jax.tree.map(lambda x: 2 * x, ARGS), np.asarray(1.2))
 
 
-@pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd])
+@pytest.mark.parametrize("derivative", [jax.grad, pytest.param(jax.jacfwd, marks=pytest.mark.slow)])
 def test_a_second_eager_gradient_compiles_nothing(derivative: Callable[..., Any], compilations: list[str]) -> None:
     field = lambda t, y, args: pendulum(t, y, args)  # a new one, for which nothing has been compiled
     evaluate = derivative(lambda inputs: loss(inputs, field=field))
@@ -294,6 +294,7 @@ def test_a_gradient_inside_shard_map_is_that_of_a_loop(save: str, control: str) 
     assert_trees_close(found, jax.jit(jax.vmap(gradient))(elements), **ROUNDING[control])
 
 
+@pytest.mark.slow
 def test_a_hessian_inside_shard_map_is_that_of_a_loop() -> None:
     elements = elements_of(4)
     found = sharded(jax.vmap(hessian), P("batch"), P("batch"))(elements)
@@ -364,6 +365,7 @@ def test_an_exported_gradient_gives_the_same_values(save: str, control: str) -> 
     assert_trees_close(revived.call(other), function(other), dtypes=False, **ROUNDING[control])
 
 
+@pytest.mark.slow
 def test_an_exported_hessian_gives_the_same_values() -> None:
     pytest.importorskip("flatbuffers", reason="jax.export writes programs with flatbuffers")
     rest = (ARGS, np.asarray(1.0))

@@ -158,7 +158,8 @@ def test_arguments_of_every_kind_stand_beside_those_that_are_differentiated() ->
     assert all(found[name].dtype == jax.dtypes.float0 for name in ("index", "mask", "key", "old key"))
 
 
-def test_a_second_derivative_beside_integers_and_keys() -> None:
+@pytest.mark.parametrize("second", [jax.jacfwd, pytest.param(jax.grad, marks=pytest.mark.slow)])
+def test_a_second_derivative_beside_integers_and_keys(second: Any) -> None:
     def field(t: Any, y: Any, args: Any) -> Any:
         rate, key, index = args
         return -rate * y * jnp.stack([y[0], jax.random.uniform(key)])[index]
@@ -171,8 +172,7 @@ def test_a_second_derivative_beside_integers_and_keys() -> None:
         return jnp.sum(Y0 / (1 + rate * Y0[0]))
 
     expected = float(jax.jit(jax.grad(jax.grad(formula)))(0.4))
-    for second in (jax.jacfwd(jax.grad(end)), jax.grad(jax.grad(end))):
-        assert jax.jit(second)(0.4) == pytest.approx(expected, rel=1e-3)
+    assert jax.jit(second(jax.grad(end)))(0.4) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.slow
@@ -243,8 +243,8 @@ FORWARDS, BACKWARDS = (0.1, 1.0), (1.0, -0.2)
 SAVED = pytest.mark.parametrize(
     ("save", "span"),
     [
-        ("dense", FORWARDS),
         ("ts, steps", BACKWARDS),
+        pytest.param("dense", FORWARDS, marks=pytest.mark.slow),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in [("t1", FORWARDS), ("ts, steps", FORWARDS)]),
         *(pytest.param(*case, marks=pytest.mark.slow) for case in [("t1", BACKWARDS), ("dense", BACKWARDS)]),
     ],

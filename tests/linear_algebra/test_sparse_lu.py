@@ -39,7 +39,7 @@ def compute(operator: SparseLinearOperator, vector: Any, method: str, transposed
     return solver.compute(solver.transpose(state, {})[0] if transposed else state, vector, {})[0]
 
 
-@settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@settings(max_examples=4, deadline=None, derandomize=True, database=None)
 @given(
     st.integers(1, 12),
     st.integers(0, 2**31),

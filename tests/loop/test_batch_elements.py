@@ -103,6 +103,7 @@ def test_elements_that_differ_in_their_tolerance_only() -> None:
     assert num_steps[0] < num_steps[1]
 
 
+@pytest.mark.slow
 def test_vmap_within_vmap() -> None:
     rates, ends = jnp.asarray([0.1, 20.0]), jnp.asarray([1.0, 0.5])
     inner = jax.vmap(adaptive, in_axes=(0, None, None))

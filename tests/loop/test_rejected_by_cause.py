@@ -59,7 +59,10 @@ def test_stages_that_are_not_solved_reject_by_the_nonlinear_solve() -> None:
     assert sum(found.values()) == found["nonlinear_solve"]
 
 
-@pytest.mark.parametrize("controller", [rungax.ConstantStepSize(), rungax.StepTo(np.linspace(0.0, 10.0, 11))])
+@pytest.mark.parametrize(
+    "controller",
+    [rungax.ConstantStepSize(), pytest.param(rungax.StepTo(np.linspace(0.0, 10.0, 11)), marks=pytest.mark.slow)],
+)
 def test_a_search_rejects_by_the_event(controller: Any) -> None:
     dt0 = 1.0 if isinstance(controller, rungax.ConstantStepSize) else None
     found = by_cause(solve(rungax.Bosh3(), dt0=dt0, event=EVENT, stepsize_controller=controller))

@@ -54,6 +54,7 @@ def test_controllers_of_given_steps_refuse_a_terms_times() -> None:
         rungax.diffeqsolve(Forcing(forcing, kinks=(0.25,)), rungax.Heun(), 0.0, 1.0, 0.2, 0.0)
 
 
+@pytest.mark.slow
 def test_the_derivative_by_the_time_of_a_jump_is_the_closed_form() -> None:
     """For y' = -y + [t < s] from 0, y(1) = e^(s-1) - e^(-1), whose derivative by s is e^(s-1)."""
 

@@ -42,7 +42,9 @@ class WithMiddle(rungax.Kvaerno3):
     dense_tableau = with_middle(rungax.Kvaerno3.tableau)
 
 
-@pytest.mark.parametrize("solver", [WithMiddle(), rungax.KenCarp5()], ids=["one term", "two terms"])
+@pytest.mark.parametrize(
+    "solver", [pytest.param(WithMiddle(), marks=pytest.mark.slow), rungax.KenCarp5()], ids=["one term", "two terms"]
+)
 def test_further_stages_satisfy_their_equations(solver: Any) -> None:
     solver, terms = solved_exactly(solver), terms_for(solver, field)
     step = make_step(solver, terms, T0, T1, Y0)

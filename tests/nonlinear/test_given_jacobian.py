@@ -80,7 +80,7 @@ def solve(
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=slow_unless("tagged" not in name and "nested" not in name)) for name in GIVEN]
+    "name", [pytest.param(name, marks=slow_unless(name in ("array", "TridiagonalLinearOperator"))) for name in GIVEN]
 )
 def test_every_form_of_it_gives_the_same_steps(name: str) -> None:
     """To all digits but a few: Rosenbrock methods use it unchanged, so that every error in it would show."""
@@ -136,7 +136,7 @@ def test_a_scalar_state() -> None:
     "y0",
     [
         pytest.param(jnp.asarray(1.0), id="scalar", marks=pytest.mark.slow),
-        pytest.param(jnp.ones((2, 3)), id="matrix"),
+        pytest.param(jnp.ones((2, 3)), id="matrix", marks=pytest.mark.slow),
         pytest.param({"a": jnp.ones(2), "b": jnp.asarray(1.0)}, id="dict"),
     ],
 )

@@ -60,7 +60,7 @@ def make_step(solver: Any, field: Any, y0: Any, args: Any) -> tuple[jax.Array, j
 NEWTON = rungax.ImplicitEuler(root_finder=optx.Newton(rtol=1e-12, atol=1e-12))
 STAGES = [
     pytest.param(rungax.ImplicitEuler(), id="ImplicitEuler", marks=pytest.mark.slow),
-    pytest.param(NEWTON, id="ImplicitEuler, Optimistix"),
+    pytest.param(NEWTON, id="ImplicitEuler, Optimistix", marks=pytest.mark.slow),
     pytest.param(rungax.Kvaerno3(), id="Kvaerno3"),
     pytest.param(rungax.Kvaerno5(), id="Kvaerno5", marks=pytest.mark.slow),
 ]

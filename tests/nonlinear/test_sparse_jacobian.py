@@ -96,7 +96,7 @@ def test_dense_rows_are_computed_in_reverse_mode() -> None:
     assert f"f64[{N},{N}]" not in program
 
 
-@pytest.mark.parametrize("field", [with_dense_rows, in_a_loop])
+@pytest.mark.parametrize("field", [pytest.param(with_dense_rows, marks=pytest.mark.slow), in_a_loop])
 def test_blocks_of_directions_give_the_same_values(field: Field, monkeypatch: pytest.MonkeyPatch) -> None:
     pattern = pattern_of(with_dense_rows)
     expected = SparseJacobian(pattern).evaluate(field, state())
@@ -107,7 +107,7 @@ def test_blocks_of_directions_give_the_same_values(field: Field, monkeypatch: py
     assert "scan" in text
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(st.lists(st.integers(0, N * N - 1), max_size=12), st.booleans())
 def test_the_rows_of_missing_entries_are_found(dropped: list[int], single: bool) -> None:
     """Whichever entries are missing; exactly their rows differ, in both precisions."""
@@ -128,7 +128,7 @@ FULL = np.random.default_rng(1).random((N, N)) < 0.5
 MATRIX = np.random.default_rng(2).uniform(0.5, 2, (N, N)) * np.random.default_rng(3).choice([-1, 1], (N, N))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_cancellation_and_badly_scaled_rows_are_not_taken_for_missing_entries(dtype: type) -> None:
     scales = jnp.asarray(np.logspace(-12, 12, N), dtype)
 

@@ -67,10 +67,10 @@ def test_derivatives_agree_with_each_other_and_with_differences(name: str) -> No
         solution = solve(name, sparsity, args, max_steps=512, throw=False)
         return jnp.sum(solution.ys["u"] ** 2)
 
-    values = [jax.jit(derivative(loss), static_argnums=1)(1.0, None) for derivative in (jax.grad, jax.jacfwd)]
     declared = rungax.SparsityPattern(pattern())
-    values += [jax.jit(derivative(loss), static_argnums=1)(1.0, declared) for derivative in (jax.grad, jax.jacfwd)]
-    assert_close(values, [values[0]] * 4, 1e-6)
+    cases = ((jax.grad, declared), (jax.jacfwd, declared), (jax.jacfwd, None))
+    values = [jax.jit(derivative(loss), static_argnums=1)(1.0, sparsity) for derivative, sparsity in cases]
+    assert_close(values, [values[0]] * 3, 1e-6)
     step = 1e-4
     quotient = (loss(1 + step, declared) - loss(1 - step, declared)) / (2 * step)
     np.testing.assert_allclose(values[0], quotient, rtol=3e-5)
@@ -124,7 +124,7 @@ def test_the_jacobian_may_be_given_by_the_values_of_the_pattern() -> None:
 
     def run(**structure: Any) -> Any:
         term, y0 = ODETerm(linear, **structure), jnp.linspace(1.0, 2.0, 18)
-        return rungax.diffeqsolve(term, rungax.Kvaerno3(), 0.0, 1.0, 0.1, y0, stepsize_controller=CONTROLLER)
+        return rungax.diffeqsolve(term, rungax.Rosenbrock23(), 0.0, 1.0, 0.1, y0, stepsize_controller=CONTROLLER)
 
     given = run(sparsity=entries, jacobian=lambda t, y, args: weights)
     assert_close(given.ys, run(sparsity=entries).ys, 1e-12)
@@ -139,7 +139,7 @@ def test_a_wrong_jacobian_is_found_in_debug_mode_and_only_there() -> None:
         term = ODETerm(lambda t, y, args: -y * jnp.arange(1.0, 4.0), jacobian=jacobian)
         controller = rungax.PIDController(rtol=1e-4, atol=1e-4)
         return rungax.diffeqsolve(
-            term, rungax.Kvaerno3(), 0.0, 1.0, 0.1, jnp.ones(3), stepsize_controller=controller, throw=False
+            term, rungax.ImplicitEuler(), 0.0, 1.0, 0.1, jnp.ones(3), stepsize_controller=controller, throw=False
         ).result
 
     right, wrong = -jnp.diag(jnp.arange(1.0, 4.0)), -jnp.diag(jnp.asarray([1.0, 2.0, 3.5]))
@@ -152,6 +152,7 @@ def test_a_wrong_jacobian_is_found_in_debug_mode_and_only_there() -> None:
         jax.config.update("jax_enable_checks", False)
 
 
+@pytest.mark.slow
 def test_single_precision_works_without_and_with_the_solver_for_sparse_systems() -> None:
     with jax.enable_x64(False):
         y0 = jnp.linspace(1.0, 2.0, SIZE, dtype=jnp.float32)

@@ -99,7 +99,7 @@ def driven_by_increments(solver: Any, grid: Any, y0: Any) -> Any:
 
 
 @pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize(("solver", "order"), [(Heun(), 2), (Tsit5(), 5)])
+@pytest.mark.parametrize(("solver", "order"), [(Heun(), 2), pytest.param(Tsit5(), 5, marks=pytest.mark.slow)])
 def test_a_solver_is_driven_by_the_increments_themselves(solver: Any, order: int, backwards: bool) -> None:
     states = exact(XS, Y0)[:: -1 if backwards else 1]
     errors = []
@@ -117,6 +117,7 @@ def test_steps_that_end_elsewhere_converge_too() -> None:
     assert errors[1] < errors[0] / 10 < 1e-3
 
 
+@pytest.mark.slow
 def test_solving_back_returns_to_the_start() -> None:
     path = CubicInterpolation(TS, backward_hermite_coefficients(TS, XS))
     options = {"stepsize_controller": smooth_between(TS)}
@@ -281,6 +282,7 @@ def test_a_batch_of_series_is_each_by_itself(name: str) -> None:
     np.testing.assert_allclose(jax.jit(jax.vmap(SOLVES[name]))(*BATCH), each, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_a_batch_of_splines_and_their_derivatives_are_those_of_each() -> None:
     each = [compiled("spline")(ts, xs, Y0) for ts, xs in zip(*BATCH, strict=True)]
     states, gradients = jax.tree.map(lambda *leaves: np.stack(leaves), *each)
@@ -304,6 +306,7 @@ def test_derivatives_with_respect_to_the_series_agree_with_difference_quotients(
     np.testing.assert_allclose(by_jvp, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_derivative_with_respect_to_a_series_has_a_closed_form() -> None:
     """y = exp(x_n - x_0), independent of the values between."""
 

@@ -18,6 +18,7 @@ from rungax.paths import (
     backward_hermite_coefficients,
 )
 
+from ..catalogue import slow_unless
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh
 from ..tracing.hlo import compiled_text
@@ -191,7 +192,7 @@ def test_a_batch_of_series_is_each_by_itself() -> None:
     assert_trees_close(jax.jit(jax.vmap(lambda path: path.evaluate(0.3)))(paths), each[0], rtol=1e-13)
 
 
-@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow_unless(kind == "cubic")) for kind in PATHS])
 def test_derivatives_by_values_knots_and_time_agree_with_difference_quotients(kind: str) -> None:
     x = {"ts": TS, "ys": YS, "t": np.array([-0.3, 1.1, 4.0])}
 
@@ -228,7 +229,7 @@ def passes(text: str, n: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("kind", PATHS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=slow_unless(kind == "cubic")) for kind in PATHS])
 def test_a_value_costs_a_search_and_no_pass_over_the_knots(kind: str) -> None:
     n = 10_000
     ts = np.arange(float(n))

@@ -70,7 +70,9 @@ class Steps(rungax.Euler):
     interpolation_cls = staticmethod(lambda t0, t1, y0, y1: Constant(t0, t1, y0))
 
 
-@pytest.mark.parametrize("solver", [Steps(), rungax.HalfSolver(Steps())], ids=["plain", "halves"])
+@pytest.mark.parametrize(
+    "solver", [Steps(), pytest.param(rungax.HalfSolver(Steps()), marks=pytest.mark.slow)], ids=["plain", "halves"]
+)
 def test_an_interpolation_of_ones_own(solver: Any) -> None:
     saveat = SaveAt(ts=[0.2, 0.7], dense=True)
     solution = diffeqsolve(lambda t, y, args: jnp.ones_like(y), solver, 0.0, 1.0, 0.5, jnp.asarray(0.0), saveat=saveat)

@@ -126,7 +126,7 @@ def test_backwards_in_time() -> None:
     assert_derivatives(lambda parameters: loss(parameters, rungax.SPaRK(), general, **options))
 
 
-@pytest.mark.parametrize("name", ["SPaRK", pytest.param("Heun", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param("SPaRK", marks=pytest.mark.slow), "Heun"])
 def test_an_unsafe_path_draws_the_same_increments_again(name: str) -> None:
     (solver, noise), path = SOLVERS[name], UnsafeBrownianPath((2,), KEY, levy_area=SpaceTimeLevyArea)
     assert_derivatives(lambda parameters: loss(parameters, solver, noise, path))

@@ -50,6 +50,7 @@ def solve(terms: Any, solver: Any, dt0: Any = 0.25, **options: Any) -> rungax.So
     return diffeqsolve(terms, solver, 0.0, 1.0, dt0, jnp.array(1.0), **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "solver",
     [*(pytest.param(s, marks=pytest.mark.slow) for s in (Euler(), Heun())), rungax.Kvaerno3()],

@@ -321,7 +321,7 @@ def test_one_bad_element_raises(transform: Callable[..., Any]) -> None:
     assert "max_steps" in blow_up(transform(jax.vmap(final)), np.asarray([0.25, 1.0]))
 
 
-@pytest.mark.parametrize("has_batch", [True, False])
+@pytest.mark.parametrize("has_batch", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_shard_map_raises_and_keeps_values_and_gradients(has_batch: bool) -> None:
     both = jax.value_and_grad(lambda y0: final(y0)[0])
     on_each = jax.vmap(both) if has_batch else lambda y0: jax.tree.map(lambda x: x[None], both(y0[0]))

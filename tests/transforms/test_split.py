@@ -56,6 +56,7 @@ def assert_halves_are_the_whole(whole: rungax.Solution, first: rungax.Solution, 
     assert_trees_close(second.solver_state, whole.solver_state)
 
 
+@pytest.mark.slow
 def test_fixed_steps_are_the_same_steps() -> None:
     whole = solve(T0, T1, CLOCKED_TORUS.y0)
     first = solve(T0, MIDDLE, CLOCKED_TORUS.y0)
@@ -79,7 +80,7 @@ def test_given_steps_are_the_same_steps() -> None:
     assert_halves_are_the_whole(whole, first, second)
 
 
-@pytest.mark.parametrize("dt0", [None, DT], ids=["dt0=None", "dt0"])
+@pytest.mark.parametrize("dt0", [None, pytest.param(DT, marks=pytest.mark.slow)], ids=["dt0=None", "dt0"])
 @pytest.mark.parametrize("pcoeff", [0.0, 0.4], ids=["I", "PI"])
 def test_adaptive_steps_agree_within_tolerance(pcoeff: float, dt0: float | None) -> None:
     assert CLOCKED_TORUS.exact is not None

@@ -71,8 +71,8 @@ SAME = {
 }
 
 
-REPEATS = ("array of one", "pytree of float32 arrays")
-"""Forms that differ from another one in their shape or width only."""
+REPEATS = ("array of one", "pytree of scalars", "pytree of float32 arrays", "NumPy scalar")
+"""Forms that differ from another one in their shape, width or class only."""
 
 
 @pytest.mark.parametrize("form", [pytest.param(form, marks=slow_unless(form not in REPEATS)) for form in SAME])
