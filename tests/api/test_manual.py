@@ -48,6 +48,18 @@ def test_the_search_finds_a_page(word: str) -> None:
     assert re.search(rf"\b{word}", words_of(ANSWERS[word]), re.IGNORECASE)
 
 
+LINK = re.compile(r"\]\((?!\w+:)([\w./-]+)[^)\s]*\)")
+PAGES = [str(path.relative_to(ROOT)) for path in (*ROOT.glob("*.md"), *DOCS.rglob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_to_files_of_the_repository(page: str) -> None:
+    """Also those to examples and notebooks, of which the build of the manual makes pages."""
+    path = ROOT / page
+    links = LINK.findall(re.sub(r"```.*?```", "", path.read_text(encoding="utf-8"), flags=re.DOTALL))
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
 # ----------------------------------------------------------------------------------------------------- troubleshooting
 
 TROUBLESHOOTING = words_of("troubleshooting.md")
