@@ -1,8 +1,9 @@
 r"""Restarted GMRES for $A x = b$, in a weighted norm and preconditioned from the right.
 
 With the weights $W$, a diagonal matrix, and the preconditioner $P \approx A^{-1}$, the iteration minimises
-$\lVert W (b - A x) \rVert_2$ over corrections $x = P W^{-1} V y$, where the orthonormal columns of $V$ span the Krylov
-space of $W A P W^{-1}$. The preconditioner changes the speed of convergence and not the residual that is measured.
+$\lVert W (b - A x) \rVert_2$ over corrections $x = Z y$ with $Z = P W^{-1} V$, where the orthonormal columns of $V$
+span the Krylov space of $W A P W^{-1}$. The preconditioner changes the speed of convergence and not the residual that
+is measured. The columns of $Z$ are stored, because another application of $P$ may cost as much as an iteration.
 
 The vectors of a cycle have a place in one array of fixed size. They are orthogonalised against blocks of earlier ones,
 twice, which takes few operations for many vectors and is as accurate as rounding allows. Rotations reduce the projected
@@ -111,13 +112,14 @@ class _Cycles(NamedTuple):
 class _Cycle(NamedTuple):
     """A cycle after some iterations.
 
-    `rotations` is the product of all rotations, `inverse` that of the triangular matrix, and `matrix_size` the largest
-    ratio so far of the norms of a product with the matrix and of the vector. `number`, of iterations, is common to the
-    elements of a batch.
+    `directions` are the columns of $Z$, `rotations` is the product of all rotations, `inverse` that of the triangular
+    matrix, and `matrix_size` the largest ratio so far of the norms of a product with the matrix and of the vector.
+    `number`, of iterations, is common to the elements of a batch.
     """
 
     number: Array
     basis: Array
+    directions: Array
     rotations: Array
     inverse: Array
     matrix_size: Array
@@ -150,7 +152,7 @@ def gmres(matrix: LinearMap, preconditioner: LinearMap, b: Vector, goal: Goal, r
     def improve(now: _Cycles) -> _Cycles:
         before = _norm(goal.weights * now.residual)
         cycle = _cycle(matrix, preconditioner, goal, now, restart)
-        solution = now.solution + preconditioner(scaled(before, _combined(cycle)) / goal.weights)
+        solution = now.solution + scaled(before, _combined(cycle))
         residual = b - matrix(solution)
         size, measured = _norm(goal.weights * residual), goal.size(residual)
         terms = size_of_b + cycle.matrix_size * _norm(goal.weights * solution)
@@ -208,6 +210,7 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
         return _Cycle(
             number=j + 1,
             basis=lax.dynamic_update_index_in_dim(cycle.basis, vector, j + 1, 0),
+            directions=lax.dynamic_update_index_in_dim(cycle.directions, argument, j, 0),
             rotations=select(advances, rotations, cycle.rotations),
             inverse=select(advances, inverse, cycle.inverse),
             matrix_size=jnp.where(advances, matrix_size, cycle.matrix_size),
@@ -220,6 +223,7 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
         basis=jnp.zeros((places, residual.size), residual.dtype)
         .at[0]
         .set(scaled(1 / jnp.where(size > 0, size, 1.0), residual)),
+        directions=jnp.zeros((places, residual.size), residual.dtype),
         rotations=jnp.eye(places, dtype=residual.dtype),
         inverse=jnp.zeros((places, places), residual.dtype),
         matrix_size=now.matrix_size,
@@ -264,16 +268,16 @@ def _with_column(cycle: _Cycle, column: Array) -> tuple[Array, Array, Array]:
 
 
 def _combined(cycle: _Cycle) -> Vector:
-    """The combination of the basis that minimises a residual of norm one."""
+    """The combination of the directions that minimises a residual of norm one."""
     weights = _product(cycle.inverse, cycle.rotations[:, 0])
 
     def add(block: Array, total: Vector) -> Vector:
         start = block * BLOCK
-        rows = lax.dynamic_slice_in_dim(cycle.basis, start, BLOCK)
+        rows = lax.dynamic_slice_in_dim(cycle.directions, start, BLOCK)
         return total + _product(lax.dynamic_slice_in_dim(weights, start, BLOCK), rows)
 
     blocks = (cycle.number + BLOCK - 1) // BLOCK
-    return lax.fori_loop(0, blocks, add, match_varying(jnp.zeros_like(cycle.basis[0]), cycle))
+    return lax.fori_loop(0, blocks, add, match_varying(jnp.zeros_like(cycle.directions[0]), cycle))
 
 
 def _product(a: Array, b: Array) -> Array:

@@ -75,7 +75,7 @@ class Krylov(lx.AbstractLinearSolver[KrylovState]):
 
     Cost
     ----
-    Memory: `restart` states, and the numbers of the preconditioner. Time: for each iteration a derivative of the
+    Memory: `restart` states twice, and the numbers of the preconditioner. Time: for each iteration a derivative of the
     field, an application of the preconditioner, and four products with each vector of the cycle. Preconditioners from
     entries take as many derivatives as the pattern has colours whenever the Jacobian is evaluated. Iterations for the
     matrix of the Brusselator on 32 x 32 points: 20 without and 7 with `"ilu"` for a `gamma` of 1e-4, 144 and 44 for
