@@ -16,7 +16,7 @@ from hypothesis import given, settings, strategies as st
 
 import rungax
 
-from ..catalogue import EVERY_SOLVER, is_a
+from ..catalogue import EVERY_SOLVER, is_a, slow_unless
 from ..compare import assert_trees_close
 
 DECAY = rungax.ODETerm(lambda t, y, args: jax.tree.map(jnp.negative, y))
@@ -227,7 +227,7 @@ DIAGONALS: dict[str, tuple[Any, Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", DIAGONALS)
+@pytest.mark.parametrize("case", [pytest.param(n, marks=slow_unless(n in ("array", "pytree"))) for n in DIAGONALS])
 def test_a_weakly_diagonal_term_is_a_control_term_with_a_diagonal_operator(case: str) -> None:
     field, values, y0 = DIAGONALS[case]
     y0 = jax.tree.map(jnp.asarray, y0)

@@ -29,9 +29,11 @@ from ..catalogue import (
 )
 from ..compare import assert_trees_close
 
-OFTEN = ("Heun", "Dopri8", "Kvaerno3", "KenCarp5", "ROS3P", "Yoshida4", "HalfSolver", "ALIGN")
-EVERY = [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in OFTEN)) for solver in EVERY_SOLVER]
-"""Every solver; those that only repeat another one are marked as slow."""
+
+def every_solver(*often: str) -> list[Any]:
+    """Every solver; those not in `often`, which only repeat another one, are marked as slow."""
+    return [pytest.param(solver, id=name(solver), marks=slow_unless(name(solver) in often)) for solver in EVERY_SOLVER]
+
 
 # Any: the tests read outputs as arrays.
 diffeqsolve: Any = rungax.diffeqsolve
@@ -79,7 +81,7 @@ def interpolation_by_hand(solver: Any, terms: Any, t0: Any, t1: Any, y0: Any) ->
     return y1, solver.interpolation_cls(t0=t0, t1=t1, **dense_info)
 
 
-@pytest.mark.parametrize("solver", EVERY)
+@pytest.mark.parametrize("solver", every_solver("Dopri8", "KenCarp5", "ROS3P", "Yoshida4", "HalfSolver"))
 def test_what_a_step_returns_is_all_that_its_interpolation_needs(solver: Any) -> None:
     """At the ends, the states there; inside, the solution of a solve of this one step, to the interpolant's order."""
     terms, y0 = equation(solver)
@@ -124,7 +126,7 @@ def test_values_inside_a_step_by_hand_are_of_the_interpolants_order(solver: Any)
     assert np.polyfit(np.log(sizes), np.log(errors), 1)[0] > min(dense_order(solver), 5) + 0.5
 
 
-@pytest.mark.parametrize("solver", EVERY)
+@pytest.mark.parametrize("solver", every_solver("Heun", "Kvaerno3", "ROS3P", "Yoshida4"))
 def test_a_step_from_integers_is_that_from_floats(solver: Any) -> None:
     """So it is in Diffrax for Euler's method and others of its kind; Runge–Kutta methods raise an error there."""
     terms, y0 = equation(solver)
@@ -154,7 +156,7 @@ def test_a_step_from_integers_in_a_scan_over_the_stages(solver: Any) -> None:
         assert_trees_close(step(jnp.array([1, 2])), step(jnp.array([1.0, 2.0])), rtol=1e-14)
 
 
-@pytest.mark.parametrize("y0", [1, True, 1.0])
+@pytest.mark.parametrize("y0", [1, *(pytest.param(y0, marks=pytest.mark.slow) for y0 in (True, 1.0))])
 @pytest.mark.parametrize("solver", [rungax.Euler(), rungax.Tsit5(), rungax.Kvaerno3(), rungax.Rodas4()], ids=name)
 def test_a_step_from_a_number(solver: Any, y0: Any) -> None:
     with jax.numpy_dtype_promotion("standard"):
@@ -190,7 +192,7 @@ class Wrapper(rungax.AbstractSolver[Any]):
         return self.solver.order(terms)
 
 
-@pytest.mark.parametrize("solver", EVERY)
+@pytest.mark.parametrize("solver", every_solver("Dopri8", "Kvaerno3", "Yoshida4", "ALIGN"))
 def test_a_wrapper_that_forwards_a_step_gives_the_same_outputs(solver: Any) -> None:
     """Saved times and dense output."""
     terms, y0 = equation(solver)
@@ -424,7 +426,15 @@ def test_automatic_switching_needs_an_explicit_method_itself() -> None:
 # ------------------------------------------------------------------------------------------------------ smaller things
 
 
-@pytest.mark.parametrize("solver", [rungax.Tsit5(), rungax.Kvaerno3(), rungax.KenCarp3(), rungax.KahanLi8()], ids=name)
+@pytest.mark.parametrize(
+    "solver",
+    [
+        rungax.Tsit5(),
+        rungax.Kvaerno3(),
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (rungax.KenCarp3(), rungax.KahanLi8())),
+    ],
+    ids=name,
+)
 @pytest.mark.parametrize(("of_field", "of_state"), [("float32", "float64"), ("float64", "float32")])
 def test_a_field_of_another_width_is_cast_to_that_of_the_state(solver: Any, of_field: str, of_state: str) -> None:
     field = lambda t, y, args: (-y.astype(of_field)).astype(of_field)

@@ -53,7 +53,7 @@ def spoiled(y: Any, where: str, value: Any) -> Any:
 
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize("control", CONTROL)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(np.inf, marks=pytest.mark.slow)])
 def test_a_field_that_is_not_finite_at_the_start_is_named(where: str, control: str, value: float) -> None:
     said = report(lambda t, y, args: spoiled(jax.tree.map(jnp.negative, y), where, value), **CONTROL[control])
     assert (

@@ -334,7 +334,9 @@ def test_an_effect_and_an_end_in_one_event() -> None:
 
 
 @effects_may_be_late
-@pytest.mark.parametrize("finder", [NEWTON, None], ids=["found", "at the end of the step"])
+@pytest.mark.parametrize(
+    "finder", [NEWTON, pytest.param(None, marks=pytest.mark.slow)], ids=["found", "at the end of the step"]
+)
 def test_a_boolean_condition_that_an_effect_makes_true_ends_the_solve(finder: Any) -> None:
     """Every step ends in a bounce, so that the condition would never be true at the end of another one."""
 

@@ -158,11 +158,7 @@ CONTROLLERS: dict[str, tuple[Any, Any]] = {
 }
 
 
-ELSEWHERE = ("constant", "adaptive")
-"""Controllers that most other tests of this file have."""
-
-
-@pytest.mark.parametrize("controller", [pytest.param(c, marks=slow_unless(c not in ELSEWHERE)) for c in CONTROLLERS])
+@pytest.mark.parametrize("controller", [pytest.param(c, marks=slow_unless(c == "jumps")) for c in CONTROLLERS])
 def test_every_controller(controller: str) -> None:
     chosen, dt0 = CONTROLLERS[controller]
     solution = run(Event(passes(0.75), NEWTON), solver=Heun(), stepsize_controller=chosen, dt0=dt0)
@@ -230,7 +226,7 @@ def test_direction_of_each_condition() -> None:
     np.testing.assert_allclose(one(solution)[0], 0.75, rtol=1e-9)
 
 
-@pytest.mark.parametrize("direction", [None, True, False])
+@pytest.mark.parametrize("direction", [None, *(pytest.param(d, marks=pytest.mark.slow) for d in (True, False))])
 @pytest.mark.parametrize("finder", [None, "Newton"])
 def test_zero_at_the_start_is_no_passage(finder: str | None, direction: bool | None) -> None:
     solution = run(Event(passes(0.0), FINDERS[finder] if finder else None, direction=direction))
@@ -262,7 +258,7 @@ def dip(t: Any, y: Any, args: Any, **kwargs: Any) -> Any:
     return (y - 0.4) * (y - 0.5)
 
 
-@pytest.mark.parametrize("finder", FINDERS)
+@pytest.mark.parametrize("finder", [pytest.param(name, marks=slow_unless(name == "Bisection")) for name in FINDERS])
 def test_interior_points_see_a_double_passage(finder: str) -> None:
     missed = run(Event(dip, FINDERS[finder]))
     assert missed.result == RESULTS.successful

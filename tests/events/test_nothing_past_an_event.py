@@ -43,7 +43,11 @@ def test_saves_and_dense_output_of_one_solve_end_at_the_event() -> None:
 
 
 @pytest.mark.parametrize(
-    ("levels", "fired"), [((0.8, 0.7), (False, True)), ((0.7, 0.8), (True, False))], ids=["second", "first"]
+    ("levels", "fired"),
+    [
+        pytest.param((0.8, 0.7), (False, True), id="second"),
+        pytest.param((0.7, 0.8), (True, False), id="first", marks=pytest.mark.slow),
+    ],
 )
 def test_the_earlier_event_wins_in_either_order(levels: tuple[float, float], fired: tuple[bool, bool]) -> None:
     event = Event(tuple(passes(level) for level in levels), NEWTON)

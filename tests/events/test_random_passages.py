@@ -17,7 +17,7 @@ from rungax import ConstantStepSize, Event, PIDController, SaveAt, diffeqsolve
 from ..catalogue import REVERSIBLE, SOLVERS, SYMPLECTIC, WRAPPERS, estimates_error, name, terms_for
 
 END, SAMPLES, LONGEST = 11.0, 1201, 0.5
-FREQUENT = ("Euler", "Tsit5", "Kvaerno3", "Rodas4")
+FREQUENT = ("Euler", "Tsit5", "Kvaerno3")
 
 
 def circle(t: Any, y: Any, args: Any) -> Any:

@@ -136,8 +136,9 @@ SWEEPS_OFTEN = [pytest.param(facts, id=name, marks=slow_unless(name in SWEEPING)
 @pytest.mark.parametrize(
     ("facts", "mode"),
     [
-        # The Hessian of the direct adjoint, tested below, is by forward mode over reverse mode.
-        pytest.param(facts, mode, id=f"{name}-{mode}", marks=slow_unless(name != "DirectAdjoint"))
+        # The Hessian of the direct adjoint, tested below, is by forward mode over reverse mode, and
+        # `conformance/test_adjoints.py` has the forward mode.
+        pytest.param(facts, mode, id=f"{name}-{mode}", marks=slow_unless(mode == "grad" and name != "DirectAdjoint"))
         for name, facts in ADJOINTS.items()
         for mode, is_promised in (("grad", facts.reverse), ("jacfwd", facts.forward))
         if is_promised
@@ -229,7 +230,10 @@ def hessian_by_default() -> np.ndarray:
     return np.asarray(jax.jit(jax.hessian(lambda y0: loss((y0, ARGS), DEFAULT)))(Y0))
 
 
-@pytest.mark.parametrize("facts", [f for f in ADJOINTS.values() if f.second], ids=lambda f: type(f.adjoint).__name__)
+@pytest.mark.parametrize(
+    "facts",
+    [pytest.param(f, id=n, marks=slow_unless(n == "DirectAdjoint")) for n, f in ADJOINTS.items() if f.second],
+)
 def test_second_derivatives_are_those_of_the_default(facts: Facts) -> None:
     second = jax.hessian if facts.reverse else lambda f: jax.jacfwd(jax.jacfwd(f))
     found = jax.jit(second(lambda y0: loss((y0, ARGS), facts.adjoint)))(Y0)
@@ -290,7 +294,11 @@ def refuses(call: Callable[[], Any], *words: str, error: type[Exception] = Value
         assert word in str(caught.value), f"no {word!r} in {caught.value}"
 
 
-@pytest.mark.parametrize("mode", [jax.grad, jax.jacrev, jax.hessian], ids=["grad", "jacrev", "hessian"])
+@pytest.mark.parametrize(
+    "mode",
+    [jax.grad, *(pytest.param(mode, marks=pytest.mark.slow) for mode in (jax.jacrev, jax.hessian))],
+    ids=["grad", "jacrev", "hessian"],
+)
 def test_forward_mode_refuses_reverse_mode(mode: Callable[..., Any]) -> None:
     function = mode(lambda y0: loss((y0, ARGS), ForwardMode(), **{**FIXED, "solver": Euler()}))
     for call in (lambda: function(Y0), lambda: jax.jit(function)(Y0), lambda: jax.vmap(function)(np.stack([Y0, Y0]))):
@@ -360,7 +368,9 @@ def test_direct_adjoint_needs_a_bound_on_steps() -> None:
 UNBOUNDED = {name: facts for name, facts in ADJOINTS.items() if name != "DirectAdjoint"}
 
 
-@pytest.mark.parametrize("facts", UNBOUNDED.values(), ids=UNBOUNDED.keys())
+@pytest.mark.parametrize(
+    "facts", [pytest.param(f, id=n, marks=slow_unless(n != "ForwardMode")) for n, f in UNBOUNDED.items()]
+)
 def test_without_a_bound_on_steps(facts: Facts) -> None:
     """With adaptive steps, unlike those of the reference, so that both are the solution's to the same accuracy."""
     function = lambda x: loss(x, facts.adjoint, **{**TIGHT, "max_steps": None})

@@ -58,7 +58,7 @@ def end(terms: Any, solver: Any, adjoint: Any, **options: Any) -> Any:
     ("solver", "dt0"),
     [
         pytest.param(Heun(), 0.01, id="Heun"),
-        pytest.param(Kvaerno3(), 0.02, id="Kvaerno3"),
+        pytest.param(Kvaerno3(), 0.02, id="Kvaerno3", marks=pytest.mark.slow),
         pytest.param(Tsit5(), None, id="Tsit5, adaptive"),
         pytest.param(ImplicitEuler(), 0.01, id="ImplicitEuler", marks=pytest.mark.slow),
     ],

@@ -216,7 +216,7 @@ def gradient_by_default(control: str) -> Any:
 @pytest.mark.parametrize(
     ("adjoint", "control"),
     [
-        pytest.param(DirectAdjoint(), "PID", id="direct, PID"),
+        pytest.param(DirectAdjoint(), "PID", id="direct, PID", marks=pytest.mark.slow),
         pytest.param(HALVED, "fixed", id="halved, fixed", marks=pytest.mark.slow),
         pytest.param(DirectAdjoint(), "fixed", id="direct, fixed", marks=pytest.mark.slow),
         pytest.param(HALVED, "PID", id="halved, PID", marks=pytest.mark.slow),

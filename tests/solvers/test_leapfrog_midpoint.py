@@ -82,6 +82,7 @@ def test_straight_lines_between_steps() -> None:
     np.testing.assert_allclose(ys, [1.0, 1.1, 1.25, 1.5], rtol=1e-14)
 
 
+@pytest.mark.slow
 def test_a_wave_keeps_its_size() -> None:
     saveat = SaveAt(steps=7)
     solution = solve(
