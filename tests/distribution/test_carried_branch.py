@@ -93,6 +93,7 @@ def test_times_known_only_at_run_time(key):
         assert_trees_close(one(from_root, i), expected, atol=2e-15)
 
 
+@pytest.mark.slow
 def test_pytrees_of_narrow_floats(key):
     shape = {"a": jax.ShapeDtypeStruct((2,), jnp.float16), "b": jax.ShapeDtypeStruct((), jnp.complex64)}
     path, intervals = tree(key, SpaceTimeLevyArea, shape=shape), jnp.asarray(ORDERS["rejected"])

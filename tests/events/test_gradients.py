@@ -152,6 +152,7 @@ def test_second_derivatives_of_the_time(order: str) -> None:
     assert_trees_close(jax.jit(second(found))(STONE), jax.jit(jax.hessian(stone_hits))(STONE), rtol=1e-7, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_vmap_of_grad() -> None:
     heights = jnp.asarray([0.5, 1.0, 4.0])
     found = lambda height: stone({**STONE, "height": height}, SaveAt(t1=True), max_steps=64).ts[0]

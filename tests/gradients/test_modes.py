@@ -95,7 +95,7 @@ SECOND: dict[str, Callable[[Function], Function]] = {
     [
         ("oscillator", "grad"),
         ("logistic", "linearize"),
-        ("decay", "jacrev"),
+        pytest.param("decay", "jacrev", marks=pytest.mark.slow),
         *(pytest.param("oscillator", mode, marks=pytest.mark.slow) for mode in FIRST if mode != "grad"),
     ],
 )

@@ -360,6 +360,7 @@ def test_through_failures_of_newtons_iteration(mode: str) -> None:
     assert_trees_close(found, {key: expected[key] for key in VAN_DER_POL}, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["Kvaerno5", pytest.param("Rodas5P", marks=pytest.mark.slow)])
 def test_vmap_of_the_gradient_is_a_loop(solver: str) -> None:
     """The batch elements differ in stiffness, and take different numbers of steps."""
@@ -408,6 +409,7 @@ def test_of_interpolated_values(gradient: Any) -> None:
     np.testing.assert_allclose(along({key: found[key] for key in VAN_DER_POL}, direction), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_of_the_times() -> None:
     """The derivative by the end and by saved times is the field; by the start, minus the propagated field."""
     inputs = {**SHORT_SWING, "ts": np.asarray([3.0, 8.0, 11.0])}

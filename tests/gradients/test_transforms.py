@@ -94,6 +94,7 @@ def test_vmap_of_the_gradient_is_a_loop(save: str, control: str) -> None:
     assert_trees_close(jax.jit(jax.vmap(gradient))(elements), expected, **ROUNDING[control])
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_sum_over_elements_is_the_gradients_of_its_terms() -> None:
     """What batch elements share gets the sum of their gradients; what they do not, each its own."""
     y0, _, t1 = elements_of(3)

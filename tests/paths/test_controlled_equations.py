@@ -110,6 +110,7 @@ def test_a_solver_is_driven_by_the_increments_themselves(solver: Any, order: int
     assert np.log2(errors[0] / errors[1]) == pytest.approx(order, abs=0.35)
 
 
+@pytest.mark.slow
 def test_steps_that_end_elsewhere_converge_too() -> None:
     term, end = ControlTerm(field, LinearInterpolation(TS, XS)), exact(XS, Y0)[-1]
     found = jax.jit(lambda dt0: diffeqsolve(term, Heun(), 0.0, 2.5, dt0, Y0).ys[-1])
@@ -158,6 +159,7 @@ def test_along_a_spline_it_is_the_ordinary_equation_with_its_derivative() -> Non
     np.testing.assert_allclose(found, other, rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_one_channel_of_any_path_has_a_closed_form() -> None:
     """dy = a y dx has the solution y = exp(a x)."""
     xs = {"a": XS[:, 0], "b": (XS[:, 1] + 0.5j * XS[:, 0],)}
