@@ -310,7 +310,7 @@ class Plan(eqx.Module):
         if factor is not None:
             dt = step.t1 - step.t0
             chosen = controller.next_end_for_factor(factor, accepted, dt, next_t0, next_t1, controller_state)
-            next_t1 = jnp.where(jnp.asarray(factor) == 0, next_t1, chosen)
+            next_t1 = jnp.where(jnp.asarray(factor) > 0, chosen, next_t1)
         proposed_end = next_t1
         if self.stops is not None:
             next_t0, proposed_end, jumped = self.stops.pass_jump(accepted, step.t0, step.t1, next_t0, next_t1)

@@ -48,7 +48,7 @@ with warnings.catch_warnings():
             The derivative of the vector field, which implicit and Rosenbrock methods need, became infinite or not a
             number.
         jacobian_pattern_wrong
-            The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare.
+            The Jacobian of the vector field has entries that its pattern lacks, that of `ODETerm(sparsity=...)`.
         jacobian_wrong
             The value of `ODETerm(jacobian=...)` is not the derivative of the vector field; compared in debug mode only.
         invalid_input
@@ -88,8 +88,9 @@ with warnings.catch_warnings():
             "that its derivative is finite, give `ODETerm(jacobian=...)`, or use an explicit solver."
         )
         jacobian_pattern_wrong = (
-            "The Jacobian of the vector field has entries that `ODETerm(sparsity=...)` does not declare: the "
-            "derivative in a random direction is not the product of the computed Jacobian with it."
+            "The Jacobian of the vector field has entries that its pattern lacks, that of `ODETerm(sparsity=...)`: the "
+            "derivative in a random direction is not the product of the computed Jacobian with it. (If `Auto` has "
+            "found the pattern, please report it; `Auto(stiff=rungax.Rodas5P())` looks for none.)"
         )
         jacobian_wrong = (
             "The value of `ODETerm(jacobian=...)` is not the Jacobian of the vector field: the derivative in a random "

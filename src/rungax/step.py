@@ -101,7 +101,7 @@ class Proposal(eqx.Module):
         The order of the step's error estimate in the step size; `None` for the order that the solver states.
     factor
         The size of the next attempt divided by that of this one; after a rejection the controller may choose a smaller
-        one. `None`, or zero for a batch element, to leave it to the controller.
+        one. `None`, or anything else than a positive number for a batch element, to leave it to the controller.
     """
 
     error_order: RealScalar | None = None

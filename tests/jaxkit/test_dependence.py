@@ -206,3 +206,20 @@ def test_traced_values_are_not_needed() -> None:
     program(jnp.eye(N))
     np.testing.assert_array_equal(patterns[0], np.roll(np.eye(N, dtype=bool), -1, axis=1))
     assert np.all(patterns[1]), "its entries may differ from zero"
+
+
+def test_a_reference_counts_as_everything() -> None:
+    """What it holds is changed by other equations than those that read it."""
+
+    def field(y: jax.Array) -> jax.Array:
+        held = jax.new_ref(jnp.zeros(N))
+        held[...] = jnp.roll(y, 1) ** 2
+        return held[...] - y
+
+    assert found(field) is None
+
+
+def test_a_loop_with_very_many_passes_is_given_up() -> None:
+    assert found(lambda y: lax.fori_loop(0, N, lambda i, x: jnp.roll(x, 1), y)) is not None
+    shifted = lambda y: lax.fori_loop(0, 400, lambda i, x: jnp.roll(x, 1), y)
+    assert found(shifted, size=400) is None

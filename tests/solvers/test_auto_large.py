@@ -4,6 +4,7 @@ import logging
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -82,10 +83,13 @@ def test_up_to_a_hundred_equations_nothing_changes() -> None:
     assert isinstance(choice(ring, jnp.ones(stiff_method.MANY + 1))[0], BDF)
 
 
+ILU = Krylov(preconditioner="ilu")
+
+
 def test_the_pattern_of_a_grid_is_found() -> None:
     y0 = jax.tree.map(jnp.asarray, start())
     method, terms = choice(grid, y0, ARGS)
-    assert method == BDF()
+    assert method == BDF(linear_solver=ILU)
     assert terms.jacobian_pattern == rungax.jacobian_sparsity(grid, 0.0, y0, ARGS)
 
 
@@ -108,16 +112,15 @@ def test_dense_equations_are_factorised_up_to_500_and_iterated_beyond(caplog: py
     assert "501 equations" in record.getMessage()
 
 
-def test_without_suitesparse_sparse_equations_are_iterated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_pattern_is_factorised_where_that_is_possible_and_pays(monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = lambda size: ODETerm(ring, sparsity=rungax.SparsityPattern.of_band(size, 1, 1))
+    assert choice(declared(4900), jnp.ones(4900))[0] == BDF()
+    assert choice(declared(5100), jnp.ones(5100))[0] == BDF(linear_solver=ILU)
     monkeypatch.setattr(suitesparse, "is_installed", lambda: False)
-    preconditioned = Krylov(preconditioner="ilu")
-    assert choice(ring, jnp.ones(1100))[0] == BDF(linear_solver=preconditioned)
-    assert choice(ring, jnp.ones(1100), with_error_control=False)[0] == Rodas5P(linear_solver=preconditioned)
+    assert choice(declared(120), jnp.ones(120))[0] == BDF(linear_solver=ILU)
 
 
-def test_from_five_thousand_on_sparse_equations_are_iterated() -> None:
-    assert choice(ring, jnp.ones(4900))[0] == BDF()
-    assert choice(ring, jnp.ones(5100))[0] == BDF(linear_solver=Krylov(preconditioner="ilu"))
+def test_no_pattern_is_looked_for_in_very_large_systems() -> None:
     method, terms = choice(ring, jnp.ones(stiff_method._MOST_FOR_PATTERN + 1))
     assert method == BDF(linear_solver=Krylov())
     assert terms.jacobian_pattern is None
@@ -125,7 +128,7 @@ def test_from_five_thousand_on_sparse_equations_are_iterated() -> None:
 
 def test_given_steps_are_of_high_order() -> None:
     method, terms = choice(ring, jnp.ones(120), with_error_control=False)
-    assert method == Rodas5P()
+    assert method == Rodas5P(linear_solver=ILU)
     assert terms.jacobian_pattern is not None
 
 
@@ -192,6 +195,13 @@ def test_it_stays_with_the_stiff_method() -> None:
 
 def test_auto_is_what_none_chooses() -> None:
     assert_trees_close(solve(start(), ARGS), solve(start(), ARGS, solver=Auto()))
+
+
+def test_the_program_can_be_exported() -> None:
+    program = jax.jit(lambda y0: solve(y0, ARGS, t1=1e-3).ys)
+    y0 = jax.tree.map(jnp.asarray, start())
+    exported = jax.export.export(program)(y0)
+    assert_trees_close(jax.export.deserialize(exported.serialize()).call(y0), program(y0), rtol=1e-12)
 
 
 @pytest.mark.slow

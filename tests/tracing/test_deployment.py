@@ -233,6 +233,16 @@ def test_shard_map_of_a_stiff_solve_and_its_gradient(solver: Any) -> None:
     assert_same(sharded(both)(rates), jax.jit(both)(rates))
 
 
+def test_shard_map_of_an_implicit_solve_of_one_state_on_each_device() -> None:
+    """The norm of the tolerances is traced for a state that does not vary over devices."""
+    field = lambda t, y, args: 100 * (jnp.roll(y, 1) - 2 * y + jnp.roll(y, -1))
+    final = lambda y0: solve(field, y0[0], None, solver=rungax.Kvaerno3(), t1=0.01, throw=False, **adaptive()).ys[-1][
+        None
+    ]
+    y0 = np.linspace(0.5, 1.5, 16).reshape(4, 4)
+    assert_same(sharded(final)(y0), jnp.concatenate([final(y[None]) for y in y0]))
+
+
 # ------------------------------------------------------------------------------------------------------ explicit axes
 
 

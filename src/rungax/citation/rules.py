@@ -75,7 +75,8 @@ def _of_libraries() -> Iterable[str]:
 def _of_solver(solver: Any, y0: Any = None) -> Iterable[str]:
     solver = Auto() if solver is None else solver
     if isinstance(solver, Auto) and solver.stiff is None and FlatSpace(y0).size > MANY:
-        solver = dataclasses.replace(solver, chosen=BDF())
+        # The choice between the two depends on the equation too.
+        return [*_entries(solver), *_entries(BDF())]
     return _entries(solver)
 
 

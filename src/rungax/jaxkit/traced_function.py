@@ -12,7 +12,7 @@ import jax
 import jax.core
 from jax.interpreters import partial_eval
 
-from .batching import match_varying
+from .batching import match_varying, varying_axes
 
 _GIVEN = "_given_by_user"
 """The attribute that holds the user's function for which another one stands."""
@@ -21,8 +21,9 @@ _GIVEN = "_given_by_user"
 class TracedFunction(eqx.Module):
     """A function as one jaxpr that every call reuses. The arrays that it captured are leaves of this module.
 
-    A call with arguments of other shapes or dtypes than those it was traced with runs the function itself. Its value
-    may contain other things than arrays, such as the tags of a linear operator.
+    A call with arguments of other shapes or dtypes than those it was traced with, or which vary over more axes of
+    `shard_map`, runs the function itself. Its value may contain other things than arrays, such as the tags of a linear
+    operator.
     """
 
     captured: list[Any]
@@ -30,11 +31,12 @@ class TracedFunction(eqx.Module):
     _jaxpr: Any = eqx.field(static=True)
     _call: Callable[..., Any] = eqx.field(static=True)
     _signature: tuple[Any, ...] = eqx.field(static=True)
+    _axes: frozenset[str] = eqx.field(static=True)
     _num_leaves: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, *args: Any) -> Any:
         dynamic = match_varying(eqx.filter(args, _is_dynamic), self.captured)
-        if _signature(dynamic) != self._signature:
+        if _signature(dynamic) != self._signature or not varying_axes(dynamic) <= self._axes:
             return self.function(*args)
         return self._call(self.captured, dynamic)
 
@@ -66,6 +68,7 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
 
     trace = jax.make_jaxpr(of_arrays, return_shape=True)
     jaxpr, out = trace(*dynamic)
+    axes = varying_axes((dynamic, jaxpr.consts))
     varying = match_varying(dynamic, jaxpr.consts)
     if _types(varying) != _types(dynamic):
         # Inside `shard_map`, the captured arrays vary over more axes than the arguments. In the loop, the arguments
@@ -86,6 +89,7 @@ def trace_once(function: Callable[..., Any], *args: Any) -> TracedFunction:
         _jaxpr=opened,
         _call=evaluate,
         _signature=_signature(dynamic),
+        _axes=frozenset(axes),
         _num_leaves=tuple(len(jax.tree.leaves(arg)) for arg in dynamic),
     )
 

@@ -27,20 +27,23 @@ SLOW_RATE = 0.1
 """Rate of convergence above which another factorisation costs less than the iteration."""
 
 STAGNANT = 1e3
-"""The size of the last correction, in roundings of the solution, up to which an iteration that stagnates has ended."""
+"""The size of the last correction, in roundings of the solution, up to which an iteration that stagnates has ended.
+
+Corrections do not become smaller than the rounding errors of a solution, which grow with the matrix's condition.
+"""
 
 type Solution = Callable[[Vector], Vector]
 """The solution of a linear system for a right-hand side."""
 
 
 @singledispatch
-def is_refined(solver: Any) -> bool:
+def refinement_pays(solver: Any) -> bool:
     """True if a factorisation of the linear solver costs more than several solutions with one."""
     del solver
     return False
 
 
-@is_refined.register(SparseLU)
+@refinement_pays.register(SparseLU)
 def _(solver: Any) -> bool:
     del solver
     return True

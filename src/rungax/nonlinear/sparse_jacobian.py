@@ -22,7 +22,7 @@ _AT_ONCE = 2**22
 """Numbers in the directions whose derivatives are computed at once. A field has several intermediate values of that
 size: about a gigabyte in all."""
 
-MAX_DENSE = 1000
+_MAX_DENSE = 1000
 """Number of unknowns up to which a full matrix is factorised where there is no solver for sparse ones."""
 
 
@@ -111,7 +111,7 @@ class SparseJacobian(AbstractJacobian):
         """
         if size <= MAX_UNROLLED:
             return SmallLU()
-        return SparseLU() if is_sparse_lu_available() or size > MAX_DENSE else lx.LU()
+        return SparseLU() if is_sparse_lu_available() or size > _MAX_DENSE else lx.LU()
 
 
 def disagree(matrix: lx.AbstractLinearOperator, direction: Vector, derivative: Vector) -> Bool[Array, " n"]:

@@ -26,7 +26,7 @@ from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, solve_tangent
-from .refinement import is_refined, solve_tangent_near
+from .refinement import refinement_pays, solve_tangent_near
 
 
 class Stage(eqx.Module):
@@ -220,7 +220,7 @@ def _(primals: Any, tangents: Any) -> Any:
     # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
     stored = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(displacement))
     system = LinearSystem(stage.field, stage.t, stored, stage.diagonal * stage.step_size)
-    factors = kept_factors(prepared, solution) if is_refined(algebra.solver) else None
+    factors = kept_factors(prepared, solution) if refinement_pays(algebra.solver) else None
     if factors is None:
         tangent = solve_tangent(algebra, system, residual_tangent)
     else:

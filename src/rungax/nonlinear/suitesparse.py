@@ -32,7 +32,7 @@ def is_installed() -> bool:
 
 
 def missing() -> list[str]:
-    """The names of those that cannot."""
+    """The names of the required packages that are not installed."""
     return [name for name in ("sparsax", "threadpoolctl") if importlib.util.find_spec(name) is None]
 
 

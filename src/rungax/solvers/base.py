@@ -337,7 +337,8 @@ class AbstractSolver[SolverState](eqx.Module):
     ) -> tuple[Self, PyTree[Any]]:
         """This solver with the choices made that depend on the equation, and the terms; by default both unchanged.
 
-        Called once for each solve, when it is traced. The terms may be given a structure that has been found in them.
+        Called when a solve is traced, by `BacksolveAdjoint` also for the adjoint equation. The terms may be given a
+        structure that has been found in them.
 
         Parameters
         ----------
@@ -347,6 +348,11 @@ class AbstractSolver[SolverState](eqx.Module):
             A time and a state like those of the solve, whose values need not be known, and the arguments.
         tolerances
             The tolerances of the solve, or `None` if it controls no error.
+
+        Returns
+        -------
+        tuple
+            The solver, and the terms.
         """
         del t0, y0, args, tolerances
         return self, terms

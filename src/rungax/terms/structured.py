@@ -20,7 +20,7 @@ class StructuredTerm(AbstractWrappedTerm):
     pattern
         The pattern of the derivative.
     tags
-        The tags that say the same, for a band.
+        The tags that declare the band, if the pattern is one.
     """
 
     term: AbstractTerm[Any, Any]

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from .relation import Relation, stacked, union
+from .relation import Relation, TooManyPairs, stacked, union
 from .value import INDEPENDENT, Value
 
 type Values = Sequence[Value]
 type Run = Callable[[Any, Values, Values], list[Value]]
 """The values of a jaxpr, for those of its constants and its arguments."""
+
+
+_MOST_PASSES = 50
+"""Number of passes through the body of a loop after which the search is given up, because each takes its time."""
 
 
 def _called(run: Run, equation: Any, operands: Values) -> list[Value]:
@@ -78,7 +82,7 @@ CONTROL_FLOW: dict[str, Callable[[Run, Any, Values], list[Value]]] = {
 def _numbers_of_operands(equation: Any) -> tuple[int, int, int]:
     """The numbers of a scan's constants, of the entries of its carry, and of its inputs that have an iteration each.
 
-    By the axes of the latter, because versions of JAX differ in where they write these numbers.
+    They are counted by numbers of axes, because versions of JAX differ in where they write them.
     """
     body = equation.params["jaxpr"]
     body = getattr(body, "jaxpr", body)
@@ -106,11 +110,12 @@ def _together(*values: Value) -> Value:
 def _closure(body: Callable[[Values], Values], first: Values) -> list[Value]:
     """The carry of a loop after any number of iterations: relations that one more iteration does not change."""
     carry = [_unknown(x) for x in first]
-    while True:
+    for _ in range(_MOST_PASSES):
         after = [_together(x, y) for x, y in zip(carry, body(carry), strict=True)]
         if all(_num_pairs(x) == _num_pairs(y) for x, y in zip(carry, after, strict=True)):
             return after
         carry = after
+    raise TooManyPairs
 
 
 def _num_pairs(value: Value) -> int:

@@ -76,6 +76,9 @@ def run(jaxpr: Any, constants: Sequence[Value], arguments: Sequence[Value]) -> l
 
 def _values(equation: Any, operands: Sequence[Value]) -> list[Value]:
     """The values of one equation."""
+    if any(_is_reference(variable) for variable in (*equation.invars, *equation.outvars)):
+        # Other equations may change what a reference holds.
+        raise TooManyPairs
     if all(operand.relation is None for operand in operands):
         return _independent(equation, operands)
     name = equation.primitive.name
@@ -83,6 +86,10 @@ def _values(equation: Any, operands: Sequence[Value]) -> list[Value]:
         return CONTROL_FLOW[name](run, equation, operands)
     found = RULES.get(name, everything)(equation, operands)
     return [Value(relation) for relation in (found if isinstance(found, list) else [found])]
+
+
+def _is_reference(variable: Any) -> bool:
+    return hasattr(variable.aval, "inner_aval")
 
 
 def _independent(equation: Any, operands: Sequence[Value]) -> list[Value]:

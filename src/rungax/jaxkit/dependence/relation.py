@@ -12,7 +12,7 @@ type Rows = Int[np.ndarray, " pairs"]
 
 
 class TooManyPairs(Exception):
-    """A relation has more pairs than pay: it is treated as full."""
+    """A relation has more pairs than `most`, or a program is too complicated: the relation is treated as full."""
 
 
 @dataclass(frozen=True, eq=False)

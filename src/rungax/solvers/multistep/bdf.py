@@ -106,7 +106,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     to become efficient: choose it for large systems and long intervals. The formulas of orders 1 and 2 are A-stable,
     those of orders 3, 4 and 5 are stable in sectors around the negative real axis, up to 80, 66 and 51 degrees from it:
     a fast oscillation with little damping keeps steps short. `max_order=2` is better for it, or `Kvaerno5` or `Rodas5P`
-    (the problem Beam of the IVP test set, `rtol=1e-3`: 179 steps instead of 29 354). Dense output is of the order of
+    (the problem Beam of the IVP test set, `rtol=1e-3`: 179 steps instead of 16 892). Dense output is of the order of
     the step.
 
     Parameters
@@ -263,7 +263,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         return Proposal(state.last_order + 1, jnp.where(is_successful(step.result), factor, 0.0))
 
     def after_rejection(self, before: BDFState, after: BDFState) -> BDFState:
-        """The history from before the attempt, the cache from after it, and the lower of the orders chosen by both."""
+        """The history from before the attempt, the cache from after it, and the lower of both orders."""
         numbers = jnp.stack([jnp.minimum(before.order, after.order), before.last_order, before.num_equal])
         return with_fields(before, chosen_size=jnp.zeros_like(before.chosen_size), numbers=numbers, cache=after.cache)
 

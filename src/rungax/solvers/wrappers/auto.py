@@ -103,16 +103,17 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     declares, `ODETerm(sparsity=..., tags=..., jacobian=...)`. Where it declares none, the pattern is read from the
     program of the vector field when the solve is traced, without evaluating it.
 
-    - A band of up to nine diagonals: `BDF` with `BandedLU`.
-    - A sparse pattern: `BDF` with `SparseLU` up to 5000 unknowns, where SuiteSparse is installed, and with
+    - Declared tags or a Jacobian of the user's own: `BDF`, which chooses its linear solver.
+    - A declared pattern: `BDF` with `SparseLU` up to 5000 unknowns, where SuiteSparse is installed, and with
       `Krylov(preconditioner="ilu")` otherwise.
-    - A Jacobian of the user's own: `BDF` with LAPACK.
+    - A pattern that is found: `BDF` with `BandedLU` for a band of up to nine diagonals, and otherwise with
+      `Krylov(preconditioner="ilu")`. One with more than an eighth of all entries counts as none, and for more than
+      50 000 unknowns none is looked for.
     - Neither: `Rodas5P` with LAPACK up to 500 unknowns, and `BDF` with `Krylov()` beyond. A message of the level
       `DEBUG` to the logger `rungax` says so, because a pattern would help.
 
-    With steps that are given, as by `ConstantStepSize`, `Rodas5P` stays the method, because the order of `BDF` is low
-    there; it uses the pattern too. A program that calls SuiteSparse cannot be exported by `jax.export`: give the stiff
-    method, such as `BDF(linear_solver=Krylov(preconditioner="ilu"))`, for that.
+    With steps that are given, as by `ConstantStepSize`, `Rodas5P` takes the place of `BDF`, whose order is low there. A
+    complex unknown counts twice.
 
     Differentiability
     -----------------

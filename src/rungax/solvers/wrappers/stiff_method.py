@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ...jaxkit import Args, FlatSpace, Time, Y, dependence, with_fields
+from ...jaxkit import Args, FlatSpace, Time, Y, dependence, match_varying, with_fields
 from ...nonlinear import (
     Banded,
     Krylov,
@@ -42,7 +42,7 @@ _MOST_FACTORISED = 5_000
 in three dimensions most, and an incomplete factorisation costs less."""
 
 _MOST_FOR_PATTERN = 50_000
-"""Number of unknowns up to which a pattern is searched for: for more, its colours take seconds when it is traced."""
+"""Number of unknowns up to which a pattern is searched for: for more, colouring it takes seconds at trace time."""
 
 _MOST_PAIRS = 4_000_000
 """Number of pairs of an intermediate value from which the search is given up, which bounds its memory."""
@@ -61,28 +61,36 @@ def stiff_method(
 ) -> tuple[AbstractAdaptiveSolver[Any], PyTree[Any]]:
     """A method for a stiff equation, and the terms with the structure that has been found in them.
 
-    Up to `MANY` unknowns it is `Rodas5P`. For more it is `BDF`, which solves one system a step and keeps its
-    factorisation. Its linear solver suits the structure that the terms declare, or that their program shows. Without
-    structure `Rodas5P` serves up to `_MOST_DENSE` unknowns. Without error control it is always `Rodas5P`, because steps
-    that are given have a low order with `BDF`.
+    - Up to `MANY` unknowns: `Rodas5P`.
+    - With a structure that the terms declare, or that the program of the field shows: `BDF`, which solves one system a
+      step and keeps its factorisation, with a linear solver for the structure.
+    - Without one: `Rodas5P` up to `_MOST_DENSE` unknowns, and `BDF` with GMRES for more.
+
+    Without error control `Rodas5P` takes the place of `BDF`, whose order is low in steps that are given.
     """
     size = FlatSpace(y0, holomorphic_tag in terms.jacobian_tags).size
     if size <= MANY:
         return Rodas5P(), terms
+    method = Rodas5P if tolerances is None else BDF
     field = FlatField.for_step(terms, t0, t0, y0, args)
-    has_own = _declares_band_or_jacobian(field, t0, y0)
-    pattern = field.term.jacobian_pattern
-    if pattern is None and not has_own and size <= _MOST_FOR_PATTERN:
-        pattern, band = _structure(field, t0)
-        if pattern is not None:
-            terms, has_own = with_structure(terms, pattern, band), bool(band)
-    is_dense = pattern is None and not has_own
-    if is_dense and (size <= _MOST_DENSE or tolerances is None):
-        return Rodas5P(), terms
-    method = BDF if tolerances is not None else Rodas5P
-    if has_own:
+    if _declares_band_or_jacobian(field, t0, y0):
         return method(), terms
-    return method(linear_solver=_linear_solver(size, pattern)), terms
+    if field.term.jacobian_pattern is not None:
+        return method(linear_solver=_for_declared_pattern(size)), terms
+    pattern, band = _structure(field, t0, y0)
+    if pattern is not None:
+        # Not `SparseLU`: a program that calls SuiteSparse cannot be exported.
+        linear_solver = None if band else Krylov(preconditioner="ilu")
+        return method(linear_solver=linear_solver), with_structure(terms, pattern, band)
+    if size <= _MOST_DENSE or tolerances is None:
+        return Rodas5P(), terms
+    _logger.debug(
+        "The %d equations are solved by `Krylov()` without a preconditioner if they are stiff, because no sparse"
+        " pattern of their Jacobian is known. With one, `ODETerm(sparsity=...)`, the linear systems would be"
+        " factorised or preconditioned, and stiff steps would cost less.",
+        size,
+    )
+    return BDF(linear_solver=Krylov()), terms
 
 
 def _declares_band_or_jacobian(field: FlatField, t: Time, y: Y) -> bool:
@@ -91,28 +99,24 @@ def _declares_band_or_jacobian(field: FlatField, t: Time, y: Y) -> bool:
     return given is not None or declared_band(field.term.jacobian_tags) is not None
 
 
-def _linear_solver(size: int, pattern: SparsityPattern | None) -> LinearSolver | None:
-    """`None` for the factorisation of a sparse matrix, or an iterative solver where that costs more."""
-    if pattern is not None:
-        return None if size <= _MOST_FACTORISED and is_sparse_lu_available() else Krylov(preconditioner="ilu")
-    _logger.debug(
-        "The %d equations are solved by `Krylov()` without a preconditioner if they are stiff, because no sparse"
-        " pattern of their Jacobian was found. With one, `ODETerm(sparsity=...)`, the linear systems would be"
-        " factorised or preconditioned, and stiff steps would cost less.",
-        size,
-    )
-    return Krylov()
+def _for_declared_pattern(size: int) -> LinearSolver | None:
+    """The linear solver for a pattern: `None`, which means `SparseLU`, or GMRES where that costs less."""
+    return None if size <= _MOST_FACTORISED and is_sparse_lu_available() else Krylov(preconditioner="ilu")
 
 
-def _structure(field: FlatField, t: Time) -> tuple[SparsityPattern | None, frozenset[object]]:
+def _structure(field: FlatField, t: Time, y: Y) -> tuple[SparsityPattern | None, frozenset[object]]:
     """The pattern of the Jacobian that the field's program shows, if it is sparse, and the tag of a narrow band."""
     space = field.space
+    if space.size > _MOST_FOR_PATTERN:
+        return None, frozenset()
     like = jax.ShapeDtypeStruct((space.size,), space.dtype)
     # Shapes and dtypes alone, so that the pattern is that for all times, states and steps.
     time, rate = jax.eval_shape(lambda: (jnp.asarray(t), field.rate))
 
-    def derivative(direction: Any, y: Any, t: Any, rate: Any) -> Any:
-        return jax.jvp(lambda y: with_fields(field, rate=rate).slope(t, y), (y,), (direction,))[1]
+    def derivative(*values: Any) -> Any:
+        # Inside `shard_map` the shapes do not know over which devices the values vary.
+        direction, state, t, rate = match_varying(values, (field, y))
+        return jax.jvp(lambda state: with_fields(field, rate=rate).slope(t, state), (state,), (direction,))[1]
 
     pairs = dependence(derivative, like, like, time, rate, most=min(space.size**2 // 2, _MOST_PAIRS))
     if pairs is None or pairs.outputs.size > _SPARSE * space.size**2:
