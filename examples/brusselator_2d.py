@@ -19,7 +19,7 @@ solver is installed by `pip install "rungax[sparse]"`.
 `BDF` solves one equation of this size in a step, whatever its order, and `Kvaerno5` solves six. `BDF` makes more steps
 that cost less, and is the better choice for a large system that is solved over a long interval.
 
-The heating is a jump of the field. `ClipStepSizeController(..., jump_ts=[1.1])` lets a step end there.
+The source f is a jump of the field. `ClipStepSizeController(..., jump_ts=[1.1])` lets a step end there.
 
 E. Hairer, G. Wanner, Solving Ordinary Differential Equations II, second edition (1996), section IV.10, BRUSS-2D; the
 diffusion there is larger.

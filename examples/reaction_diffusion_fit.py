@@ -14,8 +14,8 @@ linear system with the same sparse matrix for each of three tangents. An iterati
 the solution also gives the standard errors of the logarithms: their covariance is inverse(J' J), because the residuals
 are divided by the errors of the data.
 
-With many unknowns, such as a diffusivity for each point, use reverse mode instead: `jax.grad` of the sum of squares
-takes the time of a few solves, however many unknowns there are.
+With many parameters, such as a diffusivity for each point, use reverse mode instead: `jax.grad` of the sum of squares
+takes the time of about six solves, however many parameters there are.
 """
 
 import functools

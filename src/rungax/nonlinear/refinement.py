@@ -106,7 +106,7 @@ class Refinement(NamedTuple):
 
     @property
     def is_running(self) -> Array:
-        """True if the next correction may be the last one."""
+        """True if the iteration goes on: it has not ended, and converges fast."""
         return ~self.has_ended & (self.rate <= SLOW_RATE)
 
     def after(self, correction: Vector) -> "Refinement":

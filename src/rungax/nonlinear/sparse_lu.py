@@ -68,7 +68,7 @@ class SparseLU(lx.AbstractLinearSolver[SparseLUState]):
     method
         `"umfpack"` for matrices that fill in much, such as those of large two- and three-dimensional grids, or `"klu"`
         for others, such as those of circuits and reaction networks. By default it is chosen by the number of entries
-        that elimination adds. The BLAS library that UMFPACK calls is limited to one thread.
+        that elimination adds. The BLAS library that comes with `sparsax` is limited to one thread.
 
     Raises
     ------

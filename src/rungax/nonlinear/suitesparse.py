@@ -8,6 +8,7 @@ another process, or a branch that was not taken hold nothing that could have gon
 
 import functools
 import importlib.util
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -50,12 +51,14 @@ def _use_one_thread() -> None:
     """Let the BLAS library in `sparsax` use one thread.
 
     UMFPACK multiplies many small matrices. More threads do not make it faster on two processors, and make it ten times
-    slower where other programs use them.
+    slower where other programs use these processors.
     """
+    import sparsax
     import threadpoolctl
 
+    bundled = pathlib.Path(sparsax.__file__).parent.with_name("sparsax.libs")
     for library in threadpoolctl.ThreadpoolController().lib_controllers:
-        if "sparsax" in library.filepath:
+        if bundled in pathlib.Path(library.filepath).parents:
             library.set_num_threads(1)
 
 

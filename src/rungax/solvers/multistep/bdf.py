@@ -105,8 +105,8 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     values of the solution. So it is cheaper than a step of an implicit Runge–Kutta method, but needs a history of steps
     to become efficient: choose it for large systems and long intervals. The formulas of orders 1 and 2 are A-stable,
     those of orders 3, 4 and 5 are stable in sectors around the negative real axis, up to 80, 66 and 51 degrees from it:
-    a fast oscillation with little damping keeps steps short. `max_order=2` is better for it, or `Kvaerno5` or `Rodas5P`
-    (the problem Beam of the IVP test set, `rtol=1e-3`: 179 steps instead of 16 892). Dense output is of the order of
+    a fast oscillation with little damping keeps steps short. `max_order=2` is better for it (the problem Beam of the
+    IVP test set, `rtol=1e-3`: 179 steps instead of 16 892), or `Kvaerno5` or `Rodas5P`. Dense output is of the order of
     the step.
 
     Parameters
@@ -260,6 +260,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         """The order of the step, and the size that goes with the order of the next one."""
         state, size = step.solver_state, step.t1 - step.t0
         factor = state.chosen_size / jnp.where(size == 0, 1.0, size)
+        # After a failed iteration the correction says nothing about the size: the controller chooses it.
         return Proposal(state.last_order + 1, jnp.where(is_successful(step.result), factor, 0.0))
 
     def after_rejection(self, before: BDFState, after: BDFState) -> BDFState:

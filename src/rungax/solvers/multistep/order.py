@@ -85,7 +85,7 @@ def by_errors(
     """The order among three neighbours with which the next step can be longest.
 
     It is chosen after as many steps of one size as the order needs, after a step that others have made shorter, and
-    after a step with too large an error, which does not raise it.
+    after a step whose error is too large; then the order is not raised.
 
     Parameters
     ----------

@@ -73,16 +73,17 @@ def stiff_method(
         return Rodas5P(), terms
     method = Rodas5P if tolerances is None else BDF
     field = FlatField.for_step(terms, t0, t0, y0, args)
-    if _declares_band_or_jacobian(field, t0, y0):
-        return method(), terms
-    if field.term.jacobian_pattern is not None:
+    is_banded = declared_band(field.term.jacobian_tags) is not None
+    if field.term.jacobian_pattern is not None and not is_banded:
         return method(linear_solver=_for_declared_pattern(size)), terms
+    if is_banded or _declares_jacobian(field, t0, y0):
+        return method(), terms
     pattern, band = _structure(field, t0, y0)
     if pattern is not None:
         # Not `SparseLU`: a program that calls SuiteSparse cannot be exported.
         linear_solver = None if band else Krylov(preconditioner="ilu")
         return method(linear_solver=linear_solver), with_structure(terms, pattern, band)
-    if size <= _MOST_DENSE or tolerances is None:
+    if size <= _MOST_DENSE:
         return Rodas5P(), terms
     _logger.debug(
         "The %d equations are solved by `Krylov()` without a preconditioner if they are stiff, because no sparse"
@@ -90,13 +91,12 @@ def stiff_method(
         " factorised or preconditioned, and stiff steps would cost less.",
         size,
     )
-    return BDF(linear_solver=Krylov()), terms
+    return method(linear_solver=Krylov()), terms
 
 
-def _declares_band_or_jacobian(field: FlatField, t: Time, y: Y) -> bool:
-    """True if a band or the user's Jacobian decides on the linear solver."""
-    given = eqx.filter_eval_shape(field.term.jacobian_at, t, y, field.args)
-    return given is not None or declared_band(field.term.jacobian_tags) is not None
+def _declares_jacobian(field: FlatField, t: Time, y: Y) -> bool:
+    """True if the term returns its own Jacobian."""
+    return eqx.filter_eval_shape(field.term.jacobian_at, t, y, field.args) is not None
 
 
 def _for_declared_pattern(size: int) -> LinearSolver | None:
