@@ -105,7 +105,7 @@ def test_formulas_are_converted(page: str) -> None:
     assert not [formula for formula in formulas if re.search(r"<mi>&#x000(?:[46][1-9A-F]|[57][0-9A]);</mi>", formula)]
 
 
-INTERNAL_TYPES = {"Branch", "Augmented", "LangevinStep"}
+INTERNAL_TYPES = {"Branch", "Augmented", "LangevinStep", "Tolerances"}
 """Types of protocol methods that no page describes."""
 
 

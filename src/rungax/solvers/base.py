@@ -347,7 +347,7 @@ class AbstractSolver[SolverState](eqx.Module):
         t0, y0, args
             A time and a state like those of the solve, whose values need not be known, and the arguments.
         tolerances
-            The tolerances of the solve, or `None` if it controls no error.
+            The tolerances of the solve, with fields `rtol`, `atol` and `norm`, or `None` if it controls no error.
 
         Returns
         -------
