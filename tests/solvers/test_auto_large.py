@@ -144,6 +144,13 @@ def test_a_declared_structure_is_used_as_it_is() -> None:
         assert terms.jacobian_pattern is None
 
 
+def test_a_jacobian_of_ones_own_is_factorised_beside_any_pattern() -> None:
+    """An iterative solver would refuse it."""
+    band = rungax.SparsityPattern.of_band(5100, 1, 1)
+    term = ODETerm(ring, sparsity=band, jacobian=lambda t, y, args: jnp.ones(band.num_entries))
+    assert choice(term, jnp.ones(5100))[0] == BDF()
+
+
 def test_the_pattern_of_a_sum_is_that_of_all_terms() -> None:
     shifted = ODETerm(lambda t, y, args: jnp.roll(y, 7))
     _, terms = choice(MultiTerm(ODETerm(ring), shifted), jnp.ones(120))

@@ -103,10 +103,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
     declares, `ODETerm(sparsity=..., tags=..., jacobian=...)`. Where it declares none, the pattern is read from the
     program of the vector field when the solve is traced, without evaluating it.
 
-    - A declared band: `BDF` with `BandedLU`.
+    - A declared band, or a Jacobian of the user's own: `BDF`, which chooses its linear solver.
     - A declared pattern: `BDF` with `SparseLU` up to 5000 unknowns, where SuiteSparse is installed, and with
       `Krylov(preconditioner="ilu")` otherwise.
-    - A Jacobian of the user's own alone: `BDF`, which chooses its linear solver.
     - A pattern that is found: `BDF` with `BandedLU` for a band of up to nine diagonals, and otherwise with
       `Krylov(preconditioner="ilu")`. One with more than an eighth of all entries counts as none, and for more than
       50 000 unknowns none is looked for.

@@ -73,11 +73,11 @@ def stiff_method(
         return Rodas5P(), terms
     method = Rodas5P if tolerances is None else BDF
     field = FlatField.for_step(terms, t0, t0, y0, args)
-    is_banded = declared_band(field.term.jacobian_tags) is not None
-    if field.term.jacobian_pattern is not None and not is_banded:
-        return method(linear_solver=_for_declared_pattern(size)), terms
-    if is_banded or _declares_jacobian(field, t0, y0):
+    if _declares_band_or_jacobian(field, t0, y0):
+        # An iterative solver would not use the user's Jacobian.
         return method(), terms
+    if field.term.jacobian_pattern is not None:
+        return method(linear_solver=_for_declared_pattern(size)), terms
     pattern, band = _structure(field, t0, y0)
     if pattern is not None:
         # Not `SparseLU`: a program that calls SuiteSparse cannot be exported.
@@ -94,9 +94,10 @@ def stiff_method(
     return method(linear_solver=Krylov()), terms
 
 
-def _declares_jacobian(field: FlatField, t: Time, y: Y) -> bool:
-    """True if the term returns its own Jacobian."""
-    return eqx.filter_eval_shape(field.term.jacobian_at, t, y, field.args) is not None
+def _declares_band_or_jacobian(field: FlatField, t: Time, y: Y) -> bool:
+    """True if a band or the user's Jacobian decides on the linear solver."""
+    given = eqx.filter_eval_shape(field.term.jacobian_at, t, y, field.args)
+    return given is not None or declared_band(field.term.jacobian_tags) is not None
 
 
 def _for_declared_pattern(size: int) -> LinearSolver | None:
