@@ -65,3 +65,14 @@ def test_the_order_of_the_step_decides_the_factor() -> None:
 
 def test_by_default_there_is_no_proposal() -> None:
     assert rungax.Tsit5().proposal(jnp.zeros(())) is None
+
+
+@pytest.mark.parametrize(("factor", "accepted", "expected"), [(0.5, False, 0.5), (0.9, False, 0.8), (0.9, True, 0.9)])
+def test_after_a_rejection_the_earlier_end_is_taken(factor: float, accepted: bool, expected: float) -> None:
+    end = LOOSE.next_end_for_factor(factor, accepted, jnp.ones(()), jnp.zeros(()), jnp.asarray(0.8), None)
+    np.testing.assert_allclose(end, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, np.nan])
+def test_what_is_not_a_factor_leaves_the_size_to_the_controller(factor: float) -> None:
+    np.testing.assert_allclose(sizes(Proposing(factor=factor), LOOSE), sizes(Proposing(), LOOSE), rtol=1e-12)

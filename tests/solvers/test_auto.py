@@ -24,7 +24,7 @@ from rungax import (
     Vern7,
     diffeqsolve,
 )
-from rungax.solvers.wrappers.auto import VOTES_TO_SWITCH
+from rungax.solvers.wrappers.votes import VOTES_TO_SWITCH
 
 from ..compare import assert_trees_close
 from ..gradients.measure import along, difference_quotient, direction_like, weigh

@@ -1,6 +1,7 @@
 r"""Linear systems $(M - \beta J)\,x = b$, solved with a factorisation that may be stored from an earlier step."""
 
 import abc
+from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any, Self
 
@@ -198,13 +199,40 @@ def solve_tangent(
 
     It uses JAX's own linear solve. Lineax's has a callback in its derivatives, which a loop must not contain.
     """
+    return transposable_solve(algebra, system, b, [factors], lambda product, b, solution: solution(b))
+
+
+def transposable_solve(
+    algebra: AbstractLinearAlgebra,
+    system: LinearSystem,
+    b: Vector,
+    factors: Sequence[PyTree[Array] | None],
+    solve_by: Callable[..., Vector],
+) -> Vector:
+    """The solution for a right-hand side that is a tangent, from solutions by one or several factorisations.
+
+    Parameters
+    ----------
+    algebra, system, b
+        The linear algebra, the system and the right-hand side.
+    factors
+        The factorisations; `None` stands for the system's own.
+    solve_by
+        A function of the product with the matrix, the right-hand side, and for each factorisation the solution with it
+        for a right-hand side. For the transposed system it is called with the transposed ones.
+    """
     system, b, factors = match_varying((system, b, factors), (system, b, factors))
-    solver, state = algebra.solver, without_derivatives(algebra.state(system, factors))
+    solver = algebra.solver
+    states = without_derivatives([algebra.state(system, each) for each in factors])
+
+    def solutions(states: Sequence[Any]) -> list[Callable[[Vector], Vector]]:
+        return [lambda b, state=state: solver.compute(state, b, {})[0] for state in states]
+
     return lax.custom_linear_solve(
         system.operator(algebra).mv,
         b,
-        lambda _, b: solver.compute(state, b, {})[0],
-        lambda _, b: solver.compute(solver.transpose(state, {})[0], b, {})[0],
+        lambda product, b: solve_by(product, b, *solutions(states)),
+        lambda product, b: solve_by(product, b, *solutions([solver.transpose(state, {})[0] for state in states])),
     )
 
 

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import any_element, match_varying, without_derivatives
+from ..jaxkit import any_element, match_varying
 from .jacobian import Vector
-from .linear import AbstractLinearAlgebra, LinearSystem
+from .linear import AbstractLinearAlgebra, LinearSystem, transposable_solve
 from .sparse_lu import SparseLU
 
 SLOW_RATE = 0.1
@@ -53,22 +53,7 @@ def solve_tangent_near(
     algebra: AbstractLinearAlgebra, system: LinearSystem, b: Vector, factors: PyTree[Array]
 ) -> Vector:
     """`solve_tangent` by the factors of a nearby matrix, or by the system's own if the iteration converges slowly."""
-    system, b, factors = match_varying((system, b, factors), (system, b, factors))
-    solver = algebra.solver
-    near, own = without_derivatives((algebra.state(system, factors), algebra.state(system, None)))
-
-    def by(state: PyTree[Any]) -> Solution:
-        return lambda b: solver.compute(state, b, {})[0]
-
-    def transposed(state: PyTree[Any]) -> PyTree[Any]:
-        return solver.transpose(state, {})[0]
-
-    return lax.custom_linear_solve(
-        system.operator(algebra).mv,
-        b,
-        lambda product, b: refined(product, b, by(near), by(own)),
-        lambda product, b: refined(product, b, by(transposed(near)), by(transposed(own))),
-    )
+    return transposable_solve(algebra, system, b, [factors, None], refined)
 
 
 def refined(product: Solution, b: Vector, near: Solution, own: Solution) -> Vector:

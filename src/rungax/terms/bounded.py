@@ -36,10 +36,6 @@ class BoundedTerm(AbstractWrappedTerm):
         """The user's Jacobian at `t`, or at `latest` if that is earlier."""
         return self.term.jacobian_at(jnp.minimum(t, self.latest), y, args)
 
-    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The wrapped term's increment."""
-        return self.term.contr(t0, t1, **kwargs)
-
 
 def evaluated_up_to(latest: Time, terms: PyTree[Any]) -> PyTree[Any]:
     """`terms` with vector fields that are not evaluated after `latest`."""

@@ -27,14 +27,6 @@ class StructuredTerm(AbstractWrappedTerm):
     pattern: SparsityPattern = eqx.field(static=True)
     tags: frozenset[object] = eqx.field(static=True, default=frozenset())
 
-    def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """The term's vector field."""
-        return self.term.vf(t, y, args)
-
-    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The term's increment."""
-        return self.term.contr(t0, t1, **kwargs)
-
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Any) -> Y:
         """The term's product of vector field and increment."""
         return self.term.vf_prod(t, y, args, control)

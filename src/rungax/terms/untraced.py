@@ -20,14 +20,6 @@ class UntracedTerm(AbstractWrappedTerm):
 
     term: AbstractTerm[Any, Any]
 
-    def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
-        """The term's vector field."""
-        return self.term.vf(t, y, args)
-
-    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
-        """The term's increment."""
-        return self.term.contr(t0, t1, **kwargs)
-
     def vf_prod(self, t: RealScalar, y: Y, args: Args, control: Any) -> Y:
         """The term's product of vector field and increment."""
         return self.term.vf_prod(t, y, args, control)

@@ -16,6 +16,14 @@ class AbstractWrappedTerm(AbstractTerm[Any, Any]):
 
     term: eqx.AbstractVar[AbstractTerm[Any, Any]]
 
+    def vf(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The wrapped term's vector field."""
+        return self.term.vf(t, y, args)
+
+    def contr(self, t0: RealScalar, t1: RealScalar, **kwargs: Any) -> Any:
+        """The wrapped term's increment."""
+        return self.term.contr(t0, t1, **kwargs)
+
     def prod(self, vf: Any, control: Any) -> Y:
         """The wrapped term's product."""
         return self.term.prod(vf, control)

@@ -14,7 +14,7 @@ def contracted(equation: Any, operands: Sequence[Value]) -> Relation | None:
     """The relation of `dot_general`: of a known operand the entries that are zero do not count."""
     (left, right), (left_batch, right_batch) = equation.params["dimension_numbers"]
     shapes = [variable.aval.shape for variable in equation.invars]
-    numbers = [_numbers(shapes[0], left_batch, left), _numbers(shapes[1], right_batch, right)]
+    numbers = [_numbers_by_axes(shapes[0], left_batch, left), _numbers_by_axes(shapes[1], right_batch, right)]
     # Of the value: batch, then the free axes of the left, then those of the right operand.
     batch, rows, columns = numbers[0].shape[0], numbers[0].shape[1], numbers[1].shape[1]
     of_value = np.arange(batch * rows * columns).reshape(batch, rows, columns)
@@ -28,7 +28,7 @@ def contracted(equation: Any, operands: Sequence[Value]) -> Relation | None:
     )
 
 
-def _numbers(shape: tuple[int, ...], batch: Sequence[int], summed: Sequence[int]) -> np.ndarray:
+def _numbers_by_axes(shape: tuple[int, ...], batch: Sequence[int], summed: Sequence[int]) -> np.ndarray:
     """The numbers of an operand's entries by batch, free axes and summed axes."""
     free = [axis for axis in range(len(shape)) if axis not in (*batch, *summed)]
     sizes = [math.prod(shape[axis] for axis in axes) for axes in (batch, free, summed)]

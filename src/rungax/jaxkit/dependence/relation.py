@@ -56,7 +56,7 @@ class Relation:
         return Relation(places.size, self.num_columns, self._expanded(rows, places[rows]), self.most)
 
     def mapped(self, num_rows: int, rows: np.ndarray, sources: np.ndarray) -> "Relation":
-        """The relation in which each of `rows` has the pairs of the row in `sources` beside it, perhaps of several."""
+        """The relation in which `rows[i]` has the pairs of row `sources[i]`; a row may occur several times."""
         keys = self._expanded(rows.reshape(-1), sources.reshape(-1))
         return Relation(num_rows, self.num_columns, _sorted(keys), self.most)
 
@@ -77,7 +77,7 @@ class Relation:
         return np.diff(self._starts)
 
     def _expanded(self, rows: np.ndarray, sources: np.ndarray) -> Rows:
-        """The keys of `rows`, each with the columns of the row in `sources` beside it."""
+        """The keys of `rows[i]` with the columns of row `sources[i]`, for each `i`."""
         starts, counts = self._starts[sources], self._counts[sources]
         total = int(counts.sum())
         if total > self.most:

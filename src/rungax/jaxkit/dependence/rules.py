@@ -22,24 +22,25 @@ type Found = list[Relation | None] | Relation | None
 
 
 def _elementwise(equation: Any, operands: Operands) -> Found:
-    """Each entry depends on those at its place; axes of length one count for all places along them."""
+    """The relation of an elementwise operation; axes of length one count for all places along them."""
     return _of_places(equation.outvars[0], equation.invars, operands)
 
 
 def _of_places(value: Any, variables: Sequence[Any], operands: Operands) -> Relation | None:
+    """The relation of a value each of whose entries depends on the entries of operands at its place."""
     shape = _shape(value)
     pairs = zip(variables, operands, strict=True)
     return union([x.relation.at(np.broadcast_to(_numbers(v), shape)) for v, x in pairs if x.relation is not None])
 
 
 def _each(equation: Any, operands: Operands) -> Found:
-    """Each value is an operand."""
+    """The relations of the operands, one for each value."""
     del equation
     return [x.relation for x in operands]
 
 
 def _selected(equation: Any, operands: Operands) -> Found:
-    """An entry of each case; that of one case where the condition is known. The condition has no derivative."""
+    """The relation of `select_n`: each entry is that of any case, or of one where the condition is known."""
     condition, *cases = operands
     which = condition.number()
     if which is None or which.shape != _shape(equation.outvars[0]):
@@ -86,6 +87,7 @@ def _split(equation: Any, operands: Operands) -> Found:
 
 
 def _unstacked(equation: Any, operands: Operands) -> Found:
+    """The parts of the operand at each place along an axis."""
     return _parts(operands[0], list(np.moveaxis(_numbers(equation.invars[0]), equation.params["axis"], 0)))
 
 

@@ -19,7 +19,7 @@ class Value(NamedTuple):
     evaluate
         A function that returns the array of the numbers, if they are known when the program is traced.
     depth
-        The number of operations by which it computes them.
+        The number of operations, one after another, by which `evaluate` computes them.
     """
 
     relation: Relation | None

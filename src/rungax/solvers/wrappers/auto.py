@@ -4,10 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Self
 
-import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jaxtyping import Array, PyTree
 
@@ -19,16 +16,12 @@ from ...jaxkit import (
     Time,
     Y,
     any_element,
-    match_varying,
-    scaled,
     select,
     shown,
     with_fields,
-    without_derivatives,
 )
-from ...nonlinear import ErrorWeights, Tolerances, Vector, default_tolerances
+from ...nonlinear import Tolerances, default_tolerances
 from ...results import Result, choose
-from ...sparsity import random_direction
 from ...step import Proposal, Step
 from ...terms import AbstractTerm, is_stochastic
 from ..base import AbstractAdaptiveSolver
@@ -38,36 +31,8 @@ from ..rosenbrock.methods import Rodas5P
 from ..runge_kutta.explicit.methods import Tsit5
 from ..runge_kutta.explicit.step import AbstractERK
 from .either_interpolation import Interpolations
-from .stiff_method import MANY, stiff_method
-
-VOTES_TO_SWITCH = 10
-"""Excess of steps in favour of the other method over steps against it at which the solver switches to it."""
-
-STABILITY_FRACTION = 0.9
-"""Fraction of the explicit method's stability limit above which a step counts as limited by stability."""
-
-
-class AutoState(eqx.Module):
-    """The solver state of `Auto`.
-
-    Parameters
-    ----------
-    is_stiff
-        True if the stiff method makes the next step.
-    votes
-        Excess of recent steps in favour of the other method over those against it, at least zero.
-    direction
-        The vector of the power iteration for the Jacobian's dominant eigenvector, which runs while the stiff method is
-        in use.
-    nonstiff, stiff
-        The states of both methods.
-    """
-
-    is_stiff: Array
-    votes: Array
-    direction: Vector
-    nonstiff: PyTree[Any]
-    stiff: PyTree[Any]
+from .stiff_method import stiff_method
+from .votes import VOTES_TO_SWITCH, AutoState, first_direction, where_any, with_vote
 
 
 class Auto(AbstractAdaptiveSolver[AutoState]):
@@ -207,7 +172,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         return AutoState(
             is_stiff=jnp.asarray(False),
             votes=jnp.asarray(0, jnp.int32),
-            direction=_first_direction(start),
+            direction=first_direction(start),
             nonstiff=self.nonstiff.init(terms, t0, t1, y0, args),
             stiff=self.implicit.init(terms, t0, t1, y0, args),
         )
@@ -266,13 +231,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             # A batch element that uses the other method makes a step of length zero, whose derivative is finite.
             end = jnp.where(is_in_use, t1, t0)
             operands = (terms, t0, end, y0, args, method_state, made_jump)
-
-            def skip() -> Any:
-                y1, error, dense_info, _, result = _zeros_like(lambda: make(*operands), operands)
-                # Not zeros: a state may hold a full matrix, which would be written in every step.
-                return y1, error, dense_info, match_varying(method_state, operands), result
-
-            return lax.cond(any_element(is_in_use), lambda: match_varying(make(*operands), operands), skip)
+            # Not zeros: a state may hold a full matrix, which would be written in every step.
+            with_state = lambda zeros: (*zeros[:3], method_state, zeros[4])
+            return where_any(is_in_use, lambda: make(*operands), operands, with_state)
 
         plain = by(makers[0], state.nonstiff, ~state.is_stiff)
         stiff = by(makers[1], state.stiff, state.is_stiff)
@@ -295,7 +256,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             solver_state=after,
             result=result,
         )
-        after = self._with_vote(made, after)
+        after = with_vote(self.nonstiff, self.tolerances, made, after)
         after = self._switched(made, after)
         return y1, error, dense_info, after, result
 
@@ -305,7 +266,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
         def of(method: AbstractAdaptiveSolver[Any], info: DenseInfo, is_in_use: Array) -> DenseInfo:
             own = replace(step, t1=jnp.where(is_in_use, step.t1, step.t0), dense_info=info)
-            return _where_any(is_in_use, lambda: method.densify(own), own)
+            return where_any(is_in_use, lambda: method.densify(own), own)
 
         plain = of(self.nonstiff, step.dense_info["nonstiff"], ~is_stiff)
         return {"is_stiff": is_stiff, "nonstiff": plain, "stiff": of(self.implicit, step.dense_info["stiff"], is_stiff)}
@@ -397,33 +358,6 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         direction = lax.stop_gradient(state.direction)
         return AutoState(state.is_stiff, state.votes, direction, nonstiff(state.nonstiff), stiff(state.stiff))
 
-    def _with_vote(self, step: Step, state: AutoState) -> AutoState:
-        """The state with the vote of a step.
-
-        `step.dense_info` is that of the explicit method, for its estimate of stiffness.
-        """
-        step = without_derivatives(step)
-        field = FlatField.for_step(step.terms, step.t0, step.t1, step.y1, step.args)
-        # Stiff components may be small, therefore sizes are relative to the tolerances.
-        tolerances = default_tolerances(step.y0) if self.tolerances is None else self.tolerances
-        size_of = ErrorWeights(tolerances, field.space).at(field.space.ravel(step.y0))
-        seen = self.nonstiff.stiffness(step, lambda y: size_of(field.space.ravel(y)))
-        assert seen is not None, "a method of two or more stages has an estimate"
-        turned = _where_any(
-            state.is_stiff,
-            lambda: jax.jvp(lambda y: field.slope(step.t1, y), (field.space.ravel(step.y1),), (state.direction,))[1],
-            (step, state),
-        )
-        length, before = size_of(turned), size_of(state.direction)
-        grown = length / jnp.where(before > 0, before, 1.0)
-        eigenvalue = jnp.where(state.is_stiff, grown, jnp.asarray(seen).astype(length.dtype))
-        size = jnp.asarray(step.t1 - step.t0).astype(length.dtype)
-        limited = eigenvalue * size > STABILITY_FRACTION * self.nonstiff.tableau.real_stability
-        vote = jnp.where(limited != state.is_stiff, 1, -1)
-        usable = state.is_stiff & (length > 0) & jnp.isfinite(length)
-        direction = jnp.where(usable, scaled(1 / jnp.where(usable, length, 1.0), turned), state.direction)
-        return AutoState(state.is_stiff, jnp.maximum(state.votes + vote, 0), direction, state.nonstiff, state.stiff)
-
     def _switched(self, step: Step, state: AutoState) -> AutoState:
         """The state at the end of a step with the other method in use, if there are enough votes for it.
 
@@ -448,25 +382,3 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             fresh(self.nonstiff, state.nonstiff, switches & ~is_stiff),
             fresh(self.implicit, state.stiff, switches & is_stiff),
         )
-
-
-def _first_direction(vector: Vector) -> Vector:
-    """The first direction of the power iteration.
-
-    For many unknowns it has random entries: a constant vector is nearly an eigenvector of the smallest eigenvalue of
-    diffusion on a grid, and the iteration would take too many steps to leave it.
-    """
-    if vector.size <= MANY:
-        return jnp.ones_like(vector) / max(vector.size, 1) ** 0.5
-    entries = random_direction(vector.size)
-    return jnp.asarray(entries / np.linalg.norm(entries), vector.dtype)
-
-
-def _where_any[T](pred: Array, make: Callable[[], T], like: Any) -> T:
-    """The value of `make()` if `pred` holds for any batch element, else zeros."""
-    return lax.cond(any_element(pred), lambda: match_varying(make(), like), lambda: _zeros_like(make, like))
-
-
-def _zeros_like[T](make: Callable[[], T], like: Any) -> T:
-    """Zeros of the shapes and dtypes of `make()`."""
-    return match_varying(jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(make)), like)
