@@ -49,12 +49,6 @@ ROUNDING = 8.0
 BLOCK = 4
 """Number of vectors against which one is orthogonalised at once."""
 
-FEW = BLOCK - 1
-"""Number of vectors of the first cycle for a system whose solution need not be exact.
-
-Mostly it is enough, and room for many vectors, which must be written, costs more than a few iterations.
-"""
-
 
 class Goal(NamedTuple):
     """The residual at which a system is solved.
@@ -133,9 +127,7 @@ class _Cycle(NamedTuple):
     iterations: Array
 
 
-def gmres(
-    matrix: LinearMap, preconditioner: LinearMap, b: Vector, goal: Goal, restart: int, first: int | None = None
-) -> Outcome:
+def gmres(matrix: LinearMap, preconditioner: LinearMap, b: Vector, goal: Goal, restart: int) -> Outcome:
     """The solution of a linear system by restarted GMRES from zero.
 
     Parameters
@@ -150,17 +142,14 @@ def gmres(
         The residual at which the iteration ends. A residual that is a rounding error ends it too.
     restart
         Number of vectors of a cycle.
-    first
-        Number of vectors of the first cycle, if it is smaller.
     """
     restart = max(1, min(restart, b.size))
-    first = restart if first is None else min(first, restart)
     goal = goal._replace(weights=goal.weights.astype(b.dtype))
     real = b.real.dtype
     rounding = ROUNDING * float(jnp.finfo(real).eps)
     size_of_b = _norm(goal.weights * b)
 
-    def improve(now: _Cycles, restart: int = restart, slow: float = SLOW_CYCLE) -> _Cycles:
+    def improve(now: _Cycles) -> _Cycles:
         before = _norm(goal.weights * now.residual)
         cycle = _cycle(matrix, preconditioner, goal, now, restart)
         solution = now.solution + scaled(before, _combined(cycle))
@@ -168,7 +157,7 @@ def gmres(
         size, measured = _norm(goal.weights * residual), goal.size(residual)
         terms = size_of_b + cycle.matrix_size * _norm(goal.weights * solution)
         is_solved = (measured <= goal.tolerance) | (size <= rounding * terms)
-        is_slow = (size > slow * before) | (now.number + 1 >= MAX_CYCLES)
+        is_slow = (size > SLOW_CYCLE * before) | (now.number + 1 >= MAX_CYCLES)
         status = jnp.where(is_solved, CONVERGED, jnp.where(is_slow, STAGNATED, RUNNING))
         status = jnp.where(jnp.isfinite(size), status, NOT_FINITE).astype(jnp.int32)
         number, iterations = now.number + 1, cycle.iterations
@@ -180,10 +169,6 @@ def gmres(
     start = _Cycles(zero, jnp.zeros_like(b), b, size, jnp.zeros((), real), status.astype(jnp.int32), zero)
     # What the loop reads: its carry must vary over devices as that does.
     start = match_varying(start, (matrix, preconditioner, b, goal))
-    if first < restart:
-        # A cycle that is shorter than the user's says nothing about stagnation.
-        brief = lambda: match_varying(improve(start, first, float("inf")), start)
-        start = lax.cond(any_element(start.status == RUNNING), brief, lambda: start)
     end = lax.while_loop(lambda now: any_element(now.status == RUNNING), improve, start)
     return Outcome(end.solution, end.status, end.iterations)
 

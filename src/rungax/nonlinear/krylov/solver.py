@@ -10,7 +10,7 @@ from jaxtyping import Array, Inexact
 
 from ...jaxkit import check_parameters, shown
 from ..sparse import SparseLinearOperator
-from .gmres import CONVERGED, FEW, NOT_FINITE, Goal, gmres, gmres_to_digits
+from .gmres import CONVERGED, NOT_FINITE, Goal, gmres, gmres_to_digits
 from .incomplete_lu import IncompleteLU
 from .preconditioners import (
     AbstractCorrection,
@@ -157,7 +157,7 @@ class Krylov(lx.AbstractLinearSolver[KrylovState]):
         if accuracy is None:
             outcome = gmres_to_digits(state.product.mv, state.correction, vector, DIGITS, self.restart)
         else:
-            outcome = gmres(state.product.mv, state.correction, vector, Goal.of(accuracy), self.restart, FEW)
+            outcome = gmres(state.product.mv, state.correction, vector, Goal.of(accuracy), self.restart)
         is_solved, is_finite = outcome.status == CONVERGED, outcome.status != NOT_FINITE
         missing = jnp.where(is_finite, math.inf, math.nan).astype(vector.dtype)
         result = lx.RESULTS.where(is_finite, lx.RESULTS.stagnation, lx.RESULTS.nonfinite_input)
