@@ -299,7 +299,7 @@ MASS_OF_STATE = Constrained(
 
 
 def _timed_field(t: Any, y: Any, args: Any) -> Any:
-    a, b, c = y
+    a, _, c = y
     first, second = -(1 + t) * c, -2 * a * c  # a' + t c' and b'
     return jnp.stack([(2 + jnp.sin(t)) * first + jnp.cos(t) * second, (1 + t) * second, c + c**3 - a - a**3])
 

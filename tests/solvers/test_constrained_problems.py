@@ -14,12 +14,10 @@ import scipy.linalg
 from jax.flatten_util import ravel_pytree
 from scipy.integrate import solve_ivp
 
-from ..catalogue import slow_unless
 from ..problems.constrained import (
     CHEMICAL_AKZO,
     CONSTRAINED,
     DIFFUSION,
-    NONLINEAR,
     PENDULUM,
     RELEASE,
     ROBERTSON_DAE,
@@ -93,12 +91,9 @@ LIMITS = {
     ROBERTSON_DAE.name: (1e-9, 1e-15, 1e-6),
     ROBERTSON_LATE_DAE.name: (1e-8, 1e-14, 1e-6),
 }
-OFTEN = (NONLINEAR, ROBERTSON_DAE, *CONSTRAINED[-2:])
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param(case, id=case.name, marks=slow_unless(case in OFTEN)) for case in CONSTRAINED]
-)
+@pytest.mark.parametrize("case", CONSTRAINED, ids=names)
 def test_another_code_arrives_at_the_same_state(case: Constrained) -> None:
     rtol, atol, largest = LIMITS.get(case.name, (1e-9, 1e-9, 1e-6))
     assert case.error(unravelled(case, ida(case, rtol, atol))) < largest
@@ -165,7 +160,6 @@ def test_robertson_has_the_slopes_of_the_equation_without_a_constraint() -> None
         np.testing.assert_allclose(rates[1][2], y.sum() - 1)
 
 
-@pytest.mark.slow
 def test_akzo_nobel_without_its_algebraic_unknown() -> None:
     equation = flattened(CHEMICAL_AKZO)
 
