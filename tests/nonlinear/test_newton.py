@@ -132,7 +132,7 @@ class ScriptedField(AbstractField):
     def slope(self, t: Any, y: Any) -> Any:
         return self.increment(t, y)
 
-    def jacobian(self, algebra: LinearAlgebra, t: Any, y: Any) -> jax.Array:
+    def jacobian(self, algebra: LinearAlgebra, t: Any, y: Any, rate: Any = None) -> jax.Array:
         return jnp.full((1, 1), self.jacobian_rate * t)
 
 
@@ -334,5 +334,5 @@ class LinearField(AbstractField):
     def slope(self, t: Any, y: Any) -> Any:
         return self.factor * y
 
-    def jacobian(self, algebra: LinearAlgebra, t: Any, y: Any) -> jax.Array:
+    def jacobian(self, algebra: LinearAlgebra, t: Any, y: Any, rate: Any = None) -> jax.Array:
         return jnp.full((1, 1), self.factor)

@@ -22,6 +22,11 @@ from .linear import (
     structure_of as structure_of,
 )
 from .lu import SmallLU as SmallLU
+from .mass import (
+    mass_operator as mass_operator,
+    structure_of_mass as structure_of_mass,
+    with_structure_of_mass as with_structure_of_mass,
+)
 from .newton import FullNewtonStages as FullNewtonStages, NewtonStages as NewtonStages, ReuseRules as ReuseRules
 from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,

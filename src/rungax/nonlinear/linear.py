@@ -12,7 +12,18 @@ import lineax as lx
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from ..jaxkit import Args, BoolScalar, FlatSpace, RealScalar, Time, Y, match_varying, shown, without_derivatives
+from ..jaxkit import (
+    Args,
+    BoolScalar,
+    FlatSpace,
+    RealScalar,
+    Time,
+    Y,
+    match_varying,
+    scaled,
+    shown,
+    without_derivatives,
+)
 from ..results import Result
 from ..sparsity import SparsityPattern
 from .banded import BandedLinearOperator
@@ -120,14 +131,21 @@ class LinearSystem(eqx.Module):
     scale: Scale
 
     @classmethod
-    def at(cls, algebra: AbstractLinearAlgebra, field: "AbstractField", t: Time, y: Vector, scale: Scale) -> Self:
-        """The system whose Jacobian is that at `y`."""
-        return cls(field, t, field.jacobian(algebra, t, y), scale)
+    def at(
+        cls,
+        algebra: AbstractLinearAlgebra,
+        field: "AbstractField",
+        t: Time,
+        y: Vector,
+        scale: Scale,
+        rate: Vector | None = None,
+    ) -> Self:
+        """The system whose Jacobian is that at `y`, where the state has the derivative `rate`."""
+        return cls(field, t, field.jacobian(algebra, t, y, rate), scale)
 
     def operator(self, algebra: AbstractLinearAlgebra) -> lx.AbstractLinearOperator:
         """The matrix as a linear operator."""
-        slope = lambda y: self.field.slope(self.t, y)
-        return algebra.jacobian.shifted(slope, self.stored, self.scale, self.field.mass)
+        return self.field.shifted(algebra.jacobian, self)
 
 
 class AbstractField(eqx.Module):
@@ -135,13 +153,47 @@ class AbstractField(eqx.Module):
 
     @property
     def mass(self) -> lx.AbstractLinearOperator | None:
-        """The mass matrix $M$, constant over the step; `None` stands for the identity."""
+        """The mass matrix $M$, if it is constant; `None` stands for the identity."""
         return None
 
+    @property
+    def needs_rate(self) -> bool:
+        """True if the Jacobian depends on the derivative of the state."""
+        return False
+
     def mass_product(self, vector: Vector) -> Vector:
-        """The mass matrix times a vector."""
+        """The constant mass matrix times a vector."""
         mass = self.mass
         return vector if mass is None else mass.mv(vector)
+
+    def residual(self, t: RealScalar, y: Vector, diagonal: RealScalar, known: Vector, displacement: Vector) -> Vector:
+        r"""The residual $\gamma F(t, y) - M (z - r)$ of a stage's equation.
+
+        Parameters
+        ----------
+        t, y
+            Time and state of the stage.
+        diagonal, known, displacement
+            The coefficient $\gamma$, the known part $r$ of the displacement, and the displacement $z$.
+        """
+        increment = scaled(diagonal, self.increment(t, y))
+        if self.mass is None:
+            return known + increment - displacement
+        return increment - self.mass_product(displacement - known)
+
+    def shifted(self, jacobian: AbstractJacobian, system: LinearSystem) -> lx.AbstractLinearOperator:
+        """The matrix of a system of this field as a linear operator, from what `jacobian` has stored in the system."""
+        slope = lambda y: self.slope(system.t, y)
+        return jacobian.shifted(slope, system.stored, system.scale, self.mass)
+
+    def of_jacobian(self, stored: PyTree[Array]) -> PyTree[Array]:
+        """The part of what `jacobian` returns that is the stored Jacobian; by default all of it."""
+        return stored
+
+    def with_jacobian(self, stored: PyTree[Array], jacobian: PyTree[Array]) -> PyTree[Array]:
+        """What `jacobian` has returned, with another stored Jacobian."""
+        del stored
+        return jacobian
 
     @abc.abstractmethod
     def increment(self, t: RealScalar, y: Vector) -> Vector:
@@ -152,8 +204,18 @@ class AbstractField(eqx.Module):
         """The vector field times the mean rate of its driver: `increment` divided by the length of the step."""
 
     @abc.abstractmethod
-    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
-        """The array that `algebra` stores for the Jacobian of `slope`."""
+    def jacobian(
+        self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector | None = None
+    ) -> PyTree[Array]:
+        """The array that `algebra` stores for the Jacobian of `slope`; `rate` is the derivative of the state, if known.
+
+        The user's Jacobian, if there is one.
+        """
+
+    def exact_jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector) -> PyTree[Array]:
+        """The array for the Jacobian as it is derived from `slope`, at a state with the derivative `rate`."""
+        del rate
+        return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
 
 
 def solve(

@@ -1,6 +1,6 @@
 r"""Simplified Newton iteration: one factorisation for all stages of a step, and for later steps if it converges fast.
 
-$$(M - \gamma h J)\,\Delta = r + \gamma F(t, y_n + z) - M z, \qquad z \leftarrow z + \Delta.$$
+$$(M - \gamma h J)\,\Delta = \gamma F(t, y_n + z) - M (z - r), \qquad z \leftarrow z + \Delta.$$
 
 The iteration stops when the estimate of the remaining error is a fraction $\kappa$ of the step's tolerance. The
 estimate follows from the rate $\Theta$ at which the corrections $\Delta$ shrink:
@@ -117,7 +117,7 @@ class NewtonStages(AbstractStageSolver):
         """The cache before the first step: zeros, marked as in need of a Jacobian."""
         real = jnp.finfo(start.y0.dtype).dtype
         one = jnp.ones((), real)
-        shape = jax.eval_shape(lambda: start.field.jacobian(start.algebra, start.t0, start.y0))
+        shape = jax.eval_shape(start.jacobian)
         stored = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
         has_factors = start.diagonal is not None and start.algebra.has_factors
         system = LinearSystem(start.field, start.t0, stored, start.step_size)
@@ -149,7 +149,7 @@ class NewtonStages(AbstractStageSolver):
         stale = needs_jacobian & (cache.jacobian_time != start.t0)
         jacobian = lax.cond(
             any_element(stale),
-            lambda: select(stale, start.field.jacobian(start.algebra, start.t0, start.y0), cache.jacobian),
+            lambda: select(stale, start.jacobian(), cache.jacobian),
             lambda: cache.jacobian,
         )
         convergence = Convergence(cache.convergence.rate, jnp.zeros_like(stale))
@@ -269,7 +269,8 @@ class FullNewtonStages(NewtonStages):
 
         def correction(displacement: Vector, residual: Vector) -> Vector:
             scale = stage.diagonal * stage.step_size
-            system = LinearSystem.at(start.algebra, start.field, stage.t, stage.state(displacement), scale)
+            state, rate = stage.state(displacement), stage.rate(displacement)
+            system = LinearSystem.at(start.algebra, start.field, stage.t, state, scale, rate)
             return solve(start.algebra, system, residual, accuracy=self._accuracy(start))
 
         def full() -> StageSolution:

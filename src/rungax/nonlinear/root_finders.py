@@ -280,8 +280,11 @@ class _Residual(AbstractField):
         del t
         return y - self.space.ravel(self.fn(self.space.unravel(y), self.args)[0])
 
-    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
+    def jacobian(
+        self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector | None = None
+    ) -> PyTree[Array]:
         """The Jacobian, derived from the slope."""
+        del rate
         return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
 
 

@@ -2,12 +2,13 @@ r"""The equation of an implicit stage, and its derivative.
 
 The unknown of a stage is its displacement $z = Y - y_n$, the distance of its state $Y$ from the start of the step:
 
-$$M z = r + \gamma F(t, y_n + z), \qquad F = f \cdot h, \qquad r = \sum_{j<i} a_{ij} F_j,$$
+$$M (z - r) = \gamma F(t, y_n + z), \qquad F = f \cdot h, \qquad r = \sum_{j<i} a_{ij} K_j,$$
 
-where $M$ is the mass matrix and $r$ is known from earlier stages. The unknown is not the slope, because an algebraic
-equation, a zero row of $M$, determines the state but no slope. The increment of the stage, $F = (M z - r) / \gamma$, is
-recovered from the solution: an evaluation of the field at the stage's state would multiply the error that the iteration
-leaves by the stiffness.
+where $M$ is the mass matrix, $K_j$ is the increment of an earlier stage, $h$ times the derivative of the state there,
+and $r$ is known. The unknown is not the increment, because an algebraic equation, a zero row of $M$, determines the
+state and not its derivative: that row of the stage's equation is the algebraic equation itself. The increment of the
+stage, $K = (z - r) / \gamma$, is recovered from the solution: an evaluation of the field at the stage's state would
+multiply the error that the iteration leaves by the stiffness.
 
 The solution is differentiated by the implicit function theorem, whatever solves the equation, so that no iteration is
 ever differentiated.
@@ -20,9 +21,9 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
-from ..jaxkit import BoolScalar, RealScalar, Time, scaled, without_derivatives
+from ..jaxkit import BoolScalar, RealScalar, Time, without_derivatives
 from ..results import Result
 from .jacobian import Vector
 from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, solve_tangent
@@ -41,7 +42,7 @@ class Stage(eqx.Module):
     y0
         The state $y_n$ at the start of the step.
     known
-        The contribution $r$ of earlier stages.
+        The contribution $r$ of earlier stages to the displacement.
     diagonal
         The diagonal coefficient $\gamma$, which is not zero.
     step_size
@@ -61,13 +62,17 @@ class Stage(eqx.Module):
 
     def residual(self, displacement: Vector) -> Vector:
         """The right-hand side of the stage's equation minus its left-hand side; zero at the solution."""
-        increment = self.field.increment(self.t, self.state(displacement))
-        return self.known + scaled(self.diagonal, increment) - self.field.mass_product(displacement)
+        return self.field.residual(self.t, self.state(displacement), self.diagonal, self.known, displacement)
 
     def increment(self, displacement: Vector) -> Vector:
         """The increment of the stage, without an evaluation of the field; `displacement` is the solution."""
-        change = self.field.mass_product(displacement) - self.known
+        change = displacement - self.known
         return change / jnp.asarray(self.diagonal).astype(change.dtype)
+
+    def rate(self, displacement: Vector) -> Vector:
+        """The derivative of the state at the stage; zero in a step of length zero."""
+        size = jnp.where(self.step_size == 0, 1.0, self.step_size)
+        return self.increment(displacement) / size.astype(displacement.dtype)
 
 
 class StageSolution(eqx.Module):
@@ -178,6 +183,8 @@ class StepStart(eqx.Module):
         The diagonal coefficient that all implicit stages share, or `None` if they differ.
     max_steps
         Maximum number of iterations for one stage.
+    rate
+        An approximation of the derivative of the state, for mass matrices that depend on the state; `None` for others.
     """
 
     field: AbstractField
@@ -187,6 +194,11 @@ class StepStart(eqx.Module):
     step_size: Time
     diagonal: float | None = eqx.field(static=True)
     max_steps: int = eqx.field(static=True)
+    rate: Vector | None = None
+
+    def jacobian(self) -> PyTree[Array]:
+        """The array that the linear algebra stores for the Jacobian at the start."""
+        return self.field.jacobian(self.algebra, self.t0, self.y0, self.rate)
 
 
 def solve_stage(
@@ -211,14 +223,14 @@ def _solve(stage: Stage, static: Any) -> StageSolution:
 
 @_solve.def_jvp
 def _(primals: Any, tangents: Any) -> Any:
-    r"""From $M z = r + \gamma F(p, z)$: $(M - \gamma F_z)\,\dot z = \dot r + \gamma F_p\,\dot p - \dot M z$."""
+    r"""From $R(p, z) = \gamma F - M (z - r) = 0$, where $p$ holds all other values: $-R_z\,\dot z = R_p\,\dot p$."""
     stage, static = primals
     (_, kept_factors), (_, start, prepared, _) = static
     solution = _solve(stage, static)
     displacement, algebra = solution.displacement, start.algebra
     residual_tangent = eqx.filter_jvp(lambda stage: stage.residual(displacement), (stage,), (tangents[0],))[1]
     # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
-    stored = algebra.jacobian.evaluate(lambda y: stage.field.slope(stage.t, y), stage.state(displacement))
+    stored = stage.field.exact_jacobian(algebra, stage.t, stage.state(displacement), stage.rate(displacement))
     system = LinearSystem(stage.field, stage.t, stored, stage.diagonal * stage.step_size)
     factors = kept_factors(prepared, solution) if refinement_pays(algebra.solver) else None
     if factors is None:

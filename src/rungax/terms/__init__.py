@@ -2,6 +2,8 @@
 
 from .base import (
     AbstractTerm as AbstractTerm,
+    Consistency as Consistency,
+    MassKind as MassKind,
     Noise as Noise,
     Terms as Terms,
     brownian_paths as brownian_paths,

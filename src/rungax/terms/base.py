@@ -15,6 +15,12 @@ from ..stops import Stops
 
 type NoiseShape = Literal["scalar", "diagonal", "general"]
 
+type MassKind = Literal["identity", "constant", "variable"]
+"""The identity, any other constant matrix, or a function of time and state."""
+
+type Consistency = Literal["solve", "check", "none"]
+"""What is done about initial values that do not fulfil algebraic equations: others are sought, or the solve ends."""
+
 type Terms = PyTree[AbstractTerm[Any, Any]]
 """The terms of an equation, in the structure that a solver asks for."""
 
@@ -156,6 +162,24 @@ class AbstractTerm[VF, Control](eqx.Module):
     def jacobian_tags(self) -> frozenset[object]:
         """The known structure of the derivative of `vf` with respect to `y`: Lineax tags and `rungax.Banded`."""
         return frozenset()
+
+    def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The mass matrix of `M dy/dt = f(t, y)` in any form that `ODETerm(mass=...)` takes; `None` is the identity."""
+        del t, y, args
+
+    @property
+    def mass_kind(self) -> MassKind:
+        """Whether the mass matrix is the identity, or constant, or depends on time or state."""
+        return "identity"
+
+    @property
+    def consistency(self) -> Consistency:
+        """What is done about initial values that do not fulfil algebraic equations."""
+        return "none"
+
+    @property
+    def null_spaces(self) -> Any:
+        """The null spaces of a constant mass matrix, once a solve has computed them; else `None`."""
 
     @property
     def jacobian_pattern(self) -> SparsityPattern | None:

@@ -36,6 +36,10 @@ class BoundedTerm(AbstractWrappedTerm):
         """The user's Jacobian at `t`, or at `latest` if that is earlier."""
         return self.term.jacobian_at(jnp.minimum(t, self.latest), y, args)
 
+    def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The mass matrix at `t`, or at `latest` if that is earlier."""
+        return self.term.mass_at(jnp.minimum(t, self.latest), y, args)
+
 
 def evaluated_up_to(latest: Time, terms: PyTree[Any]) -> PyTree[Any]:
     """`terms` with vector fields that are not evaluated after `latest`."""

@@ -96,6 +96,10 @@ class DirectedTerm(AbstractWrappedTerm):
         """The wrapped term's derivative with respect to the state, at the true time."""
         return self.term.jacobian_at(t * self.direction, y, args)
 
+    def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The wrapped term's mass matrix, at the true time."""
+        return self.term.mass_at(t * self.direction, y, args)
+
     def noise(self, t: Time, y: Y, args: Args) -> Noise | None:
         """The wrapped term's noise."""
         return self.term.noise(t * self.direction, y, args)

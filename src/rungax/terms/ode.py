@@ -1,11 +1,13 @@
 """Terms of ordinary differential equations."""
 
 from collections.abc import Callable
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import lineax as lx
 
 from ..jaxkit import (
     Args,
@@ -24,10 +26,16 @@ from ..jaxkit import (
     trace_once,
     with_fields,
 )
-from ..sparsity import SparsityPattern, as_pattern
-from .base import AbstractTerm
+from ..sparsity import SparsityPattern, as_pattern, is_sparse, sparse_matrix
+from .base import AbstractTerm, Consistency, MassKind
 
 _JACOBIAN = "the function `ODETerm(jacobian=...)`"
+_MASS = "the function `ODETerm(mass=...)`"
+
+
+def _as_mass(given: Any) -> Any:
+    """A mass matrix, of which a sparse one is stored as its values and its pattern."""
+    return sparse_matrix(given) if is_sparse(given) else given
 
 
 class ODETerm[VF](AbstractTerm[VF, RealScalar]):
@@ -87,8 +95,16 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     jacobian: Callable[..., Any] | None = None
     tags: object = eqx.field(default=(), static=True)
     sparsity: SparsityPattern | None = eqx.field(default=None, static=True, converter=as_pattern)
+    mass: Any = eqx.field(default=None, converter=_as_mass)
+    consistency: Consistency = eqx.field(default="solve", static=True)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __check_init__(self) -> None:
+        if self.consistency not in get_args(Consistency.__value__):
+            raise ValueError(
+                "`ODETerm(consistency=...)` says what is done about initial values that do not fulfil the algebraic"
+                ' equations.\nExpected: "solve", "check" or "none"\n'
+                f'Found:    {shown(self.consistency)}\n"solve" changes the algebraic part of `y0` as far as needed.'
+            )
         for name, function in (("vector_field", self.vector_field), ("jacobian", self.jacobian)):
             if not callable(function) and not (function is None and name == "jacobian"):
                 raise ValueError(
@@ -121,6 +137,18 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         """The value of the user's `jacobian`, or `None` if there is none."""
         return None if self.jacobian is None else call_user(_JACOBIAN, self.jacobian, t, y, args)
 
+    def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The `mass`, or the value of that function."""
+        return call_user(_MASS, self.mass, t, y, args) if self.mass_kind == "variable" else self.mass
+
+    @property
+    def mass_kind(self) -> MassKind:
+        """Whether `mass` is given, and by a function."""
+        if self.mass is None:
+            return "identity"
+        is_operator = isinstance(self.mass, lx.AbstractLinearOperator)
+        return "variable" if callable(self.mass) and not is_operator else "constant"
+
     @property
     def jacobian_tags(self) -> frozenset[object]:
         """The `tags`."""
@@ -142,13 +170,17 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         _check_size(self.sparsity, y)
         given = ("time", "state", "`args`")
         check_parameters(self.vector_field, "`vector_field`", "vector_field(t, y, args)", given)
-        field = trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
-        jacobian = self.jacobian
-        if jacobian is None:
-            return with_fields(self, vector_field=field)
-        check_parameters(jacobian, "`ODETerm(jacobian=...)`", "jacobian(t, y, args)", given)
-        noted = standing_for(jacobian)(lambda *at: call_user(_JACOBIAN, jacobian, *at))
-        return with_fields(self, vector_field=field, jacobian=trace_once(noted, t, y, args))
+        traced: dict[str, Any] = {
+            "vector_field": trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
+        }
+        functions = {"jacobian": self.jacobian, "mass": self.mass if self.mass_kind == "variable" else None}
+        for name, function in functions.items():
+            if function is not None:
+                check_parameters(function, f"`ODETerm({name}=...)`", f"{name}(t, y, args)", given)
+                what = f"the function `ODETerm({name}=...)`"
+                noted = standing_for(function)(partial(call_user, what, function))
+                traced[name] = trace_once(noted, t, y, args)
+        return with_fields(self, **traced)
 
     def num_equations(self) -> int:
         """Number of JAX operations of the traced vector field, 0 before `trace_once`."""

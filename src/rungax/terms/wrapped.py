@@ -8,7 +8,7 @@ from jaxtyping import PyTree
 from ..jaxkit import Args, RealScalar, Time, Y
 from ..sparsity import SparsityPattern
 from ..stops import Stops
-from .base import AbstractTerm, Noise
+from .base import AbstractTerm, Consistency, MassKind, Noise
 
 
 class AbstractWrappedTerm(AbstractTerm[Any, Any]):
@@ -39,6 +39,25 @@ class AbstractWrappedTerm(AbstractTerm[Any, Any]):
     def jacobian_at(self, t: RealScalar, y: Y, args: Args) -> Any:
         """The wrapped term's derivative with respect to the state."""
         return self.term.jacobian_at(t, y, args)
+
+    def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
+        """The wrapped term's mass matrix."""
+        return self.term.mass_at(t, y, args)
+
+    @property
+    def mass_kind(self) -> MassKind:
+        """The wrapped term's kind of mass matrix."""
+        return self.term.mass_kind
+
+    @property
+    def consistency(self) -> Consistency:
+        """The wrapped term's choice."""
+        return self.term.consistency
+
+    @property
+    def null_spaces(self) -> Any:
+        """The null spaces of the wrapped term's mass matrix."""
+        return self.term.null_spaces
 
     @property
     def jacobian_tags(self) -> frozenset[object]:

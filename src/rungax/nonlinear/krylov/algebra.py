@@ -73,8 +73,9 @@ class KrylovJacobian(AbstractJacobian):
         """The entries of a system's matrix, as old as the stored ones."""
         if self.of_entries is None:
             return None
-        slope = lambda y: system.field.slope(system.t, y)
-        matrix = self.of_entries.shifted(slope, system.stored.entries, system.scale, system.field.mass)
+        field, stored = system.field, system.stored
+        stored = field.with_jacobian(stored, field.of_jacobian(stored).entries)
+        matrix = field.shifted(self.of_entries, LinearSystem(field, system.t, stored, system.scale))
         assert isinstance(matrix, SparseLinearOperator), "the entries of a pattern"
         return matrix
 
@@ -112,7 +113,9 @@ class KrylovAlgebra(AbstractLinearAlgebra):
 
     def at_iterate(self, system: LinearSystem, t: Time, y: Vector) -> LinearSystem:
         """The system with its products at another time and state, and the same entries."""
-        return LinearSystem(system.field, t, system.stored._replace(state=y), system.scale)
+        field, stored = system.field, system.stored
+        stored = field.with_jacobian(stored, field.of_jacobian(stored)._replace(state=y))
+        return LinearSystem(field, t, stored, system.scale)
 
     def damping(self, scale: Array, factored_scale: Array) -> Array:
         """One: solutions are those of the system's own matrix."""

@@ -270,7 +270,7 @@ class GivenPreconditioner(AbstractPreconditioner):
         """The user's function of residuals, at the state of the system."""
         del matrix
         assert system is not None, "functions are prepared for differential equations only"
-        state = self.space.unravel(system.stored.state)
+        state = self.space.unravel(system.field.of_jacobian(system.stored).state)
         return GivenCorrection(self.corrector(system.t, state, jnp.asarray(system.scale, jnp.result_type(system.t))))
 
 

@@ -1,6 +1,7 @@
 """The vector field of a term over one step, as a function of vectors."""
 
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -8,20 +9,26 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, PyTree
 
-from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging
+from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging, scaled
 from ...nonlinear import (
     AbstractField,
+    AbstractJacobian,
     AbstractLinearAlgebra,
     LinearSolver,
+    LinearSystem,
     SparseJacobian,
     SparseLinearOperator,
     Vector,
+    declared_band,
     disagree,
     for_problem,
     holomorphic_tag,
     linear_algebra,
+    mass_operator,
     pattern_of_vectors,
     structure_of,
+    structure_of_mass,
+    with_structure_of_mass,
 )
 from ...results import RESULTS, Result, choose, first_failure
 from ...sparsity import SparsityPattern, random_direction
@@ -73,7 +80,21 @@ class FlatField(AbstractField):
         length = jnp.where(length == 0, 1.0, length)
         rate = jax.tree.map(lambda x: x / length.astype(jnp.result_type(x)), control)
         space = FlatSpace(y, holomorphic_tag in term.jacobian_tags) if space is None else space
+        cls = FieldWithVariableMass if term.mass_kind == "variable" else FlatField
         return cls(term, args, control, rate, space)
+
+    @property
+    def mass(self) -> lx.AbstractLinearOperator | None:
+        """The mass matrix, if it is constant."""
+        if self.term.mass_kind == "identity":
+            return None
+        # It is the same at all times and states.
+        return mass_operator(self.term.mass_at(0.0, None, self.args), self.space)
+
+    def mass_at(self, t: RealScalar, y: Vector) -> lx.AbstractLinearOperator | None:
+        """The mass matrix at a time and state; `None` stands for the identity."""
+        del t, y
+        return self.mass
 
     def increment(self, t: RealScalar, y: Vector) -> Vector:
         """The vector field times the increment of its driver over the step."""
@@ -83,11 +104,20 @@ class FlatField(AbstractField):
         """The vector field times the mean rate of its driver over the step."""
         return self._product(t, y, self.rate)
 
-    def jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector) -> PyTree[Array]:
+    def jacobian(
+        self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector | None = None
+    ) -> PyTree[Array]:
         """The array that `algebra` stores for the Jacobian of `slope`: the user's, if given, else derived."""
+        del rate
+        return self._given_or_derived(algebra, t, y, lambda y: self.slope(t, y))
+
+    def _given_or_derived(
+        self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, slope: Callable[[Vector], Vector]
+    ) -> PyTree[Array]:
+        """The array for the user's Jacobian, if given, else for that of a slope."""
         given = self.term.jacobian_at(t, self.space.unravel(y), self.args)
         if given is None:
-            return algebra.jacobian.evaluate(lambda y: self.slope(t, y), y)
+            return algebra.jacobian.evaluate(slope, y)
         matrix = as_operator(given, self.space, self.term.jacobian_pattern)
         stored = algebra.jacobian.of_operator(matrix)
         stored = stored * jnp.asarray(self.rate).astype(stored.dtype)
@@ -132,15 +162,82 @@ class FlatField(AbstractField):
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
         """The storage of the Jacobian and the linear solver, for states like `y`."""
-        tags = self.term.jacobian_tags
+        tags, pattern = self.term.jacobian_tags, self.term.jacobian_pattern
         given = eqx.filter_eval_shape(self.term.jacobian_at, t, y, self.args)
         if isinstance(given, lx.AbstractLinearOperator):
             tags = tags | structure_of(given)
+        if self.term.mass_kind != "identity":
+            structure = structure_of_mass(self.term.mass_at(t, y, self.args), self.space)
+            tags, pattern = with_structure_of_mass(structure, tags, declared_band(tags), pattern)
         solver = for_problem(solver, self.space, t, y, self.args)
-        return linear_algebra(tags, solver, self.space, self.term.jacobian_pattern)
+        return linear_algebra(tags, solver, self.space, pattern)
 
     def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:
         return self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))
+
+
+class _AtState(NamedTuple):
+    """What is stored for matrices with a mass part that depends on the state: the Jacobian, and where it is taken."""
+
+    jacobian: PyTree[Array]
+    t: RealScalar
+    state: Vector
+    rate: Vector | None
+
+
+class FieldWithVariableMass(FlatField):
+    r"""The vector field of $M(t, y)\, y' = f(t, y)$ over a step.
+
+    The Jacobian is that of $f(t, y) - M(t, y)\, v$ by the state, at the derivative $v$ of the state.
+    """
+
+    @property
+    def mass(self) -> None:
+        """None: it is not constant."""
+
+    @property
+    def needs_rate(self) -> bool:
+        """True: the mass matrix may depend on the state."""
+        return True
+
+    def mass_at(self, t: RealScalar, y: Vector) -> lx.AbstractLinearOperator:
+        """The mass matrix at a time and state."""
+        return mass_operator(self.term.mass_at(t, self.space.unravel(y), self.args), self.space)
+
+    def residual(self, t: RealScalar, y: Vector, diagonal: RealScalar, known: Vector, displacement: Vector) -> Vector:
+        """The residual of a stage's equation, with the mass matrix at the stage."""
+        return scaled(diagonal, self.increment(t, y)) - self.mass_at(t, y).mv(displacement - known)
+
+    def jacobian(
+        self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector | None = None
+    ) -> _AtState:
+        """The array for the Jacobian; the user's is that of the vector field alone."""
+        slope = lambda y: self._net_slope(t, y, rate)
+        return _AtState(self._given_or_derived(algebra, t, y, slope), jnp.asarray(t), y, rate)
+
+    def exact_jacobian(self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector) -> _AtState:
+        """The array for the Jacobian at a state with the derivative `rate`."""
+        jacobian = algebra.jacobian.evaluate(lambda y: self._net_slope(t, y, rate), y)
+        return _AtState(jacobian, jnp.asarray(t), y, rate)
+
+    def shifted(self, jacobian: AbstractJacobian, system: LinearSystem) -> lx.AbstractLinearOperator:
+        """The matrix of a system, with the mass matrix where the Jacobian was evaluated."""
+        stored = system.stored
+        slope, mass = lambda y: self._net_slope(system.t, y, stored.rate), self.mass_at(stored.t, stored.state)
+        return jacobian.shifted(slope, stored.jacobian, system.scale, mass)
+
+    def of_jacobian(self, stored: _AtState) -> PyTree[Array]:
+        """The stored Jacobian."""
+        return stored.jacobian
+
+    def with_jacobian(self, stored: _AtState, jacobian: PyTree[Array]) -> _AtState:
+        """The same place with another stored Jacobian."""
+        return stored._replace(jacobian=jacobian)
+
+    def _net_slope(self, t: RealScalar, y: Vector, rate: Vector | None) -> Vector:
+        """The slope without the part of the mass matrix times a derivative of the state, where that is known."""
+        slope = self.slope(t, y)
+        return slope if rate is None else slope - self.mass_at(t, y).mv(rate)
 
 
 def as_operator(given: Any, space: FlatSpace, pattern: SparsityPattern | None = None) -> lx.AbstractLinearOperator:

@@ -36,6 +36,7 @@ from ...results import Result, first_failure, is_successful
 from ...step import Proposal, Step
 from ...terms import AbstractTerm
 from ..base import AbstractAdaptiveSolver
+from ..common.derivative import state_slope
 from ..common.failures import failure_of_field
 from ..common.flat_field import FlatField
 from ..common.restart import after_jump
@@ -209,7 +210,8 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         t0, t1, vector = jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0)
         size, one = t1 - t0, jnp.ones((), jnp.int32)
         rest = jnp.zeros((self.max_order - 1, vector.size), vector.dtype)
-        differences = jnp.concatenate([field.increment(t0, vector)[None, :], rest])
+        first = size.astype(vector.dtype) * state_slope(field, self.linear_solver, t0, vector)
+        differences = jnp.concatenate([first[None, :], rest])
         start = self._start(field, t0, t1, y0, differences, one)[1]
         cache = self._stage_solver(field.space).empty_cache(start)
         return BDFState(differences, size, size, jnp.array([1, 1, 0], jnp.int32), cache)

@@ -3,7 +3,7 @@ r"""The step of a multistep method of differentiation formulas with quasi-consta
 With the differences $\nabla^j y_n$ of a history of order $k$ and step size $h$, the predicted state is
 $y^* = y_n + \sum_{j=1}^k \nabla^j y_n$, and the step corrects it by the solution $d$ of
 
-$$M d = \frac{h}{\alpha_k} f(t_{n+1}, y^* + d) - M \psi, \qquad
+$$M (d + \psi) = \frac{h}{\alpha_k} f(t_{n+1}, y^* + d), \qquad
 \psi = \frac{1}{\alpha_k} \sum_{j=1}^k \gamma_j \nabla^j y_n, \qquad y_{n+1} = y^* + d,$$
 
 where $d = \nabla^{k+1} y_{n+1}$. This is the equation of an implicit stage: its coefficient is $1/\alpha_k$. $M$ is the
@@ -79,8 +79,7 @@ def equation(field: FlatField, t0: Time, t1: Time, y0: Vector, history: tuple[Di
     diagonal = 1 / _at(ALPHA, order, y0)
     psi = scaled(diagonal, weighted_sum(GAMMA[:number], kept))
     predicted = y0 + jnp.sum(kept, axis=0)
-    known = -field.mass_product(psi)
-    return Stage(field=field, t=t1, y0=predicted, known=known, diagonal=diagonal, step_size=t1 - t0)
+    return Stage(field=field, t=t1, y0=predicted, known=-psi, diagonal=diagonal, step_size=t1 - t0)
 
 
 def start_of(stage: Stage, algebra: AbstractLinearAlgebra, t0: Time, max_steps: int) -> StepStart:
@@ -97,6 +96,7 @@ def start_of(stage: Stage, algebra: AbstractLinearAlgebra, t0: Time, max_steps: 
         step_size=lax.stop_gradient(size),
         diagonal=1.0,
         max_steps=max_steps,
+        rate=lax.stop_gradient(stage.rate(jnp.zeros_like(stage.y0))) if stage.field.needs_rate else None,
     )
 
 

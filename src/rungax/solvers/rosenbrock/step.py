@@ -5,8 +5,7 @@ With $F = f \cdot h$, the mass matrix $M$, and the Jacobian $J$ of $f$ at the st
 $$(M - \gamma h J)\, u_i = \gamma \Big(F\big(t_0 + \alpha_i h,\; y_0 + \sum_{j<i} a_{ij} u_j\big)
 + M \sum_{j<i} c_{ij} u_j + \gamma_i h\, \partial_t F(t_0, y_0)\Big), \qquad y_1 = y_0 + \sum_i m_i u_i.$$
 
-Their order conditions need the exact Jacobian, which is therefore evaluated at every step. The mass matrix is the
-identity for every term there is.
+Their order conditions need the exact Jacobian, which is therefore evaluated at every step, and a constant mass matrix.
 """
 
 from collections.abc import Callable

@@ -205,7 +205,7 @@ class Stages(eqx.Module):
 
     def _with_explicit_stage(self, values: StageValues, row: _Row) -> StageValues:
         """The values with one more stage, whose diagonal coefficient is zero: its state is known from earlier ones."""
-        assert self.field.mass is None, "the displacement would be the solution of a system with the mass matrix"
+        assert self.field.term.mass_kind == "identity", "the state's derivative would be the solution of a system"
         t, displacement = self._time(row.node), values.weighted_sum(row.lower)
         increment = self.field.increment(t, self.y0 + displacement)
         return self._with_stage(values, row.index, self._explicit_time(row, t), displacement, increment)

@@ -1,12 +1,17 @@
 r"""Diagonally implicit Runge–Kutta methods, alone or together with an explicit one for a second term.
 
-$$M z_i = \sum_{j<i} a_{ij} F_j + \gamma_i F_i, \qquad F_i = F(t_0 + c_i h,\; y_0 + z_i), \qquad
-M (y_1 - y_0) = \sum_i b_i F_i$$
+$$M K_i = F(t_0 + c_i h,\; y_0 + z_i), \qquad z_i = \sum_{j<i} a_{ij} K_j + \gamma_i K_i, \qquad
+y_1 = y_0 + \sum_i b_i K_i$$
 
-where $F = f \cdot h$ and $M$ is the mass matrix, the identity for every term there is. The unknown of an implicit stage
-is the displacement $z_i$ of its state from $y_0$. Its increment is $F_i = (M z_i - \sum_{j<i} a_{ij} F_j) / \gamma_i$:
-an evaluation of the field at the state would multiply the error of the iteration by the stiffness. States are vectors
-here.
+where $F = f \cdot h$ and $M$ is the mass matrix. The unknown of an implicit stage is the displacement $z_i$ of its
+state from $y_0$. Its increment is $K_i = (z_i - \sum_{j<i} a_{ij} K_j) / \gamma_i$: an evaluation of the field at the
+state would multiply the error of the iteration by the stiffness. States are vectors here.
+
+With a singular $M$ some rows of the equations are algebraic: $0 = W^\top F(t_0 + c_i h, y_0 + z_i)$, in which no
+increment of an earlier stage appears. Methods whose last stage is the solution therefore fulfil them at $y_1$. The
+increment of an explicit first stage is the derivative of the solution there, which the algebraic equations determine
+only when they are differentiated. It is that of the last stage of the step before, and reverse-mode differentiation
+stores it.
 """
 
 import abc
@@ -37,6 +42,7 @@ from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
 from ...common.completed import completed
+from ...common.derivative import state_derivative
 from ...common.failures import failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
@@ -56,10 +62,14 @@ class DIRKState(eqx.Module):
         The implicit term's slope at the start of the next step, if the last stage of a step gives it.
     cache
         The cache of the stage solver.
+    is_first_kept
+        Whether `first` cannot be computed again from time and state alone: with a mass matrix that takes a derivative
+        of the algebraic equations.
     """
 
     first: PyTree[Any] | None
     cache: PyTree[Any]
+    is_first_kept: bool = eqx.field(static=True, default=False)
 
 
 class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[DIRKState]):
@@ -106,17 +116,19 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> DIRKState:
         """An empty cache and, if the last stage of a step is the first of the next, the implicit slope at the start."""
         _, implicit = self.split(terms)
-        first = implicit.vf(t0, y0, args) if self.coefficients().fsal else None
         field = FlatField.for_step(implicit, t0, t1, y0, args)
+        first = state_derivative(field, self._linear_solver(y0), t0, y0) if self.coefficients().fsal else None
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), field.space)
-        return DIRKState(first, solver.empty_cache(start))
+        return DIRKState(first, solver.empty_cache(start), first is not None and implicit.mass_kind != "identity")
 
     def restart(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args, solver_state: DIRKState) -> DIRKState:
         """The slope at the new state, and a cache whose Jacobian will be evaluated again."""
         _, implicit = self.split(terms)
-        first = None if solver_state.first is None else implicit.vf(t0, y0, args)
-        space = FlatField.for_step(implicit, t0, t1, y0, args).space
-        return DIRKState(first, stage_solver(self._finder(y0), space).outdated(solver_state.cache))
+        field, first = FlatField.for_step(implicit, t0, t1, y0, args), None
+        if solver_state.first is not None:
+            first = state_derivative(field, self._linear_solver(y0), t0, y0)
+        cache = stage_solver(self._finder(y0), field.space).outdated(solver_state.cache)
+        return with_fields(solver_state, first=first, cache=cache)
 
     def attempt(
         self,
@@ -135,15 +147,15 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         _, implicit = self.split(terms)
         method = self.coefficients()
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
-        stages, convergence = self._stages(method, terms, t0, t1, y0, args, solver_state.cache)
-        field, space = stages.field, stages.field.space
-        first = None
+        field, slope = FlatField.for_step(implicit, t0, t1, y0, args), solver_state.first
+        if method.starts_explicitly and slope is None:
+            slope = state_derivative(field, self._linear_solver(y0), t0, y0)
+        stages, convergence = self._stages(method, terms, field, t0, t1, y0, slope, solver_state.cache)
+        space, first = field.space, None
         if method.starts_explicitly:
-            slope = implicit.vf(t0, y0, args) if solver_state.first is None else solver_state.first
             first = space.ravel(implicit.prod(slope, field.control))
         values = stages.solve(first, convergence)
 
-        # The weighted sums are M (y1 - y0) and M times the error estimate, where M is the identity.
         y1 = space.unravel(stages.y0 + (values.displacements[-1] if method.ssal else values.weighted_sum(method.b)))
         error = None
         if method.b_error is not None:
@@ -153,7 +165,8 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
             last = implicit.quotient(space.unravel(values.implicit[-1]), field.control)
             last = implicit.vf(t1, y1, args) if last is None else last
         k = _stacked_increments(values, space)
-        state = DIRKState(last, stages.solver.update_cache(stages.prepared, values.convergence))
+        cache = stages.solver.update_cache(stages.prepared, values.convergence)
+        state = with_fields(solver_state, first=last, cache=cache)
         return y1, error, {"y0": y0, "y1": y1, "k": k}, state, values.result
 
     def densify(self, step: Step) -> DenseInfo:
@@ -162,7 +175,10 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         if method is None:
             return step.dense_info
         terms, t0, t1, y0, args = step.terms, step.t0, step.t1, step.y0, step.args
-        stages, convergence = self._stages(method, terms, t0, t1, y0, args, step.solver_state.cache)
+        _, implicit = self.split(terms)
+        field = FlatField.for_step(implicit, t0, t1, y0, args)
+        slope = step.solver_state0.first
+        stages, convergence = self._stages(method, terms, field, t0, t1, y0, slope, step.solver_state.cache)
         space, num_known, k = stages.field.space, self.coefficients().num_stages, step.dense_info["k"]
         parts = (None, k) if method.explicit is None else k
         explicit, implicit = (
@@ -179,7 +195,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
 
     def after_rejection(self, before: DIRKState, after: DIRKState) -> DIRKState:
         """The slope from before the attempt, and the cache from after it."""
-        return DIRKState(before.first, after.cache)
+        return with_fields(before, cache=after.cache)
 
     def improves_when_repeated(self, step: Step) -> BoolScalar:
         """True if a stage was not solved with a Jacobian from before the step, which the next attempt evaluates."""
@@ -198,14 +214,14 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         of_field = failure_of_field(self.func(terms, t0, y0, args))
         return first_failure(of_field, field.failure_of_jacobian(t0, y0))
 
-    def checkpoint_state(self, solver_state: DIRKState) -> None:
-        """No checkpoint: the first stage is evaluated again, and the cache does not change the solution."""
-        del solver_state
+    def checkpoint_state(self, solver_state: DIRKState) -> PyTree[Any]:
+        """The first stage's slope, if it must be kept; else it is evaluated again. The cache changes no solution."""
+        return solver_state.first if solver_state.is_first_kept else None
 
-    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: None) -> DIRKState:
-        """The solver state of a first step from `t0`, `y0`."""
-        del checkpoint
-        return self.init(terms, jnp.asarray(t0), jnp.asarray(t0), y0, args)
+    def restore(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args, checkpoint: PyTree[Any]) -> DIRKState:
+        """The solver state of a first step from `t0`, `y0`, with the slope that was kept."""
+        fresh = self.init(terms, jnp.asarray(t0), jnp.asarray(t0), y0, args)
+        return with_fields(fresh, first=checkpoint) if fresh.is_first_kept else fresh
 
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
@@ -215,17 +231,19 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         self,
         method: Coefficients,
         terms: PyTree[Any],
+        field: FlatField,
         t0: RealScalar,
         t1: RealScalar,
         y0: Y,
-        args: Args,
+        slope: Any,
         cache: PyTree[Any],
     ) -> tuple[Stages, PyTree[Any]]:
         """The equations of the stages of `method` over a step, and the convergence information for the first one."""
-        explicit, implicit = self.split(terms)
-        field = FlatField.for_step(implicit, t0, t1, y0, args)
-        space = field.space
+        (explicit, _), space, args = self.split(terms), field.space, field.args
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), space)
+        if field.needs_rate and slope is not None:
+            rate = space.ravel(field.term.prod(slope, field.rate))
+            start = with_fields(start, rate=lax.stop_gradient(rate))
         prepared, convergence = solver.prepare(start, cache)
         stages = Stages(
             method=method,
@@ -245,13 +263,17 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         finder = self.root_finder
         return resolved(finder, None, y0) if missing_tolerances(finder) else finder
 
+    def _linear_solver(self, y0: Y) -> LinearSolver | None:
+        """The linear solver that the user gave to the method or to its root finder."""
+        finder = self._finder(y0)
+        of_finder = finder.linear_solver if isinstance(finder, AbstractStageFinder) else None
+        return of_finder if self.linear_solver is None else self.linear_solver
+
     def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y) -> StepStart:
         """The start of the step, as a constant to differentiation."""
-        finder = self._finder(y0)
-        solver = finder.linear_solver if isinstance(finder, AbstractStageFinder) else None
         return StepStart(
             field=without_derivatives(field),
-            algebra=field.linear_algebra(solver if self.linear_solver is None else self.linear_solver, t0, y0),
+            algebra=field.linear_algebra(self._linear_solver(y0), t0, y0),
             t0=lax.stop_gradient(jnp.asarray(t0)),
             y0=lax.stop_gradient(field.space.ravel(y0)),
             step_size=lax.stop_gradient(jnp.asarray(t1 - t0)),
