@@ -217,10 +217,10 @@ def _linear(rate: complex, rows: np.ndarray, columns: np.ndarray, *names: str) -
 
     def field(t: Any, y: Any, args: Any) -> Any:
         z1, z2, z3 = jnp.asarray(inverse, y.dtype) @ y
-        forces = [jnp.cos(t) - rate * jnp.sin(t), -3 * jnp.sin(3 * t) + 2 * jnp.cos(3 * t), jnp.cos(3 * t)]
-        first, second, last = (jnp.asarray(force).astype(y.dtype) for force in forces)
-        slopes = jnp.stack([rate * z1 + first, -2 * z2 + second, z1 - 2 * z2 - z3 + last])
-        return jnp.asarray(rows, y.dtype) @ slopes
+        waves = [jnp.sin(t), jnp.cos(t), jnp.sin(3 * t), jnp.cos(3 * t)]
+        sine, cosine, sine3, cosine3 = (jnp.asarray(wave).astype(y.dtype) for wave in waves)
+        slopes = [rate * (z1 - sine) + cosine, -2 * (z2 - cosine3) - 3 * sine3, z1 - 2 * z2 - z3 + cosine3]
+        return jnp.asarray(rows, y.dtype) @ jnp.stack(slopes)
 
     def exact(t: float) -> np.ndarray:
         z1, z2 = np.exp(rate * t) + sin(t), exp(-2 * t) + cos(3 * t)
