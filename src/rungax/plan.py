@@ -25,7 +25,7 @@ from .jaxkit import (
     without_derivatives,
 )
 from .nonlinear import Tolerances
-from .results import Result
+from .results import Result, first_failure
 from .step import (
     ControllerState,
     DriverState,
@@ -145,7 +145,7 @@ class EventMap(Protocol):
 
     def apply_effects(
         self, plan: "Plan", active: Flags, num_effects: Int[Array, " conditions"], t: Time, y: Y
-    ) -> tuple[Time, Y, Y]: ...
+    ) -> tuple[Time, Y, Y, Result]: ...
 
 
 class EventDetector(Protocol):
@@ -166,6 +166,14 @@ class EventDetector(Protocol):
     def has_differentiable_time(self, events: EventState) -> BoolScalar: ...
 
     def values(self, problem: Problem, t: Time, y: Y) -> Array: ...
+
+
+class Constraints(Protocol):
+    """The algebraic equations of an equation with a mass matrix; `rungax.solvers.common.constraints` documents it."""
+
+    def made_consistent(self, t: Time, y: Y) -> tuple[Y, Result]: ...
+
+    def index_failure(self, t: Time, y: Y) -> Result: ...
 
 
 class TangentControl(Protocol):
@@ -230,6 +238,7 @@ class Plan(eqx.Module):
     stops: StopQueue | None = None
     user_state_update: UserStateUpdate | None = None
     tangent_control: TangentControl | None = None
+    constraints: Constraints | None = None
 
     @property
     def is_noisy(self) -> bool:
@@ -326,7 +335,10 @@ class Plan(eqx.Module):
         """The reason why no step from `t0`, `y0` succeeds, however short; successful if there is none."""
         terms, args = self.problem.terms, self.problem.args
         inputs = without_derivatives((terms, t0, t1, y0, args, solver_state))
-        return self.solver.failure_at_start(*inputs)
+        failure = self.solver.failure_at_start(*inputs)
+        if self.constraints is None:
+            return failure
+        return first_failure(failure, without_derivatives(self.constraints).index_failure(t0, y0))
 
     def next_end(self, verdict: Verdict) -> Time:
         """The end of the next attempt, clipped to the end of the interval."""

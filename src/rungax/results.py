@@ -100,6 +100,14 @@ with warnings.catch_warnings():
             "An iterative linear solver did not solve a system of an implicit step: its residual stagnated. Without a "
             "preconditioner this is common for stiff systems."
         )
+        inconsistent_initial_values = (
+            "The algebraic equations have no solution near the initial values, or near those after an effect."
+        )
+        index_above_one = (
+            "The algebraic equations do not determine the algebraic part of the state: the index is higher than one. "
+            "Differentiate them by hand until they do."
+        )
+        singular_mass = "The mass matrix is singular, and the solver needs a regular one."
         internal_error = "Something that should not happen in Rungax has happened; please report it."
         invalid_input = "A value given to the solve was invalid, for example times that are NaN or not sorted."
 
@@ -129,7 +137,7 @@ _NAMES = (
     "successful", "event_occurred", "max_steps_reached", "dt_min_reached", "max_steps_rejected", "max_effects_reached",
     "nonfinite", "nonfinite_jacobian", "jacobian_pattern_wrong", "jacobian_wrong", "invalid_input",
     "nonlinear_max_steps_reached", "nonlinear_divergence", "internal_error", "nonfinite_input", "singular",
-    "breakdown", "stagnation", "conlim",
+    "breakdown", "stagnation", "conlim", "inconsistent_initial_values", "index_above_one", "singular_mass",
 )  # fmt: skip
 
 

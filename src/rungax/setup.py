@@ -12,6 +12,7 @@ from .jaxkit import BoolScalar, Time, all_finite, any_element, call_user, clip_n
 from .plan import AbstractRecorder, EventDetector, Plan, UserStateUpdate
 from .results import RESULTS, Result, choose, first_failure
 from .solvers import AbstractSolver
+from .solvers.common.mass_terms import prepared
 from .step import ControllerState, Counts, EventState, NextAttempt, Problem, State, UserState
 from .stops import StopQueue, Stops
 from .terms import is_stochastic, start_drivers, stops_of
@@ -92,12 +93,16 @@ def set_up(
     controller, stops = _controller_and_stops(problem, stepping, stops)
     tolerances = controller.tolerances()
     solver, terms = stepping.solver.for_equation(problem.terms, t0, y0, args, tolerances)
-    problem, solver = with_fields(problem, terms=terms), solver.with_tolerances(tolerances, y0)
-    error_order = solver.error_order(terms)
+    solver, ready = solver.with_tolerances(tolerances, y0), prepared(terms, solver, t0, y0, args, tolerances)
+    terms, constraints, result = ready.terms, ready.constraints, first_failure(result, ready.result)
+    if constraints is not None and resumed.solver_state is None:
+        y0, inconsistent = constraints.made_consistent(t0, y0)
+        result = first_failure(result, inconsistent)
+    problem, error_order = with_fields(problem, terms=terms, y0=y0), solver.error_order(terms)
     start = t0 if stops is None else jnp.minimum(stops.after_jump(t0), t1)
     # The first step is chosen before the first stop, because the field may change there.
     horizon = t1 if stops is None else stops.clip(False, start, t1)
-    of_controller = terms, start, horizon, y0, stepping.dt0, args, solver.func, error_order
+    of_controller = ready.for_first_step, start, horizon, y0, stepping.dt0, args, solver.func, error_order
     init = partial(call_user, "the controller", controller.init, *of_controller)
     controller_state, proposed_end, is_new = _first_attempt(controller, init, start, t1, stepping.dt0, resumed)
     # The attempt that an earlier solve left may follow a rejected one.
@@ -125,6 +130,7 @@ def set_up(
         detector=detector,
         stops=stops,
         user_state_update=user_state_update,
+        constraints=constraints,
     )
     return plan, State(
         t=start,

@@ -197,12 +197,15 @@ class EventVerdict(eqx.Module):
         events.
     state
         The detector's state after the attempt.
+    result
+        Successful, or the reason why the effects leave no state from which the solve can continue.
     """
 
     phase: IntScalar
     active: Flags | None
     y: Y | None
     state: EventState
+    result: Result
 
 
 class Verdict(eqx.Module):

@@ -31,7 +31,17 @@ from ..saving import SaveAt, save_y
 from ..saving.saveat import is_sub
 from ..setup import Stepping, set_up
 from ..step import Outcome, Problem, State
-from ..terms import AbstractTerm, describe, fits, in_direction_of_travel, is_stochastic, is_term, leaf_terms
+from ..terms import (
+    AbstractTerm,
+    Terms,
+    describe,
+    fits,
+    has_mass,
+    in_direction_of_travel,
+    is_stochastic,
+    is_term,
+    leaf_terms,
+)
 from .adjoint_equation import Augmented, Parameters, adjoint_terms, has_additive_noise
 from .backsolve_stops import Stop, saved_states, stops_of
 from .base import AbstractAdjoint
@@ -163,6 +173,15 @@ class BacksolveAdjoint(AbstractAdjoint):
                 "`BacksolveAdjoint` supports states saved at given times.\nExpected: SaveAt of t0, ts and t1 alone\n"
                 f"Found:    {saveat}\n"
                 "For steps, dense, internals, solver_state, fn or several subs use `RecursiveCheckpointAdjoint`."
+            )
+
+    def check_terms(self, terms: Terms) -> None:
+        """Raise a `ValueError` if the equation has a mass matrix."""
+        if has_mass(terms):
+            raise ValueError(
+                "`BacksolveAdjoint` solves the adjoint equation of an ordinary differential equation.\n"
+                "Expected: terms without a mass matrix\nFound:    `ODETerm(mass=...)`\n"
+                "Use `RecursiveCheckpointAdjoint`, the default."
             )
 
     def check_event(self, event: Event) -> None:

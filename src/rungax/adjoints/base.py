@@ -12,6 +12,7 @@ from ..jaxkit import Condition
 from ..plan import Plan
 from ..saving import SaveAt
 from ..step import Outcome, State
+from ..terms import Terms
 
 
 class AbstractAdjoint(eqx.Module):
@@ -46,6 +47,10 @@ class AbstractAdjoint(eqx.Module):
     def check(self, saveat: SaveAt) -> None:
         """Raise a `ValueError` if this adjoint cannot differentiate what is to be saved; by default it can."""
         del saveat
+
+    def check_terms(self, terms: Terms) -> None:
+        """Raise a `ValueError` if this adjoint cannot differentiate a solve of these terms; by default it can."""
+        del terms
 
     def check_event(self, event: Event) -> None:
         """Raise a `NotImplementedError` if this adjoint cannot differentiate events; by default it can."""

@@ -134,6 +134,9 @@ def _steady_state(restore: Restore, leaves: Sequence[jax.Array], t: Time, y: Y) 
 
     def field(leaves: Sequence[jax.Array], t: Time, y: Y) -> Y:
         problem = restore(leaves).plan.problem
+        if problem.terms.mass_kind != "identity":
+            # Of algebraic equations the time derivative says only that they stay as they are.
+            return problem.terms.vf(t, y, problem.args)
         return problem.terms.time_derivative(t, y, problem.args)
 
     @jax.custom_jvp

@@ -93,7 +93,7 @@ class Replay(eqx.Module):
         num_effects = self.tape.num_effects(index)
 
         def applied() -> tuple[Time, Y, Y]:
-            return detector.event_map.apply_effects(self.plan, active, num_effects, *end)
+            return detector.event_map.apply_effects(self.plan, active, num_effects, *end)[:3]
 
         t1, y1, after = lax.cond(any_element(jnp.any(active)), applied, lambda: (*end, step.y1))
         return (t1, y1), after

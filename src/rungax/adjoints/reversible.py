@@ -51,7 +51,7 @@ from ..results import Result, first_failure
 from ..saving import SOLVER_STATE, SaveAt, Slots, TapeSize, handed_out
 from ..solvers import AbstractSolver
 from ..step import Outcome, SolverState, Start, State, Step
-from ..terms import Terms, in_direction_of_travel, is_stochastic, leaf_terms
+from ..terms import Terms, has_mass, in_direction_of_travel, is_stochastic, leaf_terms
 from .base import AbstractAdjoint
 from .operands import Restore, Solve, differentiated_as
 from .reverse import Cotangents, ReverseReplay
@@ -147,6 +147,15 @@ class ReversibleAdjoint(AbstractAdjoint, AbstractChecked):
                 "`ReversibleAdjoint` makes a method of its own, which has no stiffness estimate.\n"
                 "Expected: SaveAt(internals=False)\nFound:    SaveAt(internals=True)\n"
                 "Use `RecursiveCheckpointAdjoint` with `internals`."
+            )
+
+    def check_terms(self, terms: Terms) -> None:
+        """Raise a `ValueError` if the equation has a mass matrix."""
+        if has_mass(terms):
+            raise ValueError(
+                "`ReversibleAdjoint` makes every step backwards as well, in which algebraic equations do not determine"
+                " the state.\nExpected: terms without a mass matrix\nFound:    `ODETerm(mass=...)`\n"
+                "Use `RecursiveCheckpointAdjoint`, the default."
             )
 
     def check_event(self, event: Event) -> None:

@@ -37,6 +37,7 @@ from ..jaxkit import (
 from ..terms import ODETerm, Terms, is_term
 from .arguments import check_kinds, check_made_jump, check_next_attempt, check_saving, check_state, check_times
 from .equation import check_no_noise, check_noise, check_terms, warn_of_coarse_paths
+from .mass import check_mass, regular_mass
 from .tolerances import warn_of_fine_tolerances
 from .values import conditions, ends_of_paths, finite_state, saved_times
 
@@ -107,6 +108,7 @@ def traced_conditions(call: Call) -> list[Condition]:
 def _conditions_on_known_values(call: Call) -> Iterator[Condition]:
     """The conditions on values in the call, for those that are known."""
     yield from call.solver.conditions_on(call.terms, call.y0)
+    yield from regular_mass(call.terms, call.solver, call.y0)
     check_times(call.t0, call.t1, call.dt0)
     yield from _conditions_on_the_host(call)
 
@@ -143,6 +145,8 @@ def inside_trace(call: Call, t0: Time, y0: Y) -> Terms:
     terms = as_terms(call.terms)
     check_terms(terms, call.solver, t0, y0, call.args)
     terms = call.solver.trace_terms(terms, t0, y0, call.args)
+    call.adjoint.check_terms(terms)
+    check_mass(terms, call.solver, t0, y0, call.args)
     check_noise(terms, call.solver, call.controller, t0, y0, call.args)
     return terms
 

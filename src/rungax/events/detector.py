@@ -27,7 +27,7 @@ from ..jaxkit import (
     warn_user,
 )
 from ..plan import Plan
-from ..results import RESULTS, choose, first_failure
+from ..results import RESULTS, Result, choose, first_failure, traced
 from ..step import EventBracket, EventPhase, EventState, EventVerdict, Flags, Problem, State, Step, Verdict
 from .conditions import HAS_LEFT, Conditions, Crossings
 from .event import Event
@@ -136,7 +136,8 @@ class ConditionDetector(eqx.Module):
         may_happen = accepted & self.search.may_happen(plan, events, step)
         is_needed = may_happen | (running & events.bracket.is_open)
         effects = (jnp.zeros_like(events.active), step.y1) if self.has_effects else (None, None)
-        unchanged = EventVerdict(jnp.asarray(EventPhase.NOTHING, jnp.int32), *effects, events)
+        result = traced(RESULTS.successful) if self.has_effects else RESULTS.successful
+        unchanged = EventVerdict(jnp.asarray(EventPhase.NOTHING, jnp.int32), *effects, events, result)
 
         def found(unchanged: EventVerdict, inputs: tuple[Step, Array, Array, Array]) -> EventVerdict:
             step, running, accepted, is_needed = inputs
@@ -175,8 +176,9 @@ class ConditionDetector(eqx.Module):
         )
         phase = self._phase(step, sought.bracket, waits, accepted & was_open, end.ends)
         if end.effective is None:
-            return EventVerdict(phase, None, None, after)
-        return self._with_effects(plan, step, EventVerdict(phase, end.effective, step.y1, after), events, at_end)
+            return EventVerdict(phase, None, None, after, RESULTS.successful)
+        found = EventVerdict(phase, end.effective, step.y1, after, RESULTS.successful)
+        return self._with_effects(plan, step, found, events, at_end)
 
     def _phase(self, step: Step, bracket: EventBracket, waits: Array, has_ended: Array, ends: BoolScalar) -> Array:
         """The phase after an attempt: a search is open or `has_ended`, the attempt `waits`, or an event `ends` it."""
@@ -234,9 +236,8 @@ class ConditionDetector(eqx.Module):
             return replace(verdict, events=replace(found, y=step.y1))
         too_many = choose(found.state.num_changes > self.max_effects, RESULTS.max_effects_reached, RESULTS.successful)
         has_effect = jnp.any(found.active)
-        return replace(
-            verdict, made_jump=verdict.made_jump | has_effect, result=first_failure(verdict.result, too_many)
-        )
+        failure = first_failure(too_many, found.result)
+        return replace(verdict, made_jump=verdict.made_jump | has_effect, result=first_failure(verdict.result, failure))
 
     def _with_effects(
         self, plan: Plan, step: Step, found: EventVerdict, before: EventState, at_end: Crossings
@@ -255,12 +256,14 @@ class ConditionDetector(eqx.Module):
         tolerances = self.search.tolerances(step.t1)
         tolerances = jnp.where(searched, jnp.maximum(tolerances, 2 * jnp.abs(at_end.values)), tolerances)
 
-        def affected() -> tuple[Y, Array, Array]:
-            _, _, after = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, step.y1)
-            return after, *conditions.after_effect(plan.problem, step.t1, after, passed, effective, tolerances)
+        def affected() -> tuple[Y, Array, Array, Result]:
+            _, _, after, result = self.event_map.apply_effects(plan, effective, before.num_effects, step.t1, step.y1)
+            signs = conditions.after_effect(plan.problem, step.t1, after, passed, effective, tolerances)
+            return after, *signs, traced(result)
 
-        like, unchanged = (plan, events, at_end, step), (step.y1, events.signs, events.zero_within)
-        y, signs, zero_within = select(
+        like = (plan, events, at_end, step)
+        unchanged = (step.y1, events.signs, events.zero_within, traced(RESULTS.successful))
+        y, signs, zero_within, result = select(
             has_effect,
             lax.cond(
                 any_element(has_effect),
@@ -278,7 +281,7 @@ class ConditionDetector(eqx.Module):
             num_changes=events.num_changes + has_effect.astype(jnp.int32),
             num_effects=events.num_effects + effective.astype(jnp.int32),
         )
-        return EventVerdict(jnp.where(jnp.any(met), EventPhase.ENDED, found.phase), effective, y, after)
+        return EventVerdict(jnp.where(jnp.any(met), EventPhase.ENDED, found.phase), effective, y, after, result)
 
     @property
     def _searches_once(self) -> bool:

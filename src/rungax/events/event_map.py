@@ -38,6 +38,7 @@ from ..jaxkit import (
     trace_once,
 )
 from ..plan import Plan
+from ..results import RESULTS, Result, choose
 from ..step import Flags
 from .conditions import slope_of
 from .event import Event
@@ -73,11 +74,12 @@ class EventMap(eqx.Module):
         """Time and state at the `active` events: `t` and `y` in value, with the derivatives of the event's time."""
         return self._at(plan, t, y, self._time_shift(plan, active, t, y))
 
-    def apply_effects(self, plan: Plan, active: Flags, num_effects: Array, t: Time, y: Y) -> tuple[Time, Y, Y]:
+    def apply_effects(self, plan: Plan, active: Flags, num_effects: Array, t: Time, y: Y) -> tuple[Time, Y, Y, Result]:
         """Time and state at the `active` events, as from `at_event_time`, and the state in which the solve continues.
 
-        That is the state at `t` after their effects, one after another; `y` where no event is active. `num_effects`
-        counts, for each event, its earlier effects: it is the index of this one.
+        That is the state at `t` after their effects, one after another, made consistent with algebraic equations; `y`
+        where no event is active. The result is the reason if there is no consistent state. `num_effects` counts, for
+        each event, its earlier effects: it is the index of this one.
         """
         problem, shift = plan.problem, self._time_shift(plan, active, t, y)
         event_time, before = self._at(plan, t, y, shift)
@@ -86,9 +88,13 @@ class EventMap(eqx.Module):
             if effect is not None:
                 changed = effect(event_time * problem.direction, after, problem.args, num_effects[i])
                 after = select(active[i], changed, after)
+        result: Result = RESULTS.successful
+        if plan.constraints is not None:
+            after, result = plan.constraints.made_consistent(event_time, after)
+            result = choose(jnp.any(active), result, RESULTS.successful)
         if shift is not None:
             after = _solution_after(plan, event_time, after, -shift)
-        return event_time, before, select(jnp.any(active), after, y)
+        return event_time, before, select(jnp.any(active), after, y), result
 
     def _at(self, plan: Plan, t: Time, y: Y, shift: Time | None) -> tuple[Time, Y]:
         return (t, y) if shift is None else (t + shift, _solution_after(plan, t, y, shift))

@@ -3,6 +3,13 @@
 from .banded import BandedLinearOperator as BandedLinearOperator
 from .banded_lu import BandedLU as BandedLU
 from .block_tridiagonal import BlockTridiagonal as BlockTridiagonal
+from .consistency import (
+    consistent as consistent,
+    index_is_one as index_is_one,
+    is_consistent as is_consistent,
+    worst_equations as worst_equations,
+)
+from .constraint_field import consistent_slope as consistent_slope, differential_slope as differential_slope
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
 from .krylov import BlockDiagonal as BlockDiagonal, Krylov as Krylov
 from .linear import (
@@ -28,6 +35,7 @@ from .mass import (
     with_structure_of_mass as with_structure_of_mass,
 )
 from .newton import FullNewtonStages as FullNewtonStages, NewtonStages as NewtonStages, ReuseRules as ReuseRules
+from .null_spaces import AbstractNullSpaces as AbstractNullSpaces, null_spaces as null_spaces
 from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,
     VeryChord as VeryChord,

@@ -156,6 +156,11 @@ class AbstractField(eqx.Module):
         """The mass matrix $M$, if it is constant; `None` stands for the identity."""
         return None
 
+    def mass_at(self, t: RealScalar, y: Vector) -> lx.AbstractLinearOperator | None:
+        """The mass matrix at a time and state; `None` stands for the identity."""
+        del t, y
+        return self.mass
+
     @property
     def needs_rate(self) -> bool:
         """True if the Jacobian depends on the derivative of the state."""

@@ -10,10 +10,13 @@ import numpy as np
 from jaxtyping import Array
 
 from ..jaxkit import FlatSpace, layout, shown
-from ..sparsity import SparseMatrix, SparsityPattern, is_sparse, sparse_matrix
+from ..sparsity import SparseMatrix, SparsityPattern, full_blocks, is_sparse, product_of, sparse_matrix
 from .banded import BandedLinearOperator
 from .sparse import SparseLinearOperator
 from .tags import Banded
+
+MAX_BLOCK = 300
+"""The largest number of rows of a block of a banded or sparse matrix that is factorised to find its null spaces."""
 
 _WHAT = "`ODETerm(mass=...)` is the matrix M of `M dy/dt = f(t, y, args)`."
 
@@ -48,6 +51,7 @@ def with_structure_of_mass(
     tags: frozenset[object],
     band: Banded | None,
     pattern: SparsityPattern | None,
+    size: int,
 ) -> tuple[frozenset[object], SparsityPattern | None]:
     """The tags and the pattern that hold for a shifted matrix, from those of the Jacobian, which may be narrower.
 
@@ -57,20 +61,29 @@ def with_structure_of_mass(
         The band or the pattern of the mass matrix.
     tags, band, pattern
         The tags of the Jacobian, the band that they declare, and its pattern.
+    size
+        The number of entries of the state.
     """
     if pattern is None and band is None:
         return tags, None
     plain = frozenset(tag for tag in tags if not _is_band(tag))
     if structure is None:
         return plain, None
-    if isinstance(structure, Banded) and band is not None:
+    if isinstance(structure, Banded) and structure.lower == structure.upper == 0:
+        return tags, None if pattern is None else pattern.with_diagonal()
+    of_mass, of_jacobian = (_as_pattern(x, size) for x in (structure, band if pattern is None else pattern))
+    blocks = full_blocks(of_mass, MAX_BLOCK)
+    if blocks.num_entries == size and isinstance(structure, Banded) and band is not None:
         return plain | {Banded(max(structure.lower, band.lower), max(structure.upper, band.upper))}, pattern
-    size = (structure if pattern is None else pattern).size
-    patterns = [
-        SparsityPattern.of_band(size, x.lower, x.upper) if isinstance(x, Banded) else x
-        for x in (structure, band if pattern is None else pattern)
-    ]
-    return plain, patterns[0].union(patterns[1])
+    # Equations are combined within a block.
+    return plain, product_of(blocks, of_jacobian).union(of_mass)
+
+
+def _as_pattern(structure: Any, size: int) -> SparsityPattern:
+    """The pattern of a band, or a pattern itself."""
+    if isinstance(structure, SparsityPattern):
+        return structure
+    return SparsityPattern.of_band(size, structure.lower, structure.upper)
 
 
 def _is_band(tag: object) -> bool:

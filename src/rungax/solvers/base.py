@@ -11,12 +11,12 @@ from jaxtyping import PyTree
 from ..brownian import AbstractBrownianIncrement
 from ..interpolation import AbstractLocalInterpolation
 from ..jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y, call_user
-from ..nonlinear import Tolerances
+from ..nonlinear import LinearSolver, Tolerances
 from ..results import Result
 from ..step import Proposal, Step
 from ..terms import UntracedTerm, contr_options, is_stochastic, is_term
 from .common.failures import failure_of_field
-from .facts import Interpretation, SolverFacts, SolverNoise, fact, stated_facts
+from .facts import Interpretation, MassMatrices, SolverFacts, SolverNoise, fact, stated_facts
 
 
 def _interpretations(cls: type[Any]) -> frozenset[Interpretation]:
@@ -62,6 +62,10 @@ class AbstractSolver[SolverState](eqx.Module):
     evaluates_past_steps
         True if the solver evaluates the vector field at times after the end of a step. It is then given the field at
         the last time before a jump (`ClipStepSizeController(jump_ts=...)`) in place of that after it.
+    mass_matrices
+        The mass matrices of `ODETerm(mass=...)` that the method takes: `"regular"`, constant ones by which a solve
+        divides the vector field; `"constant"`, also singular ones; or `"variable"`, also those that depend on time and
+        state.
     pid_coefficients
         The coefficients p, i and d of `PIDController` that suit the method, which it uses if it is given none: by
         default (0, 1, 0), the elementary controller.
@@ -108,6 +112,7 @@ class AbstractSolver[SolverState](eqx.Module):
     steps_backwards: ClassVar[bool] = fact()
     uses_jacobian: ClassVar[bool] = fact()
     evaluates_past_steps: ClassVar[bool] = fact()
+    mass_matrices: ClassVar[MassMatrices] = fact()
     pid_coefficients: ClassVar[tuple[float, float, float]] = fact()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -334,7 +339,7 @@ class AbstractSolver[SolverState](eqx.Module):
 
     def for_equation(
         self, terms: PyTree[Any], t0: Time, y0: Y, args: Args, tolerances: Tolerances | None
-    ) -> tuple[Self, PyTree[Any]]:
+    ) -> "tuple[AbstractSolver[Any], PyTree[Any]]":
         """This solver with the choices made that depend on the equation, and the terms; by default both unchanged.
 
         Called when a solve is traced, by `BacksolveAdjoint` also for the adjoint equation. The terms may be given a
@@ -364,6 +369,11 @@ class AbstractSolver[SolverState](eqx.Module):
         """
         del tolerances, y0
         return self
+
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
+        """The linear solver that the user has given for the systems of implicit steps, if any."""
+        return None
 
     def after_rejection(self, before: SolverState, after: SolverState) -> SolverState:
         """The solver state for the attempt after a rejected one: by default that `before` the rejected attempt.

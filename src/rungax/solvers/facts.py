@@ -18,6 +18,10 @@ type SolverNoise = Literal["additive", "diagonal", "commutative", "general"]
 """Kind of noise. Each includes those before it: additive noise commutes, as does diagonal noise."""
 
 
+type MassMatrices = Literal["regular", "constant", "variable"]
+"""Kind of mass matrices. `"constant"` ones may be singular; `"variable"` ones may also depend on time and state."""
+
+
 @dataclass(frozen=True)
 class SolverFacts:
     """The facts about a solver that checks, the tables of the manual, and tests use.
@@ -36,6 +40,7 @@ class SolverFacts:
     steps_backwards: bool = True
     uses_jacobian: bool = False
     evaluates_past_steps: bool = False
+    mass_matrices: MassMatrices = "regular"
     pid_coefficients: tuple[float, float, float] = (0.0, 1.0, 0.0)
 
 

@@ -7,6 +7,7 @@ from .base import (
     Noise as Noise,
     Terms as Terms,
     brownian_paths as brownian_paths,
+    has_mass as has_mass,
     is_stochastic as is_stochastic,
     is_term as is_term,
     leaf_terms as leaf_terms,
@@ -36,3 +37,4 @@ from .structure import (
     required_parts as required_parts,
 )
 from .untraced import UntracedTerm as UntracedTerm
+from .wrapped import AbstractWrappedTerm as AbstractWrappedTerm

@@ -259,6 +259,11 @@ def map_leaf_terms(function: Callable[[Any], Any], terms: PyTree[Any]) -> PyTree
     return jax.tree.map(lambda x: function(x) if is_term(x) else x, terms, is_leaf=is_single_term)
 
 
+def has_mass(terms: PyTree[Any]) -> bool:
+    """True if the mass matrix of any of `terms` is another than the identity."""
+    return any(term.mass_kind != "identity" for term in leaf_terms(terms))
+
+
 def stops_of(terms: PyTree[Any]) -> tuple[Stops, ...]:
     """The times at which steps must end because of any of `terms`."""
     return tuple(stop for term in leaf_terms(terms) for stop in term.stops())

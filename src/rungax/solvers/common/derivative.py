@@ -1,29 +1,70 @@
 """The derivative of the state, which a vector field with a mass matrix determines by linear equations."""
 
-from ...jaxkit import RealScalar, Y
-from ...nonlinear import LinearSolver, Vector
+from typing import Any
+
+import jax.numpy as jnp
+
+from ...jaxkit import Args, RealScalar, Y, with_fields
+from ...nonlinear import (
+    AbstractLinearAlgebra,
+    AbstractNullSpaces,
+    LinearSolver,
+    Vector,
+    consistent_slope,
+    differential_slope,
+    null_spaces,
+)
+from ...terms import AbstractTerm
 from .flat_field import FlatField
 
 
-def state_slope(field: FlatField, linear_solver: LinearSolver | None, t: RealScalar, y: Vector) -> Vector:
-    """The derivative of the state in the direction of travel, as a vector.
+def at_time(term: AbstractTerm[Any, Any], t: RealScalar, y: Y, args: Args) -> FlatField:
+    """The field of a term over a step of length one, for what depends on no step, with its equations as they are."""
+    t = jnp.asarray(t)
+    return with_fields(FlatField.for_step(term, t, t + jnp.ones_like(t), y, args), spaces=None)
+
+
+def null_spaces_of(field: FlatField, t: RealScalar, y: Vector) -> AbstractNullSpaces:
+    """The null spaces of a field's mass matrix: those that a solve has computed once, or those at a time and state."""
+    nulls = field.term.null_spaces
+    if nulls is not None:
+        return nulls
+    mass = field.mass_at(t, y)
+    assert mass is not None, "asked for only where there is a mass matrix"
+    return null_spaces(mass)
+
+
+def state_slope(term: AbstractTerm[Any, Any], linear_solver: LinearSolver | None, t: RealScalar, y: Y, args: Args) -> Y:
+    """dy/dt in the direction of travel.
 
     Where $M y' = f(t, y)$ leaves it open, the derivatives of the algebraic equations decide.
     """
-    mass = field.mass_at(t, y)
-    if mass is None:
-        return field.slope(t, y)
-    from ...nonlinear import consistent_slope, null_spaces
-
-    nulls = field.term.null_spaces
-    nulls = null_spaces(mass) if nulls is None else nulls
-    algebra = field.linear_algebra(linear_solver, t, field.space.unravel(y))
-    return consistent_slope(field, nulls, algebra, t, y)
+    field = at_time(term, t, y, args)
+    vector = field.space.ravel(y)
+    if term.mass_kind == "identity":
+        return field.space.unravel(field.slope(t, vector))
+    algebra: AbstractLinearAlgebra = field.linear_algebra(linear_solver, t, y)
+    slope = consistent_slope(field, null_spaces_of(field, t, vector), algebra, t, vector)
+    return field.space.unravel(slope)
 
 
-def state_derivative(field: FlatField, linear_solver: LinearSolver | None, t: RealScalar, y: Y) -> Y:
+def slope_of_differential_part(
+    term: AbstractTerm[Any, Any], linear_solver: LinearSolver | None, t: RealScalar, y: Y, args: Args
+) -> Y:
+    """The part of dy/dt that $M y' = f(t, y)$ alone determines, in the direction of travel; zero in its other part."""
+    field = at_time(term, t, y, args)
+    vector = field.space.ravel(y)
+    algebra = field.linear_algebra(linear_solver, t, y)
+    slope = differential_slope(field, null_spaces_of(field, t, vector), algebra, t, vector)
+    return field.space.unravel(slope)
+
+
+def state_derivative(
+    term: AbstractTerm[Any, Any], linear_solver: LinearSolver | None, t: RealScalar, y: Y, args: Args
+) -> Any:
     """dy/dt as `vf` of a term returns it: not in the direction of travel."""
-    if field.term.mass_kind == "identity":
-        return field.term.vf(t, y, field.args)
-    slope = state_slope(field, linear_solver, t, field.space.ravel(y))
-    return field.term.quotient(field.space.unravel(slope), field.rate)
+    if term.mass_kind == "identity":
+        return term.vf(t, y, args)
+    t = jnp.asarray(t)
+    slope = state_slope(term, linear_solver, t, y, args)
+    return term.quotient(slope, term.contr(t, t + jnp.ones_like(t)))

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, PyTree
 
-from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging, scaled
+from ...jaxkit import Args, FlatSpace, RealScalar, Y, is_debugging, scaled, with_fields
 from ...nonlinear import (
     AbstractField,
     AbstractJacobian,
     AbstractLinearAlgebra,
+    AbstractNullSpaces,
     LinearSolver,
     LinearSystem,
     SparseJacobian,
@@ -49,6 +50,10 @@ class FlatField(AbstractField):
         The increment divided by the length of the step.
     space
         The states that the vectors stand for.
+    spaces
+        The null spaces of a constant mass matrix in whose terms the equations are combined: those without a derivative
+        of the state are then apart from the others. (In their sums a short step would make them small.) `None` leaves
+        the equations as they are.
     """
 
     term: AbstractTerm[Any, Any]
@@ -56,6 +61,7 @@ class FlatField(AbstractField):
     control: PyTree[Any]
     rate: PyTree[Any]
     space: FlatSpace
+    spaces: AbstractNullSpaces | None = None
 
     @classmethod
     def for_step(
@@ -81,20 +87,17 @@ class FlatField(AbstractField):
         rate = jax.tree.map(lambda x: x / length.astype(jnp.result_type(x)), control)
         space = FlatSpace(y, holomorphic_tag in term.jacobian_tags) if space is None else space
         cls = FieldWithVariableMass if term.mass_kind == "variable" else FlatField
-        return cls(term, args, control, rate, space)
+        return cls(term, args, control, rate, space, term.null_spaces)
 
     @property
     def mass(self) -> lx.AbstractLinearOperator | None:
         """The mass matrix, if it is constant."""
         if self.term.mass_kind == "identity":
             return None
+        if self.spaces is not None:
+            return self.spaces.separated_mass
         # It is the same at all times and states.
         return mass_operator(self.term.mass_at(0.0, None, self.args), self.space)
-
-    def mass_at(self, t: RealScalar, y: Vector) -> lx.AbstractLinearOperator | None:
-        """The mass matrix at a time and state; `None` stands for the identity."""
-        del t, y
-        return self.mass
 
     def increment(self, t: RealScalar, y: Vector) -> Vector:
         """The vector field times the increment of its driver over the step."""
@@ -119,7 +122,8 @@ class FlatField(AbstractField):
         if given is None:
             return algebra.jacobian.evaluate(slope, y)
         matrix = as_operator(given, self.space, self.term.jacobian_pattern)
-        stored = algebra.jacobian.of_operator(matrix)
+        combined = matrix if self.spaces is None else self.spaces.of_equations(matrix)
+        stored = algebra.jacobian.of_operator(combined)
         stored = stored * jnp.asarray(self.rate).astype(stored.dtype)
         if not is_debugging():
             return stored
@@ -151,13 +155,15 @@ class FlatField(AbstractField):
             return self._disagree(as_operator(given, self.space, pattern), t, y) if is_debugging() else None
         if pattern is None:
             return None
-        return SparseJacobian(pattern_of_vectors(pattern, self.space)).compared(lambda y: self.slope(t, y), y)[1]
+        plain = with_fields(self, spaces=None)
+        return SparseJacobian(pattern_of_vectors(pattern, self.space)).compared(lambda y: plain.slope(t, y), y)[1]
 
     def _disagree(self, given: lx.AbstractLinearOperator, t: RealScalar, y: Vector) -> Bool[Array, " n"]:
         """For each row whether the user's Jacobian disagrees with a derivative in a random direction."""
         rate = jnp.asarray(self.rate).astype(self.space.dtype)
         direction = jnp.asarray(random_direction(self.space.size).astype(self.space.dtype))
-        derivative = jax.jvp(lambda y: self.slope(t, y), (y,), (direction,))[1]
+        plain = with_fields(self, spaces=None)
+        derivative = jax.jvp(lambda y: plain.slope(t, y), (y,), (direction,))[1]
         return disagree(rate * given, direction, derivative)
 
     def linear_algebra(self, solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
@@ -168,12 +174,14 @@ class FlatField(AbstractField):
             tags = tags | structure_of(given)
         if self.term.mass_kind != "identity":
             structure = structure_of_mass(self.term.mass_at(t, y, self.args), self.space)
-            tags, pattern = with_structure_of_mass(structure, tags, declared_band(tags), pattern)
+            size = len(self.space.places())
+            tags, pattern = with_structure_of_mass(structure, tags, declared_band(tags), pattern, size)
         solver = for_problem(solver, self.space, t, y, self.args)
         return linear_algebra(tags, solver, self.space, pattern)
 
     def _product(self, t: RealScalar, y: Vector, control: PyTree[Any]) -> Vector:
-        return self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))
+        product = self.space.ravel(self.term.vf_prod(t, self.space.unravel(y), self.args, control))
+        return product if self.spaces is None else self.spaces.separated(product)
 
 
 class _AtState(NamedTuple):

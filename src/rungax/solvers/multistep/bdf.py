@@ -40,6 +40,7 @@ from ..common.derivative import state_slope
 from ..common.failures import failure_of_field
 from ..common.flat_field import FlatField
 from ..common.restart import after_jump
+from ..facts import MassMatrices
 from .coefficients import MAX_ORDER
 from .dense import BackwardDifferenceInterpolation
 from .history import Differences, Order, resized, used
@@ -187,6 +188,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     interpolation_cls = BackwardDifferenceInterpolation
     steps_backwards: ClassVar[bool] = False
     uses_jacobian: ClassVar[bool] = True
+    mass_matrices: ClassVar[MassMatrices] = "variable"
 
     def __check_init__(self) -> None:
         check_linear_solver(self.linear_solver)
@@ -210,7 +212,8 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         t0, t1, vector = jnp.asarray(t0), jnp.asarray(t1), field.space.ravel(y0)
         size, one = t1 - t0, jnp.ones((), jnp.int32)
         rest = jnp.zeros((self.max_order - 1, vector.size), vector.dtype)
-        first = size.astype(vector.dtype) * state_slope(field, self.linear_solver, t0, vector)
+        slope = field.space.ravel(state_slope(terms, self.linear_solver, t0, y0, args))
+        first = size.astype(vector.dtype) * slope
         differences = jnp.concatenate([first[None, :], rest])
         start = self._start(field, t0, t1, y0, differences, one)[1]
         cache = self._stage_solver(field.space).empty_cache(start)
@@ -301,6 +304,11 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
         return terms.vf(t0, y0, args)
+
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
+        """The linear solver that the user gave."""
+        return self.linear_solver
 
     def order(self, terms: PyTree[Any]) -> int:
         """The order with constant steps, of which the first two are of order one: 2 at most."""

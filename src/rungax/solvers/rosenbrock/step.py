@@ -25,7 +25,7 @@ from ..common.failures import failure_of_derivative, failure_of_field
 from ..common.flat_field import FlatField
 from ..common.stage_loop import stage_time
 from ..common.stage_vectors import StageVectors, combine, put, square
-from ..facts import fact, has_time_past_end
+from ..facts import MassMatrices, fact, has_time_past_end
 from ..tableaus.types.rosenbrock import RosenbrockTableau
 
 
@@ -92,6 +92,7 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     term_structure: ClassVar[PyTree[Any]] = AbstractTerm
     steps_backwards: ClassVar[bool] = False
     uses_jacobian: ClassVar[bool] = True
+    mass_matrices: ClassVar[MassMatrices] = "constant"
     tableau: ClassVar[RosenbrockTableau]
     evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.alpha))
 
@@ -149,6 +150,11 @@ class AbstractRosenbrock(AbstractAdaptiveSolver[None]):
     def func(self, terms: PyTree[Any], t0: RealScalar, y0: Y, args: Args) -> Any:
         """The vector field at `t0`, `y0`."""
         return terms.vf(t0, y0, args)
+
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
+        """The linear solver that the user gave."""
+        return self.linear_solver
 
     def order(self, terms: PyTree[Any]) -> int:
         """The order of the published method."""

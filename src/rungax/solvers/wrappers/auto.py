@@ -20,11 +20,11 @@ from ...jaxkit import (
     shown,
     with_fields,
 )
-from ...nonlinear import Tolerances, default_tolerances
+from ...nonlinear import LinearSolver, Tolerances, default_tolerances
 from ...results import Result, choose
 from ...step import Proposal, Step
 from ...terms import AbstractTerm, is_stochastic
-from ..base import AbstractAdaptiveSolver
+from ..base import AbstractAdaptiveSolver, AbstractSolver
 from ..common.flat_field import FlatField
 from ..facts import SolverFacts
 from ..rosenbrock.methods import Rodas5P
@@ -79,6 +79,9 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
 
     With steps that are given, as by `ConstantStepSize`, `Rodas5P` takes the place of `BDF`, whose order is low there. A
     complex unknown counts twice, unless the field is tagged as holomorphic.
+
+    An equation with a mass matrix, `ODETerm(mass=...)`, is solved by the method for stiff equations from its first step
+    on. Where `Rodas5P` would be chosen and the mass matrix depends on time or state, it is `BDF`.
 
     Differentiability
     -----------------
@@ -142,19 +145,30 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
             evaluates_past_steps=past,
             steps_backwards=False,
             uses_jacobian=self.implicit.facts.uses_jacobian,
+            mass_matrices="variable" if self.stiff is None else self.stiff.facts.mass_matrices,
         )
 
     def for_equation(
         self, terms: PyTree[Any], t0: Time, y0: Y, args: Args, tolerances: Tolerances | None
-    ) -> tuple[Self, PyTree[Any]]:
+    ) -> tuple[AbstractSolver[Any], PyTree[Any]]:
         """This solver with the method for stiff equations chosen, if none is given, and the terms with their structure.
 
-        For an equation with noise nothing is chosen, because these methods are for equations without.
+        For an equation with noise nothing is chosen, because these methods are for equations without. An equation with
+        a mass matrix is solved by the method for stiff equations alone: its algebraic part is infinitely stiff.
         """
-        if self.stiff is not None or is_stochastic(terms):
+        if is_stochastic(terms):
             return self, terms
-        chosen, terms = stiff_method(terms, t0, y0, args, tolerances)
-        return with_fields(self, chosen=chosen), terms
+        chosen = self.stiff
+        if chosen is None:
+            chosen, terms = stiff_method(terms, t0, y0, args, tolerances)
+        if terms.mass_kind != "identity":
+            return chosen, terms
+        return (with_fields(self, chosen=chosen) if self.stiff is None else self), terms
+
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
+        """The linear solver of the method for stiff equations."""
+        return self.implicit.given_linear_solver
 
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver, and both of its methods, with the tolerances."""

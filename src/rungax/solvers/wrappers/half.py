@@ -11,7 +11,7 @@ from jaxtyping import PyTree
 
 from ...interpolation import AbstractLocalInterpolation
 from ...jaxkit import Args, BoolScalar, Condition, DenseInfo, RealScalar, Time, Y, select, shown, with_fields
-from ...nonlinear import Tolerances
+from ...nonlinear import LinearSolver, Tolerances
 from ...results import RESULTS, Result, first_failure, is_successful
 from ...step import Step
 from ...terms import is_stochastic
@@ -107,6 +107,11 @@ class HalfSolver[SolverState](AbstractAdaptiveSolver[SolverState], AbstractWrapp
     def with_tolerances(self, tolerances: Tolerances | None, y0: Y) -> Self:
         """This solver with the tolerances in the wrapped one."""
         return with_fields(self, solver=self.solver.with_tolerances(tolerances, y0))
+
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
+        """The wrapped solver's linear solver."""
+        return self.solver.given_linear_solver
 
     def init(self, terms: PyTree[Any], t0: Time, t1: Time, y0: Y, args: Args) -> SolverState:
         """The wrapped solver's state before the first step."""

@@ -66,12 +66,14 @@ def stiff_method(
       step and keeps its factorisation, with a linear solver for the structure.
     - Without one: `Rodas5P` up to `_MOST_DENSE` unknowns, and `BDF` with GMRES for more.
 
-    Without error control `Rodas5P` takes the place of `BDF`, whose order is low in steps that are given.
+    Without error control `Rodas5P` takes the place of `BDF`, whose order is low in steps that are given. For mass
+    matrices that depend on time or state `BDF` takes the place of `Rodas5P`.
     """
+    small = BDF if terms.mass_kind == "variable" else Rodas5P
     size = FlatSpace(y0, holomorphic_tag in terms.jacobian_tags).size
     if size <= MANY:
-        return Rodas5P(), terms
-    method = Rodas5P if tolerances is None else BDF
+        return small(), terms
+    method = small if tolerances is None else BDF
     field = FlatField.for_step(terms, t0, t0, y0, args)
     if _declares_band_or_jacobian(field, t0, y0):
         # An iterative solver would not use the user's Jacobian.
@@ -84,7 +86,7 @@ def stiff_method(
         linear_solver = None if band else Krylov(preconditioner="ilu")
         return method(linear_solver=linear_solver), with_structure(terms, pattern, band)
     if size <= _MOST_DENSE:
-        return Rodas5P(), terms
+        return small(), terms
     _logger.debug(
         "The %d equations are solved by `Krylov()` without a preconditioner if they are stiff, because no sparse"
         " pattern of their Jacobian is known. With one, `ODETerm(sparsity=...)`, the linear systems would be"

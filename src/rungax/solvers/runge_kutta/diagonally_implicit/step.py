@@ -15,6 +15,7 @@ stores it.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 import equinox as eqx
@@ -23,6 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import PyTree
 
+from ....interpolation import AbstractLocalInterpolation
 from ....jaxkit import Args, BoolScalar, DenseInfo, FlatSpace, RealScalar, Time, Y, with_fields, without_derivatives
 from ....nonlinear import (
     AbstractStageFinder,
@@ -42,12 +44,13 @@ from ....step import Step
 from ....terms import AbstractTerm
 from ...base import AbstractImplicitSolver
 from ...common.completed import completed
+from ...common.constraints import ConsistentInterpolations, Constraints
 from ...common.derivative import state_derivative
 from ...common.failures import failure_of_field
 from ...common.flat_field import FlatField
 from ...common.restart import after_jump
 from ...common.stage_vectors import stacked, unstacked
-from ...facts import fact, has_time_past_end
+from ...facts import MassMatrices, fact, has_time_past_end
 from ...tableaus.types.butcher import ButcherTableau
 from ..base import AbstractRungeKutta, CalculateJacobian
 from .stages import Coefficients, Stages, StageValues
@@ -117,7 +120,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         """An empty cache and, if the last stage of a step is the first of the next, the implicit slope at the start."""
         _, implicit = self.split(terms)
         field = FlatField.for_step(implicit, t0, t1, y0, args)
-        first = state_derivative(field, self._linear_solver(y0), t0, y0) if self.coefficients().fsal else None
+        first = state_derivative(implicit, self.given_linear_solver, t0, y0, args) if self.coefficients().fsal else None
         start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), field.space)
         return DIRKState(first, solver.empty_cache(start), first is not None and implicit.mass_kind != "identity")
 
@@ -126,7 +129,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         _, implicit = self.split(terms)
         field, first = FlatField.for_step(implicit, t0, t1, y0, args), None
         if solver_state.first is not None:
-            first = state_derivative(field, self._linear_solver(y0), t0, y0)
+            first = state_derivative(implicit, self.given_linear_solver, t0, y0, args)
         cache = stage_solver(self._finder(y0), field.space).outdated(solver_state.cache)
         return with_fields(solver_state, first=first, cache=cache)
 
@@ -149,7 +152,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         solver_state = after_jump(self, terms, t0, t1, y0, args, solver_state, made_jump)
         field, slope = FlatField.for_step(implicit, t0, t1, y0, args), solver_state.first
         if method.starts_explicitly and slope is None:
-            slope = state_derivative(field, self._linear_solver(y0), t0, y0)
+            slope = state_derivative(implicit, self.given_linear_solver, t0, y0, args)
         stages, convergence = self._stages(method, terms, field, t0, t1, y0, slope, solver_state.cache)
         space, first = field.space, None
         if method.starts_explicitly:
@@ -240,10 +243,7 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
     ) -> tuple[Stages, PyTree[Any]]:
         """The equations of the stages of `method` over a step, and the convergence information for the first one."""
         (explicit, _), space, args = self.split(terms), field.space, field.args
-        start, solver = self._start(field, t0, t1, y0), stage_solver(self._finder(y0), space)
-        if field.needs_rate and slope is not None:
-            rate = space.ravel(field.term.prod(slope, field.rate))
-            start = with_fields(start, rate=lax.stop_gradient(rate))
+        start, solver = self._start(field, t0, t1, y0, slope), stage_solver(self._finder(y0), space)
         prepared, convergence = solver.prepare(start, cache)
         stages = Stages(
             method=method,
@@ -263,22 +263,28 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
         finder = self.root_finder
         return resolved(finder, None, y0) if missing_tolerances(finder) else finder
 
-    def _linear_solver(self, y0: Y) -> LinearSolver | None:
+    @property
+    def given_linear_solver(self) -> LinearSolver | None:
         """The linear solver that the user gave to the method or to its root finder."""
-        finder = self._finder(y0)
+        finder = self.root_finder
         of_finder = finder.linear_solver if isinstance(finder, AbstractStageFinder) else None
         return of_finder if self.linear_solver is None else self.linear_solver
 
-    def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y) -> StepStart:
-        """The start of the step, as a constant to differentiation."""
+    def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y, slope: Any = None) -> StepStart:
+        """The start of the step, as a constant to differentiation; `slope` is that of the state, if it is known."""
+        rate = None
+        if field.needs_rate:
+            rate = field.space.ravel(y0 if slope is None else field.term.prod(slope, field.rate))
+            rate = jnp.zeros_like(rate) if slope is None else lax.stop_gradient(rate)
         return StepStart(
             field=without_derivatives(field),
-            algebra=field.linear_algebra(self._linear_solver(y0), t0, y0),
+            algebra=field.linear_algebra(self.given_linear_solver, t0, y0),
             t0=lax.stop_gradient(jnp.asarray(t0)),
             y0=lax.stop_gradient(field.space.ravel(y0)),
             step_size=lax.stop_gradient(jnp.asarray(t1 - t0)),
             diagonal=self.coefficients().shared_diagonal,
             max_steps=self.root_find_max_steps,
+            rate=rate,
         )
 
 
@@ -286,6 +292,12 @@ def _stacked_increments(values: StageValues, space: FlatSpace) -> PyTree[Any]:
     """The increments of all stages, of both terms if there are two."""
     implicit = stacked([space.unravel(x) for x in values.implicit])
     return implicit if values.explicit is None else (stacked([space.unravel(x) for x in values.explicit]), implicit)
+
+
+def _mass_matrices(tableau: ButcherTableau) -> MassMatrices:
+    """Singular ones too if the last stage is the solution, and no stage but the first is explicit."""
+    diagonal = tableau.a_diagonal
+    return "variable" if tableau.ssal and diagonal is not None and (diagonal[1:] != 0).all() else "regular"
 
 
 class AbstractDIRK(AbstractImplicitRK):
@@ -362,6 +374,7 @@ class AbstractDIRK(AbstractImplicitRK):
     dense_tableau: ClassVar[ButcherTableau | None] = None
     calculate_jacobian: ClassVar[CalculateJacobian] = CalculateJacobian.every_stage
     evaluates_past_steps: ClassVar[bool] = fact(lambda cls: has_time_past_end(cls.tableau.c))
+    mass_matrices: ClassVar[MassMatrices] = fact(lambda cls: _mass_matrices(cls.tableau))
 
     def coefficients(self) -> Coefficients:
         """The coefficients of the tableau."""
@@ -370,6 +383,16 @@ class AbstractDIRK(AbstractImplicitRK):
     def dense_coefficients(self) -> Coefficients | None:
         """The coefficients of `dense_tableau`, if there is one."""
         return None if self.dense_tableau is None else Coefficients(None, self.dense_tableau, self.calculate_jacobian)
+
+    def interpolation_for(self, terms: PyTree[Any], args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The maker of the method's interpolations; with algebraic equations, of such that fulfil them.
+
+        A combination of stages does so to a low order only.
+        """
+        if terms.mass_kind == "identity":
+            return self.interpolation_cls
+        constraints = Constraints(terms, args, None, self.given_linear_solver)
+        return ConsistentInterpolations(self.interpolation_cls, constraints)
 
     def split(self, terms: PyTree[Any]) -> tuple[None, AbstractTerm[Any, Any]]:
         """No explicit term, and the whole equation as the implicit one."""
