@@ -5,11 +5,24 @@ With `--quick` each measurement is repeated only a few times and nothing is writ
 
 import argparse
 
-from . import bdf, events, explicit, gradients, large, noise, stiff, stiff_work_precision, tape, work_precision
+from . import (
+    bdf,
+    constrained,
+    events,
+    explicit,
+    gradients,
+    large,
+    noise,
+    stiff,
+    stiff_work_precision,
+    tape,
+    work_precision,
+)
 from .report import Report
 
 BENCHMARKS = {
     "bdf": bdf.run,
+    "constrained": constrained.run,
     "events": events.run,
     "explicit": explicit.run,
     "gradients": gradients.run,

@@ -188,7 +188,7 @@ def show_seconds(value: float | None) -> str:
 
 def machine() -> str:
     """The machine and its load, and the versions of all packages."""
-    packages = ("rungax", "jax", "diffrax", "scipy", "heyoka", "gradsolve")
+    packages = ("rungax", "jax", "diffrax", "scipy", "heyoka", "gradsolve", "scikit-sundae", "pydiffsol")
     versions = ", ".join(f"{name} {_version(name)}" for name in packages)
     load = f"{os.getloadavg()[0]:.1f}"
     return (

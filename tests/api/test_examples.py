@@ -250,6 +250,32 @@ def test_hires_sensitivity(run: Run) -> None:
 
 
 @pytest.mark.slow
+def test_transistor_amplifier(run: Run) -> None:
+    found = run("transistor_amplifier")
+    assert found.error < 1e-4
+    np.testing.assert_allclose(found.start, [0.0, 3.0, 3.0, 6.0, 3.0, 3.0, 6.0, 0.0], atol=1e-6)
+    assert found.amplification > 10
+
+
+@pytest.mark.slow
+def test_pendulum_dae(run: Run) -> None:
+    loose, accurate, stabilised = run("pendulum_dae").values()
+    drift = lambda found: np.max(np.abs(found.drift))
+    assert drift(accurate) < 0.05 * drift(loose)
+    assert drift(stabilised) < 1e-3 * drift(loose)
+    assert drift(loose) > 1.5 * np.max(np.abs(loose.drift[:501])), "it grows"
+    assert stabilised.error < 0.05
+
+
+@pytest.mark.slow
+def test_chemical_akzo_fit(run: Run) -> None:
+    fit = run("chemical_akzo_fit")
+    assert np.all(np.abs(np.log(fit.constants / [18.7, 0.58, 0.09, 0.42])) < 3 * fit.errors)
+    assert np.all(fit.errors[[0, 1, 3]] < 0.03)
+    assert fit.losses[-1] < 1.1
+
+
+@pytest.mark.slow
 def test_ornstein_uhlenbeck(run: Run) -> None:
     # Thirty correlated statistics each; a fifth standard error would be one chance in a hundred thousand.
     assert max(run("ornstein_uhlenbeck", paths=1000)) < 4.5

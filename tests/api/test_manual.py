@@ -23,7 +23,9 @@ ANSWERS = {
     "FAQ": "troubleshooting.md",
     "callback": "troubleshooting.md",
     "delay": "limits.md",
-    "DAE": "limits.md",
+    "DAE": "how_to/dae.md",
+    "mass matrix": "how_to/dae.md",
+    "constraint": "how_to/dae.md",
     "Kalman": "limits.md",
     "LSODA": "how_to/from_scipy.md",
     "odeint": "how_to/from_scipy.md",
@@ -128,7 +130,6 @@ EVENT = rungax.Event(lambda t, y, args, **kwargs: y - 0.5, effect=lambda t, y, a
 
 REFUSED: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "history": (lambda: solve(lambda t, y, args, history: -y), ValueError, "What else it needs belongs in `args`"),
-    "mass matrix": (lambda: rungax.ODETerm(lambda t, y, args: -y, mass=jnp.eye(2)), TypeError, "mass"),  # pyright: ignore[reportCallIssue]
     "shape of the slope": (lambda: solve(lambda t, y, args: jnp.stack([y, y])), ValueError, "The shape of"),
     "shape after an effect": (
         lambda: solve(event=rungax.Event(lambda t, y, args, **kwargs: y - 0.5, effect=lambda t, y, args: (y, y))),
