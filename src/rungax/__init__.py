@@ -159,6 +159,7 @@ from .adjoints import (
     ReversibleAdjoint,
 )
 from .derivative_error import derivative_error, DerivativeError
+from .initial_values import consistent_initial_values
 from .interpolation import (
     AbstractLocalInterpolation,
     LocalLinearInterpolation,
@@ -316,6 +317,7 @@ __all__ = [
     "adjoint_rms_seminorm",
     "ImplicitAdjoint",
     "ReversibleAdjoint",
+    "consistent_initial_values",
     "derivative_error",
     "DerivativeError",
     "AbstractLocalInterpolation",

@@ -175,6 +175,8 @@ class Constraints(Protocol):
 
     def index_failure(self, t: Time, y: Y) -> Result: ...
 
+    def worst_residuals(self, t: Time, y: Y) -> Y: ...
+
 
 class TangentControl(Protocol):
     """The tangents that the error control covers; `rungax.adjoints.tangents` documents it."""

@@ -17,7 +17,7 @@ SOURCE = pathlib.Path(__file__).resolve().parents[2] / "src" / PACKAGE
 
 # A part (a module or a folder of the package) imports from later lines only, and from itself.
 LAYERS = (
-    ("derivative_error",),
+    ("derivative_error", "initial_values"),
     ("solve",),
     ("report",),
     ("resolve",),

@@ -1,6 +1,8 @@
 """Validation of a call."""
 
+from .equation import check_terms as check_terms
 from .foreign import explaining_arguments as explaining_arguments
+from .mass import check_mass as check_mass
 from .stages import (
     argument_types as argument_types,
     as_terms as as_terms,

@@ -20,6 +20,7 @@ from .linear import (
     LinearSystem as LinearSystem,
     check_linear_solver as check_linear_solver,
     declared_band as declared_band,
+    for_other_systems as for_other_systems,
     for_problem as for_problem,
     improvement as improvement,
     linear_algebra as linear_algebra,

@@ -393,6 +393,12 @@ def for_problem(solver: Any, space: FlatSpace, t: Time, y: Y, args: Args) -> Any
     return solver
 
 
+@singledispatch
+def for_other_systems(solver: Any) -> Any:
+    """The linear solver for systems that are not those of implicit steps, for which its preconditioner may be made."""
+    return solver
+
+
 def pattern_of_vectors(pattern: SparsityPattern, space: FlatSpace) -> SparsityPattern:
     """The pattern of the Jacobian of vectors, of which an entry of the state that is split has two."""
     return pattern.repeated(space.size, space.places()) if space.is_split else pattern

@@ -71,12 +71,15 @@ class Examination(NamedTuple):
         Evaluations of the vector field.
     conditions
         The values of the conditions of events; `None` without events.
+    residuals
+        The largest residuals of algebraic equations, and zero in place of others; `None` without such equations.
     """
 
     t: Time
     y: Y
     field: Evaluations
     conditions: Array | None
+    residuals: Y | None
 
 
 def examine_if(failed: BoolScalar, solver: AbstractSolver[Any], plan: Plan, ending: Ending) -> Examination | None:
@@ -116,7 +119,10 @@ def examine(solver: AbstractSolver[Any], plan: Plan, ending: Ending) -> Examinat
         values = _with_jacobian(problem.terms, field, travelled, y, problem.args, step)
     else:
         values = _with_fastest_rate(field, travelled, y, step)
-    return Examination(t, y, values, None if detector is None else detector.values(problem, travelled, y))
+    conditions = None if detector is None else detector.values(problem, travelled, y)
+    constraints = without_derivatives(plan.constraints)
+    residuals = None if constraints is None else constraints.worst_residuals(travelled, y)
+    return Examination(t, y, values, conditions, residuals)
 
 
 def _with_jacobian(terms: Any, field: Field, t: Time, y: Y, args: Any, step: Time) -> Evaluations:

@@ -3,10 +3,7 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-
-from ..jaxkit import FlatSpace
 
 
 def leaf_name(name: str, path: Any) -> str:
@@ -30,7 +27,11 @@ def chosen_entries(name: str, tree: Any, most: int = 5) -> str:
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
 
 
-def entry_name(name: str, space: FlatSpace, place: int) -> str:
-    """The name of an entry of a vector that stands for states `name`, such as `y['b'][2]`."""
-    chosen = space.unravel(jnp.zeros(space.size, space.dtype).at[place].set(1))
-    return chosen_entries(name, jax.tree.map(lambda x: np.asarray(x) != 0, chosen))
+def largest_entries(name: str, tree: Any, most: int = 3) -> str:
+    """The entries of a pytree of numbers that are largest, by leaf and index with their values; not zeros."""
+    found = [
+        (float(leaf[tuple(index)]), f"{leaf_name(name, path)}{list(map(int, index)) if index.size > 0 else ''}")
+        for path, leaf in jax.tree.leaves_with_path(jax.tree.map(np.asarray, tree))
+        for index in np.argwhere(leaf != 0)
+    ]
+    return ", ".join(f"{entry} ({value:.1e})" for value, entry in sorted(found, reverse=True)[:most])

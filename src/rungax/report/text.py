@@ -8,7 +8,7 @@ from ..jaxkit import is_finite, not_finite
 from ..results import SolveError
 from .failure import Failure, Subject
 from .hints import Case, hint
-from .leaves import chosen_entries, shown_leaves
+from .leaves import chosen_entries, largest_entries, shown_leaves
 
 _FIRST = 5
 """The number of batch elements whose indices are listed."""
@@ -68,6 +68,9 @@ def _reasons(case: Case) -> Iterator[str]:
     if failed_at is not None and np.isfinite(failed_at):
         yield f"The state was finite up to t = {failed_at}, and not after that step."
     yield from _what_is_not_finite(case)
+    if case.result == "inconsistent_initial_values" and case.failure.found is not None:
+        worst = largest_entries("y", case.failure.found.residuals)
+        yield f"The algebraic equations with the largest residuals there, by their places: {worst}."
     yield from _about_events(case)
 
 

@@ -43,6 +43,11 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     $$\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}t$$
 
+    With a mass matrix it is $M\,\mathrm{d}y = f(t, y(t), \text{args})\,\mathrm{d}t$. If $M$ is singular, that is a
+    differential-algebraic equation: with the columns of $W$ a basis of the left null space of $M$, the equations
+    $W^\top f(t, y, \text{args}) = 0$ are algebraic. They must determine the part of the state that $M y$ leaves open,
+    so that the equation is of index one.
+
     Parameters
     ----------
     vector_field
@@ -65,23 +70,39 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         entries of `y`, leaf after leaf. The Jacobian is then computed by one directional derivative for each colour of
         the pattern, and compared with one more: a pattern in which entries are missing ends the solve with
         `RESULTS.jacobian_pattern_wrong`.
+    mass
+        The mass matrix; `None` stands for the identity. Its diagonal, a pytree like `y` whose leaves broadcast against
+        those of `y`, in which zeros make algebraic equations; or a matrix with a row for each entry of `y`, leaf after
+        leaf: an array, a Lineax operator, a `BandedLinearOperator`, a SciPy sparse array or a `BCOO`; or a function
+        `mass(t, y, args)` that returns one of these. Methods for stiff equations solve equations with singular
+        matrices, and those but Rosenbrock methods also equations with a function, whose algebraic rows must be zero and
+        stay in their places. Explicit methods need a regular constant matrix.
+    consistency
+        What happens if the initial values, or those after the effect of an event, do not fulfil the algebraic
+        equations: `"solve"` changes the algebraic part of the state so that they do, as
+        `consistent_initial_values` does; `"check"` ends the solve with `RESULTS.inconsistent_initial_values`; `"none"`
+        does nothing.
 
     Raises
     ------
     ValueError
-        If `vector_field` or `jacobian` is not a function, or `sparsity` is not the pattern of a square matrix. In a
-        solve, if the value of `vector_field` differs from `y` in structure or shapes, or is complex where `y` is real,
-        or if `sparsity` has not one row for each entry of `y`.
+        If `vector_field` or `jacobian` is not a function, `sparsity` is not the pattern of a square matrix, or
+        `consistency` is none of these words. In a solve, if `mass` does not fit the state or the solver, if the value
+        of `vector_field` differs from `y` in structure or shapes, or is complex where `y` is real, or if `sparsity` has
+        not one row for each entry of `y`.
 
     Differentiability
     -----------------
-    With respect to all parameters inside `vector_field`, the state, time and `args`. Implicit solvers use `jacobian`
+    With respect to all parameters inside `vector_field` and `mass`, the state, time and `args`; of the initial state
+    only $M y_0$ matters if initial values are made consistent. Derivatives by entries of a singular constant matrix are
+    those along changes that keep its rank. Implicit solvers use `jacobian`
     only in their iterations, so their derivatives do not depend on it. A Rosenbrock step uses it in its formula and is
     differentiated through it.
 
     Cost
     ----
-    One evaluation of `vector_field` for each evaluation of the term.
+    One evaluation of `vector_field` for each evaluation of the term. A constant mass matrix that is not diagonal is
+    factorised once a solve, a banded or sparse one by its connected blocks.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from ..linear import (
     LinearSystem,
     algebra_of,
     declared_band,
+    for_other_systems,
     for_problem,
     improvement,
     needs_matrix,
@@ -164,6 +165,12 @@ def _(solver: Krylov, space: FlatSpace, t: Time, y: Y, args: Args) -> Krylov:
         return solver
     preconditioner = GivenPreconditioner.of(solver.preconditioner, space, t, y, args)
     return Krylov(solver.restart, preconditioner)
+
+
+@for_other_systems.register(Krylov)
+def _(solver: Krylov) -> Krylov:
+    # A function is an approximate inverse of the matrices of implicit steps alone.
+    return solver if isinstance(solver.preconditioner, str) else Krylov(solver.restart)
 
 
 @algebra_of.register(Krylov)

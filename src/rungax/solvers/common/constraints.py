@@ -20,10 +20,11 @@ from ...nonlinear import (
     default_tolerances,
     index_is_one,
     is_consistent,
+    worst_equations,
 )
 from ...results import RESULTS, Result, choose, first_failure
 from ...terms import AbstractTerm
-from .derivative import at_time, null_spaces_of
+from .derivative import algebra_at, at_time, null_spaces_of
 from .flat_field import FlatField
 
 
@@ -63,13 +64,18 @@ class Constraints(eqx.Module):
         result: Result = RESULTS.successful
         match self.term.consistency:
             case "solve":
-                y, result = self.nearest(t, y)
+                return self.found(t, y)
             case "check":
                 field, spaces, algebra, t, vector = self._at(t, y)
                 holds = is_consistent(field, spaces, algebra, self._weights(field, y), t, vector)
                 result = choose(holds, result, RESULTS.inconsistent_initial_values)
             case "none":
                 pass
+        return y, first_failure(self.index_failure(t, y), result)
+
+    def found(self, t: Time, y: Y) -> tuple[Y, Result]:
+        """The state of `nearest`, and the reason if there is none, or if the index is higher than one."""
+        y, result = self.nearest(t, y)
         return y, first_failure(self.index_failure(t, y), result)
 
     def nearest(self, t: Time, y: Y) -> tuple[Y, Result]:
@@ -80,13 +86,20 @@ class Constraints(eqx.Module):
         is_changed = jnp.any(found != vector)
         return jax.tree.map(lambda new, old: jnp.where(is_changed, new, old), field.space.unravel(found), y), result
 
+    def worst_residuals(self, t: Time, y: Y) -> Y:
+        """The sizes of the largest residuals of the algebraic equations at a state, and zero for all others."""
+        field, spaces, _, t, vector = self._at(t, y)
+        rows, sizes = worst_equations(field, spaces, t, vector)
+        real = jnp.zeros(vector.shape, sizes.dtype).at[rows].set(sizes)
+        return jax.tree.map(jnp.abs, field.space.unravel(real.astype(vector.dtype)))
+
     def index_failure(self, t: Time, y: Y) -> Result:
         """`RESULTS.index_above_one` if the algebraic equations do not determine the algebraic part at a state."""
         return choose(index_is_one(*self._at(t, y)), RESULTS.successful, RESULTS.index_above_one)
 
     def _at(self, t: Time, y: Y) -> _At:
         field = at_time(self.term, t, y, self.args)
-        vector, algebra = field.space.ravel(y), field.linear_algebra(self.linear_solver, t, y)
+        vector, algebra = field.space.ravel(y), algebra_at(field, self.linear_solver, t, y)
         return _At(field, null_spaces_of(field, t, vector), algebra, jnp.asarray(t), vector)
 
     def _weights(self, field: FlatField, y: Y) -> ErrorWeights:

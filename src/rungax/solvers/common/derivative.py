@@ -12,6 +12,7 @@ from ...nonlinear import (
     Vector,
     consistent_slope,
     differential_slope,
+    for_other_systems,
     null_spaces,
 )
 from ...terms import AbstractTerm
@@ -22,6 +23,11 @@ def at_time(term: AbstractTerm[Any, Any], t: RealScalar, y: Y, args: Args) -> Fl
     """The field of a term over a step of length one, for what depends on no step, with its equations as they are."""
     t = jnp.asarray(t)
     return with_fields(FlatField.for_step(term, t, t + jnp.ones_like(t), y, args), spaces=None)
+
+
+def algebra_at(field: FlatField, linear_solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
+    """The linear algebra for systems with algebraic equations, from the linear solver that the user gave to a method."""
+    return field.linear_algebra(for_other_systems(linear_solver), t, y)
 
 
 def null_spaces_of(field: FlatField, t: RealScalar, y: Vector) -> AbstractNullSpaces:
@@ -43,7 +49,7 @@ def state_slope(term: AbstractTerm[Any, Any], linear_solver: LinearSolver | None
     vector = field.space.ravel(y)
     if term.mass_kind == "identity":
         return field.space.unravel(field.slope(t, vector))
-    algebra: AbstractLinearAlgebra = field.linear_algebra(linear_solver, t, y)
+    algebra = algebra_at(field, linear_solver, t, y)
     slope = consistent_slope(field, null_spaces_of(field, t, vector), algebra, t, vector)
     return field.space.unravel(slope)
 
@@ -54,7 +60,7 @@ def slope_of_differential_part(
     """The part of dy/dt that $M y' = f(t, y)$ alone determines, in the direction of travel; zero in its other part."""
     field = at_time(term, t, y, args)
     vector = field.space.ravel(y)
-    algebra = field.linear_algebra(linear_solver, t, y)
+    algebra = algebra_at(field, linear_solver, t, y)
     slope = differential_slope(field, null_spaces_of(field, t, vector), algebra, t, vector)
     return field.space.unravel(slope)
 

@@ -1,7 +1,7 @@
 """The vector field of a term over one step, as a function of vectors."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -72,7 +72,7 @@ class FlatField(AbstractField):
         y: Y,
         args: Args,
         space: FlatSpace | None = None,
-    ) -> Self:
+    ) -> "FlatField":
         """The field over a step, for states like `y`.
 
         By default complex states become complex vectors if the term is tagged as holomorphic, else real ones.

@@ -142,7 +142,7 @@ class ROS3P(AbstractRosenbrock):
 
     def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends, which take two evaluations."""
-        return slopes_at_ends(step)
+        return slopes_at_ends(step, self.linear_solver)
 
     step = completed(attempt, densify)
 
