@@ -26,7 +26,7 @@ def at_time(term: AbstractTerm[Any, Any], t: RealScalar, y: Y, args: Args) -> Fl
 
 
 def algebra_at(field: FlatField, linear_solver: LinearSolver | None, t: RealScalar, y: Y) -> AbstractLinearAlgebra:
-    """The linear algebra for systems with algebraic equations, from the linear solver that the user gave to a method."""
+    """The linear algebra for systems with algebraic equations, from the linear solver that the user gave, if any."""
     return field.linear_algebra(for_other_systems(linear_solver), t, y)
 
 
