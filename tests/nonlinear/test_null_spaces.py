@@ -169,7 +169,8 @@ def test_patterns() -> None:
     jacobian = np.random.default_rng(0).uniform(size=matrix.shape) < 0.15
     declared = SparsityPattern(jacobian)
     as_matrix = lambda p: np.asarray(SparseLinearOperator(jnp.ones(p.num_entries), p).as_matrix()) != 0
-    computed = jax.jit(lambda spaces: _computed(spaces, len(matrix), float))(spaces)
+    # NumPy's arrays, of which a product with booleans is one of numbers.
+    computed = jax.device_get(jax.jit(lambda spaces: _computed(spaces, len(matrix), float))(spaces))
     projected = computed["left"] @ jacobian
     assert np.all(as_matrix(spaces.of_rows(declared)) >= (np.abs(projected) > 1e-14))
     assert spaces.of_rows(declared).num_entries < matrix.size
