@@ -16,7 +16,6 @@ from ..problems.constrained import (
     CHEMICAL_AKZO,
     COMPLEX_LINEAR,
     CONSTRAINED,
-    LINEAR,
     MASS_OF_STATE,
     PENDULUM,
     RLC,
@@ -79,7 +78,7 @@ def perturbed(case: Constrained) -> Any:
     return unravel(y0 + 0.05 * change)
 
 
-OFTEN = (LINEAR, TRANSISTOR_AMPLIFIER, MASS_OF_STATE)
+OFTEN = (TRANSISTOR_AMPLIFIER,)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +98,7 @@ def test_the_consistent_values_of_every_problem_are_found(case: Constrained) -> 
     np.testing.assert_allclose(problem.field(0.0, jnp.asarray(y), None)[1], 0.0, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_consistent_values_have_derivatives() -> None:
     values = lambda ratio, y0: first_state(ODETerm(_field, mass=DIAGONAL), 0.0, y0, ratio)
     by_ratio = jax.jacfwd(values)(jnp.array(2.0), GUESS)
@@ -120,7 +120,7 @@ def test_no_consistent_values_is_a_result() -> None:
     assert solve(term, rungax.Rodas5P(), GUESS).result == RESULTS.inconsistent_initial_values
 
 
-@pytest.mark.parametrize("consistency", ["solve", "none"])
+@pytest.mark.parametrize("consistency", ["solve", pytest.param("none", marks=pytest.mark.slow)])
 def test_a_higher_index_is_a_result(consistency: Any) -> None:
     """Of the elements of a batch that have it, and only of those."""
 
@@ -192,6 +192,7 @@ def test_algebraic_unknowns_jump_with_an_input_at_a_time_that_is_given(solver: A
     np.testing.assert_allclose(solution.ys[-1], [end, 3 * end], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_solve_goes_backwards_in_time() -> None:
     term = ODETerm(_field, mass=DIAGONAL)
     there = solve(term, rungax.Kvaerno5(), GUESS)
