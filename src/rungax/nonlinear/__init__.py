@@ -5,11 +5,11 @@ from .banded_lu import BandedLU as BandedLU
 from .block_tridiagonal import BlockTridiagonal as BlockTridiagonal
 from .consistency import (
     consistent as consistent,
-    index_is_one as index_is_one,
     is_consistent as is_consistent,
     worst_equations as worst_equations,
 )
 from .constraint_field import consistent_slope as consistent_slope, differential_slope as differential_slope
+from .index import index_is_one as index_is_one
 from .jacobian import AbstractJacobian as AbstractJacobian, Vector as Vector
 from .krylov import BlockDiagonal as BlockDiagonal, Krylov as Krylov
 from .linear import (

@@ -1,6 +1,7 @@
 """Banded matrices as linear operators."""
 
-from typing import Self, final
+from functools import singledispatch
+from typing import Any, Self, final
 
 import equinox as eqx
 import jax
@@ -86,8 +87,8 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
         Parameters
         ----------
         operator
-            The operator with the entries. Diagonal, tridiagonal and banded operators are read without forming a matrix.
-            Of others the matrix is formed, and entries outside the band are dropped.
+            The operator with the entries. Diagonal, tridiagonal, banded and sparse operators are read without forming a
+            matrix. Of others the matrix is formed. Entries of a full or sparse matrix outside the band are dropped.
         lower, upper
             Number of diagonals below and above the main one.
 
@@ -110,7 +111,7 @@ class BandedLinearOperator(lx.AbstractLinearOperator):
         if lx.is_tridiagonal(operator):
             main, below, above = lx.tridiagonal(operator)
             return cls(jnp.stack([jnp.pad(below, (1, 0)), main, jnp.pad(above, (0, 1))]), 1, 1)._within(lower, upper)
-        return cls(_band(operator.as_matrix(), lower, upper), lower, upper)
+        return cls(band_of(operator, lower, upper), lower, upper)
 
     def mv(self, vector: Inexact[Array, " n"]) -> Inexact[Array, " n"]:
         """The product with a vector."""
@@ -169,6 +170,12 @@ def _diagonal(operator: lx.AbstractLinearOperator) -> Inexact[Array, " n"]:
     """The main diagonal in the dtype of the operator's vectors; for an identity Lineax returns another dtype."""
     dtype = jnp.result_type(*jax.tree.leaves(operator.in_structure()))
     return lx.diagonal(operator).astype(dtype)
+
+
+@singledispatch
+def band_of(operator: Any, lower: int, upper: int) -> Array:
+    """The diagonals of an operator's matrix; a class of operators with another storage registers a function here."""
+    return _band(operator.as_matrix(), lower, upper)
 
 
 def _band(matrix: Inexact[Array, "n n"], lower: int, upper: int) -> Inexact[Array, "width n"]:

@@ -13,16 +13,26 @@ P. Deuflhard, Newton Methods for Nonlinear Problems (2004), 3.3: the algorithm N
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Int
 
-from ..jaxkit import BoolScalar, RealScalar, Time, any_element, match_varying, select, without_derivatives
+from ..jaxkit import (
+    BoolScalar,
+    RealScalar,
+    Time,
+    any_element,
+    match_varying,
+    select,
+    with_derivatives_of,
+    without_derivatives,
+)
 from ..results import RESULTS, Result, choose
-from .condition import reciprocal_condition
-from .constraint_field import AlgebraicBlock, ConstraintField, system_of
-from .jacobian import DenseJacobian, Vector
-from .linear import AbstractField, AbstractLinearAlgebra, LinearAlgebra, LinearSystem, solve
+from ..sparsity import random_direction
+from .constraint_field import ConstraintField, system_of
+from .jacobian import Vector
+from .linear import AbstractField, AbstractLinearAlgebra, LinearSystem, solve
 from .null_spaces import AbstractNullSpaces
 from .stage import AbstractStageSolver, Stage, StageSolution, StepStart, solve_stage
 from .tolerances import ErrorWeights
@@ -35,9 +45,6 @@ MAX_ITERATIONS = 50
 
 SMALLEST_DAMPING = 1e-4
 """The part of a correction below which no shorter one is tried."""
-
-MAX_FORMED = 300
-"""The number of unknowns up to which a matrix is formed where a linear solver needs none."""
 
 NUM_WORST = 3
 """The number of equations that a message names."""
@@ -64,7 +71,12 @@ def consistent(
     held = without_derivatives((constraints, jnp.asarray(t), y, stage.step_size))
     start = StepStart(held[0], algebra, *held[1:], diagonal=1.0, max_steps=MAX_ITERATIONS)
     solution = solve_stage(DampedNewton(weights), stage, zeros, start, None, None)
-    return y + solution.displacement, solution.result
+    # Also of the differential equations, whose slopes the iteration does not see.
+    is_finite = jnp.all(jnp.isfinite(y)) & jnp.all(jnp.isfinite(field.slope(t, y)))
+    moved = y + solution.displacement
+    # An entry that does not move stays as it is, also a negative zero.
+    found = with_derivatives_of(jnp.where(solution.displacement == 0, y, moved), moved)
+    return found, choose(is_finite, solution.result, RESULTS.nonfinite)
 
 
 def is_consistent(
@@ -131,9 +143,7 @@ class DampedNewton(AbstractStageSolver):
         one, zero = jnp.ones((), guess.real.dtype), jnp.zeros((), jnp.int32)
         first = match_varying(_Iteration(guess, one, zero, zero + RUNNING), (stage, guess, start))
         last = lax.while_loop(lambda now: any_element(now.status == RUNNING), improve, first)
-        is_finite = jnp.all(jnp.isfinite(stage.residual(guess)))
-        failure = choose(is_finite, RESULTS.inconsistent_initial_values, RESULTS.nonfinite)
-        result = choose(last.status == CONVERGED, RESULTS.successful, failure)
+        result = choose(last.status == CONVERGED, RESULTS.successful, RESULTS.inconsistent_initial_values)
         # Where there is none, the state stays as it was given.
         return StageSolution(jnp.where(last.status == CONVERGED, last.displacement, guess), result, convergence)
 
@@ -174,31 +184,19 @@ class DampedNewton(AbstractStageSolver):
         return _Iteration(displacement, jnp.minimum(4 * damping, 1.0), now.steps + 1, status)
 
 
-def index_is_one(
-    field: AbstractField, spaces: AbstractNullSpaces, algebra: AbstractLinearAlgebra, t: Time, y: Vector
-) -> BoolScalar:
-    """True if the algebraic equations determine the algebraic part: their matrix is far from singular.
-
-    Where a linear solver never forms a matrix, and it would be large, this is presumed.
-    """
-    if not algebra.jacobian.is_stored:
-        if y.size > MAX_FORMED:
-            return jnp.asarray(True)
-        jacobian = DenseJacobian()
-        algebra = LinearAlgebra(jacobian, jacobian.linear_solver(y.size))
-    field, spaces, t, y = without_derivatives((field, spaces, jnp.asarray(t), y))
-    system = system_of(AlgebraicBlock(field, spaces, y), algebra, t, y)
-    rounding = 100 * float(jnp.finfo(y.dtype).eps)
-    # What is not finite has another reason.
-    is_finite = jnp.all(jnp.isfinite(field.slope(t, y)))
-    return (reciprocal_condition(algebra, system) >= rounding) | ~is_finite
-
-
 def worst_equations(
     field: AbstractField, spaces: AbstractNullSpaces, t: RealScalar, y: Vector
 ) -> tuple[Int[Array, " worst"], Array]:
-    """The numbers of the equations with the largest residuals, and these residuals, the largest first."""
-    residuals = jnp.abs(spaces.left(field.slope(t, y)))
-    number = min(NUM_WORST, y.size)
-    sizes, rows = lax.top_k(jnp.nan_to_num(residuals, nan=math.inf), number)
-    return rows, sizes
+    """The numbers of the equations with the largest residuals, and these residuals, the largest first.
+
+    Residuals are compared relative to a derivative of the equation in a random direction, of the size of the state.
+    """
+    sizes = jnp.abs(y)
+    largest = jnp.max(sizes, initial=0.0)
+    scale = jnp.where(largest > 0, largest, 1.0).astype(y.dtype)
+    direction = jnp.asarray(random_direction(y.size)).astype(y.dtype) * scale
+    slope = lambda y: spaces.left(field.slope(t, y))
+    residuals, rates = (jnp.abs(x) for x in jax.jvp(slope, (y,), (direction,)))
+    relative = jnp.where(residuals > 0, residuals / jnp.where(rates > 0, rates, 0.0), 0.0)
+    rows = lax.top_k(jnp.nan_to_num(relative, nan=math.inf), min(NUM_WORST, y.size))[1]
+    return rows, residuals[rows]

@@ -40,8 +40,7 @@ class ConstraintField(AbstractField):
     @classmethod
     def at(cls, field: AbstractField, spaces: AbstractNullSpaces, t: RealScalar, y: Vector) -> "ConstraintField":
         """The field for a time and state."""
-        mass = field.mass_at(t, y)
-        assert mass is not None, "algebraic equations come with a mass matrix"
+        mass = spaces.of_rank()
         direction = jnp.asarray(random_direction(y.size)).astype(y.dtype)
         rate = jax.jvp(lambda y: spaces.left(field.slope(t, y)), (y,), (direction,))[1]
         sizes = [jnp.max(jnp.abs(x), initial=0.0) for x in (mass.mv(direction), rate)]
@@ -71,9 +70,11 @@ class ConstraintField(AbstractField):
 
 
 class AlgebraicBlock(AbstractField):
-    r"""A field whose matrix is $U + P J Q$ at one state, with the partner $U$ of the null spaces.
+    r"""A field whose matrix holds the Jacobian of the algebraic equations by the algebraic part of the state.
 
-    It is regular if and only if the algebraic equations determine the algebraic part.
+    It is $E + W^* J Z$ in the coordinates of the null spaces, whose bases are $W$ and $Z$, with the regular part $E$ of
+    the mass matrix in the other rows and columns. It is regular if and only if the algebraic equations determine the
+    algebraic part. The unknowns are the coordinates of a change of the state.
     """
 
     field: AbstractField
@@ -82,17 +83,16 @@ class AlgebraicBlock(AbstractField):
 
     @property
     def mass(self) -> lx.AbstractLinearOperator:
-        """The partner of the null spaces."""
-        return jax.tree.map(lambda x: x.astype(self.state.dtype), self.spaces.partner())
+        """The regular part of the mass matrix."""
+        return jax.tree.map(lambda x: x.astype(self.state.dtype), self.spaces.regular_part())
 
     def increment(self, t: RealScalar, y: Vector) -> Vector:
         """The slope: the field has no driver."""
         return self.slope(t, y)
 
     def slope(self, t: RealScalar, y: Vector) -> Vector:
-        """The residuals of the algebraic equations as a function of the algebraic part, with the other sign."""
-        changed = self.state + self.spaces.right(y - self.state)
-        return -self.spaces.left(self.field.slope(t, changed))
+        """The residuals of the algebraic equations after a change of the algebraic part, with the other sign."""
+        return -self.spaces.equations(self.field.slope(t, self.state + self.spaces.algebraic(y)))
 
     def jacobian(
         self, algebra: AbstractLinearAlgebra, t: RealScalar, y: Vector, rate: Vector | None = None

@@ -162,6 +162,11 @@ class AbstractField(eqx.Module):
         return self.mass
 
     @property
+    def has_mass(self) -> bool:
+        """True if the mass matrix may be another than the identity, so that some equations may be algebraic."""
+        return self.mass is not None
+
+    @property
     def needs_rate(self) -> bool:
         """True if the Jacobian depends on the derivative of the state."""
         return False

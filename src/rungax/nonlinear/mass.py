@@ -76,7 +76,7 @@ def with_structure_of_mass(
     if blocks.num_entries == size and isinstance(structure, Banded) and band is not None:
         return plain | {Banded(max(structure.lower, band.lower), max(structure.upper, band.upper))}, pattern
     # Equations are combined within a block.
-    return plain, product_of(blocks, of_jacobian).union(of_mass)
+    return plain, product_of(blocks, of_jacobian).union(blocks).union(of_mass)
 
 
 def _as_pattern(structure: Any, size: int) -> SparsityPattern:

@@ -177,7 +177,7 @@ class NewtonStages(AbstractStageSolver):
             guess,
             start,
             prepared,
-            convergence.rate,
+            self._expected_rate(stage, start, prepared, convergence.rate),
             lambda displacement, residual: correct(residual),
             slow_if_linear,
         )
@@ -196,6 +196,20 @@ class NewtonStages(AbstractStageSolver):
         # (The scale is zero for a batch element that takes no step.)
         damping = jnp.where(scale == 0, 1.0, algebra.damping(scale, prepared.scale)).astype(start.y0.dtype)
         return lambda residual: damping * solve(algebra, following, residual, prepared.factors, accuracy)
+
+    def _expected_rate(self, stage: Stage, start: StepStart, prepared: NewtonCache, earlier: Array) -> Array:
+        """The rate by which the first correction is judged: that of earlier stages, and of algebraic equations.
+
+        Those converge at the rate at which a factorisation for another step size corrects them. A differential
+        component forgets an error within a few steps. That of an algebraic one is an error of the next step, which no
+        step size reduces.
+        """
+        rate = jnp.maximum(_power(earlier, 0.8), MIN_RATE)
+        if prepared.scale is None or not start.field.has_mass:
+            return rate
+        scale = stage.diagonal * stage.step_size
+        damped = start.algebra.damping(scale, prepared.scale) * scale / prepared.scale
+        return jnp.maximum(rate, jnp.abs(1 - damped).astype(rate.dtype))
 
     def _accuracy(self, start: StepStart) -> Accuracy:
         """The accuracy of an iterative linear solver."""
@@ -223,7 +237,7 @@ class NewtonStages(AbstractStageSolver):
             following = iteration.judge(size_of(delta), rounding, self.kappa, start.max_steps, foresees)
             return select(_is_running(iteration), (displacement + delta, following), now)
 
-        first = (guess, Iteration.start(jnp.maximum(_power(rate, 0.8), MIN_RATE)))
+        first = (guess, Iteration.start(rate))
         # What `correction` reads: the carry must vary over devices as it does.
         first = match_varying(first, (stage, guess, start, prepared, rate))
         return lax.while_loop(lambda now: any_element(_is_running(now[1])), improve, first)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Inexact
 
 from ..sparsity import SparsityPattern
-from .banded import BandedLinearOperator
+from .banded import BandedLinearOperator, band_of
 
 
 @final
@@ -74,6 +74,8 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
         rows, columns = pattern.rows, pattern.columns
         if isinstance(operator, cls):
             places, is_present = operator.pattern.find(rows, columns)
+            if operator.pattern.num_entries == 0:
+                return cls(jnp.zeros(rows.shape, operator.values.dtype), pattern)
             return cls(jnp.where(is_present, operator.values[places], 0), pattern)
         if isinstance(operator, BandedLinearOperator) or lx.is_tridiagonal(operator):
             width = (1, 1) if not isinstance(operator, BandedLinearOperator) else (operator.lower, operator.upper)
@@ -107,6 +109,15 @@ class SparseLinearOperator(lx.AbstractLinearOperator):
     def out_structure(self) -> jax.ShapeDtypeStruct:
         """Shape and dtype of vectors."""
         return self.in_structure()
+
+
+@band_of.register(SparseLinearOperator)
+def _(operator: SparseLinearOperator, lower: int, upper: int) -> Array:
+    pattern = operator.pattern
+    offsets = pattern.columns - pattern.rows + lower
+    inside = np.flatnonzero((offsets >= 0) & (offsets <= lower + upper))
+    diagonals = jnp.zeros((lower + upper + 1, pattern.size), operator.values.dtype)
+    return diagonals.at[offsets[inside], pattern.rows[inside]].set(operator.values[inside])
 
 
 # Lineax's properties of an operator are functions that dispatch on its class.

@@ -3,7 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+
+from ..jaxkit import FlatSpace
 
 
 def leaf_name(name: str, path: Any) -> str:
@@ -25,3 +28,9 @@ def chosen_entries(name: str, tree: Any, most: int = 5) -> str:
             entry = f"[{', '.join(map(str, index))}]" if index.size > 0 else ""
             found.append(f"{leaf_name(name, path)}{entry}")
     return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+
+
+def entry_name(name: str, space: FlatSpace, place: int) -> str:
+    """The name of an entry of a vector that stands for states `name`, such as `y['b'][2]`."""
+    chosen = space.unravel(jnp.zeros(space.size, space.dtype).at[place].set(1))
+    return chosen_entries(name, jax.tree.map(lambda x: np.asarray(x) != 0, chosen))

@@ -43,5 +43,7 @@ def product_of(first: SparsityPattern, second: SparsityPattern) -> SparsityPatte
     from scipy.sparse import csr_array
 
     shape = (first.size, first.size)
-    one, other = (csr_array((np.ones(x.num_entries, np.float32), (x.rows, x.columns)), shape) for x in (first, second))
-    return SparsityPattern(one @ other)
+    factors = [
+        csr_array((np.ones(x.num_entries, np.float32), (x.rows, x.columns)), shape=shape) for x in (first, second)
+    ]
+    return SparsityPattern(factors[0] @ factors[1])

@@ -90,6 +90,11 @@ class FlatField(AbstractField):
         return cls(term, args, control, rate, space, term.null_spaces)
 
     @property
+    def has_mass(self) -> bool:
+        """True if the term has a mass matrix."""
+        return self.term.mass_kind != "identity"
+
+    @property
     def mass(self) -> lx.AbstractLinearOperator | None:
         """The mass matrix, if it is constant."""
         if self.term.mass_kind == "identity":
