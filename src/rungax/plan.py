@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol, Self
 
 import equinox as eqx
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Int, PyTree
 
 from .interpolation import AbstractLocalInterpolation
@@ -17,15 +18,18 @@ from .jaxkit import (
     RealScalar,
     Time,
     Y,
+    any_element,
     call_user,
     check_structure,
     clip_next_end,
     is_stuck,
+    match_varying,
     optimization_barrier,
+    select,
     without_derivatives,
 )
 from .nonlinear import Tolerances
-from .results import Result, first_failure
+from .results import RESULTS, Result, first_failure, traced
 from .step import (
     ControllerState,
     DriverState,
@@ -275,9 +279,11 @@ class Plan(eqx.Module):
         if self.stops is not None and self.stops.can_jump and self.solver.evaluates_past_steps:
             terms = evaluated_up_to(self.stops.next_jump(t0), terms)
         jumped = False if made_jump is None else made_jump
+        y0, inconsistent = self._consistent_after_jump(made_jump, t0, y0)
         y1, y_error, dense_info, next_solver_state, result = self.solver.attempt(
             terms, t0, t1, y0, args, solver_state, jumped
         )
+        result = first_failure(inconsistent, result)
         return Step(
             terms=terms,
             args=args,
@@ -293,6 +299,22 @@ class Plan(eqx.Module):
             solver_state=next_solver_state,
             result=result,
             user_state0=user_state,
+        )
+
+    def _consistent_after_jump(self, made_jump: BoolScalar | None, t: Time, y: Y) -> tuple[Y, Result]:
+        """The state from which a step starts: after a jump of the equation its algebraic part jumps too."""
+        constraints = self.constraints
+        if constraints is None or made_jump is None:
+            return y, RESULTS.successful
+        unchanged = y, traced(RESULTS.successful)
+
+        def consistent() -> tuple[Y, Result]:
+            found, result = constraints.made_consistent(t, y)
+            return select(made_jump, (found, traced(result)), unchanged)
+
+        like = (constraints, t, y, made_jump)
+        return lax.cond(
+            any_element(made_jump), lambda: match_varying(consistent(), like), lambda: match_varying(unchanged, like)
         )
 
     def judge(self, state: State, step: Step) -> Verdict:
