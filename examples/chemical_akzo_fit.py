@@ -96,7 +96,7 @@ def main(iterations: int = 200, seed: int = 0) -> Fit:
     data = truth + NOISE * np.random.default_rng(seed).standard_normal(truth.shape)
 
     def residuals(logs: jax.Array) -> jax.Array:
-        return ((concentrations(logs) - data) / NOISE).ravel()
+        return ((concentrations(logs) - data) / NOISE[None, :]).ravel()
 
     def loss(logs: jax.Array) -> jax.Array:
         return jnp.mean(residuals(logs) ** 2)
