@@ -58,6 +58,13 @@ with warnings.catch_warnings():
             The equations of an implicit stage were not solved.
         stagnation
             An iterative linear solver did not solve a system of an implicit step, and the step could not be shortened.
+        inconsistent_initial_values
+            No state that fulfils the algebraic equations was found near the initial values, or near those after an
+            effect or a jump.
+        index_above_one
+            The algebraic equations do not determine the algebraic part of the state: the index is higher than one.
+        singular_mass
+            The mass matrix is singular, and the solver needs a regular one.
         internal_error, nonfinite_input, singular, breakdown, conlim
             Failures of root finders of Optimistix and of linear solvers of Lineax.
 
@@ -101,7 +108,8 @@ with warnings.catch_warnings():
             "preconditioner this is common for stiff systems."
         )
         inconsistent_initial_values = (
-            "The algebraic equations have no solution near the initial values, or near those after an effect."
+            "The initial values, or those after an effect or a jump, do not fulfil the algebraic equations, and no "
+            'state near them that does was found. (With `ODETerm(consistency="check")` none is sought.)'
         )
         index_above_one = (
             "The algebraic equations do not determine the algebraic part of the state: the index is higher than one. "

@@ -169,16 +169,15 @@ def test_an_equation_may_be_algebraic_altogether() -> None:
 
 
 JUMP = 0.5
-NOT_YET = pytest.mark.xfail(reason="the algebraic part is not made consistent at the times `jump_ts`")
 
 
 @pytest.mark.parametrize(
     "solver",
     [
         pytest.param(rungax.Rodas5P(), id="Rodas5P"),
-        pytest.param(rungax.TRBDF2(), marks=[pytest.mark.slow, NOT_YET], id="TRBDF2"),
-        pytest.param(rungax.Kvaerno5(), marks=[pytest.mark.slow, NOT_YET], id="Kvaerno5"),
-        pytest.param(rungax.BDF(), marks=[pytest.mark.slow, NOT_YET], id="BDF"),
+        pytest.param(rungax.TRBDF2(), marks=pytest.mark.slow, id="TRBDF2"),
+        pytest.param(rungax.Kvaerno5(), marks=pytest.mark.slow, id="Kvaerno5"),
+        pytest.param(rungax.BDF(), marks=pytest.mark.slow, id="BDF"),
     ],
 )
 def test_algebraic_unknowns_jump_with_an_input_at_a_time_that_is_given(solver: Any) -> None:

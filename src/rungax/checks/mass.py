@@ -72,6 +72,5 @@ def _not_supported(solver: AbstractSolver[Any], what: str, found: str, others: s
 
 
 def _classes(terms: PyTree[Any]) -> str:
-    is_whole = lambda x: is_term(x)
     names = [type(term.unwrapped).__name__ for term in leaf_terms(terms)]
-    return f"{len(jax.tree.leaves(terms, is_leaf=is_whole))} term of {', '.join(names)}"
+    return f"{len(names)} term{'s' if len(names) > 1 else ' in a pytree'}: {', '.join(names)}"

@@ -40,7 +40,7 @@ from .tolerances import ErrorWeights
 KAPPA = 0.03
 """The fraction of the tolerances to which algebraic equations are solved."""
 
-MAX_ITERATIONS = 50
+MAX_ITERATIONS = 200
 """The number of iterations after which initial values count as inconsistent."""
 
 SMALLEST_DAMPING = 1e-4
@@ -150,7 +150,7 @@ class DampedNewton(AbstractStageSolver):
     def _improved(self, stage: Stage, start: StepStart, now: _Iteration, rounding: Array) -> _Iteration:
         """The progress after one more correction, or the part of it that passes the test."""
         size_of = self.weights.at(stage.y0)
-        scale = stage.diagonal * stage.step_size
+        scale = jnp.ones((), stage.y0.real.dtype)  # the field has no driver
         system = LinearSystem.at(start.algebra, start.field, stage.t, stage.state(now.displacement), scale)
         factors = start.algebra.factorise(system) if start.algebra.has_factors else None
         correction = solve(start.algebra, system, stage.residual(now.displacement), factors)

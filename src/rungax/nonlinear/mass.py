@@ -114,10 +114,12 @@ def _as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
         return given
     if isinstance(given, SparseMatrix):
         return SparseLinearOperator(given.values, given.pattern)
+    matrix = _matrix(given)
     diagonal = _diagonal(given, space)
+    if diagonal is None and matrix is not None:
+        diagonal = _diagonal(matrix, space)  # a list of numbers for an array
     if diagonal is not None:
         return lx.DiagonalLinearOperator(diagonal)
-    matrix = _matrix(given)
     if matrix is None or matrix.ndim != 2:
         raise _wrong(space, layout(given) if jax.tree.leaves(given) else shown(given))
     return lx.MatrixLinearOperator(matrix)

@@ -42,6 +42,9 @@ MAX_SCALE_GROWTH = 2.0
 MIN_RATE = 0.01
 """Lower bound of the rate that the first correction of a stage is judged by, which is taken from earlier stages."""
 
+MIN_RATE_ALGEBRAIC = 0.2
+"""The lower bound for equations some of which may be algebraic."""
+
 LINEAR_FRACTION = 0.05
 """The fraction of the iteration's tolerance to which an iterative solver solves linear systems, as in CVODE."""
 
@@ -200,12 +203,15 @@ class NewtonStages(AbstractStageSolver):
     def _expected_rate(self, stage: Stage, start: StepStart, prepared: NewtonCache, earlier: Array) -> Array:
         """The rate by which the first correction is judged: that of earlier stages, and of algebraic equations.
 
-        Those converge at the rate at which a factorisation for another step size corrects them. A differential
-        component forgets an error within a few steps. That of an algebraic one is an error of the next step, which no
-        step size reduces.
+        Those converge at the rate at which a factorisation for another step size corrects them, or more slowly where
+        they bend. A differential component forgets an error within a few steps. That of an algebraic one is an error of
+        the next step, which no step size reduces.
         """
         rate = jnp.maximum(_power(earlier, 0.8), MIN_RATE)
-        if prepared.scale is None or not start.field.has_mass:
+        if not start.field.has_mass:
+            return rate
+        rate = jnp.maximum(rate, MIN_RATE_ALGEBRAIC)
+        if prepared.scale is None:
             return rate
         scale = stage.diagonal * stage.step_size
         damped = start.algebra.damping(scale, prepared.scale) * scale / prepared.scale

@@ -326,7 +326,7 @@ class BDF(AbstractAdaptiveSolver[BDFState]):
         """The equation of a step, and the start of its iteration."""
         stage = equation(field, t0, t1, field.space.ravel(y0), (differences, order))
         algebra = field.linear_algebra(self.linear_solver, t0, y0)
-        return stage, start_of(stage, algebra, t0, self.root_find_max_steps)
+        return stage, start_of(stage, algebra, self.root_find_max_steps)
 
     def _stage_solver(self, space: FlatSpace) -> AbstractStageSolver:
         """Newton's iteration; without error control, which repeats no step, with a new Jacobian at every iterate."""

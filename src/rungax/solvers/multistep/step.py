@@ -82,16 +82,17 @@ def equation(field: FlatField, t0: Time, t1: Time, y0: Vector, history: tuple[Di
     return Stage(field=field, t=t1, y0=predicted, known=-psi, diagonal=diagonal, step_size=t1 - t0)
 
 
-def start_of(stage: Stage, algebra: AbstractLinearAlgebra, t0: Time, max_steps: int) -> StepStart:
-    """The start of the iteration, as a constant to differentiation: the predicted state.
+def start_of(stage: Stage, algebra: AbstractLinearAlgebra, max_steps: int) -> StepStart:
+    """The start of the iteration, as a constant to differentiation: the predicted state, at its time.
 
-    The matrix is that of a step of the implicit Euler method of another size.
+    By the time a stage solver knows whether a Jacobian was evaluated there: a shorter step predicts another state. The
+    matrix is that of a step of the implicit Euler method of another size.
     """
     size = stage.step_size * jnp.asarray(stage.diagonal).astype(stage.step_size.dtype)
     return StepStart(
         field=without_derivatives(stage.field),
         algebra=algebra,
-        t0=lax.stop_gradient(t0),
+        t0=lax.stop_gradient(stage.t),
         y0=lax.stop_gradient(stage.y0),
         step_size=lax.stop_gradient(size),
         diagonal=1.0,

@@ -1,5 +1,6 @@
 """The Rosenbrock methods. Their coefficients are in `tableaus`, their step is in `step.py`."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -7,12 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
-from ...interpolation import StageInterpolation, ThirdOrderHermitePolynomialInterpolation
+from ...interpolation import AbstractLocalInterpolation, StageInterpolation, ThirdOrderHermitePolynomialInterpolation
 from ...jaxkit import Args, BoolScalar, DenseInfo, RealScalar, Y
 from ...nonlinear import Vector
 from ...results import Result
 from ...step import Step
 from ..common.completed import completed
+from ..common.constraints import ConsistentInterpolations, Constraints
 from ..common.slopes import slopes_at_ends
 from ..tableaus.rodas4 import RODAS4
 from ..tableaus.rodas5p import RODAS5P
@@ -139,6 +141,15 @@ class ROS3P(AbstractRosenbrock):
     ) -> tuple[Y, Y | None, DenseInfo, None, Result]:
         """The step without the slopes at its ends."""
         return super().step(terms, t0, t1, y0, args, solver_state, made_jump)
+
+    def interpolation_for(self, terms: PyTree[Any], args: Args) -> Callable[..., AbstractLocalInterpolation]:
+        """The maker of cubics; with algebraic equations, of interpolations that fulfil them.
+
+        The method's values of an algebraic part are of low order inside a step.
+        """
+        if terms.mass_kind == "identity":
+            return self.interpolation_cls
+        return ConsistentInterpolations(self.interpolation_cls, Constraints(terms, args, None, self.linear_solver))
 
     def densify(self, step: Step) -> DenseInfo:
         """The slopes at both ends, which take two evaluations."""
