@@ -54,8 +54,8 @@ def regular_mass(terms: PyTree[Any], solver: AbstractSolver[Any], y0: Y) -> Iter
     yield Condition(mass, is_regular, *_message(solver, "is singular", "a singular matrix", _OF_SINGULAR))
 
 
-_OF_SINGULAR = "Rodas5P, Rodas4, Kvaerno5, TRBDF2, ImplicitEuler, BDF or Radau, or `None`, which chooses"
-_OF_VARIABLE = "BDF, Radau, Kvaerno5, Kvaerno4, Kvaerno3, TRBDF2 or ImplicitEuler, or `None`, which chooses"
+_OF_SINGULAR = "Rodas5P, Rodas4, Kvaerno5, TRBDF2, ImplicitEuler or BDF, or `None`, which chooses"
+_OF_VARIABLE = "BDF, Kvaerno5, Kvaerno4, Kvaerno3, TRBDF2 or ImplicitEuler, or `None`, which chooses"
 
 
 def _message(solver: AbstractSolver[Any], what: str, found: str, others: str) -> tuple[str, Any]:
