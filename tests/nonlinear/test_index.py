@@ -158,7 +158,7 @@ def test_the_mass_matrix_of_the_transistor_amplifier(kind: str, solvable: bool) 
 def of_blocks(size: int, is_regular: bool) -> tuple[Any, Any, SparsityPattern]:
     """A large sparse mass matrix of blocks of two rows, of rank one, and a Jacobian that couples neighbours."""
     blocks = np.kron(np.eye(size // 2), [[1.0, -1.0], [-1.0, 1.0]])
-    jacobian = -np.eye(size) * 3 + np.eye(size, k=2) + np.eye(size, k=-1)
+    jacobian = -np.eye(size) * 3 + np.eye(size, k=2) + np.eye(size, k=1)
     if not is_regular:
         # Of the voltage that both nodes of the last capacitor share.
         jacobian[:, -1] = -jacobian[:, -2]
@@ -173,6 +173,14 @@ def test_a_large_sparse_matrix(is_regular: bool, monkeypatch: pytest.MonkeyPatch
     mass, jacobian, pattern = of_blocks(24, is_regular)
     found = index_one(lambda t, y, args: args.mv(y), mass, np.ones(24), jacobian, sparsity=pattern)
     assert found == is_regular
+
+
+def test_a_wrong_pattern_has_another_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steps say that entries are missing; the test of the index must not be the first to fail."""
+    monkeypatch.setattr("rungax.nonlinear.index.MAX_FORMED", 10)
+    mass, jacobian, _ = of_blocks(24, False)
+    wrong = SparsityPattern(np.eye(24, dtype=bool))
+    assert index_one(lambda t, y, args: args.mv(y), mass, np.ones(24), jacobian, sparsity=wrong)
 
 
 @pytest.mark.parametrize("is_regular", [True, False])

@@ -11,7 +11,7 @@ import pytest
 
 import rungax
 from rungax import BandedLinearOperator, SparseLinearOperator, SparsityPattern
-from rungax.nonlinear import AbstractNullSpaces, null_spaces
+from rungax.nonlinear import AbstractNullSpaces, null_spaces, with_structure_of_mass
 from rungax.nonlinear.null_spaces import BlockNullSpaces, DenseNullSpaces, DiagonalNullSpaces
 
 from .singular import amplifier, of_rank
@@ -80,6 +80,15 @@ def test_a_diagonal_matrix(dtype: Any) -> None:
     spaces = null_spaces(lx.DiagonalLinearOperator(jnp.asarray(diagonal)))
     assert isinstance(spaces, DiagonalNullSpaces)
     check(spaces, np.diag(diagonal), 1e-33)
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e20])
+def test_the_rank_is_relative_to_the_size_of_the_entries(size: float) -> None:
+    matrix = size * of_rank(4, 2, 1)
+    left = jax.jit(lambda m: null_spaces(lx.MatrixLinearOperator(m)).left(jnp.ones(4)))(matrix)
+    np.testing.assert_allclose(
+        left, (np.eye(4) - matrix @ np.linalg.pinv(matrix, rcond=1e-12)) @ np.ones(4), atol=1e-13
+    )
 
 
 def blocks_at_random(seed: int, dtype: Any = float) -> tuple[np.ndarray, np.ndarray]:
@@ -177,6 +186,13 @@ def test_patterns() -> None:
     block = computed["equations"] @ jacobian @ computed["algebraic"] + computed["regular_part"]
     assert np.all(as_matrix(spaces.of_both(declared)) >= (np.abs(block) > 1e-14))
     assert np.count_nonzero(np.abs(block) > 1e-14) > np.count_nonzero(np.diag(block))
+
+
+def test_a_declared_pattern_is_widened_by_full_blocks() -> None:
+    """Also where the Jacobian has no entry: combined rows of the mass matrix have entries there."""
+    of = lambda *rows: SparsityPattern(np.asarray(rows))
+    widened = with_structure_of_mass(of([1, 1], [0, 0]), frozenset(), None, of([0, 1], [0, 0]), 2)[1]
+    assert widened == of([1, 1], [1, 1])
 
 
 # --------------------------------------------------------------------------------------------------------- derivatives

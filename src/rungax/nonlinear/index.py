@@ -2,18 +2,19 @@
 
 from collections.abc import Callable
 from functools import singledispatch
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jaxtyping import Array
 
 from ..jaxkit import BoolScalar, RealScalar, without_derivatives
 from ..sparsity import SparsityPattern
 from .condition import reciprocal_condition
 from .constraint_field import AlgebraicBlock, system_of
 from .jacobian import BandedJacobian, DenseJacobian, Vector
-from .linear import AbstractField, AbstractLinearAlgebra, LinearAlgebra
+from .linear import AbstractField, AbstractLinearAlgebra, LinearAlgebra, LinearSystem
 from .null_spaces import AbstractNullSpaces
 from .sparse_jacobian import SparseJacobian
 
@@ -34,25 +35,55 @@ def index_is_one(
     if suitable is None:
         return jnp.asarray(True)
     field, spaces, t, y = without_derivatives((field, spaces, jnp.asarray(t), y))
-    block = AlgebraicBlock(field, spaces, y)
-    system = system_of(block, suitable, t, jnp.zeros_like(y))
-    is_finite = jnp.all(jnp.isfinite(field.slope(t, y))) & jnp.all(jnp.isfinite(system.stored))
+    block = _block(AlgebraicBlock(field, spaces, y), suitable, t)
+    is_finite = jnp.all(jnp.isfinite(field.slope(t, y))) & jnp.all(jnp.isfinite(block.given))
     rounding = 100 * float(jnp.finfo(y.dtype).eps)
-    return (reciprocal_condition(suitable, system, _times_bounds(block, suitable, t)) >= rounding) | ~is_finite
+    return (reciprocal_condition(suitable, block.system, block.times_bounds) >= rounding) | ~is_finite
 
 
-def _times_bounds(
-    block: AlgebraicBlock, algebra: AbstractLinearAlgebra, t: RealScalar
-) -> Callable[[Vector], Vector] | None:
-    """The product with the moduli of the matrices whose product the block is; `None` if it is no product."""
-    moduli, y, field = block.spaces.moduli(), block.state, block.field
+class _Block(NamedTuple):
+    """The matrix of the algebraic equations.
+
+    Parameters
+    ----------
+    system
+        The matrix.
+    given
+        The entries that it is computed from.
+    times_bounds
+        The product with bounds for the moduli of its entries; `None` for the moduli themselves.
+    """
+
+    system: LinearSystem
+    given: Array
+    times_bounds: Callable[[Vector], Vector] | None
+
+
+def _block(block: AlgebraicBlock, algebra: AbstractLinearAlgebra, t: RealScalar) -> _Block:
+    """The matrix, and the moduli of the matrices whose product it is, if it is one."""
+    y, zeros, slope = block.state, jnp.zeros_like(block.state), lambda y: block.field.slope(t, y)
+    moduli = block.spaces.moduli()
     if moduli is None:
-        return None
-    slope = lambda y: field.slope(t, y)
-    none = lx.DiagonalLinearOperator(jnp.zeros_like(y))
-    jacobian = algebra.jacobian.shifted(slope, algebra.jacobian.evaluate(slope, y), -1.0, none)
+        system = system_of(block, algebra, t, zeros)
+        return _Block(system, system.stored, None)
+    # Whether a declared pattern is right shows in the field's own entries: sums that cancel are nothing but roundings.
+    stored = _unchecked(algebra.jacobian, lambda y: block.slope(t, y), zeros)
+    system = LinearSystem(block, jnp.asarray(t), stored, jnp.ones((), y.real.dtype))
+    given = algebra.jacobian.evaluate(slope, y)
+    jacobian = algebra.jacobian.shifted(slope, given, -1.0, lx.DiagonalLinearOperator(zeros))
     of_jacobian, regular = (jax.tree.map(jnp.abs, x) for x in (jacobian, moduli.regular_part()))
-    return lambda x: regular.mv(x) + moduli.equations(of_jacobian.mv(moduli.algebraic(x)))
+    return _Block(system, given, lambda x: regular.mv(x) + moduli.equations(of_jacobian.mv(moduli.algebraic(x))))
+
+
+@singledispatch
+def _unchecked(jacobian: Any, function: Callable[[Vector], Vector], y: Vector) -> Array:
+    """The stored entries of a Jacobian, without a check of their pattern."""
+    return jacobian.evaluate(function, y)
+
+
+@_unchecked.register(SparseJacobian)
+def _(jacobian: SparseJacobian, function: Callable[[Vector], Vector], y: Vector) -> Array:
+    return jacobian.compared(function, y)[0]
 
 
 def _algebra(algebra: AbstractLinearAlgebra, spaces: AbstractNullSpaces, size: int) -> AbstractLinearAlgebra | None:
