@@ -44,7 +44,12 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "progress_meter": rungax.NoProgressMeter(),
         },
     ),
-    "ODETerm": (rungax.ODETerm, {"vector_field": FIELD, "jacobian": None, "tags": (), "sparsity": None, "mass": None, "consistency": "solve"}),
+    "ODETerm": (
+        rungax.ODETerm,
+        {
+            "vector_field": FIELD, "jacobian": None, "tags": (), "sparsity": None, "mass": None, "consistency": "solve",
+        },
+    ),  # fmt: skip
     "ControlTerm": (rungax.ControlTerm, {"vector_field": FIELD, "control": PATH}),
     "MultiTerm": (lambda term: rungax.MultiTerm(term, rungax.ODETerm(FIELD)), {"term": rungax.ODETerm(FIELD)}),
     "UnderdampedLangevinDriftTerm": (

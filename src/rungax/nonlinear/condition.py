@@ -9,10 +9,12 @@ estimation, ACM Trans. Math. Softw. 14 (1988), 381–396: the algorithm, with th
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial, singledispatch
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import lineax as lx
 from jax import lax
 from jaxtyping import Array
 
@@ -42,7 +44,7 @@ def reciprocal_condition(
     """
     solver, state = algebra.solver, algebra.state(system, None)
     operator = system.operator(algebra)
-    bounds: Callable[[Vector], Vector] = times_bounds or jax.tree.map(jnp.abs, operator).mv
+    bounds: Callable[[Vector], Vector] = times_bounds or partial(_times_moduli, operator)
     dtype = jnp.result_type(*jax.tree.leaves(operator))
     ones = jnp.ones(operator.in_size(), jnp.finfo(dtype).dtype)
     rows = 1 / bounds(ones)
@@ -64,6 +66,18 @@ def reciprocal_condition(
         size = _inverse_norm(inverse, transposed_inverse, ones.astype(dtype))
     is_usable = jnp.isfinite(size) & (size > 0) & jnp.all(jnp.isfinite(rows)) & jnp.all(jnp.isfinite(columns))
     return jnp.where(is_usable, 1 / jnp.where(is_usable, size, 1.0), 0.0)
+
+
+@singledispatch
+def _times_moduli(operator: Any, vector: Vector) -> Vector:
+    """The product of the matrix of moduli of an operator's entries with a vector."""
+    return jax.tree.map(jnp.abs, operator).mv(vector)
+
+
+@_times_moduli.register(lx.MatrixLinearOperator)
+def _(operator: lx.MatrixLinearOperator, vector: Vector) -> Vector:
+    # Not a matrix product, which is a call of a library: for few unknowns that costs more than a short solve.
+    return jnp.sum(jnp.abs(operator.matrix) * vector[None, :], axis=1)
 
 
 class _Search(NamedTuple):
