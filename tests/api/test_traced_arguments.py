@@ -49,7 +49,7 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {
             "vector_field": FIELD, "jacobian": None, "tags": (), "sparsity": None, "mass": None, "consistency": "solve",
         },
-    ),  # fmt: skip
+    ),
     "ControlTerm": (rungax.ControlTerm, {"vector_field": FIELD, "control": PATH}),
     "MultiTerm": (lambda term: rungax.MultiTerm(term, rungax.ODETerm(FIELD)), {"term": rungax.ODETerm(FIELD)}),
     "UnderdampedLangevinDriftTerm": (
