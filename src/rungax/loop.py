@@ -204,9 +204,22 @@ def final_result(plan: Plan, state: State) -> Result:
     Reasons that this state shows are determined here, so that the loop need not carry them.
     """
     stuck = choose(jnp.isnan(state.t_next), RESULTS.nonfinite, RESULTS.dt_min_reached)
+    stuck = first_failure(index_failure(plan, state), stuck)
     reason = choose(is_stuck(state.t, state.t_next), stuck, RESULTS.max_steps_reached)
     ended = choose(has_ended(plan, state), RESULTS.successful, reason)
     failed_at = plan.controller.failed_at(state.controller_state)
     if failed_at is not None:
         ended = choose(jnp.isinf(failed_at), ended, RESULTS.nonfinite)
     return first_failure(state.result, ended)
+
+
+def index_failure(plan: Plan, state: State) -> Result:
+    """The failure of algebraic equations that no longer determine their part of a state which no step can leave."""
+    constraints = plan.constraints
+    if constraints is None:
+        return RESULTS.successful
+    return lax.cond(
+        any_element(is_stuck(state.t, state.t_next)),
+        lambda: match_varying(traced(constraints.index_failure(state.t, state.y)), (plan, state)),
+        lambda: match_varying(traced(RESULTS.successful), (plan, state)),
+    )

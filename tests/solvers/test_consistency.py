@@ -229,6 +229,21 @@ def test_a_mass_that_does_not_fit_is_refused(mass: Any) -> None:
     refused("matrix of shape (2, 2)", ODETerm(_field, mass=mass))
 
 
+def test_a_complex_mass_of_a_real_state_is_refused() -> None:
+    refused("matrix of shape (2, 2)", ODETerm(_field, mass=jnp.array([1.0, 0.0], complex)))
+
+
+def test_an_index_that_rises_at_a_jump_ends_the_solve() -> None:
+    """The algebraic unknown drops out of its equation at t = 0.5."""
+
+    def field(t: Any, y: Any, args: Any) -> Any:
+        return jnp.stack([-y[0], jnp.where(t < JUMP, y[1], 0.0) - y[0]])
+
+    controller = rungax.ClipStepSizeController(PIDController(1e-6, 1e-6), jump_ts=jnp.array([JUMP]))
+    found = solve(ODETerm(field, mass=DIAGONAL), rungax.Rodas5P(), GUESS, stepsize_controller=controller)
+    assert found.result == RESULTS.index_above_one
+
+
 def test_a_list_of_numbers_is_a_diagonal() -> None:
     found = solve(ODETerm(_field, mass=[1.0, 0.0]), rungax.Rodas5P(), GUESS)
     np.testing.assert_array_equal(found.ys, solve(ODETerm(_field, mass=DIAGONAL), rungax.Rodas5P(), GUESS).ys)

@@ -9,7 +9,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array
 
-from ..jaxkit import FlatSpace, layout, shown
+from ..jaxkit import FlatSpace, complex_dtype, layout, shown
 from ..sparsity import SparseMatrix, SparsityPattern, full_blocks, is_sparse, product_of, sparse_matrix
 from .banded import BandedLinearOperator
 from .sparse import SparseLinearOperator
@@ -235,7 +235,7 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
 def _dtype(leaves: list[Any], space: FlatSpace) -> Any:
     """The dtype of the diagonal: that of vectors, or complex if an entry is."""
     is_complex = any(jnp.issubdtype(jnp.result_type(x), jnp.complexfloating) for x in leaves)
-    return jnp.result_type(space.dtype, jnp.complex64) if is_complex else space.dtype
+    return complex_dtype(space.dtype) if is_complex else space.dtype
 
 
 def _wrong(space: FlatSpace, found: str) -> ValueError:
