@@ -11,7 +11,7 @@ import pytest
 import rungax
 from rungax import RESULTS, ODETerm, PIDController, SaveAt, diffeqsolve
 
-from ..catalogue import slow_unless
+from ..catalogue import order, slow_unless
 from ..problems.constrained import (
     CHEMICAL_AKZO,
     COMPLEX_LINEAR,
@@ -187,7 +187,8 @@ def test_algebraic_unknowns_jump_with_an_input_at_a_time_that_is_given(solver: A
     solution = solve(ODETerm(field, mass=DIAGONAL), solver, jnp.ones(2), stepsize_controller=controller)
     assert solution.result == RESULTS.successful
     end = np.exp(-JUMP - 3 * (1 - JUMP))
-    np.testing.assert_allclose(solution.ys[-1], [end, 3 * end], rtol=1e-4)
+    # Without a constraint, on `y' = -y` and then `y' = -3 y`, the method of order 2 has an error of 1.4e-4.
+    np.testing.assert_allclose(solution.ys[-1], [end, 3 * end], rtol=3e-4 if order(solver) == 2 else 1e-4)
 
 
 @pytest.mark.slow
