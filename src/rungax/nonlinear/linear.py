@@ -261,6 +261,8 @@ def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
         return b - system.operator(algebra).mv(x)
 
     residual_tangent = eqx.filter_jvp(residual, ((system, b),), (tangents[0],))[1]
+    if residual_tangent is None:  # neither matrix nor right-hand side depends on what is differentiated
+        return x, None
     return x, solve_tangent(algebra, system, residual_tangent, factors)
 
 

@@ -229,6 +229,9 @@ def _(primals: Any, tangents: Any) -> Any:
     solution = _solve(stage, static)
     displacement, algebra = solution.displacement, start.algebra
     residual_tangent = eqx.filter_jvp(lambda stage: stage.residual(displacement), (stage,), (tangents[0],))[1]
+    no_tangents = jax.tree.map(lambda x: None, solution)
+    if residual_tangent is None:  # the equation does not depend on what is differentiated
+        return solution, no_tangents
     # Not the user's Jacobian: the iteration converges with an approximate one, the derivative would be wrong.
     stored = stage.field.exact_jacobian(algebra, stage.t, stage.state(displacement), stage.rate(displacement))
     system = LinearSystem(stage.field, stage.t, stored, stage.diagonal * stage.step_size)
@@ -237,5 +240,4 @@ def _(primals: Any, tangents: Any) -> Any:
         tangent = solve_tangent(algebra, system, residual_tangent)
     else:
         tangent = solve_tangent_near(algebra, system, residual_tangent, factors)
-    no_tangents = jax.tree.map(lambda x: None, solution)
     return solution, eqx.tree_at(lambda s: s.displacement, no_tangents, tangent, is_leaf=lambda x: x is None)
