@@ -251,7 +251,7 @@ def _solve(differentiable: tuple[LinearSystem, Vector], static: Any) -> Vector:
 
 
 @_solve.def_jvp
-def _(primals: Any, tangents: Any) -> tuple[Vector, Vector]:
+def _(primals: Any, tangents: Any) -> tuple[Vector, Vector | None]:
     r"""From $A x = b$: $A \dot x = \dot b - \dot A x$."""
     (system, b), (algebra, factors, _) = primals
     x = _solve(*primals)

@@ -23,7 +23,7 @@ from ...jaxkit import (
 from ...nonlinear import LinearSolver, Tolerances, default_tolerances
 from ...results import Result, choose
 from ...step import Proposal, Step
-from ...terms import AbstractTerm, is_stochastic
+from ...terms import AbstractTerm, has_mass, is_stochastic
 from ..base import AbstractAdaptiveSolver, AbstractSolver
 from ..common.flat_field import FlatField
 from ..facts import SolverFacts
@@ -161,7 +161,7 @@ class Auto(AbstractAdaptiveSolver[AutoState]):
         chosen = self.stiff
         if chosen is None:
             chosen, terms = stiff_method(terms, t0, y0, args, tolerances)
-        if terms.mass_kind != "identity":
+        if has_mass(terms):
             return chosen, terms
         return (with_fields(self, chosen=chosen) if self.stiff is None else self), terms
 
