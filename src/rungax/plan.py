@@ -181,6 +181,8 @@ class Constraints(Protocol):
 
     def worst_residuals(self, t: Time, y: Y) -> Y: ...
 
+    def with_equation(self, term: Terms, args: Args) -> "Constraints": ...
+
 
 class TangentControl(Protocol):
     """The tangents that the error control covers; `rungax.adjoints.tangents` documents it."""

@@ -198,7 +198,7 @@ def test_a_large_diagonal_matrix_beside_a_band(is_regular: bool, monkeypatch: py
 
 def test_a_wrong_presumption_about_a_large_block_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A block that is not factorised has no zero row and is singular: nothing else would say it."""
-    monkeypatch.setattr(importlib.import_module("rungax.nonlinear.null_spaces"), "MAX_BLOCK", 3)
+    monkeypatch.setattr(importlib.import_module("rungax.nonlinear.null_spaces.blocks"), "MAX_BLOCK", 3)
     pattern = SparsityPattern(np.ones((5, 5), bool))
     for matrix, expected in ((of_rank(5, 5, 0), True), (of_rank(5, 4, 0), False)):
         mass = SparseLinearOperator(jnp.asarray(matrix.reshape(-1)), pattern)

@@ -151,7 +151,7 @@ def test_the_transistor_amplifier(kind: str) -> None:
 
 def test_a_block_that_is_too_large_is_not_factorised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its zero rows and columns count, and a rank that is lower yet does not."""
-    monkeypatch.setattr(importlib.import_module("rungax.nonlinear.null_spaces"), "MAX_BLOCK", 3)
+    monkeypatch.setattr(importlib.import_module("rungax.nonlinear.null_spaces.blocks"), "MAX_BLOCK", 3)
     matrix = np.zeros((6, 6))
     matrix[:4, :4] = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2]]
     matrix[4:, 4:] = [[1, 1], [1, 1]]

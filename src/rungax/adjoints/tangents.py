@@ -24,6 +24,7 @@ from ..jaxkit import FlatSpace, Time, Y, any_element, match_varying, with_deriva
 from ..nonlinear import Tolerances, like_state
 from ..plan import Plan
 from ..step import Start, State, Step, Tangents
+from ..terms import leaf_terms
 
 SEED = 0
 """The seed of the random directions, the same in every solve: the steps must not depend on chance."""
@@ -46,6 +47,8 @@ class Inputs(NamedTuple):
     def in_plan(self, plan: Plan) -> Plan:
         """The plan with these parameters."""
         plan = replace(plan, problem=replace(plan.problem, terms=self.terms, args=self.args))
+        if plan.constraints is not None:
+            plan = replace(plan, constraints=plan.constraints.with_equation(self.terms, self.args))
         if plan.detector is None:
             return plan
         return eqx.tree_at(lambda plan: plan.detector.event_map, plan, self.event_map)
@@ -71,13 +74,12 @@ def random_directions(plan: Plan, y: Y, number: int) -> Inputs:
     inputs = eqx.filter(Inputs.of(plan, y), eqx.is_inexact_array)
     leaves, tree = jax.tree.flatten(inputs)
     keys = jax.random.split(jax.random.key(SEED), max(len(leaves), 1))
-    # The direction of travel is no parameter, though the terms hold it.
     drawn = [
-        jnp.zeros((number, *x.shape), x.dtype) if x is plan.problem.direction else _random(key, x, number)
+        jnp.zeros((number, *x.shape), x.dtype) if _is_derived(x, plan) else _random(key, x, number)
         for key, x in zip(keys, leaves, strict=False)
     ]
     directions = jax.tree.unflatten(tree, drawn)
-    if number == 1 or all(x is plan.problem.direction for x in jax.tree.leaves(inputs[1:])):
+    if number == 1 or all(_is_derived(x, plan) for x in jax.tree.leaves(inputs[1:])):
         return directions
     through_state = jnp.arange(number) % 2 == 0
 
@@ -87,6 +89,12 @@ def random_directions(plan: Plan, y: Y, number: int) -> Inputs:
     y, *parameters = directions
     y = jax.tree.map(lambda x: only(through_state, x), y)
     return Inputs(y, *jax.tree.map(lambda x: only(~through_state, x), parameters))
+
+
+def _is_derived(x: Array, plan: Plan) -> bool:
+    """True for what the terms hold but no user gave: the direction of travel, and what is computed of a mass matrix."""
+    computed = [leaf for term in leaf_terms(plan.problem.terms) for leaf in jax.tree.leaves(term.null_spaces)]
+    return any(x is other for other in (plan.problem.direction, *computed))
 
 
 def given_directions(plan: Plan, y: Y, directions: tuple[Y, PyTree[Any]]) -> Inputs:
@@ -228,10 +236,13 @@ class TangentControl(eqx.Module):
 
 def first_start(inputs: Inputs, plan: Plan, state: State) -> Start:
     """The start of the first step as a differentiable function of the inputs of the solve."""
-    problem, solver = inputs.in_plan(plan).problem, plan.solver
-    solver_state = solver.init(problem.terms, state.t, state.t_next, inputs.y, problem.args)
+    plan = inputs.in_plan(plan)
+    problem, solver, y = plan.problem, plan.solver, inputs.y
+    if plan.constraints is not None:
+        y, _ = plan.constraints.made_consistent(state.t, y)
+    solver_state = solver.init(problem.terms, state.t, state.t_next, y, problem.args)
     checkpoints = solver.checkpoint_state(state.solver_state), solver.checkpoint_state(solver_state)
-    return Start(inputs.y, jax.tree.map(with_derivatives_of, *checkpoints), state.user_state)
+    return Start(y, jax.tree.map(with_derivatives_of, *checkpoints), state.user_state)
 
 
 def _rescaled(tangents: Tangents, sizes: Array) -> Tangents:

@@ -7,7 +7,7 @@ from jaxtyping import PyTree
 from ..brownian import AbstractBrownianIncrement, AbstractBrownianPath
 from ..controllers import AbstractStepSizeController
 from ..jaxkit import Args, Time, Y, warn_user
-from ..solvers import AbstractSolver, AbstractWrappedSolver
+from ..solvers import AbstractSolver
 from ..terms import (
     AbstractTerm,
     Noise,
@@ -19,6 +19,7 @@ from ..terms import (
     required_parts,
 )
 from .foreign import of_other_library
+from .names import name_of
 
 
 def check_no_noise(terms: Any) -> None:
@@ -36,13 +37,14 @@ def check_terms(terms: PyTree[Any], solver: AbstractSolver[Any], t0: Time, y0: Y
     structure = solver.facts.term_structure
     if not fits(structure, terms):
         raise ValueError(
-            f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\n"
+            f"Terms are not compatible with solver `{name_of(solver)}`, which solves other `terms`.\n"
             f"Expected: {describe(structure)}\n"
             f"Found:    {describe(terms)}\n{of_other_library(terms, AbstractTerm) or _fix_of_terms(structure)}"
         )
     for mismatch in mismatches(structure, terms, t0, y0, args, solver.term_compatible_contr_kwargs):
         raise ValueError(
-            f"Terms are not compatible with solver `{_name(solver)}`, which solves other `terms`.\nExpected: {mismatch}"
+            f"Terms are not compatible with solver `{name_of(solver)}`, which solves other `terms`.\n"
+            f"Expected: {mismatch}"
         )
 
 
@@ -78,20 +80,14 @@ def check_noise(
         _check_increments_add_up(path, solver, controller)
     if controller.may_reject and not solver.facts.safe_with_adaptive_steps:
         warn_user(
-            f"`{_name(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
+            f"`{name_of(solver)}` may converge to the wrong limit when steps are chosen by their error.\n"
             "Use ConstantStepSize, or for Stratonovich equations a solver such as `Heun` or `SPaRK`.",
         )
     if not solver.facts.interpretations:
         warn_user(
-            f"`{_name(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
+            f"`{name_of(solver)}` is meant for equations without noise; its limit with noise is not known.\n"
             "Use an Itô solver (`Euler`, `ItoMilstein`) or a Stratonovich solver (`Heun`, `SPaRK`).",
         )
-
-
-def _name(solver: AbstractSolver[Any]) -> str:
-    """The class of a solver, and of the solver that it wraps."""
-    name = type(solver).__name__
-    return f"{name}({_name(solver.solver)})" if isinstance(solver, AbstractWrappedSolver) else name
 
 
 def _check_drift_and_diffusion(
@@ -107,14 +103,14 @@ def _check_drift_and_diffusion(
             for term in terms.parts
         ]
         raise ValueError(
-            f"Terms are not compatible with solver `{_name(solver)}`, which treats drift and diffusion differently.\n"
+            f"Terms are not compatible with solver `{name_of(solver)}`, which treats drift and diffusion differently.\n"
             "Expected: `MultiTerm(drift, diffusion)`, the drift without noise and the diffusion one term\n"
             f"Found:    the first with {found[0]}; the second with {found[1]}\n"
             "Put the drift first; put several sources of noise side by side into one ControlTerm, as columns."
         )
     if solver.facts.minimal_levy_area is not AbstractBrownianIncrement and diffusion.noise(t0, y0, args) is None:
         raise ValueError(
-            f"Terms are not compatible with solver `{_name(solver)}`, which needs a Brownian path to drive the"
+            f"Terms are not compatible with solver `{name_of(solver)}`, which needs a Brownian path to drive the"
             " second.\n"
             f"Expected: a ControlTerm with a path such as VirtualBrownianTree\nFound:    {type(diffusion).__name__}"
         )
@@ -128,7 +124,7 @@ def _check_increments_add_up(
         return
     if not solver.facts.asks_for_whole_steps:
         raise ValueError(
-            f"`{_name(solver)}` asks a path for parts of a step as well as for the whole.\n"
+            f"`{name_of(solver)}` asks a path for parts of a step as well as for the whole.\n"
             "Expected: a path whose increments add up, such as VirtualBrownianTree\n"
             f"Found:    {type(path).__name__}\nUse the tree, or a solver that asks for whole steps."
         )
@@ -144,7 +140,7 @@ def _check_levy_area(noise: Noise, solver: AbstractSolver[Any]) -> None:
     needed, given = solver.facts.minimal_levy_area, noise.path.levy_area
     if not issubclass(given, needed):
         raise ValueError(
-            f"Terms are not compatible with solver `{_name(solver)}`, which needs more of the Brownian path than its"
+            f"Terms are not compatible with solver `{name_of(solver)}`, which needs more of the Brownian path than its"
             " increments.\n"
             f"Expected: a path with `levy_area={needed.__name__.removeprefix('Abstract')}`\n"
             f"Found:    `levy_area={given.__name__}`\nGive it to the path's constructor."
@@ -156,7 +152,7 @@ def _check_kind_of_noise(noise: Noise, solver: AbstractSolver[Any]) -> None:
 
     Commutative noise does not show in the structure.
     """
-    name = _name(solver)
+    name = name_of(solver)
     if solver.facts.noise == "additive" and not noise.is_additive:
         raise ValueError(
             f"Terms are not compatible with solver `{name}`, which is for additive noise: a diffusion that does not"

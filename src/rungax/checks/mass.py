@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import PyTree
 
 from ..jaxkit import Args, Condition, FlatSpace, Time, Y, is_traced
-from ..nonlinear import holomorphic_tag, mass_operator
+from ..nonlinear import holomorphic_tag, is_regular, mass_operator
 from ..solvers import AbstractSolver
 from ..terms import Terms, has_mass, is_term, leaf_terms
+from .names import name_of
 
 _MOST_FOR_RANK = 1000
 """Number of entries of the state up to which the rank of a known matrix is computed on the host."""
@@ -41,29 +41,24 @@ def regular_mass(terms: PyTree[Any], solver: AbstractSolver[Any], y0: Y) -> Iter
         return
     mass = terms.mass_at(0.0, y0, None)
 
-    def is_regular() -> Any:
+    def holds() -> Any:
         if is_traced(mass):
             return jnp.asarray(True)  # the result of the solve says it
-        y = jax.tree.map(jnp.asarray, y0)
-        operator = mass_operator(mass, FlatSpace(y, holomorphic_tag in terms.jacobian_tags))
-        if operator.in_size() > _MOST_FOR_RANK:
-            return True
-        matrix = np.asarray(operator.as_matrix())
-        return bool(np.linalg.matrix_rank(matrix) == len(matrix))
+        with jax.ensure_compile_time_eval():
+            operator = mass_operator(mass, FlatSpace(y0, holomorphic_tag in terms.jacobian_tags))
+            return operator.in_size() > _MOST_FOR_RANK or is_regular(operator)
 
-    yield Condition(mass, is_regular, *_message(solver, "is singular", "a singular matrix", _OF_SINGULAR))
+    yield Condition(mass, holds, *_message(solver, "is singular", "a singular matrix", _OF_SINGULAR))
 
 
 _OF_SINGULAR = "Rodas5P, Rodas4, Kvaerno5, TRBDF2, ImplicitEuler or BDF, or `None`, which chooses"
 _OF_VARIABLE = "BDF, Kvaerno5, Kvaerno4, Kvaerno3, TRBDF2 or ImplicitEuler, or `None`, which chooses"
+_FIX = "Methods for stiff equations solve algebraic equations with the differential ones."
 
 
 def _message(solver: AbstractSolver[Any], what: str, found: str, others: str) -> tuple[str, Any]:
-    claim = f"`{type(solver).__name__}` cannot solve an equation whose mass matrix {what}."
-    return claim, lambda: f"\nExpected: one of {others}\nFound:    {type(solver).__name__}, and {found}\n{_FIX}"
-
-
-_FIX = "Methods for stiff equations solve algebraic equations with the differential ones."
+    claim = f"`{name_of(solver)}` cannot solve an equation whose mass matrix {what}."
+    return claim, lambda: f"\nExpected: one of {others}\nFound:    {name_of(solver)}, and {found}\n{_FIX}"
 
 
 def _not_supported(solver: AbstractSolver[Any], what: str, found: str, others: str) -> ValueError:

@@ -36,7 +36,11 @@ from .mass import (
     with_structure_of_mass as with_structure_of_mass,
 )
 from .newton import FullNewtonStages as FullNewtonStages, NewtonStages as NewtonStages, ReuseRules as ReuseRules
-from .null_spaces import AbstractNullSpaces as AbstractNullSpaces, null_spaces as null_spaces
+from .null_spaces import (
+    AbstractNullSpaces as AbstractNullSpaces,
+    is_regular as is_regular,
+    null_spaces as null_spaces,
+)
 from .root_finders import (
     AbstractStageFinder as AbstractStageFinder,
     VeryChord as VeryChord,

@@ -160,7 +160,7 @@ class BandedJacobian(AbstractJacobian):
         del size
         match self.lower, self.upper:
             case 0, 0:
-                return lx.Diagonal()
+                return lx.Diagonal(well_posed=True)  # otherwise small entries would count as zero
             case 1, 1:
                 return lx.Tridiagonal()
             case _:

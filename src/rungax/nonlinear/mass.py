@@ -101,23 +101,27 @@ def _band_of(operator: lx.AbstractLinearOperator) -> Banded | None:
 
 def _entries(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
     """A mass matrix in any form, as an operator on the entries of the state that stores diagonals, entries or all."""
+    diagonal = _diagonal(given, space)
+    if diagonal is not None:
+        return lx.DiagonalLinearOperator(diagonal)
     operator = _as_operator(sparse_matrix(given) if is_sparse(given) else given, space)
     size = len(space.places())
     if (operator.out_size(), operator.in_size()) != (size, size):
         raise _wrong(space, f"a matrix of shape ({operator.out_size()}, {operator.in_size()})")
+    dtype = jnp.result_type(*jax.tree.leaves(operator.in_structure()))
+    if not all(_holds(number, dtype) for _, number in space.leaves):
+        raise _complex(space, f"a matrix of dtype {dtype}")
     return _stored(operator)
 
 
 def _as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
-    """A mass matrix in any form, as an operator on the entries of the state."""
+    """A mass matrix that is not its diagonal, as an operator on the entries of the state."""
     if isinstance(given, lx.AbstractLinearOperator):
         return given
     if isinstance(given, SparseMatrix):
         return SparseLinearOperator(given.values, given.pattern)
     matrix = _matrix(given)
-    diagonal = _diagonal(given, space)
-    if diagonal is None and matrix is not None:
-        diagonal = _diagonal(matrix, space)  # a list of numbers for an array
+    diagonal = None if matrix is None else _diagonal(matrix, space)  # a list of numbers for an array
     if diagonal is not None:
         return lx.DiagonalLinearOperator(diagonal)
     if matrix is None or matrix.ndim != 2:
@@ -126,12 +130,20 @@ def _as_operator(given: Any, space: FlatSpace) -> lx.AbstractLinearOperator:
 
 
 def _diagonal(given: Any, space: FlatSpace) -> Array | None:
-    """The entries of a pytree like the state, whose leaves broadcast against its leaves; `None` for anything else."""
+    """The entries of a pytree like the state, whose leaves broadcast against its leaves; `None` for anything else.
+
+    Raises
+    ------
+    ValueError
+        If one is complex where the state is real.
+    """
     leaves, structure = jax.tree.flatten(given)
     if structure != space.structure or not all(map(_is_number, leaves)):
         return None
     if not all(_broadcasts(jnp.shape(x), shape) for x, (shape, _) in zip(leaves, space.leaves, strict=True)):
         return None
+    if not all(_holds(number, jnp.result_type(x)) for x, (_, number) in zip(leaves, space.leaves, strict=True)):
+        raise _complex(space, layout(given))
     if not leaves:
         return jnp.zeros(0, space.dtype)
     dtype = _dtype(leaves, space)
@@ -155,13 +167,9 @@ def _matrix(given: Any) -> Array | None:
 
 def _on_vectors(kept: lx.AbstractLinearOperator, space: FlatSpace) -> lx.AbstractLinearOperator:
     """An operator on the entries of the state, as one on vectors, of their dtype."""
-    dtype = jnp.result_type(*jax.tree.leaves(kept.in_structure()))
-    if jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.issubdtype(space.dtype, jnp.complexfloating):
-        if not space.is_split:
-            raise _wrong(space, f"complex numbers, dtype {dtype}, for a real state")
+    if space.is_split:
         return _split(kept, space)
-    kept = jax.tree.map(lambda x: x.astype(space.dtype), kept)
-    return _split(kept, space) if space.is_split else kept
+    return jax.tree.map(lambda x: x.astype(space.dtype), kept)
 
 
 def _stored(operator: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
@@ -232,6 +240,11 @@ def _broadcasts(shape: tuple[int, ...], to: tuple[int, ...]) -> bool:
     return len(shape) <= len(to) and all(n in (1, m) for n, m in pairs)
 
 
+def _holds(number: Any, given: Any) -> bool:
+    """True if entries of the state with one dtype can be multiplied by numbers with the other."""
+    return jnp.issubdtype(number, jnp.complexfloating) or not jnp.issubdtype(given, jnp.complexfloating)
+
+
 def _dtype(leaves: list[Any], space: FlatSpace) -> Any:
     """The dtype of the diagonal: that of vectors, or complex if an entry is."""
     is_complex = any(jnp.issubdtype(jnp.result_type(x), jnp.complexfloating) for x in leaves)
@@ -245,4 +258,12 @@ def _wrong(space: FlatSpace, found: str) -> ValueError:
         f"{_WHAT}\nExpected: its diagonal, a pytree like the state whose leaves broadcast against {layout(state)};\n"
         f"          or a matrix of shape ({size}, {size}), dense, sparse or an operator, with a row for each entry\n"
         f"Found:    {found}\nZeros on the diagonal stand for algebraic equations; leave it out for the identity."
+    )
+
+
+def _complex(space: FlatSpace, found: str) -> ValueError:
+    state = jax.eval_shape(lambda: space.unravel(jnp.zeros(space.size, space.dtype)))
+    return ValueError(
+        f"{_WHAT} A real entry of the state has real ones.\nExpected: real numbers for real leaves of {layout(state)}\n"
+        f"Found:    {found}\nMake the whole state complex, or use real numbers in `mass`."
     )

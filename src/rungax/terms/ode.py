@@ -1,7 +1,6 @@
 """Terms of ordinary differential equations."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Self, get_args
 
 import equinox as eqx
@@ -160,7 +159,7 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
 
     def mass_at(self, t: RealScalar, y: Y, args: Args) -> Any:
         """The `mass`, or the value of that function."""
-        return call_user(_MASS, self.mass, t, y, args) if self.mass_kind == "variable" else self.mass
+        return _as_mass(call_user(_MASS, self.mass, t, y, args)) if self.mass_kind == "variable" else self.mass
 
     @property
     def mass_kind(self) -> MassKind:
@@ -194,13 +193,13 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         traced: dict[str, Any] = {
             "vector_field": trace_once(standing_for(self.vector_field)(lambda *at: self._evaluated(*at)), t, y, args)
         }
-        functions = {"jacobian": self.jacobian, "mass": self.mass if self.mass_kind == "variable" else None}
-        for name, function in functions.items():
-            if function is not None:
+        functions = {"jacobian": self.jacobian_at, "mass": self.mass_at if self.mass_kind == "variable" else None}
+        for name, method in functions.items():
+            function = getattr(self, name)
+            if function is not None and method is not None:
                 check_parameters(function, f"`ODETerm({name}=...)`", f"{name}(t, y, args)", given)
-                what = f"the function `ODETerm({name}=...)`"
-                noted = standing_for(function)(partial(call_user, what, function))
-                traced[name] = trace_once(noted, t, y, args)
+                # JAX's messages name the user's function.
+                traced[name] = trace_once(standing_for(function)(lambda *at, method=method: method(*at)), t, y, args)
         return with_fields(self, **traced)
 
     def num_equations(self) -> int:

@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ...interpolation import AbstractLocalInterpolation
-from ...jaxkit import Args, RealScalar, Time, Y
+from ...jaxkit import Args, RealScalar, Time, Y, with_derivatives_of, with_fields
 from ...nonlinear import (
     AbstractLinearAlgebra,
     AbstractNullSpaces,
@@ -69,6 +70,8 @@ class Constraints(eqx.Module):
                 field, spaces, algebra, t, vector = self._at(t, y)
                 holds = is_consistent(field, spaces, algebra, self._weights(field, y), t, vector)
                 result = choose(holds, result, RESULTS.inconsistent_initial_values)
+                # Of consistent states: those of a given one need not be.
+                y = jax.tree.map(with_derivatives_of, y, self.nearest(t, y)[0])
             case "none":
                 pass
         return y, first_failure(self.index_failure(t, y), result)
@@ -84,7 +87,12 @@ class Constraints(eqx.Module):
         found, result = consistent(field, spaces, algebra, self._weights(field, y), t, vector)
         # Numbers of lower precision come back as they were, and not rounded, if nothing changes.
         is_changed = jnp.any(found != vector)
-        return jax.tree.map(lambda new, old: jnp.where(is_changed, new, old), field.space.unravel(found), y), result
+
+        def changed(new: Array, old: Array) -> Array:
+            # What is consistent already has the same derivatives as what is not.
+            return with_derivatives_of(jnp.where(is_changed, new, old), new)
+
+        return jax.tree.map(changed, field.space.unravel(found), y), result
 
     def worst_residuals(self, t: Time, y: Y) -> Y:
         """The sizes of the largest residuals of the algebraic equations at a state, and zero for all others."""
@@ -96,6 +104,10 @@ class Constraints(eqx.Module):
     def index_failure(self, t: Time, y: Y) -> Result:
         """`RESULTS.index_above_one` if the algebraic equations do not determine the algebraic part at a state."""
         return choose(index_is_one(*self._at(t, y)), RESULTS.successful, RESULTS.index_above_one)
+
+    def with_equation(self, term: AbstractTerm[Any, Any], args: Args) -> "Constraints":
+        """The same of an equation with other parameters."""
+        return with_fields(self, term=term, args=args)
 
     def _at(self, t: Time, y: Y) -> _At:
         field = at_time(self.term, t, y, self.args)

@@ -272,15 +272,16 @@ class AbstractImplicitRK(AbstractRungeKutta[DIRKState], AbstractImplicitSolver[D
 
     def _start(self, field: FlatField, t0: RealScalar, t1: RealScalar, y0: Y, slope: Any = None) -> StepStart:
         """The start of the step, as a constant to differentiation; `slope` is that of the state, if it is known."""
-        rate = None
-        if field.needs_rate:
-            rate = field.space.ravel(y0 if slope is None else field.term.prod(slope, field.rate))
-            rate = jnp.zeros_like(rate) if slope is None else lax.stop_gradient(rate)
+        y, rate = lax.stop_gradient(field.space.ravel(y0)), None
+        if field.needs_rate and slope is None:
+            rate = jnp.zeros_like(y)
+        elif field.needs_rate:
+            rate = lax.stop_gradient(field.space.ravel(field.term.prod(slope, field.rate)))
         return StepStart(
             field=without_derivatives(field),
             algebra=field.linear_algebra(self.given_linear_solver, t0, y0),
             t0=lax.stop_gradient(jnp.asarray(t0)),
-            y0=lax.stop_gradient(field.space.ravel(y0)),
+            y0=y,
             step_size=lax.stop_gradient(jnp.asarray(t1 - t0)),
             diagonal=self.coefficients().shared_diagonal,
             max_steps=self.root_find_max_steps,
