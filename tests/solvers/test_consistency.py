@@ -230,10 +230,6 @@ def test_a_mass_that_does_not_fit_is_refused(mass: Any) -> None:
     refused("matrix of shape (2, 2)", ODETerm(_field, mass=mass))
 
 
-def test_a_complex_mass_of_a_real_state_is_refused() -> None:
-    refused("matrix of shape (2, 2)", ODETerm(_field, mass=jnp.array([1.0, 0.0], complex)))
-
-
 def test_an_index_that_rises_at_a_jump_ends_the_solve() -> None:
     """The algebraic unknown drops out of its equation at t = 0.5."""
 

@@ -79,5 +79,5 @@ def _wrong(expected: str, found: str) -> ValueError:
     return ValueError(
         "`ODETerm(mass=...)` can be a SciPy sparse array, a `BCOO` or a `BCSR`.\n"
         f"Expected: {expected}\nFound:    {found}\n"
-        "Make it, or its rows and columns, outside of traced functions; the values may be traced."
+        "Make it, or its rows and columns as JAX arrays, outside of traced functions; the values may be traced."
     )
