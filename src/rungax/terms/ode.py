@@ -74,13 +74,13 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
         those of `y`, in which zeros make algebraic equations; or a matrix with a row for each entry of `y`, leaf after
         leaf: an array, a Lineax operator, a `BandedLinearOperator`, a SciPy sparse array or a `BCOO`; or a function
         `mass(t, y, args)` that returns one of these. Methods for stiff equations solve equations with singular
-        matrices, and those but Rosenbrock methods also equations with a function, whose algebraic rows must be zero and
-        stay in their places. Explicit methods need a regular constant matrix.
+        matrices, and those but Rosenbrock methods also equations with a function, whose algebraic equations should be
+        rows of zeros that stay in their places. Explicit methods need a regular constant matrix.
     consistency
         What happens if the initial values, or those after the effect of an event, do not fulfil the algebraic
         equations: `"solve"` changes the algebraic part of the state so that they do, as
         `consistent_initial_values` does; `"check"` ends the solve with `RESULTS.inconsistent_initial_values`; `"none"`
-        does nothing.
+        does nothing, and then derivatives are those with respect to the values as given.
 
     Raises
     ------
@@ -94,9 +94,8 @@ class ODETerm[VF](AbstractTerm[VF, RealScalar]):
     -----------------
     With respect to all parameters inside `vector_field` and `mass`, the state, time and `args`; of the initial state
     only $M y_0$ matters if initial values are made consistent. Derivatives by entries of a singular constant matrix are
-    those along changes that keep its rank. Implicit solvers use `jacobian`
-    only in their iterations, so their derivatives do not depend on it. A Rosenbrock step uses it in its formula and is
-    differentiated through it.
+    those along changes that keep its rank. Implicit solvers use `jacobian` only in their iterations, so their
+    derivatives do not depend on it. A Rosenbrock step uses it in its formula and is differentiated through it.
 
     Cost
     ----
