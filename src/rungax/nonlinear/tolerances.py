@@ -65,10 +65,13 @@ class ErrorWeights(eqx.Module):
         The tolerance and the norm.
     space
         The states that the vectors stand for.
+    are_euclidean
+        True if the norm is a multiple of the Euclidean norm.
     """
 
     tolerances: Tolerances
     space: FlatSpace
+    are_euclidean: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def of(cls, tolerances: Tolerances, space: FlatSpace) -> Self:
@@ -76,7 +79,7 @@ class ErrorWeights(eqx.Module):
         real = jnp.finfo(space.dtype).dtype
         state = jax.eval_shape(lambda: space.unravel(jnp.zeros(space.size, space.dtype)))
         like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, real), state)
-        return cls(tolerances._replace(norm=trace_once(tolerances.norm, like)), space)
+        return cls(tolerances._replace(norm=trace_once(tolerances.norm, like)), space, tolerances.norm is optx.rms_norm)
 
     def at(self, y: Vector) -> Callable[[Vector], Array]:
         """The norm of vectors divided by `atol + rtol * abs(y)`.

@@ -46,7 +46,7 @@ SLOW_CYCLE = 0.9
 ROUNDING = 8.0
 """A residual is a rounding error if it is below so many roundings of the terms whose difference it is."""
 
-BLOCK = 4
+BLOCK = 2
 """Number of vectors against which one is orthogonalised at once."""
 
 
@@ -61,22 +61,27 @@ class Goal(NamedTuple):
         The norm of a residual that decides; without the weights, which it applies itself.
     tolerance
         The largest size of the residual of a solution.
+    is_euclidean
+        True if `size` is a multiple of the Euclidean norm with the weights, which the iteration knows by itself.
     """
 
     weights: Array
     size: Callable[[Vector], Array]
     tolerance: Array
+    is_euclidean: bool
 
     @classmethod
     def relative(cls, b: Vector, tolerance: float) -> "Goal":
         """A residual that is small relative to the right-hand side in the Euclidean norm."""
-        return cls(jnp.ones(b.shape, b.real.dtype), _norm, tolerance * _norm(b))
+        return cls(jnp.ones(b.shape, b.real.dtype), _norm, tolerance * _norm(b), True)
 
     @classmethod
     def of(cls, accuracy: Accuracy) -> "Goal":
         """The accuracy of an implicit step: a norm with weights, and a tolerance."""
         weights, y = accuracy.weights, accuracy.y
-        return cls(weights.vector_at(y), weights.at(y), jnp.asarray(accuracy.tolerance, y.real.dtype))
+        return cls(
+            weights.vector_at(y), weights.at(y), jnp.asarray(accuracy.tolerance, y.real.dtype), weights.are_euclidean
+        )
 
 
 class Outcome(NamedTuple):
@@ -114,6 +119,7 @@ class _Cycle(NamedTuple):
 
     `directions` are the columns of $Z$, `rotations` is the product of all rotations, `inverse` that of the triangular
     matrix, and `matrix_size` the largest ratio so far of the norms of a product with the matrix and of the vector.
+    `reduction` is the norm of the residual of the projected system, relative to that at the start of the cycle.
     `number`, of iterations, is common to the elements of a batch.
     """
 
@@ -123,6 +129,7 @@ class _Cycle(NamedTuple):
     rotations: Array
     inverse: Array
     matrix_size: Array
+    reduction: Array
     is_active: Array
     iterations: Array
 
@@ -149,13 +156,26 @@ def gmres(matrix: LinearMap, preconditioner: LinearMap, b: Vector, goal: Goal, r
     rounding = ROUNDING * float(jnp.finfo(real).eps)
     size_of_b = _norm(goal.weights * b)
 
+    def residual_of(
+        now: _Cycles, cycle: _Cycle, before: Array, solution: Vector, rounding_error: Array
+    ) -> tuple[Vector, Array, Array]:
+        """The residual and its sizes; where the projected system shows that it is small enough, only the latter."""
+        is_small = cycle.reduction * now.size <= goal.tolerance
+        is_known = goal.is_euclidean & is_small & (rounding_error * now.size <= goal.tolerance * before)
+
+        def computed() -> tuple[Vector, Array, Array]:
+            residual = b - matrix(solution)
+            return residual, _norm(goal.weights * residual), goal.size(residual)
+
+        known = lambda: (now.residual, cycle.reduction * before, cycle.reduction * now.size)
+        return lax.cond(any_element((now.status == RUNNING) & ~is_known), computed, known)
+
     def improve(now: _Cycles) -> _Cycles:
         before = _norm(goal.weights * now.residual)
         cycle = _cycle(matrix, preconditioner, goal, now, restart)
         solution = now.solution + scaled(before, _combined(cycle))
-        residual = b - matrix(solution)
-        size, measured = _norm(goal.weights * residual), goal.size(residual)
         terms = size_of_b + cycle.matrix_size * _norm(goal.weights * solution)
+        residual, size, measured = residual_of(now, cycle, before, solution, rounding * terms)
         is_solved = (measured <= goal.tolerance) | (size <= rounding * terms)
         is_slow = (size > SLOW_CYCLE * before) | (now.number + 1 >= MAX_CYCLES)
         status = jnp.where(is_solved, CONVERGED, jnp.where(is_slow, STAGNATED, RUNNING))
@@ -204,7 +224,7 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
         rotations, inverse, is_regular = _with_column(
             cycle, coefficients.at[j + 1].set(rest_size.astype(product.dtype))
         )
-        advances = cycle.is_active & is_regular
+        advances, reduction = cycle.is_active & is_regular, jnp.abs(rotations[j + 1, 0])
         vector = jnp.where(advances & ~is_rounding, scaled(1 / jnp.where(is_rounding, 1.0, rest_size), rest), 0.0)
         matrix_size = jnp.maximum(cycle.matrix_size, product_size / jnp.where(argument_size > 0, argument_size, 1.0))
         return _Cycle(
@@ -214,19 +234,20 @@ def _cycle(matrix: LinearMap, preconditioner: LinearMap, goal: Goal, now: _Cycle
             rotations=select(advances, rotations, cycle.rotations),
             inverse=select(advances, inverse, cycle.inverse),
             matrix_size=jnp.where(advances, matrix_size, cycle.matrix_size),
-            is_active=advances & (jnp.abs(rotations[j + 1, 0]) > wanted) & ~is_rounding,
+            reduction=jnp.where(advances, reduction, cycle.reduction),
+            is_active=advances & (reduction > wanted) & ~is_rounding,
             iterations=cycle.iterations + advances.astype(jnp.int32),
         )
 
+    is_first = jnp.arange(places) == 0
     start = _Cycle(
         number=jnp.zeros((), jnp.int32),
-        basis=jnp.zeros((places, residual.size), residual.dtype)
-        .at[0]
-        .set(scaled(1 / jnp.where(size > 0, size, 1.0), residual)),
+        basis=jnp.where(is_first[:, None], scaled(1 / jnp.where(size > 0, size, 1.0), residual), 0),
         directions=jnp.zeros((places, residual.size), residual.dtype),
         rotations=jnp.eye(places, dtype=residual.dtype),
         inverse=jnp.zeros((places, places), residual.dtype),
         matrix_size=now.matrix_size,
+        reduction=jnp.ones((), real),
         is_active=now.status == RUNNING,
         iterations=now.iterations,
     )
